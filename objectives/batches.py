@@ -1,0 +1,49 @@
+"""Random training batches, gathered from a view of all windows of the text."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def windows_of(tokens: Tensor, block_size: int) -> Tensor:
+    """View a text as all of its windows, nothing copied.
+
+    Args:
+        tokens: (N,) int64, N > block_size.
+        block_size: Characters T that a model reads at once.
+
+    Returns:
+        (N - T, T + 1) int64; row i is tokens[i : i + T + 1]: T inputs, and the targets one further on.
+    """
+    return tokens.unfold(0, block_size + 1, 1)
+
+
+class BatchSampler:
+    """Draws batches of windows that start anywhere in a text, with replacement.
+
+    Args:
+        tokens: (N,) int64 on the device of the run, N > block_size.
+        block_size: Characters T of a window.
+        batch_size: Windows B of a batch.
+        generator: A CPU generator, so that the batches are the same on every device.
+    """
+
+    def __init__(self, tokens: Tensor, block_size: int, batch_size: int, generator: torch.Generator) -> None:
+        self._windows = windows_of(tokens, block_size)
+        self._batch_size = batch_size
+        self._generator = generator
+
+    def next(self) -> tuple[Tensor, Tensor]:
+        """Draw one batch: inputs (B, T) int64 and targets (B, T) int64, the inputs moved on by one character."""
+        starts = torch.randint(self._windows.shape[0], (self._batch_size,), generator=self._generator)
+        rows = self._windows[starts.to(self._windows.device, non_blocking=True)]
+        return rows[:, :-1], rows[:, 1:]
+
+    def state(self) -> Tensor:
+        """Where the generator stands, for a checkpoint: uint8 on the CPU."""
+        return self._generator.get_state()
+
+    def restore(self, state: Tensor) -> None:
+        """Go on from `state`."""
+        self._generator.set_state(state)

@@ -1,0 +1,102 @@
+"""Which devices there are, and which worker gets which."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from search.errors import UsageError
+
+# Where drivers of NVIDIA, WSL and AMD show themselves. Without any of them there is nothing to ask torch for, and
+# importing torch takes longer than everything else that the launcher does.
+_DRIVER_FILES = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+
+
+@dataclass(frozen=True)
+class WorkerSlot:
+    """A place for one worker process.
+
+    Attributes:
+        device: What torch calls the device inside that process.
+        environment: Variables that bind the process to it.
+        label: What people call it: "cpu-0", "cuda-1".
+    """
+
+    device: str
+    environment: Mapping[str, str]
+    label: str
+
+
+def worker_slots(devices: str, workers: str) -> list[WorkerSlot]:
+    """One slot per worker: one a GPU, or one a CPU core, unless `workers` says another number.
+
+    Args:
+        devices: "auto", "cpu", "cuda" (all GPUs), or a list such as "cuda:0,1".
+        workers: "auto" or a positive number; more workers than GPUs share them in turn.
+
+    Raises:
+        UsageError: A device that is not there, or no such number.
+    """
+    gpus = _chosen_gpus(devices)
+    count = _worker_count(workers, len(gpus) or cpu_count())
+    if not gpus:
+        threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        return [WorkerSlot("cpu", {**threads, "CUDA_VISIBLE_DEVICES": ""}, f"cpu-{i}") for i in range(count)]
+    return [
+        WorkerSlot("cuda:0", {"CUDA_VISIBLE_DEVICES": _visible(gpu)}, f"cuda-{gpu}" + (f".{turn}" if turn else ""))
+        for turn, gpu in ((i // len(gpus), gpus[i % len(gpus)]) for i in range(count))
+    ]
+
+
+def cpu_count() -> int:
+    """The cores that this process may use, which in a container or under a scheduler are fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _worker_count(workers: str, automatic: int) -> int:
+    if workers == "auto":
+        return automatic
+    try:
+        count = int(workers)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise UsageError(f"--workers {workers}: give a number from 1 up, or auto (here {automatic})")
+    return count
+
+
+def _chosen_gpus(devices: str) -> list[int]:
+    if devices == "cpu":
+        return []
+    available = _gpu_count()
+    if devices == "auto":
+        return list(range(available))
+    kind, _, numbers = devices.partition(":")
+    there = f"this machine has {available} CUDA GPU(s)" if available else "this machine has no CUDA GPU that torch sees"
+    if kind != "cuda":
+        raise UsageError(f"--devices {devices}: choices are auto, cpu, cuda, cuda:0,1,…; {there}")
+    if not numbers:
+        chosen = list(range(available))
+    elif all(part.strip().isdigit() for part in numbers.split(",")):
+        chosen = [int(part) for part in numbers.split(",")]
+    else:
+        raise UsageError(f"--devices {devices}: write the GPUs as numbers, such as cuda:0,1")
+    if not chosen or max(chosen) >= available:
+        raise UsageError(f"--devices {devices}: {there}; use --devices cpu, or auto")
+    return chosen
+
+
+def _gpu_count() -> int:
+    if not any(Path(name).exists() for name in _DRIVER_FILES):
+        return 0
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _visible(gpu: int) -> str:
+    # torch counts only the GPUs that this variable names already.
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return named.split(",")[gpu].strip() if named else str(gpu)

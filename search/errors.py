@@ -1,0 +1,33 @@
+"""From an error that a user can mend to one line on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from models.errors import ModelError
+from objectives.errors import ObjectiveError
+from storage.errors import StorageError
+
+EXIT_FAILED_TRIALS = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+class UsageError(ValueError):
+    """A wrong option, study file or study name; the message says which, the choices and the next step."""
+
+
+# The rooms do not know each other, so each has its own base class; this is the family.
+USER_ERRORS = (UsageError, ModelError, ObjectiveError, StorageError)
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Print an error of `USER_ERRORS` as one line and exit with 2."""
+    try:
+        yield
+    except USER_ERRORS as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_USAGE) from error

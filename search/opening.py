@@ -1,0 +1,161 @@
+"""From options to an open database with a planned study in it, and to a worker of that study."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from objectives.contract import TrainingRun
+from objectives.corpus import Corpus, load_corpus
+from objectives.settings import TrainingSettings
+from search.definition import PRUNERS, PrunerSettings, WorkerSettings, load_definition
+from search.errors import UsageError
+from search.options import DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
+from search.planner import BASELINES_SUFFIX, Study, check_cells, ensure_planned, resolve_objective
+from search.pruning import PruningJudge
+from search.training import WorkedStudy, Worker, owner_name
+from storage.artifacts import ArtifactFolder
+from storage.database import Database
+from storage.errors import NoStudyYet
+from storage.opening import open_database
+from storage.optuna_storage import SearchStorage
+from storage.queue import RunQueue
+from storage.summaries import study_attrs
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """Which study, where, and what of its definition is overridden.
+
+    Attributes:
+        study: A built-in study or a study file.
+        storage: The storage URL.
+        name: The study's name in the database; None is that of the definition.
+        seeds: Trials a cell; None is as the definition says.
+        pruner: The pruner's name; None is as the definition says.
+        settings: "key=value" overrides of axes and settings.
+        corpus: A text file; None is tiny shakespeare.
+        out: Folder of checkpoints and logs.
+        storage_wait_s: How long to wait for a database that is starting, in seconds.
+    """
+
+    study: str = "bigram"
+    storage: str = DEFAULT_STORAGE
+    name: str | None = None
+    seeds: int | None = None
+    pruner: str | None = None
+    settings: tuple[str, ...] = ()
+    baselines: bool = True
+    corpus: Path | None = None
+    out: Path = DEFAULT_OUT
+    storage_wait_s: float = DEFAULT_STORAGE_WAIT_S
+
+
+def load_study(options: StudyOptions) -> Study:
+    """The study that `options` ask for; nothing is written.
+
+    Raises:
+        UsageError, CorpusError: A wrong study, setting, pruner or corpus.
+    """
+    definition = load_definition(options.study, options.settings)
+    changes: dict[str, object] = {}
+    if options.seeds is not None:
+        changes["seeds"] = options.seeds
+    if options.pruner is not None:
+        if options.pruner not in PRUNERS:
+            raise UsageError(f"--pruner {options.pruner}: choices are {', '.join(PRUNERS)}")
+        changes["pruner"] = definition.pruner.model_copy(update={"name": options.pruner})
+    definition = definition.model_copy(update=changes)
+    return Study(definition, options.name or definition.name, load_corpus(options.corpus), options.baselines)
+
+
+def open_planned(options: StudyOptions) -> tuple[Database, Study]:
+    """Open the database with the study planned in it; whatever is wrong is found before anything is written.
+
+    Raises:
+        UsageError, ModelError, ObjectiveError, StorageError: What the user can mend.
+    """
+    study = load_study(options)
+    if not _is_planned(options, study):
+        check_cells(study)
+    _check_out(options.out)
+    database = open_database(options.storage, create=True, wait_s=options.storage_wait_s)
+    ensure_planned(database, study)
+    return database, study
+
+
+def _is_planned(options: StudyOptions, study: Study) -> bool:
+    try:
+        with open_database(options.storage, create=False, wait_s=options.storage_wait_s).closing() as database:
+            return all(study_attrs(database, name) is not None for name in study.names)
+    except NoStudyYet:
+        return False
+
+
+def _check_out(out: Path) -> None:
+    nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(f"--out {out}: {nearest} is not a folder that can be written; give another with --out")
+
+
+def open_worker(options: StudyOptions, device: str, owner: str | None) -> Worker:
+    """A worker of a study, as the database knows it; a study that is not there yet is planned first.
+
+    Args:
+        device: As torch names it.
+        owner: A name that no other worker has; None makes one.
+
+    Raises:
+        UsageError, ModelError, ObjectiveError, StorageError: What the user can mend.
+    """
+    database, name = _open_by_name(options)
+    corpus = load_corpus(options.corpus)
+    names = [name, name + BASELINES_SUFFIX] if options.baselines else [name]
+    planned = {each: attrs for each in names if (attrs := study_attrs(database, each)) is not None}
+    backend = SearchStorage(database)
+    worked = {each: _worked_study(backend, each, attrs, corpus, device) for each, attrs in planned.items()}
+    held = WorkerSettings.model_validate(planned[name]["settings"]["workers"])
+    if "torch" in sys.modules:  # only where the objective needs it
+        from objectives.process import prepare_torch
+
+        prepare_torch()
+    queue = RunQueue(database, held.lease_s, held.max_attempts)
+    return Worker(queue, worked, ArtifactFolder(options.out), owner or owner_name(device), device)
+
+
+def _open_by_name(options: StudyOptions) -> tuple[Database, str]:
+    name = options.name or options.study
+    try:
+        database = open_database(options.storage, create=False, wait_s=options.storage_wait_s)
+        if study_attrs(database, name) is not None:
+            return database, name
+        database.engine.dispose()
+    except NoStudyYet:
+        pass
+    database, study = open_planned(options)
+    return database, study.name
+
+
+def _worked_study(
+    backend: SearchStorage, name: str, attrs: Mapping[str, Any], corpus: Corpus, device: str
+) -> WorkedStudy:
+    definition = attrs["definition"]
+    if corpus.sha256 != definition["corpus_sha256"]:
+        raise UsageError(
+            f"the study {name!r} trains on {attrs['corpus']} (SHA-256 {definition['corpus_sha256'][:12]}…), but "
+            f"{corpus.name} has {corpus.sha256[:12]}…; give the right file with --corpus, or another --name"
+        )
+    objective = resolve_objective(definition["objective"])
+    training = TrainingSettings.model_validate(definition["training"])
+
+    def start(cell: Mapping[str, Any], seed: int) -> TrainingRun:
+        run: TrainingRun = objective(cell, seed, training, corpus, device)
+        return run
+
+    pruner = PrunerSettings.model_validate(attrs["settings"]["pruner"])
+    held = WorkerSettings.model_validate(attrs["settings"]["workers"])
+    return WorkedStudy(start, attrs["uid"], PruningJudge(backend, name, pruner), held.checkpoint_s)

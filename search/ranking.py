@@ -1,0 +1,100 @@
+"""The ranked table: one row per cell, the mean over its seeds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from search.planner import canonical
+from storage.database import Database
+from storage.summaries import RunSummary, run_summaries, study_attrs
+
+# Cells are ranked by what they are worth knowing for: final losses first, then losses at pruning, then none.
+STATE_ORDER = ("complete", "pruned", "running", "waiting", "diverged", "failed")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cell's line in the table.
+
+    Attributes:
+        rank: From 1, among complete cells only.
+        cell: Its parameters without the seed.
+        state: "complete" when every trial of it is; else the state of the trial that is furthest from it.
+        trials: How many trials of it have a loss, of how many planned.
+        train_loss: Mean over the trials that count; nats per character.
+        val_loss: The same; what cells are ranked by. Of a pruned cell it is the loss at pruning.
+        step: Training steps behind the losses, of the trial that took fewest.
+        published: The published validation loss, if there is one.
+    """
+
+    rank: int | None
+    cell: Mapping[str, Any]
+    state: str
+    trials: tuple[int, int]
+    train_loss: float | None
+    val_loss: float | None
+    step: int | None
+    n_params: int | None
+    seconds: float | None
+    published: float | None
+
+    @property
+    def difference(self) -> float | None:
+        """Our validation loss minus the published one."""
+        return self.val_loss - self.published if self.val_loss is not None and self.published is not None else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row for JSON."""
+        return {**asdict(self), "trials": self.trials[0], "planned": self.trials[1], "difference": self.difference}
+
+
+def ranked_rows(database: Database, studies: Sequence[str]) -> list[Row]:
+    """The table of one or more studies, best cell first."""
+    published: dict[str, float] = {}
+    for study in studies:
+        attrs = study_attrs(database, study) or {}
+        published |= {canonical(each["cell"]): each["val_loss"] for each in attrs.get("published", [])}
+    cells: dict[str, list[RunSummary]] = {}
+    for run in run_summaries(database, studies, attrs=("n_params", "train_seconds")):
+        cells.setdefault(canonical(_cell(run)), []).append(run)
+    rows = [_row(runs, published.get(cell)) for cell, runs in cells.items()]
+    rows.sort(key=_order)
+    ranks = iter(range(1, len(rows) + 1))
+    return [Row(**{**vars(row), "rank": next(ranks) if row.state == "complete" else None}) for row in rows]
+
+
+def _cell(run: RunSummary) -> dict[str, Any]:
+    return {name: value for name, value in run.cell.items() if name != "seed"}
+
+
+def _row(runs: Sequence[RunSummary], published: float | None) -> Row:
+    state = max((run.state for run in runs), key=STATE_ORDER.index)
+    # Losses at different steps have no common mean: complete trials if there are any, else the rest.
+    measured = [run for run in runs if run.state == "complete"] or [
+        run for run in runs if run.val_loss is not None and run.state != "diverged"
+    ]
+    times = [run.attrs["train_seconds"] for run in runs if "train_seconds" in run.attrs]
+    return Row(
+        rank=None,
+        cell=_cell(runs[0]),
+        state=state,
+        trials=(len(measured), len(runs)),
+        train_loss=_mean([run.train_loss for run in measured]),
+        val_loss=_mean([run.val_loss for run in measured]),
+        step=min((run.step for run in measured if run.step is not None), default=None),
+        n_params=next((run.attrs["n_params"] for run in runs if "n_params" in run.attrs), None),
+        seconds=_mean(times),
+        published=published,
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def _order(row: Row) -> tuple[int, float]:
+    return STATE_ORDER.index(row.state), row.val_loss if row.val_loss is not None else float("inf")

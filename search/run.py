@@ -1,0 +1,88 @@
+"""`python -m search.run`: plan a study, train it in parallel workers, print the ranked table."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from search import options
+from search.errors import user_errors
+
+if TYPE_CHECKING:
+    from search.service import StudyResult
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def run(
+    study: options.StudyOption,
+    storage: options.StorageOption = options.DEFAULT_STORAGE,
+    name: options.NameOption = None,
+    workers: options.WorkersOption = "auto",
+    devices: options.DevicesOption = "auto",
+    seeds: options.SeedsOption = None,
+    pruner: options.PrunerOption = None,
+    settings: options.SetOption = None,
+    baselines: options.BaselinesOption = True,
+    corpus: options.CorpusOption = None,
+    out: options.OutOption = options.DEFAULT_OUT,
+    storage_wait: options.StorageWaitOption = options.DEFAULT_STORAGE_WAIT_S,
+    timeout: Annotated[float | None, typer.Option(help="Stop after so long.", metavar="SECONDS", min=0)] = None,
+    target: Annotated[float | None, typer.Option(help="Stop at this validation loss.", metavar="LOSS")] = None,
+    quiet: options.QuietOption = False,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Train every cell of a study in parallel workers; started again, it goes on where it stopped."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    with user_errors():
+        from search.service import run_study
+
+        result = run_study(
+            study,
+            storage=storage,
+            name=name,
+            workers=workers,
+            devices=devices,
+            seeds=seeds,
+            pruner=pruner,
+            settings=settings or (),
+            baselines=baselines,
+            corpus=corpus,
+            out=out,
+            storage_wait_s=storage_wait,
+            timeout_s=timeout,
+            target=target,
+            quiet=quiet,
+        )
+    _print(result, as_json)
+    raise SystemExit(result.exit_code)
+
+
+def _print(result: StudyResult, as_json: bool) -> None:
+    from search.tables import as_json as to_json
+    from search.tables import as_markdown
+    from storage.url import display_url
+
+    shown = display_url(result.storage)
+    if as_json:
+        facts = {"study": result.study, "storage": shown, "counts": result.counts, "seconds": result.seconds}
+        print(to_json(result.rows, facts))
+        return
+    print(as_markdown(result.rows))
+    ended = ", ".join(f"{count} {state}" for state, count in result.counts.items() if count)
+    print(f"\n{result.study}: {ended}; {result.seconds:.1f} s", file=sys.stderr)
+    print(f"report: python -m search.report --study {result.study} --storage {shown}", file=sys.stderr)
+    print(f"browse: optuna-dashboard {shown}", file=sys.stderr)
+
+
+def main() -> None:
+    """Entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Runs a study from options to result; the command line and notebooks both come here."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from search.devices import worker_slots
+from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED
+from search.launcher import Launcher
+from search.opening import StudyOptions, open_planned
+from search.options import DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
+from search.planner import Study
+from search.progress import Snapshot, progress_display
+from search.ranking import Row, ranked_rows
+from storage.database import Database
+from storage.queue import RunQueue
+from storage.summaries import counts
+
+POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a run came to.
+
+    Attributes:
+        rows: The ranked table.
+        counts: How many trials are in which state.
+        exit_code: As the command line returns it.
+    """
+
+    study: str
+    storage: str
+    rows: list[Row]
+    counts: dict[str, int]
+    seconds: float
+    exit_code: int
+
+
+def run_study(
+    study: str = "bigram",
+    *,
+    storage: str = DEFAULT_STORAGE,
+    name: str | None = None,
+    workers: str | int = "auto",
+    devices: str = "auto",
+    seeds: int | None = None,
+    pruner: str | None = None,
+    settings: Mapping[str, Any] | Sequence[str] = (),
+    baselines: bool = True,
+    corpus: Path | str | None = None,
+    out: Path | str = DEFAULT_OUT,
+    storage_wait_s: float = DEFAULT_STORAGE_WAIT_S,
+    timeout_s: float | None = None,
+    target: float | None = None,
+    quiet: bool = False,
+) -> StudyResult:
+    """Plan a study, train what is missing of it in parallel workers, and return the ranked table.
+
+    Args:
+        study: A built-in study, or the path of a study file.
+        storage: The storage URL.
+        name: The study's name in the database; None is that of the definition.
+        workers: How many worker processes; "auto" is one a GPU, or one a core.
+        devices: "auto", "cpu", "cuda" or "cuda:0,1".
+        seeds: Trials of each cell; None is as the definition says.
+        pruner: "none", "median", "sha" or "hyperband"; None is as the definition says.
+        settings: Overrides of axes and settings: {"n_embd": [64, 128], "max_iters": 200}, or texts as for `--set`.
+        baselines: Whether to train the study's baselines too.
+        corpus: A UTF-8 text file; None is tiny shakespeare.
+        out: Folder of checkpoints and logs.
+        storage_wait_s: How long to wait for a database that is starting, in seconds.
+        timeout_s: Stop after so many seconds; running trials go back to the queue with a checkpoint.
+        target: Stop as soon as a trial is complete with a validation loss of at most this.
+        quiet: Show no progress.
+
+    Raises:
+        UsageError, ModelError, ObjectiveError, StorageError: What the user can mend; one line each.
+    """
+    started = time.monotonic()
+    options = StudyOptions(
+        study=study,
+        storage=storage,
+        name=name,
+        seeds=seeds,
+        pruner=pruner,
+        settings=_as_texts(settings),
+        baselines=baselines,
+        corpus=None if corpus is None else Path(corpus),
+        out=Path(out),
+        storage_wait_s=storage_wait_s,
+    )
+    slots = worker_slots(devices, str(workers))
+    database, planned = open_planned(options)
+    with database.closing():
+        queue = RunQueue(database)
+        unfinished = queue.unfinished(planned.names)
+        interrupted = False
+        if unfinished:
+            arguments = _worker_arguments(options, planned)
+            logs = options.out / planned.name / "logs"
+            launcher = Launcher(slots[:unfinished], arguments, storage, logs, on_death=queue.abandon)
+            deadline = None if timeout_s is None else started + timeout_s
+            interrupted = _train(database, planned, launcher, deadline, target, quiet)
+        found = counts(database, planned.names)
+        exit_code = EXIT_INTERRUPTED if interrupted else _exit_code(found)
+        rows = ranked_rows(database, planned.names)
+        return StudyResult(planned.name, storage, rows, found, time.monotonic() - started, exit_code)
+
+
+def _as_texts(settings: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(settings, Mapping):
+        return tuple(settings)
+    lists = {key: value if isinstance(value, (list, tuple)) else [value] for key, value in settings.items()}
+    return tuple(f"{key}={','.join(map(str, values))}" for key, values in lists.items())
+
+
+def _worker_arguments(options: StudyOptions, study: Study) -> list[str]:
+    # The study is planned, so its name says everything; all but the corpus and the folder is in the database.
+    arguments = ["--study", study.name, "--out", str(options.out)]
+    if options.corpus is not None:
+        arguments += ["--corpus", str(options.corpus)]
+    return arguments if study.with_baselines else [*arguments, "--no-baselines"]
+
+
+def _train(
+    database: Database, study: Study, launcher: Launcher, deadline: float | None, target: float | None, quiet: bool
+) -> bool:
+    """Run the workers until all trials have ended, the target is met, or somebody stops us.
+
+    Returns:
+        True when it was stopped before its end.
+    """
+    with (
+        _stop_requests() as stop,
+        progress_display(quiet, study.definition.training.max_iters) as progress,
+    ):
+        try:
+            launcher.start()
+            while launcher.running and not stop.is_set():
+                stop.wait(POLL_S)
+                launcher.tend()
+                snapshot = Snapshot(database, study.names)
+                progress.show(snapshot, launcher.running)
+                if target is not None and snapshot.best is not None and (snapshot.best.value or 0.0) <= target:
+                    return False
+                if deadline is not None and time.monotonic() >= deadline:
+                    return snapshot.done < snapshot.total
+            return stop.is_set()
+        finally:
+            launcher.stop()
+
+
+@contextmanager
+def _stop_requests() -> Iterator[threading.Event]:
+    """Turn SIGINT and SIGTERM into an event; a second one ends the program at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # a notebook's thread gets no signals
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask_to_stop(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, ask_to_stop)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _exit_code(found: Mapping[str, int]) -> int:
+    return EXIT_FAILED_TRIALS if found["failed"] or found["diverged"] else 0

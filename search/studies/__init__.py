@@ -1,0 +1,1 @@
+"""The studies that come with lm-search, a TOML file each."""

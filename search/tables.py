@@ -1,0 +1,104 @@
+"""The ranked table as text: for a terminal, markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from search.ranking import Row
+
+# The experiment log's own columns and their order; other axes of a study follow the cell's own.
+LOSSES = ("train_loss", "val_loss")
+FIRST_AXES = ("model", "pe_type", "n_embd", "block_size")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table.
+
+    Attributes:
+        title: Its heading.
+        text: The cell's text of a row, "" where the row has no such value.
+        is_number: Set flush right.
+    """
+
+    title: str
+    text: Callable[[Row], str]
+    is_number: bool = True
+
+
+def columns(rows: Sequence[Row]) -> list[Column]:
+    """The columns that `rows` need: axes that no row has, and seeds where there is one of each, are left out."""
+    axes = {name: None for row in rows for name in row.cell}
+    ordered = [name for name in FIRST_AXES if name in axes] + [name for name in axes if name not in FIRST_AXES]
+    found = [Column("#", lambda row: _text(row.rank))]
+    found += [_axis(name) for name in ordered if name == "model"]
+    found += [
+        Column("train_loss", lambda row: _loss(row.train_loss)),
+        Column("val_loss", lambda row: _loss(row.val_loss)),
+    ]
+    found += [_axis(name) for name in ordered if name != "model"]
+    if any(row.trials[1] > 1 for row in rows):
+        found.append(Column("seeds", lambda row: f"{row.trials[0]}/{row.trials[1]}"))
+    found.append(Column("parameters", lambda row: _text(row.n_params)))
+    if any(row.published is not None for row in rows):
+        found.append(Column("published", lambda row: _loss(row.published)))
+        found.append(Column("difference", lambda row: "" if row.difference is None else f"{row.difference:+.5f}"))
+    found.append(Column("seconds", lambda row: "" if row.seconds is None else f"{row.seconds:.1f}"))
+    found.append(Column("state", _state, is_number=False))
+    return found
+
+
+def _axis(name: str) -> Column:
+    return Column(name, lambda row: _text(row.cell.get(name)), is_number=name not in ("model", "pe_type"))
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _loss(value: float | None) -> str:
+    return "" if value is None else f"{value:.5f}"
+
+
+def _state(row: Row) -> str:
+    return f"{row.state} at step {row.step}" if row.state in ("pruned", "running") and row.step else row.state
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """A markdown table, its columns aligned for reading as plain text too."""
+    cols = columns(rows)
+    table = [[col.title for col in cols], *([col.text(row) for col in cols] for row in rows)]
+    widths = [max(3, *(len(line[i]) for line in table)) for i in range(len(cols))]
+    rule = ["-" * (w - 1) + ":" if col.is_number else "-" * w for col, w in zip(cols, widths, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            text.rjust(w) if col.is_number else text.ljust(w) for text, col, w in zip(cells, cols, widths, strict=True)
+        ]
+        return "| " + " | ".join(padded) + " |"
+
+    return "\n".join([line(table[0]), line(rule), *map(line, table[1:])])
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """Comma-separated values, losses with all their digits."""
+    names = list({name: None for row in rows for name in row.cell})
+    fields = ["rank", *names, *LOSSES, "state", "step", "trials", "planned"]
+    fields += ["n_params", "published", "difference", "seconds"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fields, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        flat = row.as_dict()
+        writer.writerow({**flat, **flat["cell"]})
+    return text.getvalue().rstrip("\n")
+
+
+def as_json(rows: Sequence[Row], facts: Mapping[str, Any]) -> str:
+    """One JSON object: `facts`, and the rows under "rows"."""
+    return json.dumps({**facts, "rows": [row.as_dict() for row in rows]}, indent=2, ensure_ascii=False)

@@ -1,0 +1,89 @@
+"""`python -m search.worker`: one worker process, started by `search.run`, by a container or by a cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from search import options
+from search.errors import user_errors
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+PARENT_POLL_S = 1.0
+
+
+@app.command()
+def work(
+    study: options.StudyOption,
+    storage: options.StorageOption = options.DEFAULT_STORAGE,
+    name: options.NameOption = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.", envvar="SEARCH_DEVICE")] = "cpu",
+    seeds: options.SeedsOption = None,
+    pruner: options.PrunerOption = None,
+    settings: options.SetOption = None,
+    baselines: options.BaselinesOption = True,
+    corpus: options.CorpusOption = None,
+    out: options.OutOption = options.DEFAULT_OUT,
+    storage_wait: options.StorageWaitOption = options.DEFAULT_STORAGE_WAIT_S,
+    owner: Annotated[str | None, typer.Option(help="Name of this worker.", hidden=True)] = None,
+    stop_with_parent: Annotated[bool, typer.Option(help="End when the parent process ends.", hidden=True)] = False,
+) -> None:
+    """Claim trials of a study and train them on one device until none is left."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    with user_errors():
+        from search.opening import StudyOptions, open_worker
+
+        chosen = StudyOptions(
+            study=study,
+            storage=storage,
+            name=name,
+            seeds=seeds,
+            pruner=pruner,
+            settings=tuple(settings or ()),
+            baselines=baselines,
+            corpus=corpus,
+            out=out,
+            storage_wait_s=storage_wait,
+        )
+        worker = open_worker(chosen, device, owner)
+        _stop_on_signals(worker.stop)
+        if stop_with_parent:
+            _stop_with_parent(worker.stop)
+        worker.run()
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    def ask_to_stop(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask_to_stop)
+
+
+def _stop_with_parent(stop: threading.Event) -> None:
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_POLL_S)
+        logging.getLogger("search.worker").warning("the parent process is gone; handing back and ending")
+        stop.set()
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def main() -> None:
+    """Entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Everything that touches SQL or artifact files: opening a URL, the run queue, reporting, summaries."""

@@ -1,0 +1,300 @@
+"""The run queue: who may train which trial, so that every trial ends exactly once whatever dies.
+
+A worker claims a row under a lease, renews the lease with every report, and finishes the row. The row's token counts
+the claims; whoever shows an old token has lost the trial. Each method is one transaction whose row count decides,
+and changes Optuna's tables in that same transaction. An expired lease makes a row claimable again: nothing has to
+clean up after a dead worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from optuna.trial import TrialState
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select, update
+
+from storage import optuna_tables
+from storage.database import Database
+from storage.errors import LeaseLost
+from storage.schema import runs
+
+Outcome = Literal["complete", "pruned", "diverged", "failed"]
+
+OPTUNA_STATE: dict[Outcome, TrialState] = {
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "diverged": TrialState.FAIL,
+    "failed": TrialState.FAIL,
+}
+ENDED_ELSEWHERE = "ended by another program, such as the dashboard"
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A worker's time-limited right to one trial."""
+
+    run_id: int
+    study: str
+    cell: str
+    trial_id: int
+    number: int
+    owner: str
+    token: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """One evaluation of a leased trial: losses in nats per character after `step` training steps."""
+
+    lease: Lease
+    step: int
+    train_loss: float
+    val_loss: float
+
+
+@dataclass(frozen=True)
+class RunQueue:
+    """The rows of all studies of one database.
+
+    Attributes:
+        lease_s: How long a claim, a report or a renewal lasts, in seconds of the database's clock.
+        max_attempts: How many workers may die of a trial before it is failed for good.
+    """
+
+    database: Database
+    lease_s: float = 60.0
+    max_attempts: int = 3
+
+    def claim(self, studies: Sequence[str], owner: str, limit: int = 1) -> list[Lease]:
+        """Take up to `limit` rows whose turn it is; expired leases first, then by priority.
+
+        To be called while `owner` holds nothing: a row that it seems to hold was claimed by a transaction whose
+        answer got lost, and is given to it again.
+        """
+
+        def work(connection: Connection) -> list[Lease]:
+            now = connection.execute(select(self.database.now())).scalar_one()
+            expired = or_(runs.c.lease_until < now, runs.c.owner == owner)
+            rows = self._pick(connection, studies, and_(runs.c.state == "running", expired), limit)
+            hopeless = [row for row in rows if row.attempts >= self.max_attempts]
+            for row in hopeless:
+                self._bury(connection, row, now)
+            ids = [row.id for row in rows if row not in hopeless]
+            if len(ids) < limit:
+                due = and_(runs.c.state == "waiting", runs.c.not_before <= now)
+                ids += [row.id for row in self._pick(connection, studies, due, limit - len(ids))]
+            return self._lease(connection, ids, owner, now)
+
+        return self.database.write(work)
+
+    def _pick(
+        self, connection: Connection, studies: Sequence[str], condition: ColumnElement[bool], limit: int
+    ) -> Sequence[Row[Any]]:
+        query: Select[Any] = (
+            select(runs.c.id, runs.c.trial_id, runs.c.attempts, runs.c.owner)
+            .where(runs.c.study.in_(studies), condition)
+            .order_by(runs.c.priority, runs.c.id)
+            .limit(limit)
+            # Rows that another worker is claiming right now are passed over, not waited for.
+            .with_for_update(skip_locked=True)
+        )
+        return connection.execute(query).all()
+
+    def _lease(self, connection: Connection, ids: list[int], owner: str, now: float) -> list[Lease]:
+        if not ids:
+            return []
+        claimed = connection.execute(
+            update(runs)
+            .where(runs.c.id.in_(ids))
+            .values(
+                state="running",
+                owner=owner,
+                token=runs.c.token + 1,
+                attempts=runs.c.attempts + 1,
+                lease_until=now + self.lease_s,
+                started_at=now,
+            )
+            .returning(
+                runs.c.id,
+                runs.c.study,
+                runs.c.cell,
+                runs.c.trial_id,
+                runs.c.number,
+                runs.c.owner,
+                runs.c.token,
+                runs.c.attempts,
+            )
+        )
+        leases = sorted((Lease(*row) for row in claimed), key=lambda lease: ids.index(lease.run_id))
+        optuna_tables.start_trials(connection, [lease.trial_id for lease in leases], now)
+        return leases
+
+    def _bury(self, connection: Connection, row: Row[Any], now: float) -> None:
+        reason = f"{row.attempts} workers died of it, the last was {row.owner}"
+        self._end(connection, runs.c.id == row.id, "failed", None, reason, now)
+        optuna_tables.finish_trial(connection, row.trial_id, TrialState.FAIL, None, {"reason": reason}, now)
+
+    def report(self, reports: Sequence[Report]) -> list[Lease]:
+        """Store evaluations and renew the leases of their trials, all in one transaction.
+
+        Returns:
+            The leases that were lost; nothing was written for them.
+        """
+
+        def work(connection: Connection) -> list[Lease]:
+            lost = []
+            for report in reports:
+                losses = {"train_loss": report.train_loss, "val_loss": report.val_loss}
+                held = connection.execute(
+                    update(runs)
+                    .where(_held_by(report.lease))
+                    .values(lease_until=self.database.now() + self.lease_s, step=report.step, **losses)
+                )
+                if held.rowcount == 0:
+                    lost.append(report.lease)
+                    continue
+                optuna_tables.write_intermediate_value(connection, report.lease.trial_id, report.step, report.val_loss)
+            return lost
+
+        return self.database.write(work)
+
+    def renew(self, leases: Sequence[Lease]) -> list[Lease]:
+        """Renew leases between two reports.
+
+        Returns:
+            The leases that were lost.
+        """
+
+        def work(connection: Connection) -> list[Lease]:
+            until = self.database.now() + self.lease_s
+            renewed = [
+                connection.execute(update(runs).where(_held_by(lease)).values(lease_until=until)).rowcount
+                for lease in leases
+            ]
+            return [lease for lease, count in zip(leases, renewed, strict=True) if count == 0]
+
+        return self.database.write(work)
+
+    def release(self, lease: Lease, reason: str | None = None, delay_s: float = 0.0) -> None:
+        """Put a trial back, to be claimed by anyone; a lost lease is no error.
+
+        Args:
+            reason: What went wrong, which counts as an attempt; None for an orderly stop, which does not.
+            delay_s: Back-off before the trial may be claimed again, in seconds.
+        """
+
+        def work(connection: Connection) -> None:
+            back = connection.execute(
+                update(runs)
+                .where(_held_by(lease))
+                .values(
+                    state="waiting",
+                    owner=None,
+                    lease_until=None,
+                    not_before=self.database.now() + delay_s,
+                    attempts=runs.c.attempts - (1 if reason is None else 0),
+                    reason=reason,
+                )
+            )
+            if back.rowcount:
+                optuna_tables.release_trials(connection, [lease.trial_id])
+
+        self.database.write(work)
+
+    def finish(
+        self,
+        lease: Lease,
+        outcome: Outcome,
+        value: float | None,
+        attrs: Mapping[str, Any] | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """End a trial for good: the row and Optuna's trial together.
+
+        Args:
+            value: The last validation loss; NaN and None are stored as no value.
+            attrs: User attributes of the trial.
+            reason: Why, unless the outcome is complete.
+
+        Raises:
+            LeaseLost: The trial went on elsewhere; nothing was written.
+        """
+        attrs = {**(attrs or {}), "outcome": outcome, **({"reason": reason} if reason else {})}
+
+        def work(connection: Connection) -> None:
+            now = connection.execute(select(self.database.now())).scalar_one()
+            if not self._end(connection, _held_by(lease), outcome, value, reason, now):
+                if self._is_done_by(connection, lease):
+                    return  # this very transaction took effect before; only its answer was lost
+                raise LeaseLost(f"trial {lease.number} of {lease.study}")
+            state = OPTUNA_STATE[outcome]
+            if not optuna_tables.finish_trial(connection, lease.trial_id, state, value, attrs, now):
+                self._end(connection, runs.c.id == lease.run_id, "failed", None, ENDED_ELSEWHERE, now)
+
+        self.database.write(work)
+
+    def _end(
+        self,
+        connection: Connection,
+        which: ColumnElement[bool],
+        outcome: Outcome,
+        value: float | None,
+        reason: str | None,
+        now: float,
+    ) -> bool:
+        ended = connection.execute(
+            update(runs)
+            .where(which)
+            .values(state="done", outcome=outcome, value=value, reason=reason, finished_at=now, lease_until=None)
+        )
+        return ended.rowcount > 0
+
+    def _is_done_by(self, connection: Connection, lease: Lease) -> bool:
+        mine = and_(runs.c.id == lease.run_id, runs.c.token == lease.token, runs.c.state == "done")
+        return connection.execute(select(runs.c.id).where(mine)).first() is not None
+
+    def abandon(self, owner: str) -> int:
+        """Let the leases of a worker that is known to be dead expire at once.
+
+        Returns:
+            How many there were.
+        """
+        orphaned = update(runs).where(runs.c.owner == owner, runs.c.state == "running").values(lease_until=0.0)
+        return self.database.write(lambda connection: connection.execute(orphaned).rowcount)
+
+    def unfinished(self, studies: Sequence[str]) -> int:
+        """How many trials have not ended yet, wherever they are."""
+        query = select(func.count()).where(runs.c.study.in_(studies), runs.c.state.in_(("waiting", "running")))
+        return self.database.read(lambda connection: connection.execute(query).scalar_one())
+
+    def retry_failed(self, studies: Iterable[str]) -> int:
+        """Put failed and diverged trials back into the queue, with all their attempts.
+
+        Returns:
+            How many there were.
+        """
+
+        def work(connection: Connection) -> int:
+            failed = and_(runs.c.study.in_(list(studies)), runs.c.outcome.in_(("failed", "diverged")))
+            fresh = {
+                "state": "waiting",
+                "attempts": 0,
+                "not_before": 0.0,
+                **dict.fromkeys(
+                    ("owner", "lease_until", "step", "train_loss", "val_loss", "outcome", "value", "reason")
+                ),
+                **dict.fromkeys(("started_at", "finished_at")),
+            }
+            again = connection.execute(update(runs).where(failed).values(fresh).returning(runs.c.trial_id)).all()
+            for row in again:
+                optuna_tables.reopen_trial(connection, row.trial_id)
+            return len(again)
+
+        return self.database.write(work)
+
+
+def _held_by(lease: Lease) -> ColumnElement[bool]:
+    return and_(runs.c.id == lease.run_id, runs.c.token == lease.token, runs.c.state == "running")

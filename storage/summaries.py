@@ -1,0 +1,133 @@
+"""What is in the database, read in a few queries however many trials there are."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial
+from sqlalchemy import Connection, func, select
+
+from storage import optuna_tables
+from storage.database import Database
+from storage.planning import DEFINITION
+from storage.schema import runs
+
+STATES = ("waiting", "running", "complete", "pruned", "diverged", "failed")
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One row of the run queue, with the facts that its worker recorded.
+
+    Attributes:
+        cell: The parameters with the seed.
+        state: One of `STATES`.
+        lease_left_s: Seconds until the lease expires, negative when it has; None unless running.
+        seconds: From the last claim to the end; None before.
+        attrs: The user attributes asked for.
+    """
+
+    study: str
+    number: int
+    cell: Mapping[str, Any]
+    state: str
+    attempts: int
+    owner: str | None
+    lease_left_s: float | None
+    step: int | None
+    train_loss: float | None
+    val_loss: float | None
+    value: float | None
+    reason: str | None
+    seconds: float | None
+    attrs: Mapping[str, Any]
+
+
+def study_attrs(database: Database, study: str) -> Mapping[str, Any] | None:
+    """The user attributes of a study, the definition it was planned with among them; None when it was not planned."""
+
+    def work(connection: Connection) -> Mapping[str, Any] | None:
+        study_id = optuna_tables.study_id(connection, study)
+        attrs = {} if study_id is None else optuna_tables.study_attrs(connection, study_id)
+        return attrs if DEFINITION in attrs else None
+
+    return database.read(work)
+
+
+def study_names(database: Database) -> list[str]:
+    """The names of all studies with rows in the queue, sorted."""
+    query = select(runs.c.study).distinct().order_by(runs.c.study)
+    return database.read(lambda connection: list(connection.execute(query).scalars()))
+
+
+def counts(database: Database, studies: Sequence[str]) -> dict[str, int]:
+    """How many trials are in each of `STATES`."""
+    query = (
+        select(runs.c.state, runs.c.outcome, func.count())
+        .where(runs.c.study.in_(studies))
+        .group_by(runs.c.state, runs.c.outcome)
+    )
+    found: Counter[str] = Counter()
+    for state, outcome, count in database.read(lambda connection: connection.execute(query).all()):
+        found[outcome if state == "done" else state] += count
+    return {state: found[state] for state in STATES}
+
+
+def run_summaries(
+    database: Database, studies: Sequence[str], states: Sequence[str] = STATES, attrs: Sequence[str] = ()
+) -> list[RunSummary]:
+    """The rows of `studies` in any of `states`, ordered by study and number.
+
+    Args:
+        attrs: Names of the user attributes to read along.
+    """
+    wanted = [state for state in ("waiting", "running") if state in states]
+    query = (
+        select(runs, (runs.c.lease_until - database.now()).label("lease_left_s"))
+        .where(
+            runs.c.study.in_(studies),
+            runs.c.state.in_(wanted) | runs.c.outcome.in_([state for state in states if state not in wanted]),
+        )
+        .order_by(runs.c.study, runs.c.number)
+    )
+
+    def work(connection: Connection) -> list[RunSummary]:
+        rows = connection.execute(query).all()
+        found = optuna_tables.read_user_attrs(connection, [row.trial_id for row in rows], attrs)
+        return [_summary(row, found.get(row.trial_id, {})) for row in rows]
+
+    return database.read(work)
+
+
+def _summary(row: Any, attrs: Mapping[str, Any]) -> RunSummary:
+    ended = row.finished_at is not None and row.started_at is not None
+    return RunSummary(
+        study=row.study,
+        number=row.number,
+        cell=json.loads(row.cell),
+        state=row.outcome if row.state == "done" else row.state,
+        attempts=row.attempts,
+        owner=row.owner if row.state == "running" else None,
+        lease_left_s=row.lease_left_s if row.state == "running" else None,
+        step=row.step,
+        train_loss=row.train_loss,
+        val_loss=row.val_loss,
+        value=row.value,
+        reason=row.reason,
+        seconds=row.finished_at - row.started_at if ended else None,
+        attrs=attrs,
+    )
+
+
+def finished_trials(database: Database, study: str) -> list[FrozenTrial]:
+    """Every finished trial with all it holds, ordered by number."""
+
+    def work(connection: Connection) -> list[FrozenTrial]:
+        ids = connection.execute(select(runs.c.trial_id).where(runs.c.study == study, runs.c.state == "done"))
+        return optuna_tables.read_trials(connection, ids.scalars())
+
+    return database.read(work)

