@@ -24,7 +24,8 @@ from storage.errors import NoStudyYet
 from storage.opening import open_database
 from storage.optuna_storage import SearchStorage
 from storage.queue import RunQueue
-from storage.summaries import study_attrs
+from storage.summaries import study_attrs, study_names
+from storage.url import display_url
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,31 @@ def _check_out(out: Path) -> None:
     nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise UsageError(f"--out {out}: {nearest} is not a folder that can be written; give another with --out")
+
+
+def open_studies(study: str, storage: str, wait_s: float, *, baselines: bool) -> tuple[Database, list[str]]:
+    """Open a study that exists, for reading.
+
+    Args:
+        study: Its name in the database, or the study file that names it.
+
+    Returns:
+        The database, and the names of the study and of its sibling with the baselines if that exists too.
+
+    Raises:
+        UsageError, StorageError: There is no such study; the message lists those that there are.
+    """
+    name = load_definition(study).name if study.endswith(".toml") else study
+    database = open_database(storage, create=False, wait_s=wait_s)
+    there = study_names(database)
+    if name not in there:
+        database.engine.dispose()
+        raise UsageError(
+            f"no study {name!r} in {display_url(storage)}; studies there: {', '.join(there) or 'none'}; "
+            f"start one with: python -m search.run --study {study}"
+        )
+    siblings = [name + BASELINES_SUFFIX] if baselines and name + BASELINES_SUFFIX in there else []
+    return database, [name, *siblings]
 
 
 def open_worker(options: StudyOptions, device: str, owner: str | None) -> Worker:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+import weakref
 from collections.abc import Container
 from typing import Any
 
@@ -36,7 +37,8 @@ class SearchStorage(RDBStorage):
         self._open(database)
 
     def _open(self, database: Database) -> None:
-        url = database.engine.url.render_as_string(hide_password=False)
+        # Optuna fills in {SCHEMA_VERSION}; braces of a password are no such thing.
+        url = database.engine.url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
         # The tables exist: `schema.create_or_upgrade` made them, once, under a lock.
         super().__init__(url, skip_table_creation=True, skip_compatibility_check=True)
         self.engine.dispose()
@@ -44,10 +46,13 @@ class SearchStorage(RDBStorage):
         self.scoped_session = scoped_session(sessionmaker(bind=database.engine))
 
     def __getstate__(self) -> dict[Any, Any]:
-        return {"url": self.url, "outage_s": self.database.outage_s}
+        url = self.database.engine.url.render_as_string(hide_password=False)
+        return {"url": url, "outage_s": self.database.outage_s}
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         self._open(Database(open_engine(parse_url(state["url"])), state["outage_s"]))
+        # Nobody else has this engine.
+        weakref.finalize(self, self.engine.dispose)
 
 
 class PrunerStorage(_CachedStorage):

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,14 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.errors import ModelError
-from objectives.cells import check_cell
 from objectives.contract import Evaluation, TrainingRun
 from objectives.corpus import encode
-from objectives.errors import CheckpointError, CorpusError, ObjectiveError
+from objectives.errors import CheckpointError
 from objectives.language_model import LanguageModelRun, start
-from objectives.process import prepare_torch
-from objectives.randomness import derive_seed
 from objectives.settings import TrainingSettings
 
 CORPUS = encode("rhyme", "the cat sat on the mat,\nthe rat sat on the hat.\n" * 12)
@@ -35,10 +30,6 @@ class WithDropout(nn.Module):
 
     def forward(self, idx):
         return self.dropout(self.table(idx))
-
-class WithLoss(WithDropout):
-    def forward(self, idx):
-        return super().forward(idx), None
 
 class Exploding(WithDropout):
     calls = 0
@@ -247,54 +238,3 @@ def test_a_model_without_block_size_still_has_windows() -> None:
     run = begin({"model": "bigram", "block_size": 8})
     complete(run)
     assert run.describe()["tokens"] == 11 * 4 * 8
-
-
-@pytest.mark.parametrize(
-    ("cell", "error", "message"),
-    [
-        ({"model": "bigram"}, ObjectiveError, "block_size=None: give it one of type int"),
-        ({"block_size": 8}, ObjectiveError, "model=None: give it one of type str"),
-        (CELL | {"block_size": 0}, ObjectiveError, "block_size=0 is below 1"),
-        (CELL | {"block_size": True}, ObjectiveError, "block_size=True"),
-        (CELL | {"depth": 2}, ObjectiveError, "know nothing of depth: the model takes block_size, n_embd, pe_type"),
-        (CELL | {"vocab_size": 9}, ObjectiveError, "comes from the corpus"),
-        (CELL | {"learning_rate": -1.0}, ObjectiveError, r"learning_rate=-1\.0: Input should be greater than 0"),
-        (CELL | {"batch_size": 2.5}, ObjectiveError, r"batch_size=2\.5: Input should be a valid integer"),
-        (CELL | {"block_size": 60}, CorpusError, "too short for block_size=60"),
-        (CELL | {"n_embd": 7}, ModelError, "n_embd=7 is odd"),
-        ({"model": "bigram_mf", "block_size": 8}, ModelError, "needs n_embd"),
-        (CELL | {"model": "trigram"}, ModelError, "unknown model 'trigram'"),
-    ],
-)
-def test_a_cell_that_cannot_be_trained_is_refused(cell: dict[str, Any], error: type[Exception], message: str) -> None:
-    for refuse in (check_cell, lambda *parts: start(parts[0], 5, parts[1], parts[2], "cpu")):
-        with pytest.raises(error, match=message):
-            refuse(cell, SHORT, CORPUS)
-
-
-def test_a_model_that_returns_its_loss_too_is_refused(users_models: str) -> None:
-    with pytest.raises(ObjectiveError, match=r"returns tuple for one window: its forward must return the logits"):
-        check_cell({"model": f"{users_models}:WithLoss", "block_size": 6}, SHORT, CORPUS)
-
-
-def test_a_good_cell_passes() -> None:
-    check_cell(CELL, SHORT, CORPUS)
-
-
-def test_derived_seeds_are_stable_and_apart() -> None:
-    assert derive_seed(1337, "batches") == 1779484113541292717, "old records could not be replayed"
-    assert len({derive_seed(1, "a"), derive_seed(2, "a"), derive_seed(1, "b"), derive_seed(1, "a", 0)}) == 4
-
-
-def test_prepare_torch_sets_one_thread_and_flushes_denormals(monkeypatch: pytest.MonkeyPatch) -> None:
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    monkeypatch.setitem(os.environ, "CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    try:
-        supported = prepare_torch()
-        assert torch.get_num_threads() == 1
-        if supported:
-            assert (torch.tensor([1e-38]) * 1e-3).item() == 0.0
-    finally:
-        torch.set_flush_denormal(False)
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(strict)

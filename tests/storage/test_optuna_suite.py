@@ -1,0 +1,17 @@
+"""Optuna's own test suite for storages, on ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from optuna.testing.pytest_storages import StorageTestCase
+
+from storage.database import Database
+from storage.optuna_storage import SearchStorage
+
+
+class TestSearchStorage(StorageTestCase):
+    @pytest.fixture
+    def storage(self, database: Database) -> Iterator[SearchStorage]:
+        yield SearchStorage(database)
