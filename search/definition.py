@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+import copy
+import difflib
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
+from pydantic import (
+    AllowInfNan,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from objectives.settings import TrainingSettings
 from search.errors import UsageError
 
-Scalar = StrictBool | StrictInt | StrictFloat | StrictStr
+# Not NaN: it differs from itself, so that no cell with it could be found again.
+Scalar = StrictBool | StrictInt | Annotated[StrictFloat, AllowInfNan(False)] | StrictStr
 Cell = dict[str, Scalar]
 
 PRUNERS = ("none", "median", "sha", "hyperband")
+BASELINES_SUFFIX = "-baselines"
+MAX_SEED = 2**31 - 1
+# More is a slip of the finger, which would fill the database with millions of trials.
+MAX_SEEDS = 1000
+
+_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class PrunerSettings(BaseModel):
     """When a weak trial is stopped."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = _STRICT
 
     name: Literal["none", "median", "sha", "hyperband"] = "median"
     # No trial is pruned before this step.
@@ -34,12 +56,14 @@ class PrunerSettings(BaseModel):
 class WorkerSettings(BaseModel):
     """How workers hold on to trials."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = _STRICT
 
     # A worker that is silent for so long loses its trial.
     lease_s: float = Field(default=60.0, gt=0)
     # So many workers may die of a trial before it is failed for good.
     max_attempts: int = Field(default=3, ge=1)
+    # A trial that ran out of memory or disk waits so long before its second attempt, then twice as long each time.
+    retry_delay_s: float = Field(default=5.0, ge=0)
     # A checkpoint is written at an evaluation when the last one is at least so old.
     checkpoint_s: float = Field(default=0.0, ge=0)
 
@@ -47,7 +71,7 @@ class WorkerSettings(BaseModel):
 class Published(BaseModel):
     """A loss that somebody published for a cell, to compare with."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = _STRICT
 
     cell: Cell
     val_loss: float
@@ -57,9 +81,9 @@ class Published(BaseModel):
 class StudyDefinition(BaseModel):
     """What a study file holds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = _STRICT
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=200)
+    name: str
     description: str = ""
     # What a trial measures: "module:function", see objectives/contract.py.
     objective: str = Field(default="objectives.language_model:start", pattern=r"^[\w.]+:\w+$")
@@ -68,12 +92,61 @@ class StudyDefinition(BaseModel):
     # Cells outside the grid; they live in the sibling study "<name>-baselines".
     baselines: list[Cell] = []
     # Every cell is trained with `seeds` seeds: first_seed, first_seed + 1, …
-    seeds: int = Field(default=1, ge=1)
-    first_seed: int = Field(default=1337, ge=0, le=2**31 - 1)
+    seeds: int = Field(default=1, ge=1, le=MAX_SEEDS)
+    first_seed: int = Field(default=1337, ge=0, le=MAX_SEED - MAX_SEEDS)
     training: TrainingSettings = TrainingSettings()
     pruner: PrunerSettings = PrunerSettings()
     workers: WorkerSettings = WorkerSettings()
     published: list[Published] = []
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        fault = name_fault(name)
+        if fault:
+            raise ValueError(f"{fault} (a file that does not say name = … gives its own)")
+        return name
+
+    @field_validator("grid")
+    @classmethod
+    def _check_axes(cls, grid: dict[str, list[Scalar]]) -> dict[str, list[Scalar]]:
+        for axis, values in grid.items():
+            _check_axis_name(axis)
+            if not values:
+                raise ValueError(f"the axis {axis} is empty; give it at least one value")
+            # 1, 1.0 and true are the same value to Optuna, which finds a trial's choice by comparing.
+            if len(set(values)) < len(values):
+                raise ValueError(f"the axis {axis} = {values} has a value twice")
+        return grid
+
+    @model_validator(mode="after")
+    def _check_baselines(self) -> StudyDefinition:
+        for index, cell in enumerate(self.baselines):
+            if not cell:
+                raise ValueError(f"baselines.{index} is empty; give it the keys of a cell")
+            for axis in cell:
+                _check_axis_name(axis)
+            if cell in self.baselines[:index]:
+                raise ValueError(f"baselines.{index} = {cell} is there twice")
+        return self
+
+
+def name_fault(name: str) -> str | None:
+    """What is wrong with a study's name, which is also the name of a folder; None when nothing is."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        return "write letters, digits, '.', '_' and '-', the first a letter or digit"
+    if len(name) > 200:
+        return f"it has {len(name)} characters, 200 are allowed"
+    if name.endswith(BASELINES_SUFFIX):
+        return f"names that end in {BASELINES_SUFFIX} are kept for the baselines of other studies"
+    return None
+
+
+def _check_axis_name(axis: str) -> None:
+    if axis == "seed":
+        raise ValueError("seed is no axis; write seeds = N and first_seed = N at the top of the file")
+    if not axis.isidentifier():
+        raise ValueError(f"{axis!r} is no name for an axis; write letters, digits and '_', the first no digit")
 
 
 def builtin_studies() -> list[str]:
@@ -98,42 +171,50 @@ def load_definition(study: str, settings: Sequence[str] = ()) -> StudyDefinition
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{source} is not valid TOML: {error}") from error
     raw.setdefault("name", Path(source).stem)
+    definition = _validated(raw, source)
     for setting in settings:
+        raw = copy.deepcopy(raw)
         _apply(raw, setting)
-    try:
-        definition = StudyDefinition.model_validate(raw)
-    except ValidationError as error:
-        raise UsageError(f"{source}: {_explain(error)}") from error
-    _check_axes(source, definition)
+        definition = _validated(raw, f"--set {setting}")
     return definition
 
 
 def _read(study: str) -> tuple[str, str]:
+    known = ", ".join(builtin_studies())
     if study in builtin_studies():
         return f"{study}.toml", (resources.files("search.studies") / f"{study}.toml").read_text(encoding="utf-8")
-    path = Path(study)
     if not study.endswith(".toml"):
-        known = ", ".join(builtin_studies())
         raise UsageError(f"unknown study {study!r}; built-in studies: {known}; or give the path of a .toml file")
     try:
-        return study, path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise UsageError(f"cannot read the study file {study}: {why}") from error
+        # Some editors begin a file with a byte order mark, which TOML does not know.
+        return study, Path(study).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot read the study file {study}: it is not UTF-8 text") from error
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the study file {study}: {error.strerror}; check the path, or name a built-in study: {known}"
+        ) from error
+
+
+def _validated(raw: Mapping[str, Any], source: str) -> StudyDefinition:
+    try:
+        return StudyDefinition.model_validate(raw)
+    except ValidationError as error:
+        raise UsageError(f"{source}: {_explain(error)}") from error
 
 
 def _apply(raw: dict[str, Any], setting: str) -> None:
-    key, equals, text = setting.partition("=")
-    key = key.strip()
-    if not equals or not key or not text.strip():
+    key, _, text = setting.partition("=")
+    key, parts = key.strip(), [part.strip() for part in text.split(",")]
+    if not key or not all(parts):
         raise UsageError(f"--set {setting}: write KEY=VALUE or KEY=VALUE,VALUE, such as --set n_embd=64,128")
-    values = [_parse(part.strip()) for part in text.split(",")]
+    values = [_parse(part) for part in parts]
     sections: dict[str, type[BaseModel]] = {
         "training": TrainingSettings,
         "pruner": PrunerSettings,
         "workers": WorkerSettings,
     }
-    grid = raw.get("grid", {})
+    grid = raw["grid"]
     if key in grid:
         grid[key] = values
         return
@@ -144,7 +225,15 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
             raw.setdefault(section, {})[key] = values[0]
             return
     settable = [name for model in sections.values() for name in model.model_fields if name != "name"]
-    raise UsageError(f"--set {setting}: unknown key {key!r}; axes: {', '.join(grid)}; settings: {', '.join(settable)}")
+    raise UsageError(
+        f"--set {setting}: unknown key {key!r}{_meant(key, [*grid, *settable])}; "
+        f"axes: {', '.join(grid)}; settings: {', '.join(settable)}"
+    )
+
+
+def _meant(word: str, choices: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(choices), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _parse(text: str) -> Scalar:
@@ -156,17 +245,37 @@ def _parse(text: str) -> Scalar:
     return {"true": True, "false": False}.get(text.lower(), text)
 
 
+# pydantic's own words for these speak of Python.
+_MESSAGES = {
+    "too_short": "give it at least one entry",
+    "list_type": "write a list, such as [64, 128]",
+    "dict_type": "write a table of KEY = VALUE lines",
+    "model_type": "write a table of KEY = VALUE lines",
+    "bool_type": "write a finite number, a text, true or false",
+    "string_pattern_mismatch": "write MODULE:FUNCTION",
+}
+
+
 def _explain(error: ValidationError) -> str:
     """The first fault of a study file as one line: key, value, choices."""
-    first = error.errors(include_url=False)[0]
-    # A value that may have several types fails once per type; the path's last part then names the type.
-    key = ".".join(str(part) for part in first["loc"] if part not in ("bool", "int", "float", "str"))
+    faults = error.errors(include_url=False)
+    # A misspelt key says more than that the right one is missing.
+    first = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
+    location = first["loc"]
     if first["type"] == "extra_forbidden":
-        owner = _section(first["loc"][:-1])
-        return f"unknown key {key!r}; choices: {', '.join(owner.model_fields)}"
-    value = "" if first["type"] == "missing" else f" = {first['input']!r}"
-    message = first["msg"][0].lower() + first["msg"][1:]
-    return f"{key}{value}: {message}"
+        choices = _section(location[:-1]).model_fields
+        key = ".".join(map(str, location))
+        return f"unknown key {key!r}{_meant(str(location[-1]), choices)}; choices: {', '.join(choices)}"
+    if first["type"] == "value_error":  # ours: it says everything, but for the name's value
+        named = f"name = {first['input']!r}: " if location == ("name",) else ""
+        return named + first["msg"].removeprefix("Value error, ")
+    # A value that may have several types fails once per type, bool first; the path's last part names the type.
+    key = ".".join(str(part) for part in (location[:-1] if first["type"] == "bool_type" else location))
+    if first["type"] == "missing":
+        return f"{key} is missing"
+    if first["type"] == "list_type" and key in ("baselines", "published"):
+        return f"{key} = {first['input']!r}: write [[{key}]] above the keys of each"
+    return f"{key} = {first['input']!r}: {_MESSAGES.get(first['type'], first['msg'].replace('Input', 'it'))}"
 
 
 def _section(location: tuple[int | str, ...]) -> type[BaseModel]:
@@ -177,16 +286,6 @@ def _section(location: tuple[int | str, ...]) -> type[BaseModel]:
         "published": Published,
     }
     return models[str(location[0])] if location else StudyDefinition
-
-
-def _check_axes(source: str, definition: StudyDefinition) -> None:
-    for axis, values in definition.grid.items():
-        if not values:
-            raise UsageError(f"{source}: the axis grid.{axis} is empty; give it at least one value")
-        if len({(type(value), value) for value in values}) < len(values):
-            raise UsageError(f"{source}: the axis grid.{axis} = {values} has a value twice")
-        if axis == "seed":
-            raise UsageError(f"{source}: seed is no axis; write seeds = N, first_seed = N")
 
 
 def sections(definition: StudyDefinition) -> Mapping[str, Any]:

@@ -73,14 +73,14 @@ def _chosen_gpus(devices: str) -> list[int]:
     available = _gpu_count()
     if devices == "auto":
         return list(range(available))
-    kind, _, numbers = devices.partition(":")
+    kind, colon, numbers = devices.partition(":")
     there = f"this machine has {available} CUDA GPU(s)" if available else "this machine has no CUDA GPU that torch sees"
     if kind != "cuda":
         raise UsageError(f"--devices {devices}: choices are auto, cpu, cuda, cuda:0,1,…; {there}")
-    if not numbers:
+    if not colon:
         chosen = list(range(available))
-    elif all(part.strip().isdigit() for part in numbers.split(",")):
-        chosen = [int(part) for part in numbers.split(",")]
+    elif all(part.strip().isdecimal() for part in numbers.split(",")):
+        chosen = list(dict.fromkeys(int(part) for part in numbers.split(",")))
     else:
         raise UsageError(f"--devices {devices}: write the GPUs as numbers, such as cuda:0,1")
     if not chosen or max(chosen) >= available:

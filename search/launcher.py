@@ -6,10 +6,11 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from storage.errors import StorageError
 
 log = logging.getLogger("search.run")
 
-# A worker that dies so often without a single trial ending in between will die again.
+# Workers that die so often one after the other, none of them holding a trial, will die again. What kills a worker
+# in the middle of a trial may be that trial, which has attempts of its own.
 MAX_DEATHS_IN_A_ROW = 3
 STOP_GRACE_S = 30.0
 
@@ -43,14 +45,14 @@ class Launcher:
         storage: The storage URL; handed over in the environment, where `ps` does not show its password.
         log_folder: Gets one log file a worker.
         on_death: Told the owner name of a worker that is known to be dead, so that its trial need not wait for
-            its lease to expire.
+            its lease to expire; says how many trials it held.
     """
 
     slots: Sequence[WorkerSlot]
     arguments: Sequence[str]
     storage: str
     log_folder: Path
-    on_death: Callable[[str], object]
+    on_death: Callable[[str], int]
     deaths_in_a_row: int = 0
     _processes: list[_Process] = field(default_factory=list)
     _labels: dict[str, str] = field(default_factory=dict)
@@ -68,7 +70,7 @@ class Launcher:
         environment = {**os.environ, **slot.environment, "SEARCH_STORAGE": self.storage}
         with log_file.open("ab") as output:
             popen = subprocess.Popen(
-                [*command, "--stop-with-parent"],
+                [*command, "--parent", str(os.getpid())],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -96,8 +98,7 @@ class Launcher:
             self._processes.remove(process)
             if status == 0:
                 continue
-            self.on_death(process.owner)
-            self.deaths_in_a_row += 1
+            self.deaths_in_a_row = 0 if self.on_death(process.owner) else self.deaths_in_a_row + 1
             said = _last_line(process.log_file)
             if status == EXIT_USAGE or self.deaths_in_a_row >= MAX_DEATHS_IN_A_ROW * len(self.slots):
                 raise StorageError(
@@ -121,6 +122,32 @@ class Launcher:
                 process.popen.wait()
                 self.on_death(process.owner)
         self._processes.clear()
+
+
+@contextlib.contextmanager
+def dashboard_process(storage: str, port: int = 8080) -> Iterator[None]:
+    """Serve the dashboard of `storage` as long as the context lasts; it prints its address itself.
+
+    Args:
+        port: The port to try; where something else listens there, a free one is taken.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            port = 0
+    popen = subprocess.Popen(
+        [sys.executable, "-m", "search.dashboard", "--port", str(port)],
+        env={**os.environ, "SEARCH_STORAGE": storage},
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        popen.terminate()
+        popen.wait()
 
 
 def _status(status: int) -> str:

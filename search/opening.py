@@ -12,10 +12,18 @@ from typing import Any
 from objectives.contract import TrainingRun
 from objectives.corpus import Corpus, load_corpus
 from objectives.settings import TrainingSettings
-from search.definition import PRUNERS, PrunerSettings, WorkerSettings, load_definition
+from search.definition import (
+    BASELINES_SUFFIX,
+    MAX_SEEDS,
+    PRUNERS,
+    PrunerSettings,
+    WorkerSettings,
+    load_definition,
+    name_fault,
+)
 from search.errors import UsageError
 from search.options import DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
-from search.planner import BASELINES_SUFFIX, Study, check_cells, ensure_planned, resolve_objective
+from search.planner import Study, check_cells, ensure_planned, resolve_objective
 from search.pruning import PruningJudge
 from search.training import WorkedStudy, Worker, owner_name
 from storage.artifacts import ArtifactFolder
@@ -64,7 +72,11 @@ def load_study(options: StudyOptions) -> Study:
     """
     definition = load_definition(options.study, options.settings)
     changes: dict[str, object] = {}
+    if options.name is not None and (fault := name_fault(options.name)):
+        raise UsageError(f"--name {options.name!r}: {fault}")
     if options.seeds is not None:
+        if not 1 <= options.seeds <= MAX_SEEDS:
+            raise UsageError(f"--seeds {options.seeds}: give a number from 1 to {MAX_SEEDS}")
         changes["seeds"] = options.seeds
     if options.pruner is not None:
         if options.pruner not in PRUNERS:
@@ -150,7 +162,7 @@ def open_worker(options: StudyOptions, device: str, owner: str | None) -> Worker
 
         prepare_torch()
     queue = RunQueue(database, held.lease_s, held.max_attempts)
-    return Worker(queue, worked, ArtifactFolder(options.out), owner or owner_name(device), device)
+    return Worker(queue, worked, ArtifactFolder(options.out), owner or owner_name(device), device, held.retry_delay_s)
 
 
 def _open_by_name(options: StudyOptions) -> tuple[Database, str]:

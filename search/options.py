@@ -38,7 +38,12 @@ PrunerOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Override an axis or a setting; may be repeated.", metavar="KEY=V[,V…]"),
+    typer.Option(
+        "--set",
+        help="Override an axis or a setting; may be repeated.",
+        metavar="KEY=V[,V…]",
+        envvar="SEARCH_SET",
+    ),
 ]
 BaselinesOption = Annotated[bool, typer.Option("--baselines/--no-baselines", help="Train the study's baselines too.")]
 CorpusOption = Annotated[

@@ -13,14 +13,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 
 from objectives.corpus import Corpus
 from objectives.settings import TrainingSettings
-from search.definition import Cell, Scalar, StudyDefinition, sections
+from search.definition import BASELINES_SUFFIX, Cell, Scalar, StudyDefinition, sections
 from search.errors import UsageError
 from storage.database import Database
 from storage.optuna_tables import Parameter
 from storage.planning import DefinitionChanged, Planned, PlannedTrial, StudyPlan, plan
 
-BASELINES_SUFFIX = "-baselines"
-MAX_SEED = 2**31 - 1
 # Axes that change no tensor's shape; trials that differ only in these can be trained as one stacked model.
 SHAPELESS = frozenset({"pe_type", *TrainingSettings.model_fields})
 
@@ -92,10 +90,14 @@ def _trials(cells: Sequence[Cell], seeds: int, first_seed: int, *, first: bool) 
     distributions = _distributions(cells)
     for repetition in range(seeds):
         for index, cell in enumerate(cells):
-            named = {**cell, "seed": first_seed + repetition}
+            seed = first_seed + repetition
+            parameters = {name: Parameter(value, distributions[name]) for name, value in cell.items()}
+            # A range of one value keeps Optuna's importances free of the seed; in a wide range, which the seeds fill
+            # at one spot, it would come out as the most important parameter of all.
+            parameters["seed"] = Parameter(seed, IntDistribution(seed, seed))
             yield PlannedTrial(
-                cell=canonical(named),
-                parameters={name: Parameter(value, distributions[name]) for name, value in named.items()},
+                cell=canonical({**cell, "seed": seed}),
+                parameters=parameters,
                 shape_key=canonical({name: value for name, value in cell.items() if name not in SHAPELESS}),
                 # Baselines are quick and give every later row something to be compared with: first of their seed.
                 priority=repetition * 1_000_000 + (index if first else 1_000 + index),
@@ -108,10 +110,7 @@ def _distributions(cells: Sequence[Cell]) -> dict[str, BaseDistribution]:
         for name, value in cell.items():
             if value not in choices.setdefault(name, []):
                 choices[name].append(value)
-    found: dict[str, BaseDistribution] = {name: CategoricalDistribution(values) for name, values in choices.items()}
-    # An integer, not a choice: more seeds can join a study whose distributions are fixed.
-    found["seed"] = IntDistribution(0, MAX_SEED)
-    return found
+    return {name: CategoricalDistribution(values) for name, values in choices.items()}
 
 
 def resolve_objective(reference: str) -> Any:

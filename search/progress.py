@@ -91,11 +91,12 @@ class PlainLines:
         ended = {(run.study, run.number) for run in snapshot.ended}
         news = [] if self._told is None else [r for r in snapshot.ended if (r.study, r.number) not in self._told]
         self._told = ended
-        for run in news:
+        for done, run in enumerate(news, start=snapshot.done - len(news) + 1):
             loss = "" if run.val_loss is None else f" val_loss {run.val_loss:.4f}"
             took = "" if run.seconds is None else f" in {run.seconds:.0f} s"
+            why = f": {run.reason}" if run.reason and run.state in ("failed", "diverged") else ""
             print(
-                f"[{snapshot.done}/{snapshot.total}] {run.state}{loss}  {describe_cell(run.cell)}{took}",
+                f"[{done}/{snapshot.total}] {run.state}{loss}  {describe_cell(run.cell)}{took}{why}",
                 file=sys.stderr,
                 flush=True,
             )

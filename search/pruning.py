@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHalvingPruner
@@ -30,11 +32,16 @@ class MedianPruner(optuna.pruners.MedianPruner):
         if step is None or step < self._warmup_steps:
             return False
         complete, values = self._history.complete_values(step)
-        values = values[~np.isnan(values)]
-        if complete < self._min_trials or len(values) < self._min_trials:
+        if complete < self._min_trials:
             return False
-        best = float(np.nanmin(list(trial.intermediate_values.values())))
-        return best > float(np.median(values))
+        known = [value for value in trial.intermediate_values.values() if not math.isnan(value)]
+        if not known:
+            return True
+        if len(values) < self._min_trials:
+            return False
+        # A NaN was reported too, so it counts above; a median of nothing but NaN is none.
+        values = values[~np.isnan(values)]
+        return len(values) > 0 and min(known) > float(np.median(values))
 
 
 def make_pruner(settings: PrunerSettings, history: PrunerStorage) -> BasePruner:

@@ -80,9 +80,9 @@ def _as_page(
         f"- corpus: {attrs['corpus']}, SHA-256 {definition['corpus_sha256']}",
         f"- pruner: {_pruner(pruner)}",
         "",
-        "Losses are means over the trials of a cell, in nats per character; val_loss ranks. "
-        + ("A pruned cell's loss is that of the step at which it was pruned. " if found["pruned"] else "")
-        + ("Difference is val_loss minus the published loss." if any(row.published for row in rows) else ""),
+        "Losses are means over the trials of a cell, in nats per character; val_loss ranks."
+        + (" A pruned cell's loss is that of the step at which it was pruned." if found["pruned"] else "")
+        + (" Difference is val_loss minus the published loss." if any(row.published for row in rows) else ""),
         "",
         as_markdown(shown),
     ]
@@ -99,6 +99,8 @@ def _pruner(settings: Mapping[str, Any]) -> str:
 
 
 def _write(output: Path, text: str) -> None:
+    if output.parent.exists() and not output.parent.is_dir():
+        raise UsageError(f"--output {output}: {output.parent} is not a folder; name a file that can be written")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(text + "\n", encoding="utf-8")

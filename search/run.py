@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from search import options
-from search.errors import user_errors
+from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, user_errors
 
 if TYPE_CHECKING:
     from search.service import StudyResult
@@ -33,6 +33,8 @@ def run(
     storage_wait: options.StorageWaitOption = options.DEFAULT_STORAGE_WAIT_S,
     timeout: Annotated[float | None, typer.Option(help="Stop after so long.", metavar="SECONDS", min=0)] = None,
     target: Annotated[float | None, typer.Option(help="Stop at this validation loss.", metavar="LOSS")] = None,
+    dashboard: Annotated[bool, typer.Option("--dashboard", help="Serve the dashboard beside the run.")] = False,
+    plan_only: Annotated[bool, typer.Option("--plan-only", help="Plan the study and train nothing.")] = False,
     quiet: options.QuietOption = False,
     as_json: options.JsonOption = False,
 ) -> None:
@@ -56,6 +58,8 @@ def run(
             storage_wait_s=storage_wait,
             timeout_s=timeout,
             target=target,
+            dashboard=dashboard,
+            plan_only=plan_only,
             quiet=quiet,
         )
     _print(result, as_json)
@@ -72,11 +76,16 @@ def _print(result: StudyResult, as_json: bool) -> None:
         facts = {"study": result.study, "storage": shown, "counts": result.counts, "seconds": result.seconds}
         print(to_json(result.rows, facts))
         return
-    print(as_markdown(result.rows))
+    if any(row.val_loss is not None for row in result.rows):
+        print(as_markdown(result.rows))
     ended = ", ".join(f"{count} {state}" for state, count in result.counts.items() if count)
     print(f"\n{result.study}: {ended}; {result.seconds:.1f} s", file=sys.stderr)
+    if result.exit_code == EXIT_FAILED_TRIALS:
+        print(f"why:    python -m search.status --study {result.study} --storage {shown}", file=sys.stderr)
+    if result.exit_code == EXIT_INTERRUPTED:
+        print("stopped before the end; the same command goes on from here", file=sys.stderr)
     print(f"report: python -m search.report --study {result.study} --storage {shown}", file=sys.stderr)
-    print(f"browse: optuna-dashboard {shown}", file=sys.stderr)
+    print(f"browse: python -m search.dashboard --storage {shown}", file=sys.stderr)
 
 
 def main() -> None:

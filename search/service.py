@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -14,7 +14,7 @@ from typing import Any
 
 from search.devices import worker_slots
 from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED
-from search.launcher import Launcher
+from search.launcher import Launcher, dashboard_process
 from search.opening import StudyOptions, open_planned
 from search.options import DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
 from search.planner import Study
@@ -61,6 +61,8 @@ def run_study(
     storage_wait_s: float = DEFAULT_STORAGE_WAIT_S,
     timeout_s: float | None = None,
     target: float | None = None,
+    dashboard: bool = False,
+    plan_only: bool = False,
     quiet: bool = False,
 ) -> StudyResult:
     """Plan a study, train what is missing of it in parallel workers, and return the ranked table.
@@ -80,6 +82,8 @@ def run_study(
         storage_wait_s: How long to wait for a database that is starting, in seconds.
         timeout_s: Stop after so many seconds; running trials go back to the queue with a checkpoint.
         target: Stop as soon as a trial is complete with a validation loss of at most this.
+        dashboard: Serve the dashboard beside the run, and print its address.
+        plan_only: Plan the study and train nothing.
         quiet: Show no progress.
 
     Raises:
@@ -104,12 +108,13 @@ def run_study(
         queue = RunQueue(database)
         unfinished = queue.unfinished(planned.names)
         interrupted = False
-        if unfinished:
+        if unfinished and not plan_only:
             arguments = _worker_arguments(options, planned)
             logs = options.out / planned.name / "logs"
             launcher = Launcher(slots[:unfinished], arguments, storage, logs, on_death=queue.abandon)
             deadline = None if timeout_s is None else started + timeout_s
-            interrupted = _train(database, planned, launcher, deadline, target, quiet)
+            with dashboard_process(storage) if dashboard else nullcontext():
+                interrupted = _train(database, planned, launcher, deadline, target, quiet)
         found = counts(database, planned.names)
         exit_code = EXIT_INTERRUPTED if interrupted else _exit_code(found)
         rows = ranked_rows(database, planned.names)
@@ -117,6 +122,8 @@ def run_study(
 
 
 def _as_texts(settings: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
+    if isinstance(settings, str):
+        return (settings,)
     if not isinstance(settings, Mapping):
         return tuple(settings)
     lists = {key: value if isinstance(value, (list, tuple)) else [value] for key, value in settings.items()}
@@ -143,6 +150,10 @@ def _train(
         _stop_requests() as stop,
         progress_display(quiet, study.definition.training.max_iters) as progress,
     ):
+        snapshot = Snapshot(database, study.names)
+        progress.show(snapshot, 0)  # what has ended before is not news
+        if _is_met(target, snapshot):
+            return False
         try:
             launcher.start()
             while launcher.running and not stop.is_set():
@@ -150,13 +161,18 @@ def _train(
                 launcher.tend()
                 snapshot = Snapshot(database, study.names)
                 progress.show(snapshot, launcher.running)
-                if target is not None and snapshot.best is not None and (snapshot.best.value or 0.0) <= target:
+                if _is_met(target, snapshot):
                     return False
                 if deadline is not None and time.monotonic() >= deadline:
                     return snapshot.done < snapshot.total
             return stop.is_set()
         finally:
             launcher.stop()
+
+
+def _is_met(target: float | None, snapshot: Snapshot) -> bool:
+    best = snapshot.best.val_loss if snapshot.best is not None else None
+    return target is not None and best is not None and best <= target
 
 
 @contextmanager

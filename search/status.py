@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,9 +43,14 @@ def status(
 def _as_json(database: Database, names: Sequence[str], retried: int | None) -> str:
     from storage.summaries import counts, run_summaries
 
-    runs = [asdict(run) for run in run_summaries(database, names, ("running", "failed", "diverged"))]
+    runs = [_finite(asdict(run)) for run in run_summaries(database, names, ("running", "failed", "diverged"))]
     facts = {"studies": list(names), "counts": counts(database, names), "retried": retried, "trials": runs}
     return json.dumps(facts, indent=2)
+
+
+def _finite(facts: Mapping[str, Any]) -> dict[str, Any]:
+    # JSON has no NaN, which is what a diverged trial's loss is.
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in facts.items()}
 
 
 def _as_text(database: Database, names: Sequence[str], retried: int | None) -> str:
@@ -73,7 +79,8 @@ def _as_text(database: Database, names: Sequence[str], retried: int | None) -> s
 def _running(run: RunSummary) -> str:
     left = run.lease_left_s or 0.0
     lease = f"lease ends in {left:.0f} s" if left > 0 else f"lease expired {-left:.0f} s ago: the worker is gone"
-    at = "no step yet" if run.step is None else f"step {run.step}, val_loss {run.val_loss:.4f}"
+    loss = math.nan if run.val_loss is None else run.val_loss  # SQLite keeps NaN as NULL
+    at = "no step yet" if run.step is None else f"step {run.step}, val_loss {loss:.4f}"
     return f"{_trial(run)}: {at}; {run.owner}; {lease}"
 
 

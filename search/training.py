@@ -19,11 +19,11 @@ from search.pruning import PruningJudge
 from storage.artifacts import ArtifactFolder
 from storage.errors import LeaseLost, StorageUnavailable
 from storage.queue import Lease, Report, RunQueue
+from storage.summaries import cell_texts
 
 log = logging.getLogger("search.worker")
 
 IDLE_POLL_S = 0.5
-RETRY_DELAY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Worker:
     Attributes:
         owner: A name that no other worker has.
         device: What the trials' record says they ran on.
+        retry_delay_s: Back-off after the first failure that may pass, doubled after each further one, in seconds.
     """
 
     queue: RunQueue
@@ -57,6 +58,7 @@ class Worker:
     artifacts: ArtifactFolder
     owner: str
     device: str
+    retry_delay_s: float = 5.0
     stop: threading.Event = field(default_factory=threading.Event)
     _lease: Lease | None = None
     _lease_lost: threading.Event = field(default_factory=threading.Event)
@@ -74,9 +76,17 @@ class Worker:
             if leases:
                 self._work_on(leases[0])
             elif self.queue.unfinished(names) == 0:
+                self._tidy()
                 return
             else:
                 self.stop.wait(IDLE_POLL_S)
+
+    def _tidy(self) -> None:
+        # Left by workers that were killed, or stopped for long, between a trial's end and the removal.
+        for name, study in self.studies.items():
+            leftovers = self.artifacts.with_leftovers(name)
+            for number, cell in cell_texts(self.queue.database, name, leftovers).items():
+                self.artifacts.remove_leftovers(name, number, _identity(study, cell))
 
     def _renew_for_ever(self) -> None:
         # Between two evaluations minutes can pass. A stopped process stops this thread too, so its lease expires.
@@ -137,7 +147,7 @@ class Worker:
                 saved_at = time.monotonic()
 
     def _resume(self, lease: Lease, study: WorkedStudy, run: TrainingRun) -> None:
-        identity = _identity(study, lease)
+        identity = _identity(study, lease.cell)
         payload = self.artifacts.read_checkpoint(lease.study, lease.number, identity)
         if payload is None:
             return
@@ -157,7 +167,7 @@ class Worker:
     def _save(self, lease: Lease, study: WorkedStudy, run: TrainingRun) -> None:
         folder = self.artifacts.trial_folder(lease.study, lease.number)
         try:
-            self.artifacts.write_checkpoint(lease.study, lease.number, run.save(), _identity(study, lease))
+            self.artifacts.write_checkpoint(lease.study, lease.number, run.save(), _identity(study, lease.cell))
         except OSError as error:
             log.warning("no checkpoint in %s (%s); training goes on without", folder, error.strerror)
 
@@ -182,8 +192,8 @@ class Worker:
         """Back into the queue with what may pass, out of it with what would fail again."""
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
         if _may_pass(error) and lease.attempt < self.queue.max_attempts:
-            delay_s = RETRY_DELAY_S * 2 ** (lease.attempt - 1)
-            log.warning("trial %d of %s: %s; to be tried again in %.0f s", lease.number, lease.study, reason, delay_s)
+            delay_s = self.retry_delay_s * 2 ** (lease.attempt - 1)
+            log.warning("trial %d of %s: %s; to be tried again in %g s", lease.number, lease.study, reason, delay_s)
             self.queue.release(lease, reason, delay_s)
             return
         # A traceback helps with a fault in code, not with a wrong value.
@@ -194,8 +204,8 @@ class Worker:
             log.warning("trial %d of %s went on elsewhere", lease.number, lease.study)
 
 
-def _identity(study: WorkedStudy, lease: Lease) -> str:
-    return f"{study.uid} {lease.cell}"
+def _identity(study: WorkedStudy, cell: str) -> str:
+    return f"{study.uid} {cell}"
 
 
 def _is_users(error: Exception) -> bool:

@@ -34,7 +34,7 @@ def work(
     out: options.OutOption = options.DEFAULT_OUT,
     storage_wait: options.StorageWaitOption = options.DEFAULT_STORAGE_WAIT_S,
     owner: Annotated[str | None, typer.Option(help="Name of this worker.", hidden=True)] = None,
-    stop_with_parent: Annotated[bool, typer.Option(help="End when the parent process ends.", hidden=True)] = False,
+    parent: Annotated[int | None, typer.Option(help="End when this parent process ends.", hidden=True)] = None,
 ) -> None:
     """Claim trials of a study and train them on one device until none is left."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
@@ -55,8 +55,8 @@ def work(
         )
         worker = open_worker(chosen, device, owner)
         _stop_on_signals(worker.stop)
-        if stop_with_parent:
-            _stop_with_parent(worker.stop)
+        if parent is not None:
+            _stop_with(parent, worker.stop)
         worker.run()
 
 
@@ -68,9 +68,8 @@ def _stop_on_signals(stop: threading.Event) -> None:
         signal.signal(number, ask_to_stop)
 
 
-def _stop_with_parent(stop: threading.Event) -> None:
-    parent = os.getppid()
-
+def _stop_with(parent: int, stop: threading.Event) -> None:
+    # Its id is an argument: by now it may be dead, and somebody else our parent.
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(PARENT_POLL_S)

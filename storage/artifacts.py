@@ -86,6 +86,21 @@ class ArtifactFolder:
         except OSError as error:
             log.warning("cannot remove %s (%s)", path, error.strerror)
 
+    def with_leftovers(self, study: str) -> list[int]:
+        """Numbers of the trials that have a checkpoint or a part of one."""
+        found = [*(self.root / study).glob("trial-*/checkpoint"), *(self.root / study).glob("trial-*/*.tmp")]
+        return sorted({int(path.parent.name.removeprefix("trial-")) for path in found})
+
+    def remove_leftovers(self, study: str, number: int, identity: str) -> None:
+        """Forget the checkpoint of an ended trial that its worker did not live to remove; never a foreign one."""
+        try:
+            content = self._checkpoint(study, number).read_bytes()
+        except OSError:
+            content = b""
+        start = len(_MAGIC) + _DIGEST_SIZE
+        if not content or content[:start] == _MAGIC + _digest(content[start:], identity):
+            self.remove_checkpoint(study, number)
+
     def _checkpoint(self, study: str, number: int) -> Path:
         return self.trial_folder(study, number) / "checkpoint"
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from optuna._typing import JSONSerializable
 from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import scoped_session, sessionmaker
@@ -58,13 +59,15 @@ class SearchStorage(RDBStorage):
 class PrunerStorage(_CachedStorage):
     """What a pruner asks for, from memory: each finished trial is read once, running ones at most once a second.
 
-    Optuna reads every unfinished trial again at every check, and all trials of the study at the first.
+    Optuna reads every unfinished trial again at every check, and all trials of the study at the first; and its
+    storage gives up when the database does not answer at once, which would cost a worker its trial.
     """
 
     def __init__(self, backend: SearchStorage, study: str, refresh_s: float = 1.0) -> None:
         super().__init__(backend)
         self._database, self._study, self._refresh_s = backend.database, study, refresh_s
         self._finished: dict[int, FrozenTrial] = {}
+        self._ended_at: dict[int, float] = {}
         self._complete: list[FrozenTrial] = []
         self._running: list[FrozenTrial] = []
         self._columns: dict[int, _Column] = {}
@@ -72,6 +75,21 @@ class PrunerStorage(_CachedStorage):
         self.written_attrs: dict[int, dict[str, Any]] = {}
         self._seen_until = 0.0
         self._refreshed_at = -float("inf")
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        study_id = self._database.read(lambda connection: optuna_tables.study_id(connection, study_name))
+        if study_id is None:
+            raise KeyError(study_name)
+        return study_id
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        return [StudyDirection.MINIMIZE]  # as `optuna_tables.create_study` made it
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        trials = self._database.read(lambda connection: optuna_tables.read_trials(connection, [trial_id]))
+        if not trials:
+            raise KeyError(trial_id)
+        return trials[0]
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
@@ -86,7 +104,7 @@ class PrunerStorage(_CachedStorage):
         return copy.deepcopy(trials) if deepcopy else trials
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: JSONSerializable) -> None:
-        super().set_trial_system_attr(trial_id, key, value)
+        self._database.write(lambda connection: optuna_tables.write_system_attrs(connection, trial_id, {key: value}))
         self.written_attrs.setdefault(trial_id, {})[key] = value
 
     def complete_values(self, step: int) -> tuple[int, npt.NDArray[np.float64]]:
@@ -102,7 +120,11 @@ class PrunerStorage(_CachedStorage):
     def _refresh(self) -> None:
         if time.monotonic() - self._refreshed_at < self._refresh_s:
             return
-        finished, self._running = self._database.read(self._read_news)
+        ended_at, finished, self._running = self._database.read(self._read_news)
+        self._ended_at |= ended_at
+        self._seen_until = max([self._seen_until, *ended_at.values()])
+        for trial in self._running:
+            self._finished.pop(trial._trial_id, None)  # it failed, and was put back
         for trial in finished:
             self._finished[trial._trial_id] = trial
             if trial.state == TrialState.COMPLETE:
@@ -111,17 +133,19 @@ class PrunerStorage(_CachedStorage):
                     self._columns.setdefault(step, _Column()).append(value)
         self._refreshed_at = time.monotonic()
 
-    def _read_news(self, connection: Connection) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
+    def _read_news(self, connection: Connection) -> tuple[dict[int, float], list[FrozenTrial], list[FrozenTrial]]:
+        # Changes nothing of ours: it runs again from the start when the database goes away in the middle.
         since = self._seen_until - _LATE_COMMIT_S
         ended = connection.execute(
             select(runs.c.trial_id, runs.c.finished_at).where(
                 runs.c.study == self._study, runs.c.state == "done", runs.c.finished_at >= since
             )
-        ).all()
-        self._seen_until = max([self._seen_until, *(row.finished_at for row in ended)])
-        new = [row.trial_id for row in ended if row.trial_id not in self._finished]
+        )
+        # A failed trial that was put back ends a second time.
+        new = {trial_id: at for trial_id, at in ended.tuples() if self._ended_at.get(trial_id) != at}
         running = select(runs.c.trial_id).where(runs.c.study == self._study, runs.c.state == "running")
         return (
+            new,
             optuna_tables.read_trials(connection, new),
             optuna_tables.read_trials(connection, connection.execute(running).scalars()),
         )

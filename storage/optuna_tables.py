@@ -181,8 +181,17 @@ def fail_trials(connection: Connection, trial_ids: Sequence[int], reason: str, n
 
 def write_user_attrs(connection: Connection, trial_id: int, attrs: Mapping[str, Any]) -> None:
     """Set user attributes of a trial."""
+    _write_attrs(connection, _user_attrs, trial_id, attrs)
+
+
+def write_system_attrs(connection: Connection, trial_id: int, attrs: Mapping[str, Any]) -> None:
+    """Set system attributes of a trial: what Optuna's pruners note on it."""
+    _write_attrs(connection, _system_attrs, trial_id, attrs)
+
+
+def _write_attrs(connection: Connection, table: Table, trial_id: int, attrs: Mapping[str, Any]) -> None:
     rows = [{"trial_id": trial_id, "key": key, "value_json": json.dumps(value)} for key, value in attrs.items()]
-    _upsert(connection, _user_attrs, rows, ("trial_id", "key"))
+    _upsert(connection, table, rows, ("trial_id", "key"))
 
 
 def read_user_attrs(connection: Connection, trial_ids: Sequence[int], keys: Sequence[str]) -> dict[int, dict[str, Any]]:
@@ -199,7 +208,7 @@ def read_user_attrs(connection: Connection, trial_ids: Sequence[int], keys: Sequ
 def trial_states(connection: Connection, study_id: int) -> dict[int, TrialState]:
     """The state of every trial of a study, by trial_id."""
     rows = connection.execute(select(_trials.c.trial_id, _trials.c.state).where(_trials.c.study_id == study_id))
-    return dict(rows.tuples().all())
+    return {row.trial_id: row.state for row in rows}
 
 
 def read_trials(connection: Connection, trial_ids: Iterable[int]) -> list[FrozenTrial]:

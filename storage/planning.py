@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.trial import TrialState
 from sqlalchemy import Connection, Row, insert, select, update
 
 from storage import optuna_tables
 from storage.database import Database
 from storage.errors import StorageError
 from storage.optuna_tables import Parameter
-from storage.queue import ENDED_ELSEWHERE, OPTUNA_STATE
+from storage.queue import ENDED_ELSEWHERE, FRESH, OPTUNA_STATE, ended_elsewhere
 from storage.schema import runs
 
 DEFINITION = "definition"
@@ -135,7 +134,7 @@ def _mend(
             [(trial_id, number)] = optuna_tables.insert_waiting_trials(
                 connection, study_id, [wanted[row.cell].parameters]
             )
-            fresh = {"trial_id": trial_id, "number": number, "state": "waiting", "outcome": None, "value": None}
+            fresh = {**FRESH, "trial_id": trial_id, "number": number}
             connection.execute(update(runs).where(runs.c.id == row.id).values(fresh, token=runs.c.token + 1))
         elif row.state == "done" and not state.is_finished():
             attrs = {"outcome": row.outcome, **({"reason": row.reason} if row.reason else {})}
@@ -143,8 +142,8 @@ def _mend(
                 connection, row.trial_id, OPTUNA_STATE[row.outcome], row.value, attrs, row.finished_at or now
             )
         elif row.state != "done" and state.is_finished():
-            outcome = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}.get(state, "failed")
-            ended = {"state": "done", "outcome": outcome, "reason": ENDED_ELSEWHERE, "finished_at": now}
+            outcome, value = ended_elsewhere(connection, row.trial_id)
+            ended = {"state": "done", "outcome": outcome, "value": value, "reason": ENDED_ELSEWHERE, "finished_at": now}
             connection.execute(update(runs).where(runs.c.id == row.id).values(ended, lease_until=None))
         else:
             continue

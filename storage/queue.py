@@ -8,12 +8,13 @@ clean up after a dead worker.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from optuna.trial import TrialState
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, or_, select, update
 
 from storage import optuna_tables
 from storage.database import Database
@@ -29,6 +30,14 @@ OPTUNA_STATE: dict[Outcome, TrialState] = {
     "failed": TrialState.FAIL,
 }
 ENDED_ELSEWHERE = "ended by another program, such as the dashboard"
+# A row as it was planned; only its token goes on counting, so that no lease of earlier days fits again.
+FRESH: dict[str, Any] = {
+    "state": "waiting",
+    "attempts": 0,
+    "not_before": 0.0,
+    **dict.fromkeys(("owner", "lease_until", "started_at", "finished_at")),
+    **dict.fromkeys(("step", "train_loss", "val_loss", "outcome", "value", "reason")),
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ class RunQueue:
             now = connection.execute(select(self.database.now())).scalar_one()
             expired = or_(runs.c.lease_until < now, runs.c.owner == owner)
             rows = self._pick(connection, studies, and_(runs.c.state == "running", expired), limit)
-            hopeless = [row for row in rows if row.attempts >= self.max_attempts]
+            hopeless = [row for row in rows if row.attempts >= self.max_attempts and row.owner != owner]
             for row in hopeless:
                 self._bury(connection, row, now)
             ids = [row.id for row in rows if row not in hopeless]
@@ -113,7 +122,8 @@ class RunQueue:
                 state="running",
                 owner=owner,
                 token=runs.c.token + 1,
-                attempts=runs.c.attempts + 1,
+                # One's own row again is no further attempt: nobody died of it.
+                attempts=runs.c.attempts + case((and_(runs.c.state == "running", runs.c.owner == owner), 0), else_=1),
                 lease_until=now + self.lease_s,
                 started_at=now,
             )
@@ -135,6 +145,8 @@ class RunQueue:
     def _bury(self, connection: Connection, row: Row[Any], now: float) -> None:
         reason = f"{row.attempts} workers died of it, the last was {row.owner}"
         self._end(connection, runs.c.id == row.id, "failed", None, reason, now)
+        # Its last worker may be alive after all, and must not take this end for its own.
+        connection.execute(update(runs).where(runs.c.id == row.id).values(token=runs.c.token + 1))
         optuna_tables.finish_trial(connection, row.trial_id, TrialState.FAIL, None, {"reason": reason}, now)
 
     def report(self, reports: Sequence[Report]) -> list[Lease]:
@@ -147,7 +159,7 @@ class RunQueue:
         def work(connection: Connection) -> list[Lease]:
             lost = []
             for report in reports:
-                losses = {"train_loss": report.train_loss, "val_loss": report.val_loss}
+                losses = {"train_loss": _known(report.train_loss), "val_loss": _known(report.val_loss)}
                 held = connection.execute(
                     update(runs)
                     .where(_held_by(report.lease))
@@ -232,7 +244,8 @@ class RunQueue:
                 raise LeaseLost(f"trial {lease.number} of {lease.study}")
             state = OPTUNA_STATE[outcome]
             if not optuna_tables.finish_trial(connection, lease.trial_id, state, value, attrs, now):
-                self._end(connection, runs.c.id == lease.run_id, "failed", None, ENDED_ELSEWHERE, now)
+                ended, its_value = ended_elsewhere(connection, lease.trial_id)
+                self._end(connection, runs.c.id == lease.run_id, ended, its_value, ENDED_ELSEWHERE, now)
 
         self.database.write(work)
 
@@ -248,7 +261,9 @@ class RunQueue:
         ended = connection.execute(
             update(runs)
             .where(which)
-            .values(state="done", outcome=outcome, value=value, reason=reason, finished_at=now, lease_until=None)
+            .values(
+                state="done", outcome=outcome, value=_known(value), reason=reason, finished_at=now, lease_until=None
+            )
         )
         return ended.rowcount > 0
 
@@ -279,21 +294,25 @@ class RunQueue:
 
         def work(connection: Connection) -> int:
             failed = and_(runs.c.study.in_(list(studies)), runs.c.outcome.in_(("failed", "diverged")))
-            fresh = {
-                "state": "waiting",
-                "attempts": 0,
-                "not_before": 0.0,
-                **dict.fromkeys(
-                    ("owner", "lease_until", "step", "train_loss", "val_loss", "outcome", "value", "reason")
-                ),
-                **dict.fromkeys(("started_at", "finished_at")),
-            }
-            again = connection.execute(update(runs).where(failed).values(fresh).returning(runs.c.trial_id)).all()
+            again = connection.execute(update(runs).where(failed).values(FRESH).returning(runs.c.trial_id)).all()
             for row in again:
                 optuna_tables.reopen_trial(connection, row.trial_id)
             return len(again)
 
         return self.database.write(work)
+
+
+def ended_elsewhere(connection: Connection, trial_id: int) -> tuple[Outcome, float | None]:
+    """Outcome and value of a trial that another program has finished."""
+    found = optuna_tables.read_trials(connection, [trial_id])
+    if found and found[0].state == TrialState.COMPLETE:
+        return "complete", found[0].value
+    return ("pruned" if found and found[0].state == TrialState.PRUNED else "failed"), None
+
+
+def _known(value: float | None) -> float | None:
+    # PostgreSQL would store NaN, SQLite makes NULL of it.
+    return None if value is None or math.isnan(value) else value
 
 
 def _held_by(lease: Lease) -> ColumnElement[bool]:

@@ -123,6 +123,12 @@ def _summary(row: Any, attrs: Mapping[str, Any]) -> RunSummary:
     )
 
 
+def cell_texts(database: Database, study: str, numbers: Sequence[int]) -> dict[int, str]:
+    """The canonical cells of trials, by number."""
+    query = select(runs.c.number, runs.c.cell).where(runs.c.study == study, runs.c.number.in_(numbers))
+    return database.read(lambda connection: {row.number: row.cell for row in connection.execute(query)})
+
+
 def finished_trials(database: Database, study: str) -> list[FrozenTrial]:
     """Every finished trial with all it holds, ordered by number."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from optuna.testing.pytest_storages import StorageTestCase
 
@@ -13,5 +11,5 @@ from storage.optuna_storage import SearchStorage
 
 class TestSearchStorage(StorageTestCase):
     @pytest.fixture
-    def storage(self, database: Database) -> Iterator[SearchStorage]:
-        yield SearchStorage(database)
+    def storage(self, database: Database) -> SearchStorage:
+        return SearchStorage(database)

@@ -1,0 +1,43 @@
+# One image for workers, planner, report and dashboard. Build arguments:
+#   PYTHON_TAG       tag of the official python image
+#   TORCH_INDEX_URL  index that torch comes from; empty takes pip's own index, whose Linux wheels carry CUDA and run on
+#                    CPUs too. PyTorch's install page names the index of the smaller wheels without CUDA.
+ARG PYTHON_TAG=3.11-slim
+
+FROM python:${PYTHON_TAG} AS build
+ARG TORCH_INDEX_URL=""
+WORKDIR /build
+RUN python -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+# Dependencies change seldom, our code often: each has a layer of its own.
+COPY pyproject.toml .
+RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+print('\n'.join(project['dependencies'] + project['optional-dependencies']['postgres']))" > requirements.txt \
+ && grep '^torch' requirements.txt > torch.txt \
+ && pip install ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} -r torch.txt \
+ && pip install -r requirements.txt
+COPY README.md ./
+COPY models models
+COPY objectives objectives
+COPY storage storage
+COPY search search
+RUN pip install --no-deps . \
+ # The corpus lies ready in the image, so that a worker starts at once and needs no place to write it.
+ && cd / && XDG_CACHE_HOME=/opt/cache python -c "from objectives.corpus import load_corpus; load_corpus()" \
+ && python -m compileall -q /opt/venv/lib/python3*/site-packages/search /opt/venv/lib/python3*/site-packages/storage
+
+FROM python:${PYTHON_TAG}
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="lm-search" org.opencontainers.image.version="${VERSION}"
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build /opt/cache /opt/cache
+# /out keeps checkpoints and logs; /study is where a person's own study file, corpus and models are mounted.
+RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin search \
+ && mkdir /out /study && chown search: /out /study
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/study \
+    XDG_CACHE_HOME=/opt/cache SEARCH_OUT=/out
+USER search
+WORKDIR /study
+VOLUME /out
+STOPSIGNAL SIGTERM
+CMD ["python", "-m", "search.run", "--help"]

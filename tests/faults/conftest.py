@@ -1,0 +1,60 @@
+"""Fixtures of the fault scenarios."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.register_assert_rewrite("faults.scenario")
+
+from faults.scenario import FaultStudy  # noqa: E402
+from postgres import PostgresServer  # noqa: E402
+
+MakeStudy = Callable[..., FaultStudy]
+
+
+@pytest.fixture
+def make_study(tmp_path: Path, storage_url: str) -> Iterator[MakeStudy]:
+    """Makes studies in an empty database; whatever runs for them at the end of the test is killed."""
+    yield from _makes_studies(tmp_path, storage_url)
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server that a test may stop and start."""
+    with tempfile.TemporaryDirectory(prefix="lm-search-postgres-") as folder:
+        server = PostgresServer(Path(folder))
+        yield server
+        server.stop("immediate")
+
+
+@pytest.fixture
+def make_study_there(tmp_path: Path, own_postgres: PostgresServer) -> Iterator[MakeStudy]:
+    """The same on `own_postgres`."""
+    yield from _makes_studies(tmp_path, own_postgres.url())
+
+
+@pytest.fixture
+def make_sqlite_study(tmp_path: Path) -> Iterator[MakeStudy]:
+    """The same on SQLite only."""
+    yield from _makes_studies(tmp_path, f"sqlite:///{tmp_path / 'search.db'}")
+
+
+def _makes_studies(folder: Path, url: str) -> Iterator[MakeStudy]:
+    made: list[FaultStudy] = []
+
+    def make(trials: int = 0, **settings: Any) -> FaultStudy:
+        """A study with an axis `slot` of so many values, unless `grid` says otherwise."""
+        settings.setdefault("grid", {"slot": list(range(trials))})
+        made.append(FaultStudy(folder, url, **settings))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for study in made:
+            study.kill_all()

@@ -1,0 +1,172 @@
+"""Any sequence of calls to the run queue, compared with a model of it in a few lines."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+from optuna.trial import TrialState
+from smallstudy import CELLS, expire, optuna_trials, rows, small_plan
+
+from storage.database import Database
+from storage.errors import LeaseLost
+from storage.opening import open_database
+from storage.planning import plan
+from storage.queue import OPTUNA_STATE, Lease, Report, RunQueue
+from storage.summaries import counts
+
+MAX_ATTEMPTS = 3
+
+
+@dataclass
+class Trial:
+    """What the model knows of one trial."""
+
+    state: str = "waiting"
+    attempts: int = 0
+    token: int = 0
+    expired: bool = False
+    curve: dict[int, float] = field(default_factory=dict)
+    value: float | None = None
+
+
+class QueueMachine(RuleBasedStateMachine):
+    leases = Bundle("leases")
+    database: Database
+    url: str
+    names = itertools.count()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.study = f"study-{next(self.names)}"
+        self.queue = RunQueue(self.database, max_attempts=MAX_ATTEMPTS)
+        self.owners = itertools.count()
+        self.trials: list[Trial] = []
+        self.plan(1)
+
+    @rule(seeds=st.integers(1, 2))
+    def plan(self, seeds: int) -> None:
+        planned = plan(self.database, [small_plan(seeds, self.study)])
+        missing = max(0, seeds * CELLS - len(self.trials))
+        self.trials += [Trial() for _ in range(missing)]
+        assert (planned.added, planned.mended) == (missing, 0)
+
+    @rule(target=leases, limit=st.integers(1, 3))
+    def claim(self, limit: int) -> Any:
+        expired = [at for at, trial in enumerate(self.trials) if trial.state == "running" and trial.expired][:limit]
+        wanted = [at for at in expired if self.trials[at].attempts < MAX_ATTEMPTS]
+        for at in set(expired) - set(wanted):
+            self.trials[at].state, self.trials[at].token = "failed", self.trials[at].token + 1
+        waiting = [at for at, trial in enumerate(self.trials) if trial.state == "waiting"]
+        wanted += waiting[: limit - len(wanted)]
+
+        claimed = self.queue.claim([self.study], f"owner {next(self.owners)}", limit)
+
+        assert [lease.number for lease in claimed] == wanted
+        for lease in claimed:
+            trial = self.trials[lease.number]
+            trial.state, trial.expired = "running", False
+            trial.attempts, trial.token = trial.attempts + 1, trial.token + 1
+            assert (lease.attempt, lease.token) == (trial.attempts, trial.token)
+        return multiple(*claimed)
+
+    def held(self, lease: Lease) -> bool:
+        trial = self.trials[lease.number]
+        return trial.state == "running" and trial.token == lease.token
+
+    @rule(lease=leases, step=st.sampled_from([0, 500, 1000]), loss=st.floats(allow_nan=False))
+    def report(self, lease: Lease, step: int, loss: float) -> None:
+        lost = self.queue.report([Report(lease, step, loss, loss)])
+        assert lost == ([] if self.held(lease) else [lease])
+        if not lost:
+            self.trials[lease.number].curve[step] = loss
+            self.trials[lease.number].expired = False
+
+    @rule(lease=leases)
+    def renew(self, lease: Lease) -> None:
+        assert self.queue.renew([lease]) == ([] if self.held(lease) else [lease])
+        if self.held(lease):
+            self.trials[lease.number].expired = False
+
+    @rule(lease=leases, reason=st.sampled_from([None, "no memory"]))
+    def release(self, lease: Lease, reason: str | None) -> None:
+        self.queue.release(lease, reason)
+        if self.held(lease):
+            trial = self.trials[lease.number]
+            trial.state, trial.attempts = "waiting", trial.attempts - (reason is None)
+
+    @rule(lease=leases)
+    def expire(self, lease: Lease) -> None:
+        if self.held(lease):
+            expire(self.database, lease)
+            self.trials[lease.number].expired = True
+
+    @rule(lease=leases, outcome=st.sampled_from(sorted(OPTUNA_STATE)), value=st.floats(1, 5))
+    def finish(self, lease: Lease, outcome: Any, value: float) -> None:
+        trial = self.trials[lease.number]
+        if self.held(lease):
+            self.queue.finish(lease, outcome, value)
+            trial.state, trial.value = outcome, value
+        elif trial.token == lease.token and trial.state in OPTUNA_STATE:
+            self.queue.finish(lease, outcome, value)  # as after a lost acknowledgement
+        else:
+            with pytest.raises(LeaseLost, match=f"trial {lease.number} of {self.study}"):
+                self.queue.finish(lease, outcome, value)
+
+    @rule(lease=consumes(leases))
+    def forget(self, lease: Lease) -> None:
+        """A worker dies: nobody will use its lease again."""
+
+    @rule()
+    def retry(self) -> None:
+        failed = [at for at, trial in enumerate(self.trials) if trial.state in ("failed", "diverged")]
+        assert self.queue.retry_failed([self.study]) == len(failed)
+        for at in failed:
+            self.trials[at] = Trial(token=self.trials[at].token)
+
+    @invariant()
+    def rows_agree(self) -> None:
+        found = rows(self.database, self.study)
+        assert [row.number for row in found] == list(range(len(self.trials)))
+        for row, trial in zip(found, self.trials, strict=True):
+            assert (row.outcome or row.state) == trial.state
+            assert (row.attempts, row.token, row.value) == (trial.attempts, trial.token, trial.value)
+
+    @rule()
+    def optuna_agrees(self) -> None:
+        expected = {"waiting": TrialState.WAITING, "running": TrialState.RUNNING, **OPTUNA_STATE}
+        found = optuna_trials(self.url, self.study)
+        assert [trial.number for trial in found] == list(range(len(self.trials)))
+        for seen, trial in zip(found, self.trials, strict=True):
+            assert seen.state == expected[trial.state]
+            assert (seen.intermediate_values, seen.value) == (trial.curve, trial.value)
+        assert self.queue.unfinished([self.study]) == sum(t.state in ("waiting", "running") for t in self.trials)
+        states = [trial.state for trial in self.trials]
+        assert counts(self.database, [self.study]) == {state: states.count(state) for state in expected}
+
+    def teardown(self) -> None:
+        self.optuna_agrees()
+
+
+def test_any_sequence_of_calls_agrees_with_the_model(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'search.db'}"
+    with open_database(url, create=True).closing() as database:
+        machine = type("Machine", (QueueMachine,), {"database": database, "url": url})
+        checks = settings(
+            max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+        )
+        run_state_machine_as_test(machine, settings=checks)  # type: ignore[no-untyped-call]
