@@ -7,8 +7,9 @@ ARG PYTHON_TAG=3.11-slim
 FROM python:${PYTHON_TAG} AS build
 ARG TORCH_INDEX_URL=""
 WORKDIR /build
-RUN python -m venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+# pip stays outside: the image that runs has no use for it.
+RUN python -m venv --without-pip /opt/venv
+ENV PIP_PYTHON=/opt/venv/bin/python PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 # Dependencies change seldom, our code often: each has a layer of its own.
 COPY pyproject.toml .
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
@@ -23,8 +24,8 @@ COPY storage storage
 COPY search search
 RUN pip install --no-deps . \
  # The corpus lies ready in the image, so that a worker starts at once and needs no place to write it.
- && cd / && XDG_CACHE_HOME=/opt/cache python -c "from objectives.corpus import load_corpus; load_corpus()" \
- && python -m compileall -q /opt/venv/lib/python3*/site-packages/search /opt/venv/lib/python3*/site-packages/storage
+ && cd / && XDG_CACHE_HOME=/opt/cache /opt/venv/bin/python -c "from objectives.corpus import load_corpus; load_corpus()" \
+ && /opt/venv/bin/python -m compileall -q /opt/venv/lib/python3*/site-packages/search /opt/venv/lib/python3*/site-packages/storage
 
 FROM python:${PYTHON_TAG}
 ARG VERSION=0.1.0

@@ -156,15 +156,20 @@ def _train(
             return False
         try:
             launcher.start()
+            looking_s = 0.0
             while launcher.running and not stop.is_set():
-                stop.wait(POLL_S)
+                # Looking at a study of 10,000 trials takes a while: it may cost a twentieth of the time, no more.
+                stop.wait(max(POLL_S, 20 * looking_s))
                 launcher.tend()
+                began = time.monotonic()
                 snapshot = Snapshot(database, study.names)
+                looking_s = time.monotonic() - began
                 progress.show(snapshot, launcher.running)
                 if _is_met(target, snapshot):
                     return False
                 if deadline is not None and time.monotonic() >= deadline:
                     return snapshot.done < snapshot.total
+            progress.show(Snapshot(database, study.names), 0)
             return stop.is_set()
         finally:
             launcher.stop()

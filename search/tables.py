@@ -66,7 +66,8 @@ def _loss(value: float | None) -> str:
 
 
 def _state(row: Row) -> str:
-    return f"{row.state} at step {row.step}" if row.state in ("pruned", "running") and row.step else row.state
+    # Of a cell some of whose trials are complete, it is their loss, not that of the pruned ones, that the row shows.
+    return f"{row.state}, loss at step {row.step}" if row.state in ("pruned", "running") and row.step else row.state
 
 
 def as_markdown(rows: Sequence[Row]) -> str:

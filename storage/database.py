@@ -156,7 +156,10 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     # The sqlite3 module would open transactions by itself, too late and in the wrong mode: we say BEGIN.
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    tables = {name for (name,) in cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    # WAL stays in the file; another program's file is refused later, and must be as it was.
+    if not tables or "version_info" in tables:
+        cursor.execute("PRAGMA journal_mode=WAL")
     # With WAL this loses at most the last commits of a power cut, never those of a killed process.
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()

@@ -142,7 +142,7 @@ class PrunerStorage(_CachedStorage):
             )
         )
         # A failed trial that was put back ends a second time.
-        new = {trial_id: at for trial_id, at in ended.tuples() if self._ended_at.get(trial_id) != at}
+        new = {trial_id: at for trial_id, at in ended if self._ended_at.get(trial_id) != at}
         running = select(runs.c.trial_id).where(runs.c.study == self._study, runs.c.state == "running")
         return (
             new,

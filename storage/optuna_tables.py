@@ -12,13 +12,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, Table, func, insert, select, update
+from sqlalchemy import Connection, Executable, Table, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 _trials: Table = models.TrialModel.__table__
@@ -88,8 +89,9 @@ def insert_waiting_trials(
     """
     # Optuna numbers trials under this lock too: two planners, or a planner and Optuna itself, never clash.
     connection.execute(select(_studies.c.study_id).where(_studies.c.study_id == study_id).with_for_update())
-    count = select(func.count()).select_from(_trials).where(_trials.c.study_id == study_id)
-    number = connection.execute(count).scalar_one()
+    # The highest and not the count: a person may have deleted a trial from the middle.
+    highest = select(func.coalesce(func.max(_trials.c.number), -1)).where(_trials.c.study_id == study_id)
+    number = connection.execute(highest).scalar_one() + 1
     created: list[tuple[int, int]] = []
     for offset in range(len(trials)):
         row = {"study_id": study_id, "number": number + offset, "state": TrialState.WAITING}
@@ -266,7 +268,13 @@ def _local(stored: datetime | None) -> datetime | None:
 def _upsert(connection: Connection, table: Table, rows: list[dict[str, Any]], key: tuple[str, ...]) -> None:
     if not rows:
         return
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table)
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in key}
-    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changed), rows)
+    connection.execute(_upsert_statement(connection.dialect.name, table, tuple(rows[0]), key), rows)
+
+
+@cache
+def _upsert_statement(dialect_name: str, table: Table, columns: tuple[str, ...], key: tuple[str, ...]) -> Executable:
+    # Built once: building it takes longer than running it.
+    statement = (postgresql if dialect_name == "postgresql" else sqlite).insert(table)
+    changed = {name: statement.excluded[name] for name in columns if name not in key}
+    upsert: Executable = statement.on_conflict_do_update(index_elements=key, set_=changed)
+    return upsert

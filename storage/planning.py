@@ -134,8 +134,8 @@ def _mend(
             [(trial_id, number)] = optuna_tables.insert_waiting_trials(
                 connection, study_id, [wanted[row.cell].parameters]
             )
-            fresh = {**FRESH, "trial_id": trial_id, "number": number}
-            connection.execute(update(runs).where(runs.c.id == row.id).values(fresh, token=runs.c.token + 1))
+            fresh = {**FRESH, "trial_id": trial_id, "number": number, "token": row.token + 1}
+            connection.execute(update(runs).where(runs.c.id == row.id).values(fresh))
         elif row.state == "done" and not state.is_finished():
             attrs = {"outcome": row.outcome, **({"reason": row.reason} if row.reason else {})}
             optuna_tables.finish_trial(
@@ -143,8 +143,9 @@ def _mend(
             )
         elif row.state != "done" and state.is_finished():
             outcome, value = ended_elsewhere(connection, row.trial_id)
-            ended = {"state": "done", "outcome": outcome, "value": value, "reason": ENDED_ELSEWHERE, "finished_at": now}
-            connection.execute(update(runs).where(runs.c.id == row.id).values(ended, lease_until=None))
+            ended = {"outcome": outcome, "value": value, "reason": ENDED_ELSEWHERE, "finished_at": now}
+            done = {"state": "done", "lease_until": None, **ended}
+            connection.execute(update(runs).where(runs.c.id == row.id).values(done))
         else:
             continue
         mended += 1

@@ -34,8 +34,17 @@ class PostgresServer:
         password_file = folder / "password"
         password_file.write_text(PASSWORD)
         password_file.chmod(0o644)
-        self._run("initdb", "-U", "search", "--auth=scram-sha-256", f"--pwfile={password_file}", "--encoding=utf8",
-                  "--no-sync", "-D", str(self._data))
+        self._run(
+            "initdb",
+            "-U",
+            "search",
+            "--auth=scram-sha-256",
+            f"--pwfile={password_file}",
+            "--encoding=utf8",
+            "--no-sync",
+            "-D",
+            str(self._data),
+        )
         with (self._data / "postgresql.conf").open("a") as conf:
             conf.write(f"port = {self.port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n")
             # A killed server loses nothing by this, only a machine without power would.

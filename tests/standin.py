@@ -60,6 +60,10 @@ class StandInRun:
             raise ZeroDivisionError("made up")
         if fault == "memory" and self._step > 0:
             raise MemoryError("made up")
+        if fault == "hog" and self._step > 0:
+            hoard = []
+            while True:
+                hoard.append(bytearray(os.urandom(1)) * 50_000_000)
         if fault == "exit" and self._step > 0:
             os._exit(11)
 

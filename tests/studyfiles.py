@@ -19,6 +19,7 @@ from storage.schema import runs
 
 STANDIN = """
 objective = "standin:start"
+first_seed = 0
 
 [grid]
 block_size = [8, 16]

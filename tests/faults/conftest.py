@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,6 +43,12 @@ def make_study_there(tmp_path: Path, own_postgres: PostgresServer) -> Iterator[M
 def make_sqlite_study(tmp_path: Path) -> Iterator[MakeStudy]:
     """The same on SQLite only."""
     yield from _makes_studies(tmp_path, f"sqlite:///{tmp_path / 'search.db'}")
+
+
+@pytest.fixture
+def make_study_on_postgres(tmp_path: Path, postgres: PostgresServer) -> Iterator[MakeStudy]:
+    """The same in a schema of its own of the session's server."""
+    yield from _makes_studies(tmp_path, postgres.create_schema(f"faults_{os.getpid()}_{tmp_path.name}"))
 
 
 def _makes_studies(folder: Path, url: str) -> Iterator[MakeStudy]:

@@ -5,15 +5,21 @@ The promise: every planned trial ends exactly once, with the value that an undis
 
 from __future__ import annotations
 
+import itertools
 import json
+import logging
 import os
+import pkgutil
+import signal
 import subprocess
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from unittest.mock import patch
 
 import optuna
@@ -21,6 +27,7 @@ import standin
 from optuna.trial import TrialState
 from sqlalchemy import create_engine, func, select, update
 from sqlalchemy.engine import URL, Row
+from sqlalchemy.exc import DBAPIError
 
 from objectives.contract import Evaluation
 from objectives.corpus import Corpus, load_corpus
@@ -59,7 +66,7 @@ class FaultStudy:
     retry_delay_s: float = 0.1
     eval_interval: int = SETTINGS.eval_interval
     name: str = "faulty"
-    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    workers: list[subprocess.Popen[Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.corpus_file.write_text("to be, or not to be: that is the question\n" * 20)
@@ -104,6 +111,13 @@ class FaultStudy:
         database, _ = open_planned(self.options)
         database.engine.dispose()
 
+    def is_planned(self) -> bool:
+        """Whether the database has rows yet."""
+        try:
+            return bool(self.rows())
+        except DBAPIError:
+            return False  # no tables
+
     def named_cells(self) -> list[dict[str, Any]]:
         """All cells with their seeds, in the order in which trials are numbered."""
         points: list[dict[str, Any]] = [{}]
@@ -121,14 +135,17 @@ class FaultStudy:
             run.advance(lambda: False)
         return run.curve
 
-    def start_worker(self, *, environment: Mapping[str, str] | None = None, script: Sequence[str] = ()) -> Any:
+    def start_worker(
+        self, *arguments: str, environment: Mapping[str, str] | None = None, script: Sequence[str] = ()
+    ) -> subprocess.Popen[Any]:
         """Start one worker process; its log is `log(worker)`.
 
         Args:
+            arguments: More of the command line.
             environment: More variables.
             script: Run this instead of `-m search.worker`, with the same arguments.
         """
-        command = [sys.executable, *(script or ["-m", "search.worker"]), *self.arguments]
+        command = [sys.executable, *(script or ["-m", "search.worker"]), *self.arguments, *arguments]
         with self._log_file(len(self.workers)).open("wb") as output:
             worker = subprocess.Popen(
                 command,
@@ -145,14 +162,39 @@ class FaultStudy:
         for _ in range(count):
             self.start_worker()
 
-    def work_here(self) -> None:
-        """Be an ordinary worker, in this process: much quicker to start."""
-        with patch.dict(os.environ, STANDIN_MS=str(self.ms)):
-            worker = open_worker(self.options, "cpu", None)
-            with worker.queue.database.closing():
-                worker.run()
+    def fork_worker(self, death: Death | None = None, stop_after_s: float | None = None) -> int:
+        """Be a worker in a process that is forked from this one, which spares it the imports, and wait for its end.
 
-    def log(self, worker: subprocess.Popen[bytes]) -> str:
+        Args:
+            death: Where it kills itself; nowhere when None.
+            stop_after_s: It is asked to stop after so long.
+
+        Returns:
+            Its exit code, or minus the number of the signal that ended it. What it said is in `fork_log`.
+        """
+
+        def work() -> None:
+            os.environ["STANDIN_MS"] = str(self.ms)
+            if death is not None:
+                death.prepare()
+            worker = open_worker(self.options, "cpu", None)
+            if stop_after_s is not None:
+                threading.Timer(stop_after_s, worker.stop.set).start()
+            worker.run()
+
+        return in_child(work, self.fork_log)
+
+    @property
+    def fork_log(self) -> Path:
+        """What all forked workers said."""
+        return self.folder / "forked.log"
+
+    def repair(self) -> None:
+        """The next ordinary start: a worker that nothing happens to."""
+        code = self.fork_worker()
+        assert code == 0, self.fork_log.read_text()
+
+    def log(self, worker: subprocess.Popen[Any]) -> str:
         """What a worker said."""
         return self._log_file(self.workers.index(worker)).read_text()
 
@@ -190,8 +232,8 @@ class FaultStudy:
     def counts(self) -> dict[str, int]:
         """How many rows are in which state."""
         with reading(self.url) as connection:
-            query = select(runs.c.state, func.count()).group_by(runs.c.state)
-            found = {state: count for state, count in connection.execute(query)}
+            query = select(runs.c.state, func.count().label("of_state")).group_by(runs.c.state)
+            found = {row.state: row.of_state for row in connection.execute(query)}
             return {"waiting": 0, "running": 0, "done": 0, **found}
 
     def holders(self) -> set[int]:
@@ -243,7 +285,83 @@ class FaultStudy:
         assert trial.datetime_start <= trial.datetime_complete
 
 
-class reading:  # noqa: N801
+@dataclass(frozen=True)
+class Death:
+    """A process kills itself (SIGKILL) at one call of one function.
+
+    Attributes:
+        function: "module:name" or "module:Class.name".
+        when: "before" the call or "after" it.
+        call: Which call it is, from 1.
+    """
+
+    function: str
+    when: str
+    call: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.when}-{self.function.rpartition(':')[2]}-{self.call}"
+
+    def prepare(self) -> None:
+        """From now on this process is doomed."""
+        module, _, path = self.function.partition(":")
+        place, _, name = path.rpartition(".")
+        owner = pkgutil.resolve_name(f"{module}:{place}")
+        original, calls = getattr(owner, name), itertools.count(1)
+
+        def deadly(*arguments: Any, **keywords: Any) -> Any:
+            last = next(calls) == self.call
+            if last and self.when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = original(*arguments, **keywords)
+            if last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        setattr(owner, name, deadly)
+
+
+def in_child(work: Callable[[], object], log_file: Path) -> int:
+    """Run `work` in a forked process and wait for its end.
+
+    Returns:
+        Its exit code, or minus the number of the signal that ended it.
+    """
+    pid = os.fork()
+    if pid == 0:
+        _be_child(work, log_file)
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= deadline:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise AssertionError(f"the child still runs after {PATIENCE_S} s: {log_file.read_text()}")
+        time.sleep(0.005)
+
+
+def _be_child(work: Callable[[], object], log_file: Path) -> NoReturn:
+    code = 70
+    try:
+        output = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        # Not pytest's handlers and streams: their buffers belong to the parent.
+        sys.stderr = os.fdopen(2, "w", buffering=1)
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s", force=True)
+        work()
+        code = 0
+    except SystemExit as end:
+        code = int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+class reading:
     """A connection with plain settings, as another program would open it."""
 
     def __init__(self, url: str) -> None:

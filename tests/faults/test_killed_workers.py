@@ -48,9 +48,7 @@ def supervise(study: FaultStudy, workers: int, kills: int, seed: int) -> int:
         time.sleep(0.01)
 
 
-def run_with_kills(
-    study: FaultStudy, workers: int, kills: int, record_property: Callable[[str, object], None]
-) -> None:
+def run_with_kills(study: FaultStudy, workers: int, kills: int, record_property: Callable[[str, object], None]) -> None:
     study.plan()
     started = time.monotonic()
     killed = supervise(study, workers, kills, seed=kills)
@@ -92,7 +90,7 @@ def test_every_attempt_counts_a_death(make_study):
         time.sleep(0.01)
     worker.kill()
     study.ms = 5
-    study.work_here()
+    study.repair()
     first, second = study.rows()
     assert (first.outcome, first.value, first.attempts) == ("failed", None, 1)
     assert first.reason.startswith("1 workers died of it, the last was ")

@@ -51,18 +51,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
     with pytest.MonkeyPatch.context() as patch:
         tests = Path(__file__).parent.parent
         patch.setenv("PYTHONPATH", f"{tests.parent}:{tests}")
-        done = program(
-            "run",
-            "--study",
-            file,
-            "--corpus",
-            corpus,
-            "--storage",
-            storage,
-            "--seeds",
-            "2",
-            "--workers",
-            "2",
-            cwd=folder,
-        )
+        options = ["--study", file, "--corpus", corpus, "--storage", storage, "--seeds", "2", "--workers", "2"]
+        done = program("run", *options, cwd=folder)
     return FinishedStudy(folder, file, corpus, storage, done.returncode, done.stdout, done.stderr)

@@ -192,7 +192,7 @@ def test_unknown_study(name: str) -> None:
 
 CELL_FAULTS = {
     "unknown model": ("model=bigram_v3", "unknown model 'bigram_v3': choose one of bigram, bigram_mf, bigram_v2"),
-    "unknown argument": ("pe_type=cosine", "pe_type='cosine'"),
+    "unknown argument": ("pe_type=cosine", "unknown pe_type 'cosine': choose one of randn, sinpe, rope"),
     "argument out of range": ("n_embd=0", "n_embd=0"),
     "block size": ("block_size=0", "block_size=0 is below 1"),
     "too long a window": ("block_size=5000", "too short for block_size=5000"),
@@ -211,7 +211,7 @@ def test_cell_that_could_never_be_trained(fault: str) -> None:
 @pytest.mark.parametrize(
     ("grid", "said"),
     [
-        ('model = ["bigram_v2"]\nblock_size = [8]\nn_embd = [8]', "model 'bigram_v2' needs pe_type: give each a value"),
+        ('model = ["bigram_v2"]\nblock_size = [8]', "model 'bigram_v2' needs n_embd: give each a value"),
         ('model = ["bigram"]\nblock_size = [8]\nwidth = [8]', "know nothing of width: the model takes"),
         ('model = ["bigram"]', "has block_size=None: give it one of type int"),
     ],

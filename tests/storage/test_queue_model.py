@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from optuna.trial import TrialState
-from smallstudy import CELLS, expire, optuna_trials, rows, small_plan
+from smallstudy import CELLS, expire, rows, small_plan
 
 from storage.database import Database
 from storage.errors import LeaseLost
@@ -47,7 +48,7 @@ class Trial:
 class QueueMachine(RuleBasedStateMachine):
     leases = Bundle("leases")
     database: Database
-    url: str
+    plain: optuna.storages.RDBStorage
     names = itertools.count()
 
     def __init__(self) -> None:
@@ -149,7 +150,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def optuna_agrees(self) -> None:
         expected = {"waiting": TrialState.WAITING, "running": TrialState.RUNNING, **OPTUNA_STATE}
-        found = optuna_trials(self.url, self.study)
+        found = optuna.load_study(study_name=self.study, storage=self.plain).trials
         assert [trial.number for trial in found] == list(range(len(self.trials)))
         for seen, trial in zip(found, self.trials, strict=True):
             assert seen.state == expected[trial.state]
@@ -162,11 +163,14 @@ class QueueMachine(RuleBasedStateMachine):
         self.optuna_agrees()
 
 
-def test_any_sequence_of_calls_agrees_with_the_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("examples", [12, pytest.param(500, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
+def test_any_sequence_of_calls_agrees_with_the_model(tmp_path: Path, examples: int) -> None:
     url = f"sqlite:///{tmp_path / 'search.db'}"
     with open_database(url, create=True).closing() as database:
-        machine = type("Machine", (QueueMachine,), {"database": database, "url": url})
+        plain = optuna.storages.RDBStorage(url)
+        machine = type("Machine", (QueueMachine,), {"database": database, "plain": plain})
         checks = settings(
-            max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=examples, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
         )
         run_state_machine_as_test(machine, settings=checks)  # type: ignore[no-untyped-call]
+        plain.engine.dispose()

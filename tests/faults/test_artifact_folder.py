@@ -1,0 +1,91 @@
+"""The folder of checkpoints is full, unwritable, or holds something else: training goes on, the log names the path."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+
+import pytest
+from faults.scenario import Death
+
+from storage.artifacts import ArtifactFolder
+
+
+# Becomes a worker in a mount namespace of its own, after the shell command argv[1] in it; its $1 is the folder argv[2].
+IN_NAMESPACE = """
+import os, sys
+prepare, folder, *arguments = sys.argv[1:]
+script = prepare + ' && shift && exec "$@"'
+worker = [sys.executable, "-m", "search.worker", *arguments]
+os.execvp("unshare", ["unshare", "-m", "sh", "-c", script, "sh", folder, *worker])
+"""
+
+
+def need_mounts() -> None:
+    """Skip where mounting is not allowed."""
+    mount = ["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"]
+    if shutil.which("unshare") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount in a private namespace (root)")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "why"),
+    [
+        ('mount -t tmpfs -o size=64k none "$1" && ! head -c 1m /dev/zero > "$1/filler"', "No space left on device"),
+        ('mount --bind "$1" "$1" && mount -o remount,ro,bind "$1"', "Read-only file system"),
+    ],
+    ids=["full", "read-only"],
+)
+def test_disk(make_sqlite_study, prepare, why):
+    need_mounts()
+    study = make_sqlite_study(3, ms=10)
+    study.plan()
+    study.out.mkdir()
+    worker = study.start_worker(script=["-c", IN_NAMESPACE, prepare, str(study.out)])
+    assert study.join() == [0], study.logs()
+    folder = study.out / "faulty" / "trial-00000"
+    assert f"no checkpoint in {folder} ({why}); training goes on without" in study.log(worker)
+    assert [row.attempts for row in study.check_exactly_once()] == [1, 1, 1]
+
+
+def test_file_in_place_of_the_folder(make_study):
+    study = make_study(3, ms=5)
+    study.out.mkdir()
+    (study.out / "faulty").write_text("not a folder")
+    study.repair()
+    folder = study.out / "faulty" / "trial-00000"
+    assert f"no checkpoint in {folder} (Not a directory); training goes on without" in study.fork_log.read_text()
+    assert [row.attempts for row in study.check_exactly_once()] == [1, 1, 1]
+
+
+def test_no_checkpoints_and_a_death(make_study):
+    """Without checkpoints the next worker begins again, and comes to the same."""
+    study = make_study(2, ms=5, lease_s=0.3)
+    study.out.mkdir()
+    (study.out / "faulty").write_text("not a folder")
+    assert study.fork_worker(Death("storage.queue:RunQueue.report", "after", 7)) == -signal.SIGKILL
+    study.repair()
+    assert [row.attempts for row in study.check_exactly_once()] == [2, 1]
+
+
+@pytest.mark.parametrize("harm", ["torn", "empty", "rubbish", "foreign", "another trial's"])
+def test_bad_checkpoint_is_set_aside(make_sqlite_study, harm):
+    study = make_sqlite_study(2, ms=5, lease_s=0.3)
+    assert study.fork_worker(Death("storage.queue:RunQueue.report", "after", 7)) == -signal.SIGKILL
+    checkpoint = study.out / "faulty" / "trial-00000" / "checkpoint"
+    whole = checkpoint.read_bytes()
+    if harm == "foreign":
+        ArtifactFolder(study.out).write_checkpoint("faulty", 0, b"payload", "the same trial of another database")
+    elif harm == "another trial's":
+        other = study.out / "faulty" / "trial-00001"
+        other.mkdir()
+        shutil.move(checkpoint, other / "checkpoint")
+        checkpoint = other / "checkpoint"
+    else:
+        checkpoint.write_bytes({"torn": whole[:-20], "empty": b"", "rubbish": whole[:-1] + b"!"}[harm])
+    study.repair()
+    study.check_exactly_once()
+    rejected = checkpoint.with_name("checkpoint.rejected")
+    assert f"checkpoint {checkpoint} is not used" in study.fork_log.read_text()
+    assert rejected.exists()

@@ -1,0 +1,100 @@
+"""A process dies exactly between two steps, and the next ordinary start mends what it left."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+from faults.scenario import Death
+
+PLANNING = [
+    Death("storage.schema:_create", "before"),
+    # The tables are there, in a transaction that never ends.
+    Death("storage.schema:_create", "after"),
+    Death("storage.schema:create_or_upgrade", "after"),
+    Death("storage.optuna_tables:create_study", "before"),
+    Death("storage.optuna_tables:create_study", "after"),
+    Death("storage.planning:_mend", "after"),
+    # The trials are there, and no row is linked to them.
+    Death("storage.optuna_tables:insert_waiting_trials", "after"),
+    Death("storage.planning:insert", "before"),
+    Death("storage.planning:_plan_one", "after"),
+    Death("search.planner:plan", "after"),
+]
+
+WORK = [
+    # The row is claimed, and Optuna's trial not started.
+    Death("storage.optuna_tables:start_trials", "before"),
+    Death("storage.optuna_tables:start_trials", "after"),
+    Death("storage.queue:RunQueue.claim", "after", 2),
+    # The lease is renewed, and the loss not written.
+    Death("storage.optuna_tables:write_intermediate_value", "before", 5),
+    Death("storage.optuna_tables:write_intermediate_value", "after", 5),
+    # Reported, no checkpoint of it.
+    Death("search.training:Worker._save", "before", 4),
+    # In the middle of writing the checkpoint: the old one is there, and a part of the new.
+    Death("os:fsync", "before", 4),
+    Death("pathlib:Path.replace", "before", 4),
+    Death("pathlib:Path.replace", "after", 4),
+    # The row is finished, and Optuna's trial not told.
+    Death("storage.optuna_tables:finish_trial", "before"),
+    Death("storage.optuna_tables:finish_trial", "after"),
+    # Finished, and the checkpoint still there.
+    Death("storage.queue:RunQueue.finish", "after"),
+    Death("storage.artifacts:ArtifactFolder.remove_checkpoint", "before", 3),
+]
+
+STOPPING = [
+    Death("search.training:Worker._hand_back", "before"),
+    Death("storage.queue:RunQueue.release", "before"),
+    Death("storage.optuna_tables:release_trials", "before"),
+    Death("storage.queue:RunQueue.release", "after"),
+]
+
+
+@pytest.mark.parametrize("death", PLANNING, ids=str)
+def test_planner_dies(make_study, death):
+    study = make_study(3, ms=1)
+    assert study.fork_worker(death) == -signal.SIGKILL
+    study.repair()
+    rows = study.check_exactly_once()
+    assert [row.attempts for row in rows] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("death", WORK, ids=str)
+def test_worker_dies(make_study, death):
+    study = make_study(3, ms=1, lease_s=0.3)
+    study.plan()
+    assert study.fork_worker(death) == -signal.SIGKILL
+    study.repair()
+    study.check_exactly_once()
+
+
+@pytest.mark.parametrize("death", STOPPING, ids=str)
+def test_worker_dies_while_it_hands_back(make_study, death):
+    study = make_study(2, ms=1000, lease_s=0.3)
+    study.plan()
+    assert study.fork_worker(death, stop_after_s=0.3) == -signal.SIGKILL
+    study.ms = 1
+    study.repair()
+    study.check_exactly_once()
+
+
+def test_planner_dies_while_it_adds_seeds(make_study):
+    study = make_study(2, ms=1)
+    study.repair()
+    study.check_exactly_once()
+    more = make_study(2, ms=1, seeds=3)
+    assert more.fork_worker(Death("storage.planning:insert", "after")) == -signal.SIGKILL
+    assert len(study.rows()) == 2
+    more.repair()
+    assert [row.attempts for row in more.check_exactly_once()] == [1] * 6
+
+
+def test_everybody_dies_of_everything(make_study):
+    """One death after the other in the same study, without an ordinary start in between."""
+    study = make_study(4, ms=1, lease_s=0.05)
+    for death in [*PLANNING[:1], *PLANNING[3:-1], *WORK]:
+        study.fork_worker(death)
+    study.repair()
+    study.check_exactly_once()

@@ -1,0 +1,118 @@
+"""Workers that are stopped for longer than their lease, and workers whose clocks are wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from faults.scenario import FaultStudy, wait_until
+
+# Python reads this file at its start, before anything of ours.
+SITECUSTOMIZE = """
+import datetime, os, time
+
+shift_s, real_time = float(os.environ["CLOCK_SHIFT_S"]), time.time
+time.time = lambda: real_time() + shift_s
+time.time_ns = lambda: int(time.time() * 1e9)
+
+
+class Shifted(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls.fromtimestamp(time.time(), tz)
+
+    @classmethod
+    def utcnow(cls):
+        return cls.now(datetime.UTC).replace(tzinfo=None)
+
+
+datetime.datetime = Shifted
+"""
+LIBFAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+
+
+def test_stopped_worker_comes_back_late(make_study):
+    """SIGSTOP beyond the lease: the trial goes on elsewhere, and the late worker overwrites nothing."""
+    study = make_study(3, ms=800, lease_s=0.5)
+    study.plan()
+    late = study.start_worker()
+    wait_until(lambda: study.rows()[0].step, "its first report")
+    late.send_signal(signal.SIGSTOP)
+    study.ms = 5
+    study.repair()
+    before = study.check_exactly_once()
+    late.send_signal(signal.SIGCONT)
+    assert study.join() == [0]
+    assert "trial 0 of faulty went on elsewhere; this worker discards its work" in study.log(late)
+    assert study.check_exactly_once() == before
+    assert [row.attempts for row in before] == [2, 1, 1]
+
+
+def test_stopped_worker_finds_the_trial_in_other_hands(make_study):
+    """The late worker comes back while another trains its trial; both go on with what is left."""
+    study = make_study(3, ms=1500, lease_s=0.5)
+    study.plan()
+    late = study.start_worker()
+    wait_until(lambda: study.rows()[0].step, "its first report")
+    late.send_signal(signal.SIGSTOP)
+    study.ms = 300
+    other = study.start_worker()
+    wait_until(lambda: study.holders() == {other.pid}, "the other worker's claim")
+    late.send_signal(signal.SIGCONT)
+    assert study.join() == [0, 0], study.logs()
+    assert "trial 0 of faulty went on elsewhere; this worker discards its work" in study.log(late)
+    assert [row.attempts for row in study.check_exactly_once()] == [2, 1, 1]
+
+
+def shifted(hours: float, folder: Path) -> dict[str, str]:
+    """The environment of a worker whose clock is wrong by `hours`, in a far time zone."""
+    (folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    zone = "Pacific/Kiritimati" if hours > 0 else "America/Los_Angeles"
+    path = os.pathsep.join([str(folder), os.environ["PYTHONPATH"]])
+    return {"CLOCK_SHIFT_S": str(hours * 3600), "TZ": zone, "PGTZ": zone, "PYTHONPATH": path}
+
+
+def check_clocks_do_not_matter(study: FaultStudy, ahead: dict[str, str], behind: dict[str, str]) -> None:
+    study.plan()
+    victim = study.start_worker(environment=ahead)
+    wait_until(lambda: study.holders() == {victim.pid}, "its first claim")
+    victim.kill()
+    # Longer than a lease without an evaluation: only renewals keep the living ones' leases, and nobody takes those.
+    started = time.monotonic()
+    study.start_worker(environment=behind)
+    study.start_worker(environment=ahead)
+    assert study.join() == [-signal.SIGKILL, 0, 0], study.logs()
+    assert time.monotonic() - started < 40, "the dead worker's lease was held for too long"
+    rows = study.check_exactly_once()
+    assert [row.attempts for row in rows] == [2, 1, 1]
+    now = time.time()
+    for row in rows:
+        assert now - 120 < row.started_at <= row.finished_at < now + 5
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, -1), (-1, 1)], ids=["dead-ahead", "dead-behind"])
+def test_wrong_clocks(make_study, tmp_path, first, second):
+    study = make_study(3, ms=2500, lease_s=1.5, eval_interval=20)
+    check_clocks_do_not_matter(study, shifted(first, tmp_path), shifted(second, tmp_path))
+
+
+def test_the_shift_works(tmp_path):
+    """The workers of these tests really have another clock."""
+    code = "import time, datetime; print(time.time(), datetime.datetime.now(datetime.UTC).timestamp())"
+    environment = {**os.environ, **shifted(1, tmp_path)}
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    for seconds in map(float, said.stdout.split()):
+        assert abs(seconds - 3600 - time.time()) < 60
+
+
+@pytest.mark.skipif(LIBFAKETIME is None, reason="the package libfaketime is not installed")
+def test_wrong_clocks_of_the_whole_process(make_study_on_postgres):
+    """Also what C code sees is wrong; not on SQLite, where the worker's clock is the database's."""
+    study = make_study_on_postgres(3, ms=2500, lease_s=1.5, eval_interval=20)
+    fake = {"LD_PRELOAD": str(LIBFAKETIME), "DONT_FAKE_MONOTONIC": "1"}
+    check_clocks_do_not_matter(study, {**fake, "FAKETIME": "+1h"}, {**fake, "FAKETIME": "-1h"})

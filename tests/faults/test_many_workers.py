@@ -1,0 +1,125 @@
+"""Many workers on one database: nothing is claimed twice, nobody dies, and nobody waits for the others."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import pytest
+from faults.scenario import FaultStudy, reading, wait_until
+from sqlalchemy import text, update
+
+from storage.schema import runs
+
+FAR_AWAY = 1e12
+
+
+def check_a_clean_run(study: FaultStudy, workers: int, timeout_s: float) -> float:
+    """Start the workers together, and check that each trial was claimed once and no worker died.
+
+    Returns:
+        Seconds from the first claim to the last end.
+    """
+    study.plan()
+    study.start_workers(workers)
+    codes = study.join(timeout_s)
+    assert codes == [0] * workers, study.logs()
+    rows = study.check_exactly_once()
+    assert Counter(row.attempts for row in rows) == {1: len(rows)}
+    assert [row.token for row in rows] == [1] * len(rows)
+    return max(row.finished_at for row in rows) - min(row.started_at for row in rows)
+
+
+def test_eight_workers(make_sqlite_study):
+    study = make_sqlite_study(200, ms=5, lease_s=60)
+    check_a_clean_run(study, 8, 100)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(480)
+def test_sixteen_workers_on_sqlite(make_sqlite_study, record_property):
+    study = make_sqlite_study(1000, ms=100, lease_s=60)
+    seconds = check_a_clean_run(study, 16, 400)
+    record_property("seconds", round(seconds, 1))
+    print(f"\n16 workers, SQLite, 1000 trials: {seconds:.1f} s")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(480)
+def test_sixty_four_workers_on_postgresql(make_study_on_postgres, record_property):
+    study = make_study_on_postgres(1000, ms=200, lease_s=60)
+    seconds = check_a_clean_run(study, 64, 400)
+    record_property("seconds", round(seconds, 1))
+    print(f"\n64 workers, PostgreSQL, 1000 trials: {seconds:.1f} s")
+
+
+def pace(study: FaultStudy, workers: int) -> tuple[float, float]:
+    """How many trials a worker ends in a second while all are up.
+
+    The start of a Python process takes far longer than a trial, so the trials are held back until every worker asks
+    for one; what the first and last second bring is not counted.
+
+    Returns:
+        Trials a second and worker; CPU milliseconds a trial of the worker processes.
+    """
+    study.plan()
+    set_not_before(study, FAR_AWAY)
+    study.start_workers(workers)
+    wait_until(lambda: connections(study) >= workers, "all workers", 200)
+    time.sleep(2)
+    before = cpu_seconds(study)
+    set_not_before(study, 0)
+    wait_until(lambda: study.counts()["waiting"] <= 2 * workers, "the trials", 200)
+    used = cpu_seconds(study) - before
+    done = study.counts()["done"]
+    assert set(study.join(100)) == {0}, study.logs()
+    rows = study.check_exactly_once()
+    assert {row.attempts for row in rows} == {1}
+    first, last = min(row.started_at for row in rows) + 1, max(row.started_at for row in rows) - 1
+    ended = sum(first <= row.finished_at <= last for row in rows)
+    return ended / (last - first) / workers, used / done * 1000
+
+
+def set_not_before(study: FaultStudy, when: float) -> None:
+    with reading(study.url) as connection:
+        connection.execute(update(runs).values(not_before=when))
+        connection.commit()
+
+
+def connections(study: FaultStudy) -> int:
+    """How many worker processes talk to the server; each has one connection, or two while it renews."""
+    with reading(study.url) as connection:
+        return (
+            connection.execute(
+                text("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
+            ).scalar_one()
+            - 1
+        )
+
+
+def cpu_seconds(study: FaultStudy) -> float:
+    """What the worker processes have used, user and system."""
+    ticks = 0
+    for worker in study.workers:
+        with open(f"/proc/{worker.pid}/stat") as stat:
+            ticks += sum(map(int, stat.read().rpartition(")")[2].split()[11:13]))
+    return ticks / 100
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(480)
+@pytest.mark.parametrize("eval_interval", [2, 20], ids=["11-evaluations", "2-evaluations"])
+def test_sixty_four_workers_are_as_quick_as_four(own_postgres, tmp_path, record_property, eval_interval):
+    paces = {}
+    for workers, trials in [(4, 200), (64, 1600)]:
+        folder = tmp_path / str(workers)
+        folder.mkdir()
+        url = own_postgres.create_schema(f"w{workers}")
+        study = FaultStudy(folder, url, {"slot": list(range(trials))}, ms=200, lease_s=60, eval_interval=eval_interval)
+        try:
+            paces[workers], cpu_ms = pace(study, workers)
+        finally:
+            study.kill_all()
+        record_property(f"trials a second and worker, {workers} workers", round(paces[workers], 3))
+        print(f"\n{workers} workers: {paces[workers]:.3f} trials a second each; {cpu_ms:.1f} ms CPU a trial")
+    assert paces[64] >= 0.9 * paces[4]

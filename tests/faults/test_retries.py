@@ -1,0 +1,121 @@
+"""What goes wrong inside a trial: what may pass is tried again, what would fail again is not, and each says why."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import time
+
+import optuna
+import pytest
+import standin
+from faults.scenario import reading
+
+from search.opening import open_planned
+from storage.queue import RunQueue
+
+
+def by_fault(study):
+    """The rows, by the fault of their cell."""
+    return dict(zip([named["fault"] for named in study.named_cells()], study.rows(), strict=True))
+
+
+def optuna_trials(study):
+    """The trials as Optuna shows them, by the fault of their cell."""
+    storage = optuna.storages.RDBStorage(study.url.replace("postgresql://", "postgresql+psycopg://"))
+    try:
+        trials = optuna.load_study(study_name=study.name, storage=storage).get_trials()
+    finally:
+        storage.engine.dispose()
+    return {trial.params["fault"]: trial for trial in trials}
+
+
+def test_faults(make_study):
+    study = make_study(grid={"fault": ["none", "memory", "error", "nan"]}, ms=2, max_attempts=3)
+    started = time.monotonic()
+    study.repair()
+    assert time.monotonic() - started >= 0.1 + 0.2, "no back-off"
+    rows, trials, log = by_fault(study), optuna_trials(study), study.fork_log.read_text()
+    facts = {fault: (row.state, row.outcome, row.attempts, row.reason) for fault, row in rows.items()}
+    assert facts == {
+        "none": ("done", "complete", 1, None),
+        "memory": ("done", "failed", 3, "MemoryError: made up"),
+        "error": ("done", "failed", 1, "ZeroDivisionError: made up"),
+        "nan": ("done", "diverged", 1, "the loss was not finite at step 2"),
+    }
+    for fault, trial in trials.items():
+        assert trial.user_attrs["outcome"] == facts[fault][1]
+        assert trial.user_attrs.get("reason") == facts[fault][3]
+        assert trial.state.name == ("COMPLETE" if fault == "none" else "FAIL")
+    assert math.isnan(trials["nan"].intermediate_values[2])
+    assert "to be tried again in 0.1 s" in log
+    assert "to be tried again in 0.2 s" in log
+    assert "to be tried again in 0.4 s" not in log
+
+
+def test_trial_that_kills_its_worker(make_study):
+    study = make_study(grid={"fault": ["exit", "none"]}, ms=2, max_attempts=3, lease_s=0.2)
+    study.plan()
+    codes = [study.fork_worker()]
+    while codes[-1] != 0:
+        codes.append(study.fork_worker())
+        assert len(codes) < 10
+    assert codes == [11, 11, 11, 0]
+    row, trial = by_fault(study)["exit"], optuna_trials(study)["exit"]
+    assert (row.outcome, row.attempts, row.value) == ("failed", 3, None)
+    assert row.reason.startswith("3 workers died of it, the last was ")
+    assert (trial.state.name, trial.user_attrs["reason"]) == ("FAIL", row.reason)
+    assert by_fault(study)["none"].outcome == "complete"
+
+
+def test_failed_trials_are_retried_when_asked(make_study, monkeypatch):
+    study = make_study(grid={"fault": ["error", "none", "memory"]}, ms=2, max_attempts=2)
+    study.repair()
+    before = study.rows()
+    assert [row.outcome for row in before] == ["failed", "complete", "failed"]
+    # The fault is mended, and the failed ones are put back.
+    monkeypatch.setattr(standin.StandInRun, "_misbehave", lambda self: None)
+    database, planned = open_planned(study.options)
+    with database.closing():
+        assert RunQueue(database).retry_failed(planned.names) == 2
+        assert RunQueue(database).retry_failed(planned.names) == 0
+    assert [(row.state, row.attempts, row.reason) for row in study.rows()] == [
+        ("waiting", 0, None),
+        ("done", 1, None),
+        ("waiting", 0, None),
+    ]
+    study.repair()
+    rows = study.check_exactly_once()
+    assert [row.attempts for row in rows] == [1, 1, 1]
+    assert rows[1] == before[1]
+    assert all("reason" not in trial.user_attrs for trial in optuna_trials(study).values())
+
+
+def test_run_tells_of_failed_trials(make_sqlite_study):
+    """`search.run` goes on around a trial that kills its worker, and ends with 1."""
+    study = make_sqlite_study(grid={"fault": ["exit", "none", "error"]}, ms=2, max_attempts=3)
+    command = [sys.executable, "-m", "search.run", *study.arguments, "--workers", "1", "--devices", "cpu", "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1, done.stderr
+    assert "worker cpu-0 ended with exit code 11" in done.stderr
+    assert {fault: row.outcome for fault, row in by_fault(study).items()} == {
+        "exit": "failed",
+        "none": "complete",
+        "error": "failed",
+    }
+
+
+@pytest.mark.parametrize("fault", ["none"])
+def test_own_row_is_taken_again_without_an_attempt(make_study, fault):
+    """The answer to a claim got lost with the connection: the worker claims again, and nobody died of anything."""
+    study = make_study(grid={"fault": [fault]}, max_attempts=1)
+    database, planned = open_planned(study.options)
+    with database.closing():
+        queue = RunQueue(database, lease_s=60, max_attempts=1)
+        [lost] = queue.claim(planned.names, "me")
+        [again] = queue.claim(planned.names, "me")
+    assert (lost.attempt, again.attempt) == (1, 1)
+    assert again.token > lost.token
+    with reading(study.url):
+        assert [row.state for row in study.rows()] == ["running"]

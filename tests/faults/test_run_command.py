@@ -1,0 +1,164 @@
+"""`python -m search.run` is interrupted, ended and killed; the same command again finishes what is left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from faults.scenario import FaultStudy, wait_until
+
+
+def start_run(study: FaultStudy, *arguments: str, workers: int = 2) -> subprocess.Popen[str]:
+    """Start the command; its stderr is in `run.log`. It counts as one of the study's workers when these are killed."""
+    flags = ["--workers", str(workers), "--devices", "cpu", "--quiet", *arguments]
+    with (study.folder / "run.log").open("a") as log:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "search.run", *study.arguments, *flags],
+            env={**os.environ, "STANDIN_MS": str(study.ms)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            text=True,
+        )
+    study.workers.append(run)
+    return run
+
+
+def said(study: FaultStudy) -> str:
+    return (study.folder / "run.log").read_text()
+
+
+def finish(study: FaultStudy, *arguments: str, workers: int = 2) -> None:
+    """Run the command to its end."""
+    assert start_run(study, *arguments, workers=workers).wait(100) == 0, said(study)
+
+
+def run_half(study: FaultStudy) -> tuple[subprocess.Popen[str], set[int]]:
+    """Start the command and wait until it is in the middle.
+
+    Returns:
+        The command, and the process ids of its workers.
+    """
+    run = start_run(study)
+    half = len(study.named_cells()) // 2
+    wait_until(study.is_planned, "the plan")
+    wait_until(lambda: study.counts()["done"] >= half and study.counts()["running"] == 2, "half")
+    return run, children(run.pid)
+
+
+def children(parent: int) -> set[int]:
+    """The process ids of a process's children."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.add(int(stat.parent.name))
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process that need not be ours still runs; one that only waits to be buried does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_interrupted(make_study, number):
+    study = make_study(10, ms=400, lease_s=60)
+    run, workers = run_half(study)
+    run.send_signal(number)
+    assert run.wait(30) == 130, said(study)
+    assert len(workers) == 2
+    assert not any(is_alive(pid) for pid in workers)
+    rows = study.rows()
+    handed_back = [row for row in rows if row.state == "waiting" and row.started_at is not None]
+    assert study.counts()["running"] == 0
+    assert len(handed_back) == 2
+    for row in handed_back:
+        assert (study.out / "faulty" / f"trial-{row.number:05d}" / "checkpoint").exists()
+    assert [row.attempts for row in rows] == [1 if row.state == "done" else 0 for row in rows]
+    finish(study)
+    assert {row.attempts for row in study.check_exactly_once()} == {1}
+
+
+def test_killed(make_study):
+    study = make_study(8, ms=400, lease_s=60)
+    run, workers = run_half(study)
+    run.kill()
+    run.wait()
+    killed_at = time.monotonic()
+    wait_until(lambda: not any(is_alive(pid) for pid in workers), "the workers' end", 15)
+    print(f"the workers ended {time.monotonic() - killed_at:.1f} s after the launcher")
+    assert study.counts()["running"] == 0
+    finish(study)
+    assert {row.attempts for row in study.check_exactly_once()} == {1}
+
+
+def test_killed_while_its_workers_start(make_sqlite_study):
+    """A worker whose launcher is dead before the worker could look who it was ends, too."""
+    study = make_sqlite_study(4, ms=10_000)
+    study.plan()
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    study.start_worker("--parent", str(gone.pid))
+    assert study.join(20) == [0]
+    assert study.counts() == {"waiting": 4, "running": 0, "done": 0}
+
+
+def repeat_grid(folder: Path, repetitions: int) -> list[float]:
+    """The grid of 36 cells with 4 workers, again and again; each time every cell is trained once."""
+    seconds = []
+    for repetition in range(repetitions):
+        below = folder / str(repetition)
+        below.mkdir()
+        study = FaultStudy(below, f"sqlite:///{below / 'search.db'}", {"a": list(range(6)), "b": list("uvwxyz")}, 10)
+        study.lease_s = 60
+        started = time.monotonic()
+        try:
+            finish(study, workers=4)
+        finally:
+            study.kill_all()
+        seconds.append(time.monotonic() - started)
+        rows = study.check_exactly_once()
+        assert len({row.cell for row in rows}) == 36
+        assert {row.attempts for row in rows} == {1}
+        # The launcher tells of every worker that ends otherwise than with 0.
+        assert "ended with" not in said(study)
+    return seconds
+
+
+def test_grid_is_trained_exactly_once(tmp_path):
+    repeat_grid(tmp_path, 2)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(480)
+def test_grid_is_trained_exactly_once_twenty_times(tmp_path, record_property):
+    seconds = repeat_grid(tmp_path, 20)
+    record_property("seconds", seconds)
+    print(f"\n20 × 36 trials, seconds each: {' '.join(f'{each:.1f}' for each in seconds)}")
+
+
+def test_finished_study_is_left_alone_and_more_seeds_are_added(make_study):
+    study = make_study(4, ms=5)
+    finish(study, workers=1)
+    before, logs = study.check_exactly_once(), list(study.out.rglob("*.log"))
+    texts = [log.read_text() for log in logs]
+    started = time.monotonic()
+    finish(study, workers=1)
+    assert time.monotonic() - started < 20
+    assert study.check_exactly_once() == before
+    assert [log.read_text() for log in logs] == texts
+    study.seeds = 3
+    finish(study, "--seeds", "3", workers=1)
+    rows = study.check_exactly_once()
+    assert len(rows) == 12
+    assert rows[:4] == before
