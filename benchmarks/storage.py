@@ -306,7 +306,7 @@ def as_table(found: dict[str, Any]) -> str:
         f"{found['date']}; {found['machine']}; {versions}",
         f"Cost of a trial: median of {found['repetitions']}, ours and stock Optuna in turns.",
         "",
-        "| database | finished | ours ms | target ms | stock ms | ratio | CPU ms: ours, stock | first ms: ours, stock |",
+        "| database | finished | ours ms | target ms | stock ms | ratio | CPU ms: ours, stock | first ms |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for each in found["databases"]:

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from storage import optuna_tables
 from storage.database import Database
+from storage.ends import ENDED_ELSEWHERE, FRESH, OPTUNA_STATE, end_rows, ended_elsewhere
 from storage.errors import StorageError
 from storage.optuna_tables import Parameter
-from storage.queue import ENDED_ELSEWHERE, FRESH, OPTUNA_STATE, ended_elsewhere
 from storage.schema import runs
 
 DEFINITION = "definition"
@@ -143,9 +143,7 @@ def _mend(
             )
         elif row.state != "done" and state.is_finished():
             outcome, value = ended_elsewhere(connection, row.trial_id)
-            ended = {"outcome": outcome, "value": value, "reason": ENDED_ELSEWHERE, "finished_at": now}
-            done = {"state": "done", "lease_until": None, **ended}
-            connection.execute(update(runs).where(runs.c.id == row.id).values(done))
+            end_rows(connection, runs.c.id == row.id, outcome, value, ENDED_ELSEWHERE, now)
         else:
             continue
         mended += 1

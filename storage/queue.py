@@ -8,37 +8,19 @@ clean up after a dead worker.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from optuna.trial import TrialState
 from sqlalchemy import ColumnElement, Connection, Row, Select, Update, and_, bindparam, case, func, or_, select, update
 
 from storage import optuna_tables
 from storage.database import Database
+from storage.ends import ENDED_ELSEWHERE, FRESH, OPTUNA_STATE, Outcome, end_rows, ended_elsewhere, known
 from storage.errors import LeaseLost
 from storage.schema import runs
-
-Outcome = Literal["complete", "pruned", "diverged", "failed"]
-
-OPTUNA_STATE: dict[Outcome, TrialState] = {
-    "complete": TrialState.COMPLETE,
-    "pruned": TrialState.PRUNED,
-    "diverged": TrialState.FAIL,
-    "failed": TrialState.FAIL,
-}
-ENDED_ELSEWHERE = "ended by another program, such as the dashboard"
-# A row as it was planned; only its token goes on counting, so that no lease of earlier days fits again.
-FRESH: dict[str, Any] = {
-    "state": "waiting",
-    "attempts": 0,
-    "not_before": 0.0,
-    **dict.fromkeys(("owner", "lease_until", "started_at", "finished_at")),
-    **dict.fromkeys(("step", "train_loss", "val_loss", "outcome", "value", "reason")),
-}
 
 
 @dataclass(frozen=True)
@@ -145,7 +127,7 @@ class RunQueue:
 
     def _bury(self, connection: Connection, row: Row[Any], now: float) -> None:
         reason = f"{row.attempts} workers died of it, the last was {row.owner}"
-        self._end(connection, runs.c.id == row.id, "failed", None, reason, now)
+        end_rows(connection, runs.c.id == row.id, "failed", None, reason, now)
         # Its last worker may be alive after all, and must not take this end for its own.
         connection.execute(update(runs).where(runs.c.id == row.id).values(token=runs.c.token + 1))
         optuna_tables.finish_trial(connection, row.trial_id, TrialState.FAIL, None, {"reason": reason}, now)
@@ -164,8 +146,8 @@ class RunQueue:
                     "held_id": report.lease.run_id,
                     "held_token": report.lease.token,
                     "new_step": report.step,
-                    "new_train_loss": _known(report.train_loss),
-                    "new_val_loss": _known(report.val_loss),
+                    "new_train_loss": known(report.train_loss),
+                    "new_val_loss": known(report.val_loss),
                 }
                 if connection.execute(self._report_statement, news).rowcount == 0:
                     lost.append(report.lease)
@@ -249,34 +231,16 @@ class RunQueue:
 
         def work(connection: Connection) -> None:
             now = connection.execute(select(self.database.now())).scalar_one()
-            if not self._end(connection, _held_by(lease), outcome, value, reason, now):
+            if not end_rows(connection, _held_by(lease), outcome, value, reason, now):
                 if self._is_done_by(connection, lease):
                     return  # this very transaction took effect before; only its answer was lost
                 raise LeaseLost(f"trial {lease.number} of {lease.study}")
             state = OPTUNA_STATE[outcome]
             if not optuna_tables.finish_trial(connection, lease.trial_id, state, value, attrs, now):
                 ended, its_value = ended_elsewhere(connection, lease.trial_id)
-                self._end(connection, runs.c.id == lease.run_id, ended, its_value, ENDED_ELSEWHERE, now)
+                end_rows(connection, runs.c.id == lease.run_id, ended, its_value, ENDED_ELSEWHERE, now)
 
         self.database.write(work)
-
-    def _end(
-        self,
-        connection: Connection,
-        which: ColumnElement[bool],
-        outcome: Outcome,
-        value: float | None,
-        reason: str | None,
-        now: float,
-    ) -> bool:
-        ended = connection.execute(
-            update(runs)
-            .where(which)
-            .values(
-                state="done", outcome=outcome, value=_known(value), reason=reason, finished_at=now, lease_until=None
-            )
-        )
-        return ended.rowcount > 0
 
     def _is_done_by(self, connection: Connection, lease: Lease) -> bool:
         mine = and_(runs.c.id == lease.run_id, runs.c.token == lease.token, runs.c.state == "done")
@@ -311,19 +275,6 @@ class RunQueue:
             return len(again)
 
         return self.database.write(work)
-
-
-def ended_elsewhere(connection: Connection, trial_id: int) -> tuple[Outcome, float | None]:
-    """Outcome and value of a trial that another program has finished."""
-    found = optuna_tables.read_trials(connection, [trial_id])
-    if found and found[0].state == TrialState.COMPLETE:
-        return "complete", found[0].value
-    return ("pruned" if found and found[0].state == TrialState.PRUNED else "failed"), None
-
-
-def _known(value: float | None) -> float | None:
-    # PostgreSQL would store NaN, SQLite makes NULL of it.
-    return None if value is None or math.isnan(value) else value
 
 
 def _held_by(lease: Lease) -> ColumnElement[bool]:

@@ -1,7 +1,7 @@
 """A stand-in objective: a made-up curve that takes as long as told, to exercise everything around the training.
 
-Study files name it as `objective = "standin:start"`; workers find it on their Python path. Its losses form a chain, each
-made of the one before, so that a run that loses, repeats or swaps a step anywhere ends with other digits.
+Study files name it as `objective = "standin:start"`; workers find it on their Python path. Its losses form a chain,
+each made of the one before, so that a run that loses, repeats or swaps a step anywhere ends with other digits.
 """
 
 from __future__ import annotations

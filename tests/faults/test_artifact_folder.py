@@ -11,7 +11,6 @@ from faults.scenario import Death
 
 from storage.artifacts import ArtifactFolder
 
-
 # Becomes a worker in a mount namespace of its own, after the shell command argv[1] in it; its $1 is the folder argv[2].
 IN_NAMESPACE = """
 import os, sys
@@ -42,7 +41,8 @@ def test_disk(make_sqlite_study, prepare, why):
     study = make_sqlite_study(3, ms=10)
     study.plan()
     study.out.mkdir()
-    worker = study.start_worker(script=["-c", IN_NAMESPACE, prepare, str(study.out)])
+    # By its name, as the launcher starts it: whoever gives the study file is told at once that the folder is useless.
+    worker = study.start_worker("--name", study.name, script=["-c", IN_NAMESPACE, prepare, str(study.out)])
     assert study.join() == [0], study.logs()
     folder = study.out / "faulty" / "trial-00000"
     assert f"no checkpoint in {folder} ({why}); training goes on without" in study.log(worker)
