@@ -50,6 +50,18 @@ def worker_slots(devices: str, workers: str) -> list[WorkerSlot]:
     ]
 
 
+def check_device(device: str) -> None:
+    """Make sure that a worker's device is there.
+
+    Raises:
+        UsageError: It is not "cpu", "cuda" or "cuda:N", or this machine has no such GPU.
+    """
+    gpus = 0 if device == "cpu" else _gpu_count()
+    there = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{gpu}" for gpu in range(gpus))]
+    if device not in there:
+        raise UsageError(f"--device {device}: this machine has {', '.join(there)}")
+
+
 def cpu_count() -> int:
     """The cores that this process may use, which in a container or under a scheduler are fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

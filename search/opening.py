@@ -21,6 +21,7 @@ from search.definition import (
     load_definition,
     name_fault,
 )
+from search.devices import check_device
 from search.errors import UsageError
 from search.options import DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
 from search.planner import Study, check_cells, ensure_planned, resolve_objective
@@ -150,6 +151,7 @@ def open_worker(options: StudyOptions, device: str, owner: str | None) -> Worker
     Raises:
         UsageError, ModelError, ObjectiveError, StorageError: What the user can mend.
     """
+    check_device(device)
     database, name = _open_by_name(options)
     corpus = load_corpus(options.corpus)
     names = [name, name + BASELINES_SUFFIX] if options.baselines else [name]

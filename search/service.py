@@ -25,6 +25,7 @@ from storage.queue import RunQueue
 from storage.summaries import counts
 
 POLL_S = 0.5
+MAX_POLL_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,8 @@ def _train(
             launcher.start()
             looking_s = 0.0
             while launcher.running and not stop.is_set():
-                # Looking at a study of 10,000 trials takes a while: it may cost a twentieth of the time, no more.
-                stop.wait(max(POLL_S, 20 * looking_s))
+                # Looking at a study of 10,000 trials takes a while; it shall not cost more than it is worth.
+                stop.wait(min(max(POLL_S, 20 * looking_s), MAX_POLL_S))
                 launcher.tend()
                 began = time.monotonic()
                 snapshot = Snapshot(database, study.names)

@@ -37,7 +37,8 @@ def work(
     parent: Annotated[int | None, typer.Option(help="End when this parent process ends.", hidden=True)] = None,
 ) -> None:
     """Claim trials of a study and train them on one device until none is left."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("search").setLevel(logging.INFO)
     with user_errors():
         from search.opening import StudyOptions, open_worker
 
@@ -57,7 +58,8 @@ def work(
         _stop_on_signals(worker.stop)
         if parent is not None:
             _stop_with(parent, worker.stop)
-        worker.run()
+        with worker.queue.database.closing():
+            worker.run()
 
 
 def _stop_on_signals(stop: threading.Event) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from search import devices
-from search.devices import cpu_count, worker_slots
+from search.devices import check_device, cpu_count, worker_slots
 from search.errors import UsageError
 
 
@@ -94,3 +96,17 @@ def test_wrong_number_of_workers(workers: str) -> None:
         UsageError, match=rf"^--workers {workers}: give a number from 1 up, or auto \(here {cpu_count()}\)"
     ):
         worker_slots("cpu", workers)
+
+
+def test_a_worker_has_one_device_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.devices._gpu_count", lambda: 2)
+    for device in ("cpu", "cuda", "cuda:0", "cuda:1"):
+        check_device(device)
+    for device in ("cuda:2", "cuda:0,1", "auto", "gpu", ""):
+        with pytest.raises(
+            UsageError, match=re.escape(f"--device {device}: this machine has cpu, cuda, cuda:0, cuda:1")
+        ):
+            check_device(device)
+    monkeypatch.setattr("search.devices._gpu_count", lambda: 0)
+    with pytest.raises(UsageError, match=r"^--device cuda: this machine has cpu$"):
+        check_device("cuda")
