@@ -7,6 +7,8 @@ agree within the tolerance, ours must too. Cells whose own seeds scatter wider a
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from search import options
@@ -32,23 +34,30 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 
 @app.command()
-def compare(study: options.StudyOption = "bigram", storage: options.StorageOption = options.DEFAULT_STORAGE) -> None:
+def compare(
+    study: Annotated[list[str], typer.Option(help="A study with cells of the reference; may be repeated.")],
+    storage: options.StorageOption = options.DEFAULT_STORAGE,
+) -> None:
     """Compare every complete trial of the reference's cells with the reference."""
     with user_errors():
         from search.opening import open_studies
         from storage.summaries import run_summaries
 
-        database, names = open_studies(study, storage, 60.0, baselines=False)
-        with database.closing():
-            runs = run_summaries(database, names, ("complete",))
+        runs = []
+        for name in study:
+            database, names = open_studies(name, storage, 60.0, baselines=False)
+            with database.closing():
+                runs += run_summaries(database, names, ("complete",))
     print("| pe_type | n_embd | block_size | reference | ours, by seed | nearest difference | verdict |")
     print("| --- | ---: | ---: | ---: | --- | ---: | --- |")
     for (pe_type, n_embd, block_size), reference in REFERENCE.items():
         wanted = {"pe_type": pe_type, "n_embd": n_embd, "block_size": block_size}
         losses = sorted(
-            (run.cell["seed"], run.val_loss)
-            for run in runs
-            if wanted.items() <= run.cell.items() and run.val_loss is not None
+            {
+                (run.cell["seed"], run.val_loss)
+                for run in runs
+                if wanted.items() <= run.cell.items() and run.val_loss is not None
+            }
         )
         print(f"| {pe_type} | {n_embd} | {block_size} | {reference:.4f} | {_row(losses, reference)} |")
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from optuna.trial import TrialState
 from sqlalchemy import Connection, Row, insert, select, update
 
 from storage import optuna_tables
@@ -125,9 +126,16 @@ def _mend(
     """Bring rows and Optuna's trials together again where one of the two was changed without the other."""
     now = connection.execute(select(database.now())).scalar_one()
     states = optuna_tables.trial_states(connection, study_id)
+    odd = [row.id for row in rows if not _agree(row, states.get(row.trial_id))]
+    if odd:
+        # Look again with the rows locked: a worker may have ended a trial between the two queries above.
+        rows = connection.execute(select(runs).where(runs.c.id.in_(odd)).order_by(runs.c.id).with_for_update()).all()
+        states = optuna_tables.trial_states(connection, study_id)
     mended = 0
     for row in rows:
         state = states.get(row.trial_id)
+        if _agree(row, state):
+            continue
         if state is None:  # the trial is gone, or was never linked
             if row.cell not in wanted:
                 continue
@@ -136,15 +144,17 @@ def _mend(
             )
             fresh = {**FRESH, "trial_id": trial_id, "number": number, "token": row.token + 1}
             connection.execute(update(runs).where(runs.c.id == row.id).values(fresh))
-        elif row.state == "done" and not state.is_finished():
+        elif row.state == "done":
             attrs = {"outcome": row.outcome, **({"reason": row.reason} if row.reason else {})}
             optuna_tables.finish_trial(
                 connection, row.trial_id, OPTUNA_STATE[row.outcome], row.value, attrs, row.finished_at or now
             )
-        elif row.state != "done" and state.is_finished():
+        else:
             outcome, value = ended_elsewhere(connection, row.trial_id)
             end_rows(connection, runs.c.id == row.id, outcome, value, ENDED_ELSEWHERE, now)
-        else:
-            continue
         mended += 1
     return mended
+
+
+def _agree(row: Row[Any], state: TrialState | None) -> bool:
+    return state is not None and state.is_finished() == (row.state == "done")

@@ -256,7 +256,9 @@ class FaultStudy:
         """
         rows, wanted = self.rows(), self.named_cells()
         assert [row.cell for row in rows] == [canonical(named) for named in wanted]
-        assert {(row.study, row.state, row.outcome) for row in rows} == {(self.name, "done", "complete")}
+        assert {(row.study, row.state, row.outcome, row.reason) for row in rows} == {
+            (self.name, "done", "complete", None)
+        }
         assert [row.number for row in rows] == list(range(len(wanted)))
         storage = optuna.storages.RDBStorage(parse_url(self.url).render_as_string(hide_password=False))
         try:

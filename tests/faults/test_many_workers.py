@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 
@@ -110,16 +111,31 @@ def cpu_seconds(study: FaultStudy) -> float:
 @pytest.mark.timeout(480)
 @pytest.mark.parametrize("eval_interval", [2, 20], ids=["11-evaluations", "2-evaluations"])
 def test_sixty_four_workers_are_as_quick_as_four(own_postgres, tmp_path, record_property, eval_interval):
-    paces = {}
+    paces, cpu_ms = {}, {}
     for workers, trials in [(4, 200), (64, 1600)]:
         folder = tmp_path / str(workers)
         folder.mkdir()
         url = own_postgres.create_schema(f"w{workers}")
         study = FaultStudy(folder, url, {"slot": list(range(trials))}, ms=200, lease_s=60, eval_interval=eval_interval)
         try:
-            paces[workers], cpu_ms = pace(study, workers)
+            paces[workers], cpu_ms[workers] = pace(study, workers)
         finally:
             study.kill_all()
         record_property(f"trials a second and worker, {workers} workers", round(paces[workers], 3))
-        print(f"\n{workers} workers: {paces[workers]:.3f} trials a second each; {cpu_ms:.1f} ms CPU a trial")
+        print(f"\n{workers} workers: {paces[workers]:.3f} trials a second each; {cpu_ms[workers]:.1f} ms CPU a trial")
+    needed = 64 * paces[4] * cpu_ms[4] / 1000
+    cores = len(os.sched_getaffinity(0))
+    if needed > 0.7 * cores:  # the server needs its share, too
+        pytest.skip(f"64 workers at this pace need {needed:.1f} cores for the storage work alone; here are {cores}")
     assert paces[64] >= 0.9 * paces[4]
+
+
+def test_planners_among_workers(make_study_on_postgres):
+    """Planning again and again while trials end changes none of them: what it reads is not of one moment."""
+    study = make_study_on_postgres(150, ms=0, lease_s=60)
+    study.plan()
+    study.start_workers(2)
+    while study.counts()["done"] < 150:
+        study.plan()
+    assert study.join() == [0, 0], study.logs()
+    assert {row.attempts for row in study.check_exactly_once()} == {1}

@@ -43,7 +43,7 @@ def check_nobody_noticed(study: FaultStudy) -> None:
 
 
 def test_server_stopped_and_crashed(own_postgres, make_study_there):
-    study = make_study_there(30, ms=400, lease_s=60)
+    study = make_study_there(20, ms=400, lease_s=60)
     start_and_wait(study)
     for mode in ("fast", "immediate"):
         done = study.counts()["done"]

@@ -70,9 +70,11 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)], ids=["SIGINT", "SIGTERM"]
+)
 def test_interrupted(make_study, number):
-    study = make_study(10, ms=400, lease_s=60)
+    study = make_study(6, ms=400, lease_s=60)
     run, workers = run_half(study)
     run.send_signal(number)
     assert run.wait(30) == 130, said(study)
