@@ -93,12 +93,12 @@ class Worker:
         while True:
             time.sleep(self.queue.lease_s / 3)
             lease = self._lease
-            if lease is not None and lease is self._lease:
+            if lease is not None:
                 try:
                     if self.queue.renew([lease]) and lease is self._lease:
                         self._lease_lost.set()
-                except StorageUnavailable as error:
-                    log.warning("%s", error)
+                except Exception as error:  # whatever it is, this thread must live: the next renewal may succeed
+                    log.warning("cannot renew the lease: %s", error)
 
     def _work_on(self, lease: Lease) -> None:
         self._lease_lost.clear()

@@ -32,7 +32,7 @@ def check_a_clean_run(study: FaultStudy, workers: int, timeout_s: float) -> floa
 
 
 def test_eight_workers(make_sqlite_study):
-    study = make_sqlite_study(200, ms=5, lease_s=60)
+    study = make_sqlite_study(200, ms=2, lease_s=60)
     check_a_clean_run(study, 8, 100)
 
 
@@ -132,10 +132,10 @@ def test_sixty_four_workers_are_as_quick_as_four(own_postgres, tmp_path, record_
 
 def test_planners_among_workers(make_study_on_postgres):
     """Planning again and again while trials end changes none of them: what it reads is not of one moment."""
-    study = make_study_on_postgres(150, ms=0, lease_s=60)
+    study = make_study_on_postgres(80, ms=0, lease_s=60)
     study.plan()
     study.start_workers(2)
-    while study.counts()["done"] < 150:
+    while study.counts()["done"] < 80:
         study.plan()
     assert study.join() == [0, 0], study.logs()
     assert {row.attempts for row in study.check_exactly_once()} == {1}
