@@ -65,7 +65,7 @@ class WorkerSettings(BaseModel):
     # A trial that ran out of memory or disk waits so long before its second attempt, then twice as long each time.
     retry_delay_s: float = Field(default=5.0, ge=0)
     # A checkpoint is written at an evaluation when the last one is at least so old.
-    checkpoint_s: float = Field(default=0.0, ge=0)
+    checkpoint_s: float = Field(default=10.0, ge=0)
 
 
 class Published(BaseModel):

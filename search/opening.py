@@ -98,7 +98,11 @@ def open_planned(options: StudyOptions) -> tuple[Database, Study]:
         check_cells(study)
     _check_out(options.out)
     database = open_database(options.storage, create=True, wait_s=options.storage_wait_s)
-    ensure_planned(database, study)
+    try:
+        ensure_planned(database, study)
+    except BaseException:
+        database.engine.dispose()
+        raise
     return database, study
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from search.definition import PrunerSettings
 from storage.optuna_storage import PrunerStorage, SearchStorage
+from storage.queue import Lease
 
 
 class MedianPruner(optuna.pruners.MedianPruner):
@@ -41,7 +42,10 @@ class MedianPruner(optuna.pruners.MedianPruner):
             return False
         # A NaN was reported too, so it counts above; a median of nothing but NaN is none.
         values = values[~np.isnan(values)]
-        return len(values) > 0 and min(known) > float(np.median(values))
+        if len(values) == 0:
+            return False
+        with np.errstate(invalid="ignore"):  # infinities have no mean; Optuna makes NaN of it, and prunes nothing
+            return min(known) > float(np.percentile(values, 50))
 
 
 def make_pruner(settings: PrunerSettings, history: PrunerStorage) -> BasePruner:
@@ -72,9 +76,24 @@ class PruningJudge:
         self._study = Study(study_name=study, storage=self._history)
         self._pruner = make_pruner(settings, self._history)
 
-    def trial(self, trial_id: int) -> FrozenTrial:
+    def trial(self, lease: Lease) -> FrozenTrial:
         """The trial as the pruner knows it, with what earlier workers reported."""
-        return self._history.get_trial(trial_id)
+        if lease.token > 1 and not isinstance(self._pruner, NopPruner):
+            return self._history.get_trial(lease.trial_id)
+        # Nobody has worked on it before, or nobody will ask: nothing has to be read.
+        return FrozenTrial(
+            number=lease.number,
+            trial_id=lease.trial_id,
+            state=TrialState.RUNNING,
+            value=None,
+            datetime_start=None,
+            datetime_complete=None,
+            params={},
+            distributions={},
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
+        )
 
     def should_prune(self, trial: FrozenTrial) -> bool:
         """Whether `trial`, whose last intermediate value is the newest, shall stop here."""

@@ -148,7 +148,7 @@ def _train(
         True when it was stopped before its end.
     """
     with (
-        _stop_requests() as stop,
+        _stop_requests(database.interrupt) as stop,
         progress_display(quiet, study.definition.training.max_iters) as progress,
     ):
         snapshot = Snapshot(database, study.names)
@@ -170,8 +170,10 @@ def _train(
                     return False
                 if deadline is not None and time.monotonic() >= deadline:
                     return snapshot.done < snapshot.total
-            progress.show(Snapshot(database, study.names), 0)
-            return stop.is_set()
+            snapshot = Snapshot(database, study.names)
+            progress.show(snapshot, 0)
+            # All workers may have ended before the trials did: somebody stopped them.
+            return stop.is_set() or snapshot.done < snapshot.total
         finally:
             launcher.stop()
 
@@ -182,9 +184,8 @@ def _is_met(target: float | None, snapshot: Snapshot) -> bool:
 
 
 @contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
-    """Turn SIGINT and SIGTERM into an event; a second one ends the program at once."""
-    stop = threading.Event()
+def _stop_requests(stop: threading.Event) -> Iterator[threading.Event]:
+    """Have SIGINT and SIGTERM set the event; a second one ends the program at once."""
     if threading.current_thread() is not threading.main_thread():
         yield stop  # a notebook's thread gets no signals
         return

@@ -59,9 +59,13 @@ class Worker:
     owner: str
     device: str
     retry_delay_s: float = 5.0
-    stop: threading.Event = field(default_factory=threading.Event)
     _lease: Lease | None = None
     _lease_lost: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def stop(self) -> threading.Event:
+        """Set it, and the worker hands its trial back and ends; it does not wait for a database that is away then."""
+        return self.queue.database.interrupt
 
     def run(self) -> None:
         """Work until every trial has ended, also those of other workers: one of them may die and leave its trial.
@@ -121,7 +125,7 @@ class Worker:
         seed = cell.pop("seed")
         run = study.start(cell, seed)
         self._resume(lease, study, run)
-        trial = study.judge.trial(lease.trial_id)
+        trial = study.judge.trial(lease)
         saved_at = time.monotonic()
         while True:
             evaluation = run.advance(lambda: self.stop.is_set() or self._lease_lost.is_set())

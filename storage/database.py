@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -38,6 +39,7 @@ log = logging.getLogger("storage")
 Result = TypeVar("Result")
 
 SQLITE_BUSY_TIMEOUT_S = 60
+INTERRUPTED_OUTAGE_S = 3.0
 # Primary result codes: busy, locked, I/O error, full disk, cannot open. All of them can pass by themselves.
 _SQLITE_TRANSIENT = frozenset({5, 6, 10, 13, 14})
 # SQLSTATE classes: connection, transaction rollback (deadlock), out of resources, operator intervention (shutdown).
@@ -51,10 +53,12 @@ class Database:
     Attributes:
         engine: The SQLAlchemy engine; share it with Optuna's storage so that its settings hold there too.
         outage_s: How long a transaction is tried again while the database is away, in seconds.
+        interrupt: Once set, by somebody who wants to end, a database that is away is given up after a few seconds.
     """
 
     engine: Engine
     outage_s: float = 600.0
+    interrupt: threading.Event = field(default_factory=threading.Event, compare=False)
 
     @property
     def is_postgres(self) -> bool:
@@ -85,6 +89,10 @@ class Database:
             with connection.begin():
                 return work(connection)
 
+    @property
+    def _patience_s(self) -> float:
+        return min(INTERRUPTED_OUTAGE_S, self.outage_s) if self.interrupt.is_set() else self.outage_s
+
     def _until_answered(self, attempt: Callable[[], Result]) -> Result:
         started, failures = time.monotonic(), 0
         while True:
@@ -94,7 +102,7 @@ class Database:
                 away_s = time.monotonic() - started
                 if not is_transient(error):
                     raise
-                if away_s >= self.outage_s:
+                if away_s >= self._patience_s:
                     url = display_url(self.engine.url)
                     raise StorageUnavailable(
                         f"{url} did not answer for {away_s:.0f} s ({first_line(error)}); start it, then run the same "

@@ -67,10 +67,12 @@ def test_survives_kills_scaling_and_cuts(make_stack: MakeStack) -> None:
     for _ in range(3):
         docker("kill", draw.choice(stack.containers("worker")))
         time.sleep(1)
+    # `docker kill` counts as stopped by hand, which no restart policy undoes.
+    stack.up(workers=4)
+    wait_until(lambda: len(stack.containers("worker")) == 4, 60, "4 workers again")
     [database] = stack.containers("db")
     docker("kill", database)
     time.sleep(4)
-    # `docker kill` counts as stopped by hand, which no restart policy undoes.
     docker("start", database)
     paused = draw.choice(stack.containers("worker"))
     docker("pause", paused)

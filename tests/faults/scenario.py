@@ -77,7 +77,8 @@ class FaultStudy:
             f"[training]\nmax_iters = {SETTINGS.max_iters}\neval_interval = {self.eval_interval}\n"
             '[pruner]\nname = "none"\n'
             f"[workers]\nlease_s = {self.lease_s}\nmax_attempts = {self.max_attempts}\n"
-            f"retry_delay_s = {self.retry_delay_s}\n"
+            # A checkpoint at every evaluation: trials here are much shorter than those that the default is for.
+            f"retry_delay_s = {self.retry_delay_s}\ncheckpoint_s = 0\n"
         )
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from optuna.study import Study
@@ -153,6 +153,10 @@ def trial_of(curve: list[float], state: TrialState) -> FrozenTrial:
 
 
 @given(complete=st.lists(curves, min_size=1, max_size=6), running=curves)
+@example(
+    [[math.nan, math.nan, 1.0], [math.nan, math.nan, math.inf], [math.nan, math.nan, 1.0]],
+    [math.nan, math.nan, math.inf],
+)
 @hypothesis_settings(max_examples=8, deadline=None)
 def test_the_judge_decides_like_optuna_on_the_database(
     judged: tuple[Database, str, Any], complete: list[list[float]], running: list[float]
@@ -167,7 +171,7 @@ def test_the_judge_decides_like_optuna_on_the_database(
         queue.finish(lease, "complete", 2.0)
     [lease] = queue.claim([study], "ann")
     judge = PruningJudge(SearchStorage(database), study, settings)
-    trial = judge.trial(lease.trial_id)
+    trial = judge.trial(lease)
     theirs = optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=500, n_min_trials=2)
     storage = optuna.storages.RDBStorage(url)
     for step, loss in zip(STEPS, running, strict=False):
@@ -201,7 +205,7 @@ def test_rungs_of_other_pruners_are_in_the_database(
     judge._history._refresh_s = 0.0
     pruned = 0
     for lease in queue.claim([STUDY], "ann", limit=CELLS):
-        trial = judge.trial(lease.trial_id)
+        trial = judge.trial(lease)
         outcome: Any = "complete"
         for step in (0, 500, 1000, 2000, 4000):
             loss = 3.0 + (lease.number * 7 % CELLS) / 10 - step / 10_000
@@ -223,7 +227,7 @@ def test_rungs_of_other_pruners_are_in_the_database(
 def test_no_pruner_asks_nothing(database: Database, queue: RunQueue) -> None:
     [lease] = queue.claim([STUDY], "ann")
     judge = PruningJudge(SearchStorage(database), STUDY, PrunerSettings(name="none"))
-    trial = judge.trial(lease.trial_id)
+    trial = judge.trial(lease)
     asked: list[Any] = []
     event.listen(database.engine, "before_cursor_execute", lambda *args: asked.append(args[2]))
     trial.intermediate_values[5000] = math.inf
