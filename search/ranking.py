@@ -43,8 +43,10 @@ class Row:
 
     @property
     def difference(self) -> float | None:
-        """Our validation loss minus the published one."""
-        return self.val_loss - self.published if self.val_loss is not None and self.published is not None else None
+        """Our validation loss minus the published one; None unless complete, since a pruned loss is no final one."""
+        if self.state != "complete" or self.val_loss is None or self.published is None:
+            return None
+        return self.val_loss - self.published
 
     def as_dict(self) -> dict[str, Any]:
         """The row for JSON."""

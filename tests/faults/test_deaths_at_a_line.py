@@ -91,6 +91,7 @@ def test_planner_dies_while_it_adds_seeds(make_study):
     assert [row.attempts for row in more.check_exactly_once()] == [1] * 6
 
 
+@pytest.mark.soak
 def test_everybody_dies_of_everything(make_study):
     """One death after the other in the same study, without an ordinary start in between."""
     study = make_study(4, ms=1, lease_s=0.05)
