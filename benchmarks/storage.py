@@ -83,7 +83,7 @@ def ours(database: Database, corpus: Corpus, folder: Path, finished: int, wanted
 
     def one_trial() -> None:
         [lease] = queue.claim([study.name], "benchmark")
-        trial = judge.trial(lease.trial_id)
+        trial = judge.trial(lease)
         for step, loss in zip(STEPS, curve(lease.number), strict=True):
             queue.report([Report(lease, step, loss, loss)])
             trial.intermediate_values[step] = loss
@@ -216,11 +216,12 @@ def answers(url: str, finished: int, corpus: Corpus, folder: Path) -> dict[str, 
         plan(database, study_plans(study))
         finish_in_bulk(database, study.name, finished * 2)  # more than there are: all
         took = {}
-        for name, work in {
+        answers: dict[str, Callable[[], object]] = {
             "planning again": lambda: plan(database, study_plans(study)),
             "counts": lambda: counts(database, study.names),
             "ranked_rows": lambda: ranked_rows(database, study.names),
-        }.items():
+        }
+        for name, work in answers.items():
             started = time.perf_counter()
             work()
             took[name] = time.perf_counter() - started
@@ -251,7 +252,7 @@ def databases(storage: str, folder: Path) -> Iterator[tuple[str, Callable[[], st
     if storage == "sqlite":
         yield "SQLite file in the temporary folder", lambda: f"sqlite:///{folder / f'{next(numbers)}.db'}"
     elif storage == "postgresql":
-        from postgres import PostgresServer  # of the tests
+        from postgres import PostgresServer  # type: ignore[import-not-found]  # of the tests
 
         server = PostgresServer(folder)
         try:
