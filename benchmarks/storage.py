@@ -35,10 +35,11 @@ from search.pruning import PruningJudge
 from search.ranking import ranked_rows
 from storage import optuna_tables
 from storage.database import Database
+from storage.leases import Report
 from storage.opening import open_database
 from storage.optuna_storage import SearchStorage
 from storage.planning import plan
-from storage.queue import Report, RunQueue
+from storage.queue import RunQueue
 from storage.schema import runs
 from storage.summaries import counts
 from storage.url import display_url

@@ -11,8 +11,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from search.definition import PrunerSettings
+from storage.leases import Lease
 from storage.optuna_storage import PrunerStorage, SearchStorage
-from storage.queue import Lease
 
 
 class MedianPruner(optuna.pruners.MedianPruner):

@@ -18,7 +18,8 @@ from search.errors import USER_ERRORS
 from search.pruning import PruningJudge
 from storage.artifacts import ArtifactFolder
 from storage.errors import LeaseLost, StorageUnavailable
-from storage.queue import Lease, Report, RunQueue
+from storage.leases import Lease, Report
+from storage.queue import RunQueue
 from storage.summaries import cell_texts
 
 log = logging.getLogger("search.worker")

@@ -10,7 +10,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -19,7 +19,9 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Executable,
     Float,
+    Row,
     cast,
     create_engine,
     event,
@@ -83,6 +85,19 @@ class Database:
         """
         return self._until_answered(lambda: self._transaction(work, read_only=True))
 
+    def single(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
+        """Run one statement that is a transaction of its own, without a BEGIN and a COMMIT around it.
+
+        Raises:
+            StorageUnavailable: The database stayed away for `outage_s`.
+        """
+
+        def attempt() -> Sequence[Row[Any]]:
+            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                return connection.execute(statement, parameters).all()
+
+        return self._until_answered(attempt)
+
     def _transaction(self, work: Callable[[Connection], Result], *, read_only: bool) -> Result:
         with self.engine.connect() as connection:
             connection = connection.execution_options(search_read_only=read_only)
@@ -145,8 +160,12 @@ class Database:
             self.engine.dispose()
 
 
-def open_engine(url: URL) -> Engine:
+def open_engine(url: URL, *, look_first: bool = False) -> Engine:
     """An engine for `url` with the settings that parallel workers need.
+
+    Args:
+        look_first: Ask a server before each transaction whether it is still there: for transactions that are not
+            tried again, unlike those of `Database`.
 
     Raises:
         ModuleNotFoundError: The driver is not installed.
@@ -156,8 +175,8 @@ def open_engine(url: URL) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    # A pooled connection may have died with the server since it was used last.
-    return create_engine(url, pool_pre_ping=True, pool_size=2, max_overflow=8, connect_args={"connect_timeout": 10})
+    patience = {"connect_timeout": 10}
+    return create_engine(url, pool_pre_ping=look_first, pool_size=2, max_overflow=8, connect_args=patience)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

@@ -44,7 +44,11 @@ class SearchStorage(RDBStorage):
         super().__init__(url, skip_table_creation=True, skip_compatibility_check=True)
         self.engine.dispose()
         self.database, self.engine = database, database.engine
-        self.scoped_session = scoped_session(sessionmaker(bind=database.engine))
+        if database.is_postgres:
+            # What Optuna does is not tried again when a pooled connection turns out to be dead: it has to look first.
+            self.engine = open_engine(database.engine.url, look_first=True)
+            weakref.finalize(self, self.engine.dispose)
+        self.scoped_session = scoped_session(sessionmaker(bind=self.engine))
 
     def __getstate__(self) -> dict[Any, Any]:
         url = self.database.engine.url.render_as_string(hide_password=False)
@@ -53,7 +57,7 @@ class SearchStorage(RDBStorage):
     def __setstate__(self, state: dict[Any, Any]) -> None:
         self._open(Database(open_engine(parse_url(state["url"])), state["outage_s"]))
         # Nobody else has this engine.
-        weakref.finalize(self, self.engine.dispose)
+        weakref.finalize(self, self.database.engine.dispose)
 
 
 class PrunerStorage(_CachedStorage):

@@ -1,8 +1,9 @@
 """Optuna's tables, written inside our own transactions.
 
 Optuna's storage commits each small write by itself, so a worker that dies between two of them leaves a trial half
-told. Here a trial and its row in the run queue change together or not at all. This is the only module that knows
-the layout of Optuna's tables (unchanged since Optuna 3.2); Optuna's own test suite for storages watches it.
+told. Here a trial and its row in the run queue change together or not at all. This and `one_statement` are the only
+modules that know the layout of Optuna's tables (unchanged since Optuna 3.2); Optuna's own test suite for storages
+watches it.
 """
 
 from __future__ import annotations
@@ -173,12 +174,6 @@ def reopen_trial(connection: Connection, trial_id: int) -> None:
         .where(_trials.c.trial_id == trial_id)
         .values(state=TrialState.WAITING, datetime_start=None, datetime_complete=None)
     )
-
-
-def fail_trials(connection: Connection, trial_ids: Sequence[int], reason: str, now: float) -> None:
-    """Fail unfinished trials that nobody will ever run."""
-    for trial_id in trial_ids:
-        finish_trial(connection, trial_id, TrialState.FAIL, None, {"reason": reason}, now)
 
 
 def write_user_attrs(connection: Connection, trial_id: int, attrs: Mapping[str, Any]) -> None:

@@ -16,35 +16,12 @@ from typing import Any
 from optuna.trial import TrialState
 from sqlalchemy import ColumnElement, Connection, Row, Select, Update, and_, bindparam, case, func, or_, select, update
 
-from storage import optuna_tables
+from storage import one_statement, optuna_tables
 from storage.database import Database
 from storage.ends import ENDED_ELSEWHERE, FRESH, OPTUNA_STATE, Outcome, end_rows, ended_elsewhere, known
 from storage.errors import LeaseLost
+from storage.leases import Lease, Report, held_by
 from storage.schema import runs
-
-
-@dataclass(frozen=True)
-class Lease:
-    """A worker's time-limited right to one trial."""
-
-    run_id: int
-    study: str
-    cell: str
-    trial_id: int
-    number: int
-    owner: str
-    token: int
-    attempt: int
-
-
-@dataclass(frozen=True)
-class Report:
-    """One evaluation of a leased trial: losses in nats per character after `step` training steps."""
-
-    lease: Lease
-    step: int
-    train_loss: float
-    val_loss: float
 
 
 @dataclass(frozen=True)
@@ -66,21 +43,34 @@ class RunQueue:
         To be called while `owner` holds nothing: a row that it seems to hold was claimed by a transaction whose
         answer got lost, and is given to it again.
         """
+        if self.database.is_postgres:
+            rows = one_statement.claim(self.database, studies, owner, limit, self.lease_s, self.max_attempts)
+            if rows:
+                if (hopeless := rows[0].hopeless) > 0:
+                    self.database.write(lambda c: self._expired(c, studies, owner, hopeless, self._now(c)))
+                return [Lease(*tuple(row)[:-1]) for row in rows]
 
         def work(connection: Connection) -> list[Lease]:
-            now = connection.execute(select(self.database.now())).scalar_one()
-            expired = or_(runs.c.lease_until < now, runs.c.owner == owner)
-            rows = self._pick(connection, studies, and_(runs.c.state == "running", expired), limit)
-            hopeless = [row for row in rows if row.attempts >= self.max_attempts and row.owner != owner]
-            for row in hopeless:
-                self._bury(connection, row, now)
-            ids = [row.id for row in rows if row not in hopeless]
+            now = self._now(connection)
+            ids = self._expired(connection, studies, owner, limit, now)
             if len(ids) < limit:
                 due = and_(runs.c.state == "waiting", runs.c.not_before <= now)
                 ids += [row.id for row in self._pick(connection, studies, due, limit - len(ids))]
             return self._lease(connection, ids, owner, now)
 
         return self.database.write(work)
+
+    def _now(self, connection: Connection) -> float:
+        return float(connection.execute(select(self.database.now())).scalar_one())
+
+    def _expired(self, connection: Connection, studies: Sequence[str], owner: str, limit: int, now: float) -> list[int]:
+        """Rows whose lease has run out, or that `owner` seems to hold; those without an attempt left are failed."""
+        expired = or_(runs.c.lease_until < now, runs.c.owner == owner)
+        rows = self._pick(connection, studies, and_(runs.c.state == "running", expired), limit)
+        hopeless = [row for row in rows if row.attempts >= self.max_attempts and row.owner != owner]
+        for row in hopeless:
+            self._bury(connection, row, now)
+        return [row.id for row in rows if row not in hopeless]
 
     def _pick(
         self, connection: Connection, studies: Sequence[str], condition: ColumnElement[bool], limit: int
@@ -138,6 +128,11 @@ class RunQueue:
         Returns:
             The leases that were lost; nothing was written for them.
         """
+        if self.database.is_postgres and len(reports) == 1:
+            [one] = reports
+            lease, losses = one.lease, (one.train_loss, one.val_loss)
+            held = one_statement.report(self.database, lease.run_id, lease.token, self.lease_s, one.step, *losses)
+            return [] if held else [lease]
 
         def work(connection: Connection) -> list[Lease]:
             lost = []
@@ -176,7 +171,7 @@ class RunQueue:
         def work(connection: Connection) -> list[Lease]:
             until = self.database.now() + self.lease_s
             renewed = [
-                connection.execute(update(runs).where(_held_by(lease)).values(lease_until=until)).rowcount
+                connection.execute(update(runs).where(held_by(lease)).values(lease_until=until)).rowcount
                 for lease in leases
             ]
             return [lease for lease, count in zip(leases, renewed, strict=True) if count == 0]
@@ -194,7 +189,7 @@ class RunQueue:
         def work(connection: Connection) -> None:
             back = connection.execute(
                 update(runs)
-                .where(_held_by(lease))
+                .where(held_by(lease))
                 .values(
                     state="waiting",
                     owner=None,
@@ -228,14 +223,18 @@ class RunQueue:
             LeaseLost: The trial went on elsewhere; nothing was written.
         """
         attrs = {**(attrs or {}), "outcome": outcome, **({"reason": reason} if reason else {})}
+        state = OPTUNA_STATE[outcome]
+        if self.database.is_postgres and one_statement.finish(
+            self.database, lease.run_id, lease.token, outcome, state, value, attrs, reason
+        ):
+            return
 
         def work(connection: Connection) -> None:
-            now = connection.execute(select(self.database.now())).scalar_one()
-            if not end_rows(connection, _held_by(lease), outcome, value, reason, now):
+            now = self._now(connection)
+            if not end_rows(connection, held_by(lease), outcome, value, reason, now):
                 if self._is_done_by(connection, lease):
                     return  # this very transaction took effect before; only its answer was lost
                 raise LeaseLost(f"trial {lease.number} of {lease.study}")
-            state = OPTUNA_STATE[outcome]
             if not optuna_tables.finish_trial(connection, lease.trial_id, state, value, attrs, now):
                 ended, its_value = ended_elsewhere(connection, lease.trial_id)
                 end_rows(connection, runs.c.id == lease.run_id, ended, its_value, ENDED_ELSEWHERE, now)
@@ -275,7 +274,3 @@ class RunQueue:
             return len(again)
 
         return self.database.write(work)
-
-
-def _held_by(lease: Lease) -> ColumnElement[bool]:
-    return and_(runs.c.id == lease.run_id, runs.c.token == lease.token, runs.c.state == "running")

@@ -12,9 +12,9 @@ from optuna.trial import FrozenTrial
 from sqlalchemy import Row, select, update
 
 from storage.database import Database
+from storage.leases import Lease
 from storage.optuna_tables import Parameter
 from storage.planning import PlannedTrial, StudyPlan
-from storage.queue import Lease
 from storage.schema import runs
 
 STUDY = "small"

@@ -64,6 +64,8 @@ class FaultStudy:
     lease_s: float = 1.0
     max_attempts: int = 1000
     retry_delay_s: float = 0.1
+    # At every evaluation: trials here are much shorter than those that the default is for.
+    checkpoint_s: float = 0.0
     eval_interval: int = SETTINGS.eval_interval
     name: str = "faulty"
     workers: list[subprocess.Popen[Any]] = field(default_factory=list)
@@ -77,8 +79,7 @@ class FaultStudy:
             f"[training]\nmax_iters = {SETTINGS.max_iters}\neval_interval = {self.eval_interval}\n"
             '[pruner]\nname = "none"\n'
             f"[workers]\nlease_s = {self.lease_s}\nmax_attempts = {self.max_attempts}\n"
-            # A checkpoint at every evaluation: trials here are much shorter than those that the default is for.
-            f"retry_delay_s = {self.retry_delay_s}\ncheckpoint_s = 0\n"
+            f"retry_delay_s = {self.retry_delay_s}\ncheckpoint_s = {self.checkpoint_s}\n"
         )
 
     @property

@@ -116,7 +116,8 @@ def test_sixty_four_workers_are_as_quick_as_four(own_postgres, tmp_path, record_
         folder = tmp_path / str(workers)
         folder.mkdir()
         url = own_postgres.create_schema(f"w{workers}")
-        study = FaultStudy(folder, url, {"slot": list(range(trials))}, ms=200, lease_s=60, eval_interval=eval_interval)
+        held = {"lease_s": 60, "checkpoint_s": 10}  # the defaults
+        study = FaultStudy(folder, url, {"slot": list(range(trials))}, ms=200, eval_interval=eval_interval, **held)
         try:
             paces[workers], cpu_ms[workers] = pace(study, workers)
         finally:

@@ -16,8 +16,9 @@ from search.definition import load_definition
 from search.planner import Study, ensure_planned
 from search.progress import LiveDisplay, PlainLines, Silent, Snapshot, progress_display, summary_line
 from storage.database import Database
+from storage.leases import Report
 from storage.opening import open_database
-from storage.queue import Report, RunQueue
+from storage.queue import RunQueue
 
 STUDY = 'objective = "standin:start"\n[grid]\nn_embd = [64, 64000]\npe_type = ["randn", "rope"]\n'
 STEPS = 100

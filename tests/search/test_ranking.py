@@ -15,8 +15,9 @@ from search.definition import load_definition
 from search.planner import Study, ensure_planned
 from search.ranking import ranked_rows
 from storage.database import Database
+from storage.leases import Lease, Report
 from storage.opening import open_database
-from storage.queue import Lease, Report, RunQueue
+from storage.queue import RunQueue
 
 STUDY = """
 objective = "standin:start"

@@ -15,9 +15,10 @@ from sqlalchemy import delete, update
 from storage import optuna_tables
 from storage.database import Database
 from storage.ends import ENDED_ELSEWHERE
+from storage.leases import Report
 from storage.optuna_storage import SearchStorage
 from storage.planning import DefinitionChanged, Planned, plan
-from storage.queue import Report, RunQueue
+from storage.queue import RunQueue
 from storage.schema import runs
 from storage.summaries import study_attrs, study_names
 

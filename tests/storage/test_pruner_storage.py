@@ -19,9 +19,10 @@ from sqlalchemy import event
 from search.definition import PrunerSettings
 from search.pruning import MedianPruner, PruningJudge
 from storage.database import Database
+from storage.leases import Lease, Report
 from storage.optuna_storage import PrunerStorage, SearchStorage
 from storage.planning import plan
-from storage.queue import Lease, Report, RunQueue
+from storage.queue import RunQueue
 
 STEPS = (0, 500, 1000, 1500)
 

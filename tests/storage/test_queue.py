@@ -18,9 +18,10 @@ from storage import optuna_tables
 from storage.database import Database
 from storage.ends import ENDED_ELSEWHERE
 from storage.errors import LeaseLost
+from storage.leases import Lease, Report
 from storage.opening import open_database
 from storage.planning import plan
-from storage.queue import Lease, Report, RunQueue
+from storage.queue import RunQueue
 from storage.summaries import counts
 
 Result = TypeVar("Result")

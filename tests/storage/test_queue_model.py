@@ -26,9 +26,10 @@ from smallstudy import CELLS, expire, rows, small_plan
 from storage.database import Database
 from storage.ends import OPTUNA_STATE
 from storage.errors import LeaseLost
+from storage.leases import Lease, Report
 from storage.opening import open_database
 from storage.planning import plan
-from storage.queue import Lease, Report, RunQueue
+from storage.queue import RunQueue
 from storage.summaries import counts
 
 MAX_ATTEMPTS = 3
