@@ -19,8 +19,12 @@ class UsageError(ValueError):
     """A wrong option, study file or study name; the message says which, the choices and the next step."""
 
 
+class WorkersKeepDying(RuntimeError):
+    """Workers end with an error again and again; the message has the last words of one and the place of its log."""
+
+
 # The rooms do not know each other, so each has its own base class; this is the family.
-USER_ERRORS = (UsageError, ModelError, ObjectiveError, StorageError)
+USER_ERRORS = (UsageError, WorkersKeepDying, ModelError, ObjectiveError, StorageError)
 
 
 @contextmanager

@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from search.devices import WorkerSlot
-from search.errors import EXIT_USAGE
+from search.errors import EXIT_USAGE, WorkersKeepDying
 from search.training import owner_name
-from storage.errors import StorageError
 
 log = logging.getLogger("search.run")
 
@@ -55,7 +54,6 @@ class Launcher:
     on_death: Callable[[str], int]
     deaths_in_a_row: int = 0
     _processes: list[_Process] = field(default_factory=list)
-    _labels: dict[str, str] = field(default_factory=dict)
 
     def start(self) -> None:
         """Start one worker per slot."""
@@ -89,7 +87,7 @@ class Launcher:
         """Restart workers that died; called every second or so.
 
         Raises:
-            StorageError: Workers die again and again; the message has the last words of one.
+            WorkersKeepDying: They die without ever holding a trial, or of wrong use.
         """
         for process in list(self._processes):
             status = process.popen.poll()
@@ -101,7 +99,7 @@ class Launcher:
             self.deaths_in_a_row = 0 if self.on_death(process.owner) else self.deaths_in_a_row + 1
             said = _last_line(process.log_file)
             if status == EXIT_USAGE or self.deaths_in_a_row >= MAX_DEATHS_IN_A_ROW * len(self.slots):
-                raise StorageError(
+                raise WorkersKeepDying(
                     f"worker {process.slot.label} ended with {_status(status)}: {said}; its log is {process.log_file}"
                 )
             log.warning("worker %s ended with %s (%s); restarting it", process.slot.label, _status(status), said)

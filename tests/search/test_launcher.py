@@ -13,10 +13,10 @@ import pytest
 from studyfiles import all_rows, sqlite
 
 from search.devices import worker_slots
+from search.errors import WorkersKeepDying
 from search.launcher import Launcher
 from search.opening import StudyOptions, open_planned
 from storage.database import Database
-from storage.errors import StorageError
 from storage.queue import RunQueue
 
 
@@ -90,7 +90,7 @@ def test_workers_that_die_again_and_again(
         return False
 
     with pytest.raises(
-        StorageError,
+        WorkersKeepDying,
         match=r"^worker cpu-0 ended with exit code 7: no libcudart\.so\.99; its log is .*worker-cpu-0\.log$",
     ):
         until(tend)
@@ -105,7 +105,9 @@ def test_worker_with_a_wrong_option_is_not_started_again(planned: Database, work
     run = launcher(planned, work_folder, ["--study", "small", "--corpus", "no.txt"])
     run.start()
     until(lambda: run.running == 0)
-    with pytest.raises(StorageError, match=r"worker cpu-0 ended with exit code 2: error: corpus 'no\.txt' does not"):
+    with pytest.raises(
+        WorkersKeepDying, match=r"worker cpu-0 ended with exit code 2: error: corpus 'no\.txt' does not"
+    ):
         run.tend()
     run.stop(1)
 
