@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from objectives.contract import Evaluation, TrainingRun
-from objectives.errors import CheckpointError, ObjectiveError
+from objectives.errors import CheckpointError
 from search.errors import USER_ERRORS
 from search.pruning import PruningJudge
 from storage.artifacts import ArtifactFolder
@@ -202,7 +202,9 @@ class Worker:
             self.queue.release(lease, reason, delay_s)
             return
         # A traceback helps with a fault in code, not with a wrong value.
-        log.error("trial %d of %s failed: %s", lease.number, lease.study, reason, exc_info=not _is_users(error))
+        log.error(
+            "trial %d of %s failed: %s", lease.number, lease.study, reason, exc_info=not isinstance(error, USER_ERRORS)
+        )
         try:
             self.queue.finish(lease, "failed", None, {"device": self.device}, reason)
         except LeaseLost:
@@ -211,10 +213,6 @@ class Worker:
 
 def _identity(study: WorkedStudy, cell: str) -> str:
     return f"{study.uid} {cell}"
-
-
-def _is_users(error: Exception) -> bool:
-    return isinstance(error, (*USER_ERRORS, ObjectiveError))
 
 
 def _may_pass(error: Exception) -> bool:

@@ -1,6 +1,6 @@
 """One database behind one URL: engine settings, transactions that outlast an outage, and its clock.
 
-Nothing above this module knows which dialect it talks to.
+Above this module only the queue's one-statement path, and Optuna's connections, know which dialect they talk to.
 """
 
 from __future__ import annotations

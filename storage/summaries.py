@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.trial import FrozenTrial
 from sqlalchemy import Connection, func, select
 
 from storage import optuna_tables
@@ -127,13 +126,3 @@ def cell_texts(database: Database, study: str, numbers: Sequence[int]) -> dict[i
     """The canonical cells of trials, by number."""
     query = select(runs.c.number, runs.c.cell).where(runs.c.study == study, runs.c.number.in_(numbers))
     return database.read(lambda connection: {row.number: row.cell for row in connection.execute(query)})
-
-
-def finished_trials(database: Database, study: str) -> list[FrozenTrial]:
-    """Every finished trial with all it holds, ordered by number."""
-
-    def work(connection: Connection) -> list[FrozenTrial]:
-        ids = connection.execute(select(runs.c.trial_id).where(runs.c.study == study, runs.c.state == "done"))
-        return optuna_tables.read_trials(connection, ids.scalars())
-
-    return database.read(work)
