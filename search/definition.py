@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AllowInfNan,
@@ -32,7 +32,8 @@ from search.errors import UsageError
 Scalar = StrictBool | StrictInt | Annotated[StrictFloat, AllowInfNan(False)] | StrictStr
 Cell = dict[str, Scalar]
 
-PRUNERS = ("none", "median", "sha", "hyperband")
+PrunerName = Literal["none", "median", "sha", "hyperband"]
+PRUNERS: tuple[str, ...] = get_args(PrunerName)
 BASELINES_SUFFIX = "-baselines"
 MAX_SEED = 2**31 - 1
 # More is a slip of the finger, which would fill the database with millions of trials.
@@ -46,7 +47,7 @@ class PrunerSettings(BaseModel):
 
     model_config = _STRICT
 
-    name: Literal["none", "median", "sha", "hyperband"] = "median"
+    name: PrunerName = "median"
     # No trial is pruned before this step.
     warmup_steps: int = Field(default=2000, ge=0)
     # Nor before so many trials are complete.
