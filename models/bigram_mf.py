@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.errors import require_positive_int
@@ -27,5 +28,8 @@ class BigramMF(nn.Module):
 
     def forward(self, idx: Tensor) -> Tensor:
         """Predict each next character; idx (B, T) int64 to logits (B, T, V) float32."""
-        logits: Tensor = self.lm_head(self.token_embedding_table(idx))
-        return logits
+        if idx.numel() < self.token_embedding_table.num_embeddings:
+            few: Tensor = self.lm_head(self.token_embedding_table(idx))
+            return few
+        # A batch has many places and few characters: each character's logits are made once.
+        return F.embedding(idx, self.lm_head(self.token_embedding_table.weight))

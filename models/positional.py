@@ -1,4 +1,5 @@
-"""The positional encodings of `bigram_v2`: each maps embeddings e (B, T, C) to pe(e) (B, T, C), nothing is trained."""
+"""The positional encodings of `bigram_v2`: each maps embeddings e (N, C) at N positions to pe(e) (N, C); nothing is
+trained."""
 
 from __future__ import annotations
 
@@ -12,36 +13,22 @@ BASE = 10000.0  # the longest wavelength is 2 pi times this, in positions
 NOISE_SCALE = 0.02  # standard deviation of the fixed noise of "randn"
 
 
-class RandnEncoding(nn.Module):
-    """Adds a noise table drawn once at construction: pe(e) = e + P, P ~ 0.02 N(0, 1)."""
+class AdditiveEncoding(nn.Module):
+    """Adds one vector a position: pe(e) = e + P.
 
-    table: Tensor  # (T, C) float32
-
-    def __init__(self, n_embd: int, block_size: int) -> None:
-        super().__init__()
-        self.register_buffer("table", NOISE_SCALE * torch.randn(block_size, n_embd))
-
-    def forward(self, e: Tensor) -> Tensor:
-        """Add the noise of the first positions; (B, T', C) float32 to the same shape, T' <= block_size."""
-        return e + self.table[: e.shape[1]]
-
-
-class SinusoidEncoding(nn.Module):
-    """Adds the sinusoid table of "Attention is all you need" (arXiv:1706.03762, section 3.5): pe(e) = e + S.
-
-    S[t, 2i] = sin(t / 10000^(2i/C)), S[t, 2i+1] = cos(t / 10000^(2i/C)).
+    Args:
+        table: P, (T, C) float32.
     """
 
-    table: Tensor  # (T, C) float32
+    table: Tensor
 
-    def __init__(self, n_embd: int, block_size: int) -> None:
+    def __init__(self, table: Tensor) -> None:
         super().__init__()
-        angles = _angles(n_embd, block_size)
-        self.register_buffer("table", torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2).float())
+        self.register_buffer("table", table)
 
-    def forward(self, e: Tensor) -> Tensor:
-        """Add the table of the first positions; (B, T', C) float32 to the same shape, T' <= block_size."""
-        return e + self.table[: e.shape[1]]
+    def forward(self, e: Tensor, position: Tensor) -> Tensor:
+        """Add each position's vector; e (..., N, C) float32 and position (N,) int64 to the shape of e."""
+        return e + self.table[position]
 
 
 class RotaryEncoding(nn.Module):
@@ -57,11 +44,25 @@ class RotaryEncoding(nn.Module):
         angles = _angles(n_embd, block_size)
         self.register_buffer("turns", torch.stack((angles.cos(), angles.sin()), dim=-1).float())
 
-    def forward(self, e: Tensor) -> Tensor:
-        """Rotate each position; (B, T', C) float32 to the same shape, T' <= block_size."""
+    def forward(self, e: Tensor, position: Tensor) -> Tensor:
+        """Rotate by each position's angles; e (..., N, C) float32 and position (N,) int64 to the shape of e."""
         # A pair as one complex number: the rotation is one product, several times faster than on shuffled channels.
-        pairs = torch.view_as_complex(e.view(*e.shape[:-1], -1, 2))  # (B, T', C / 2) complex64
-        return torch.view_as_real(pairs * torch.view_as_complex(self.turns[: e.shape[1]])).flatten(-2)
+        pairs = torch.view_as_complex(e.view(*e.shape[:-1], -1, 2))  # (..., N, C / 2) complex64
+        return torch.view_as_real(pairs * torch.view_as_complex(self.turns[position])).flatten(-2)
+
+
+def noise(n_embd: int, block_size: int) -> Tensor:
+    """The table of "randn": 0.02 N(0, 1), drawn from torch's global generator; (T, C) float32."""
+    return NOISE_SCALE * torch.randn(block_size, n_embd)
+
+
+def sinusoids(n_embd: int, block_size: int) -> Tensor:
+    """The table of "sinpe", from "Attention is all you need" (arXiv:1706.03762, section 3.5); (T, C) float32.
+
+    S[t, 2i] = sin(t / 10000^(2i/C)), S[t, 2i+1] = cos(t / 10000^(2i/C)).
+    """
+    angles = _angles(n_embd, block_size)
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2).float()
 
 
 def _angles(n_embd: int, block_size: int) -> Tensor:
@@ -71,7 +72,7 @@ def _angles(n_embd: int, block_size: int) -> Tensor:
     return torch.outer(position, BASE ** (-pair / n_embd))
 
 
-def positional_encoding(pe_type: str, n_embd: int, block_size: int) -> nn.Module:
+def positional_encoding(pe_type: str, n_embd: int, block_size: int) -> AdditiveEncoding | RotaryEncoding:
     """Build a positional encoding by its name.
 
     Args:
@@ -80,7 +81,7 @@ def positional_encoding(pe_type: str, n_embd: int, block_size: int) -> nn.Module
         block_size: Positions T that it has to know.
 
     Returns:
-        A module from (B, T', C) to (B, T', C), T' <= block_size.
+        A module from e (..., N, C) and position (N,), each below block_size, to pe(e) (..., N, C).
 
     Raises:
         ModelError: The name is unknown, a size is not a whole number of at least 1, or n_embd is odd where pairs
@@ -91,7 +92,9 @@ def positional_encoding(pe_type: str, n_embd: int, block_size: int) -> nn.Module
     require_positive_int("n_embd", n_embd)
     require_positive_int("block_size", block_size)
     if pe_type == "randn":
-        return RandnEncoding(n_embd, block_size)
+        return AdditiveEncoding(noise(n_embd, block_size))
     if n_embd % 2:
         raise ModelError(f"n_embd={n_embd} is odd, and pe_type {pe_type!r} pairs channels: choose an even n_embd")
-    return SinusoidEncoding(n_embd, block_size) if pe_type == "sinpe" else RotaryEncoding(n_embd, block_size)
+    if pe_type == "sinpe":
+        return AdditiveEncoding(sinusoids(n_embd, block_size))
+    return RotaryEncoding(n_embd, block_size)

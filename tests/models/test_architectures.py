@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from models import bigram_v2
+from models.bigram_mf import BigramMF
 from models.bigram_v2 import BigramV2
 from models.positional import RotaryEncoding, positional_encoding
 from models.registry import MODELS, PE_TYPES, build_model, model_arguments
@@ -48,29 +50,60 @@ def test_a_later_token_never_changes_an_earlier_logit(
     assert not torch.allclose(before[:, changed], after[:, changed])
 
 
-@pytest.mark.parametrize("pe_type", PE_TYPES)
-def test_attention_equals_a_plain_recomputation(pe_type: str) -> None:
-    model = small("bigram_v2", pe_type)
-    assert isinstance(model, BigramV2)
-    idx = torch.randint(V, (3, T), generator=torch.Generator().manual_seed(2))
+def plain_attention(model: BigramV2, idx: Tensor) -> Tensor:
+    """The formula of the docstring, position by position: what a mask would do is done by slicing."""
+    length = idx.shape[1]
     e = model.token_embedding_table.weight[idx]
-    x = e + model.pe(e)
+    x = e + model.pe(e, torch.arange(length))
     weight, bias = model.fc_qkv.weight, model.fc_qkv.bias
     q, k, v = (x @ weight[i * C : (i + 1) * C].T + bias[i * C : (i + 1) * C] for i in range(3))
-    expected = torch.zeros(3, T, C)
-    for t in range(T):  # position by position: what a mask would do is done by slicing
+    out = []
+    for t in range(length):
         scores = torch.einsum("bc,bsc->bs", q[:, t], k[:, : t + 1]) / math.sqrt(C)
         shares = scores.exp() / scores.exp().sum(dim=1, keepdim=True)
-        expected[:, t] = torch.einsum("bs,bsc->bc", shares, v[:, : t + 1])
-    logits = expected @ model.lm_head.weight.T + model.lm_head.bias
-    torch.testing.assert_close(model(idx), logits, rtol=1e-5, atol=1e-6)
+        out.append(torch.einsum("bs,bsc->bc", shares, v[:, : t + 1]))
+    return torch.stack(out, dim=1) @ model.lm_head.weight.T + model.lm_head.bias
+
+
+@pytest.mark.parametrize("how", ["as chosen", "without tables", "with fixed shapes"])
+@pytest.mark.parametrize("pe_type", PE_TYPES)
+@pytest.mark.parametrize("length", [1, 4, T])
+def test_attention_equals_a_plain_recomputation(
+    pe_type: str, how: str, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small("bigram_v2", pe_type).double()
+    assert isinstance(model, BigramV2)
+    if how != "as chosen":
+        monkeypatch.setattr(bigram_v2, "MAX_TABLE_ROWS", 0)
+    model.fixed_shapes = how == "with fixed shapes"
+    generator = torch.Generator().manual_seed(2)
+    # More places than pairs, so that some pairs are there twice.
+    idx = torch.randint(V, (40, length), generator=generator)
+    for parameter in model.parameters():  # biases of 0, or of all the same, would hide a bias that is forgotten
+        parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+    logits, expected = model(idx), plain_attention(model, idx)
+    torch.testing.assert_close(logits, expected)
+    towards = torch.randn(logits.shape, generator=generator, dtype=torch.float64)
+    parameters = list(model.parameters())
+    found = torch.autograd.grad((logits * towards).sum(), parameters)
+    wanted = torch.autograd.grad((expected * towards).sum(), parameters)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("places", [1, V - 1, V, 3 * V])
+def test_a_factorized_bigram_equals_its_formula(places: int) -> None:
+    model = small("bigram_mf", "randn")
+    assert isinstance(model, BigramMF)
+    idx = torch.randint(V, (1, places), generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(model(idx), model.lm_head(model.token_embedding_table(idx)))
 
 
 def test_the_tables_of_randn_and_sinpe_are_added() -> None:
     e = drawn(2, 4, C)
     for pe_type in ("randn", "sinpe"):
         encoding = positional_encoding(pe_type, C, T)
-        torch.testing.assert_close(encoding(e), e + encoding.table[:4])
+        torch.testing.assert_close(encoding(e, torch.arange(4)), e + encoding.table[:4])
 
 
 def test_randn_noise_is_fixed_small_and_not_trained() -> None:
@@ -90,7 +123,7 @@ def test_sinusoids_follow_the_formula() -> None:
 
 def test_rope_turns_each_pair_by_its_angle() -> None:
     e = drawn(2, T, C)
-    turned = positional_encoding("rope", C, T)(e)
+    turned = positional_encoding("rope", C, T)(e, torch.arange(T))
     for t in range(T):
         for i in range(C // 2):
             angle = t / 10000 ** (2 * i / C)
@@ -103,7 +136,7 @@ def test_rope_turns_each_pair_by_its_angle() -> None:
 @settings(max_examples=20, deadline=None)
 def test_rope_keeps_norms(seed: int, n_pairs: int) -> None:
     e = drawn(2, T, 2 * n_pairs, seed=seed)
-    torch.testing.assert_close(RotaryEncoding(2 * n_pairs, T)(e).norm(dim=-1), e.norm(dim=-1))
+    torch.testing.assert_close(RotaryEncoding(2 * n_pairs, T)(e, torch.arange(T)).norm(dim=-1), e.norm(dim=-1))
 
 
 @given(seed=st.integers(0, 1000), distance=st.integers(0, T - 1))
@@ -111,7 +144,9 @@ def test_rope_keeps_norms(seed: int, n_pairs: int) -> None:
 def test_rope_products_depend_on_the_distance_alone(seed: int, distance: int) -> None:
     q, k = drawn(1, 1, C, seed=seed), drawn(1, 1, C, seed=seed + 5000)
     encoding = RotaryEncoding(C, T)
-    turned_q, turned_k = encoding(q.expand(1, T, C).contiguous())[0], encoding(k.expand(1, T, C).contiguous())[0]
+    everywhere = torch.arange(T)
+    turned_q = encoding(q.expand(1, T, C).contiguous(), everywhere)[0]
+    turned_k = encoding(k.expand(1, T, C).contiguous(), everywhere)[0]
     products = (turned_q[distance:] * turned_k[: T - distance]).sum(dim=-1)
     torch.testing.assert_close(products, products[:1].expand_as(products), rtol=1e-4, atol=1e-5)
 

@@ -29,7 +29,7 @@ def test_arguments_are_read_off_the_constructor() -> None:
 
 @pytest.mark.parametrize("pe_type", PE_TYPES)
 def test_every_listed_encoding_builds(pe_type: str) -> None:
-    assert positional_encoding(pe_type, 4, 3)(torch.zeros(2, 3, 4)).shape == (2, 3, 4)
+    assert positional_encoding(pe_type, 4, 3)(torch.zeros(2, 3, 4), torch.arange(3)).shape == (2, 3, 4)
 
 
 @pytest.mark.parametrize(
