@@ -30,15 +30,27 @@ class BatchSampler:
     """
 
     def __init__(self, tokens: Tensor, block_size: int, batch_size: int, generator: torch.Generator) -> None:
+        self.text = tokens
         self._windows = windows_of(tokens, block_size)
         self._batch_size = batch_size
         self._generator = generator
 
     def next(self) -> tuple[Tensor, Tensor]:
         """Draw one batch: inputs (B, T) int64 and targets (B, T) int64, the inputs moved on by one character."""
-        starts = torch.randint(self._windows.shape[0], (self._batch_size,), generator=self._generator)
+        return self.gather(self.draw())
+
+    def draw(self) -> Tensor:
+        """Draw where the windows of one batch start, (B,) int64 on the CPU."""
+        return torch.randint(self._windows.shape[0], (self._batch_size,), generator=self._generator)
+
+    def gather(self, starts: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs and targets, (N, T) int64 each, of the windows at `starts`, (N,) int64 on the CPU."""
         rows = self._windows[starts.to(self._windows.device, non_blocking=True)]
         return rows[:, :-1], rows[:, 1:]
+
+    def first(self) -> tuple[Tensor, Tensor]:
+        """The first windows of the text, at most a batch of them, without drawing: (B, T) int64 each."""
+        return self.gather(torch.arange(min(self._batch_size, self._windows.shape[0])))
 
     def state(self) -> Tensor:
         """Where the generator stands, for a checkpoint: uint8 on the CPU."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import time
@@ -19,6 +20,7 @@ from objectives.checkpoints import pack, unpack
 from objectives.contract import Evaluation
 from objectives.corpus import Corpus
 from objectives.evaluation import full_pass, sampled
+from objectives.laps import Laps
 from objectives.randomness import OwnDraws, generator_for
 from objectives.samples import sample_text
 from objectives.settings import TrainingSettings
@@ -37,26 +39,33 @@ class LanguageModelRun:
         model: The untrained model, on `device`.
         device: Where it trains.
         fingerprint: Says which run it is; a checkpoint with another one is refused.
+
+    Attributes:
+        model, optimizer, batches, settings: What it trains, and how. `objectives.stacking` trains several runs as
+            one through these, and says so with `stepped`.
+        draws: The run's own random numbers for its model; active while it takes steps.
+        loss_sum: () float32 on the device, of the losses since the last evaluation; finite while all losses are.
+        laps: Where its time goes.
     """
 
     def __init__(
         self, read: ReadCell, seed: int, corpus: Corpus, model: nn.Module, device: torch.device, fingerprint: str
     ) -> None:
-        self._block_size, self._settings = read.block_size, read.settings
-        self._seed, self._corpus, self._model, self._device = seed, corpus, model, device
-        self._fingerprint = fingerprint
-        self._train = torch.tensor(corpus.train, device=device)
-        self._validation = torch.tensor(corpus.validation, device=device)
+        self.settings, self.block_size = read.settings, read.block_size
+        self.model, self.device = model, device
+        self._seed, self._corpus, self._fingerprint = seed, corpus, fingerprint
+        self._train, self._validation = texts_on(corpus, device)
         # Fixed, and as long as the validation text, so that both losses cost and scatter alike.
         self._train_stretch = self._train[: len(self._validation)]
-        self._batches = BatchSampler(
-            self._train, self._block_size, self._settings.batch_size, generator_for(seed, "batches")
+        self.batches = BatchSampler(
+            self._train, self.block_size, self.settings.batch_size, generator_for(seed, "batches")
         )
-        self._draws = OwnDraws(seed, device)
-        self._optimizer = torch.optim.AdamW(
-            model.parameters(), lr=self._settings.learning_rate, weight_decay=self._settings.weight_decay, fused=True
+        self.draws = OwnDraws(seed, device)
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay, fused=True
         )
-        self._loss_sum = torch.zeros((), device=device)  # since the last evaluation; finite while all losses are
+        self.loss_sum = torch.zeros((), device=device)
+        self.laps = Laps()
         self._step = 0
         self._seconds = 0.0
         self._curve: list[Evaluation] = []
@@ -66,15 +75,23 @@ class LanguageModelRun:
     @property
     def finished(self) -> bool:
         """True once the last evaluation was returned, be it for divergence."""
-        return bool(self._curve) and (self._curve[-1].diverged or self._curve[-1].step >= self._settings.max_iters)
+        return bool(self._curve) and (self._curve[-1].diverged or self._curve[-1].step >= self.settings.max_iters)
 
     @property
     def curve(self) -> list[Evaluation]:
         """Every evaluation so far, in order of step."""
         return list(self._curve)
 
+    @property
+    def due(self) -> bool:
+        """True when an evaluation is what comes next: at step 0, every `eval_interval` steps, and at the end."""
+        if not self._curve:
+            return True
+        interval = self.settings.eval_interval
+        return self._step >= min((self._curve[-1].step // interval + 1) * interval, self.settings.max_iters)
+
     def advance(self, should_stop: Callable[[], bool]) -> Evaluation | None:
-        """Train up to the next evaluation: at step 0, every `eval_interval` steps, and at the end.
+        """Train up to the next evaluation.
 
         Args:
             should_stop: Asked after every step; at least one step is taken, or an evaluation made, in any case.
@@ -84,23 +101,57 @@ class LanguageModelRun:
             when an evaluation is due: looking waits for the device), or None when `should_stop` said so.
         """
         assert not self.finished, "a finished run was advanced"
-        due = 0
-        if self._curve:
-            interval = self._settings.eval_interval
-            due = min((self._curve[-1].step // interval + 1) * interval, self._settings.max_iters)
+        with self.draws.active():
+            while not self.due:
+                if not self.take_step():
+                    return self.record_divergence()
+                if should_stop():
+                    return None
+        return self.evaluate()
+
+    def take_step(self) -> bool:
+        """Take one step; False when its loss is seen not to be finite, the weights then stay as they were."""
         began = time.perf_counter()
-        try:
-            with self._draws.active():
-                while self._step < due:
-                    if not self._train_step():
-                        return self._record(math.nan, math.nan)
-                    if should_stop():
-                        return None
-                if not math.isfinite(self._loss_sum.item()):
-                    return self._record(math.nan, math.nan)
-                return self._record(*self._evaluate())
-        finally:
-            self._seconds += time.perf_counter() - began
+        self.laps.begin()
+        x, y = self.batches.next()
+        self.laps.end("data")
+        logits: Tensor = self.model(x)  # (B, T, V)
+        loss = F.cross_entropy(logits.flatten(0, 1), y.flatten())
+        finite = True
+        if self.device.type == "cpu":
+            finite = math.isfinite(loss.item())
+        else:
+            self.loss_sum += loss.detach()
+        self.laps.end("forward")
+        if finite:
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.laps.end("backward")
+            self.optimizer.step()
+            self.laps.end("optimizer")
+        self.stepped(time.perf_counter() - began)
+        return finite
+
+    def stepped(self, seconds: float) -> None:
+        """Count a step that was taken, and the time that this run's share of it took."""
+        self._step += 1
+        self._seconds += seconds
+
+    def evaluate(self) -> Evaluation:
+        """Measure both losses; NaN when a training loss since the last evaluation was not finite."""
+        self.laps.begin()
+        began = time.perf_counter()
+        if not math.isfinite(self.loss_sum.item()):
+            return self.record_divergence()
+        with self.draws.active():
+            losses = self._measure()
+        self.laps.end("evaluation")
+        self._seconds += time.perf_counter() - began
+        return self._record(*losses)
+
+    def record_divergence(self) -> Evaluation:
+        """End the run here, its losses NaN."""
+        return self._record(math.nan, math.nan)
 
     def save(self) -> bytes:
         """Everything that `restore` needs to continue to the same losses, to the last bit."""
@@ -108,11 +159,12 @@ class LanguageModelRun:
             "step": self._step,
             "seconds": self._seconds,
             "curve": [(point.step, point.train_loss, point.val_loss) for point in self._curve],
-            "loss_sum": self._loss_sum,
-            "model": self._model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "batches": self._batches.state(),
-            "draws": self._draws.state(),
+            "loss_sum": self.loss_sum.clone(),
+            # A part of a stack would be saved with all of the stack.
+            "model": {name: value.clone() for name, value in self.model.state_dict().items()},
+            "optimizer": self.optimizer.state_dict(),
+            "batches": self.batches.state(),
+            "draws": self.draws.state(),
         }
         return pack(self._fingerprint, state)
 
@@ -126,11 +178,11 @@ class LanguageModelRun:
             CheckpointError: They are damaged, or of a run with another cell, seed, settings or corpus.
         """
         state = unpack(self._fingerprint, payload)
-        self._model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._batches.restore(state["batches"])
-        self._draws.restore(state["draws"])
-        self._loss_sum = state["loss_sum"].to(self._device)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.batches.restore(state["batches"])
+        self.draws.restore(state["draws"])
+        self.loss_sum.copy_(state["loss_sum"])
         self._step, self._seconds = state["step"], state["seconds"]
         self._curve = [Evaluation(*point) for point in state["curve"]]
         self._by_position = self._sample = None
@@ -139,42 +191,26 @@ class LanguageModelRun:
         """JSON-able facts: n_params, tokens (characters trained on), train_seconds (evaluations included); of a run
         that finished without diverging also sample and val_loss_by_position (nats, one number a position)."""
         facts: dict[str, Any] = {
-            "n_params": count_parameters(self._model),
-            "tokens": self._step * self._settings.batch_size * self._block_size,
+            "n_params": count_parameters(self.model),
+            "tokens": self._step * self.settings.batch_size * self.block_size,
             "train_seconds": self._seconds,
         }
         if self.finished and not self._curve[-1].diverged:
             if self._by_position is None:
-                self._by_position = full_pass(self._model, self._validation, self._block_size).by_position
+                self._by_position = full_pass(self.model, self._validation, self.block_size).by_position
             if self._sample is None:
                 self._sample = sample_text(
-                    self._model, self._corpus, self._settings.sample_chars, self._block_size, self._seed, self._device
+                    self.model, self._corpus, self.settings.sample_chars, self.block_size, self._seed, self.device
                 )
             facts |= {"sample": self._sample, "val_loss_by_position": self._by_position}
         return facts
 
-    def _train_step(self) -> bool:
-        """Take one step; False when its loss is seen not to be finite, the weights then stay as they were."""
-        x, y = self._batches.next()
-        logits: Tensor = self._model(x)  # (B, T, V)
-        loss = F.cross_entropy(logits.flatten(0, 1), y.flatten())
-        self._step += 1
-        if self._device.type == "cpu":
-            if not math.isfinite(loss.item()):
-                return False
-        else:
-            self._loss_sum += loss.detach()
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
-        return True
-
-    def _evaluate(self) -> tuple[float, float]:
+    def _measure(self) -> tuple[float, float]:
         """The training and the validation loss, in nats per character."""
-        settings = self._settings
+        settings = self.settings
         if settings.evaluation == "full":
-            train = full_pass(self._model, self._train_stretch, self._block_size)
-            validation = full_pass(self._model, self._validation, self._block_size)
+            train = full_pass(self.model, self._train_stretch, self.block_size)
+            validation = full_pass(self.model, self._validation, self.block_size)
             self._by_position = validation.by_position
             return train.loss, validation.loss
 
@@ -182,15 +218,21 @@ class LanguageModelRun:
             # A generator for each evaluation: looking at a run more often must not change what it learns.
             generator = generator_for(self._seed, "evaluation", self._step, split)
             size, batches = settings.batch_size, settings.eval_batches
-            return sampled(self._model, tokens, self._block_size, size, batches, generator)
+            return sampled(self.model, tokens, self.block_size, size, batches, generator)
 
         return estimate("train", self._train), estimate("val", self._validation)
 
     def _record(self, train_loss: float, val_loss: float) -> Evaluation:
         evaluation = Evaluation(self._step, train_loss, val_loss)
         self._curve.append(evaluation)
-        self._loss_sum = torch.zeros_like(self._loss_sum)
+        self.loss_sum.zero_()
         return evaluation
+
+
+@functools.lru_cache(maxsize=4)
+def texts_on(corpus: Corpus, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The training and the validation text as (N,) int64 on a device, where all runs of a process share them."""
+    return torch.tensor(corpus.train, device=device), torch.tensor(corpus.validation, device=device)
 
 
 def start(

@@ -1,0 +1,118 @@
+"""Several models of equal shapes as one: every tensor gets a leading member axis E.
+
+One kernel then does the work of E, which is what a GPU wants whose kernels are over before the next one is launched.
+The members do not notice: the weights of each are a part of the stack's tensors, so that an optimizer, an evaluation
+or a checkpoint of a member works as if it stood alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Collection, Hashable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+# Relative. Sums in another order differ by less; a stack that computes something else differs by more.
+SAME_LOSS = 1e-4
+
+
+def shape_of(model: nn.Module) -> Hashable:
+    """What models must have in common to be stacked: the types of their modules, and names and shapes of tensors."""
+    modules = tuple(type(module) for module in model.modules())
+    parameters = tuple((name, each.shape, each.dtype, each.requires_grad) for name, each in model.named_parameters())
+    buffers = tuple((name, each.shape, each.dtype) for name, each in model.named_buffers())
+    return modules, parameters, buffers
+
+
+class StackedModel:
+    """Models from (B, T) int64 to logits (B, T, V), stacked.
+
+    Args:
+        models: The members, E of them, of one `shape_of` and on one device. Their parameters become parts of the
+            stack's: what changes one changes the other.
+
+    Attributes:
+        parameters: By name, (E, ...) each.
+        buffers: By name, (E, ...) each.
+    """
+
+    def __init__(self, models: Sequence[nn.Module]) -> None:
+        first = models[0]
+        self._members = list(models)
+        self.parameters = {
+            name: torch.stack([model.get_parameter(name).detach() for model in models]).requires_grad_(
+                each.requires_grad
+            )
+            for name, each in first.named_parameters()
+        }
+        self.buffers = {
+            name: torch.stack([model.get_buffer(name) for model in models]) for name, _ in first.named_buffers()
+        }
+        for name, stacked in self.parameters.items():
+            for model, part in zip(models, stacked.detach(), strict=True):
+                model.get_parameter(name).data = part
+        # Gives the code; every tensor that it uses is handed in. It is a copy because its attributes are changed.
+        self._code = copy.deepcopy(first)
+        if hasattr(self._code, "fixed_shapes"):
+            self._code.fixed_shapes = True  # type: ignore[assignment]
+        self._losses = vmap(self._loss, randomness="error")
+
+    def losses(self, x: Tensor, y: Tensor) -> Tensor:
+        """The cross-entropy of each member on its own batch, (E,) float32; x and y (E, B, T) int64."""
+        with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels know no member axis
+            losses: Tensor = self._losses(self.parameters, self.buffers, x, y)
+        return losses
+
+    def _loss(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        logits = functional_call(self._code, (parameters, buffers), (x,))  # (B, T, V)
+        return F.cross_entropy(logits.flatten(0, 1), y.flatten())
+
+    def backward(self, losses: Tensor, without: Collection[int] = ()) -> None:
+        """Give each parameter of each member its gradient.
+
+        Args:
+            losses: (E,) float32, of `losses`.
+            without: Members that get none, so that an optimizer leaves them as they are.
+        """
+        for stacked in self.parameters.values():
+            stacked.grad = None
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        for name, stacked in self.parameters.items():
+            for e, model in enumerate(self._members):
+                grad = None if stacked.grad is None or e in without else stacked.grad[e]
+                model.get_parameter(name).grad = grad
+
+
+def can_stack(models: Sequence[nn.Module], x: Tensor, y: Tensor) -> bool:
+    """Whether a stack of these models computes what they compute alone; tried on copies of them.
+
+    Models that draw random numbers, keep statistics of what they see, or do what `torch.func.vmap` cannot, do not.
+
+    Args:
+        models: Of one `shape_of`.
+        x: Inputs to try, (B, T) int64.
+        y: Targets, (B, T) int64.
+    """
+    copies = [copy.deepcopy(model) for model in models]
+    with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+        alone = torch.stack([F.cross_entropy(model(x).flatten(0, 1), y.flatten()) for model in copies])
+        if any(
+            not torch.equal(before, after)
+            for model, tried in zip(models, copies, strict=True)
+            for before, after in zip(model.buffers(), tried.buffers(), strict=True)
+        ):
+            return False
+        every = len(models), *x.shape
+        try:
+            with warnings.catch_warnings(action="ignore"):  # what vmap does slowly is for the probe to find out
+                together = StackedModel(copies).losses(x.expand(every), y.expand(every))
+        except (RuntimeError, ValueError, NotImplementedError) as error:
+            if type(error).__name__ == "OutOfMemoryError":
+                raise
+            return False
+    return bool(torch.allclose(alone, together, rtol=SAME_LOSS, atol=0.0, equal_nan=True))

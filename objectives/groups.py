@@ -1,0 +1,152 @@
+"""A fused group: runs that one worker trains at the same time, those of equal shapes as one stacked model."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from models.stacked import StackedModel, can_stack, shape_of
+from objectives.contract import Evaluation
+from objectives.language_model import LanguageModelRun
+
+log = logging.getLogger("objectives")
+
+
+class Stack:
+    """Two or more runs whose models are stacked, each with its own batches, optimizer settings and step count.
+
+    Args:
+        runs: Of one `_stack_key`.
+    """
+
+    def __init__(self, runs: Sequence[LanguageModelRun]) -> None:
+        self.runs = list(runs)
+        self._model = StackedModel([run.model for run in runs])
+        self._loss_sums = torch.stack([run.loss_sum for run in runs])  # (E,)
+        for run, part in zip(runs, self._loss_sums, strict=True):
+            run.loss_sum = part
+        self._optimizer = _joint_optimizer(runs)
+
+    def take_step(self) -> list[LanguageModelRun]:
+        """Take one step with every member.
+
+        Returns:
+            The members whose loss is seen not to be finite; their weights stayed as they were.
+        """
+        began = time.perf_counter()
+        laps = self.runs[0].laps
+        laps.begin()
+        x, y = self._next_batches()
+        laps.end("data")
+        losses = self._model.losses(x, y)
+        diverged = self._diverged(losses)
+        laps.end("forward")
+        self._model.backward(losses, without=diverged)
+        laps.end("backward")
+        self._optimizer.step()
+        laps.end("optimizer")
+        share_s = (time.perf_counter() - began) / len(self.runs)
+        for run in self.runs:
+            run.stepped(share_s)
+        return [self.runs[e] for e in diverged]
+
+    def _next_batches(self) -> tuple[Tensor, Tensor]:
+        """Every member's next batch: inputs and targets, (E, B, T) int64 each."""
+        starts = torch.stack([run.batches.draw() for run in self.runs])  # (E, B) on the CPU
+        x, y = self.runs[0].batches.gather(starts.flatten())  # all members read the same text
+        return x.view(*starts.shape, -1), y.view(*starts.shape, -1)
+
+    def _diverged(self, losses: Tensor) -> list[int]:
+        if losses.device.type != "cpu":  # looking would wait for the device; the sums tell at the next evaluation
+            self._loss_sums += losses.detach()
+            return []
+        return [e for e, loss in enumerate(losses.tolist()) if not math.isfinite(loss)]
+
+
+def _joint_optimizer(runs: Sequence[LanguageModelRun]) -> torch.optim.AdamW:
+    """One optimizer that steps those of all runs: it works on their very states."""
+    settings: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for run in runs:
+        key = run.settings.learning_rate, run.settings.weight_decay
+        settings.setdefault(key, []).extend(run.model.parameters())
+    joint = torch.optim.AdamW(
+        [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in settings.items()], fused=True
+    )
+    for run in runs:
+        for parameter in run.model.parameters():
+            joint.state[parameter] = run.optimizer.state[parameter]
+    return joint
+
+
+class RunGroup:
+    """Runs that advance step by step together; one leaves without the others noticing.
+
+    Runs whose models cannot be stacked, or that have no one of their shape, take their steps alone.
+
+    Args:
+        runs: On one device, of one corpus.
+    """
+
+    def __init__(self, runs: Sequence[LanguageModelRun]) -> None:
+        assert len({run.batches.text.data_ptr() for run in runs}) == 1, "all runs of a group read one text"
+        self._alone: list[LanguageModelRun] = []
+        self.stacks: list[Stack] = []
+        by_shape: dict[object, list[LanguageModelRun]] = {}
+        for run in runs:
+            by_shape.setdefault(_stack_key(run), []).append(run)
+        for alike in by_shape.values():
+            if len(alike) > 1 and can_stack([run.model for run in alike], *alike[0].batches.first()):
+                self.stacks.append(Stack(alike))
+            else:
+                self._alone += alike
+
+    @property
+    def runs(self) -> list[LanguageModelRun]:
+        """The members, in no particular order."""
+        return [*self._alone, *(run for stack in self.stacks for run in stack.runs)]
+
+    def advance(self, should_stop: Callable[[], bool]) -> list[tuple[LanguageModelRun, Evaluation]]:
+        """Train until an evaluation of at least one member is due.
+
+        Args:
+            should_stop: Asked after every step; at least one is taken, or an evaluation made, in any case.
+
+        Returns:
+            The members that were evaluated, with NaN as soon as a loss is seen not to be finite; none when
+            `should_stop` said so. A finished member must leave before the next call.
+        """
+        while True:
+            due = [run for run in self.runs if run.due]
+            if due:
+                return [(run, run.evaluate()) for run in due]
+            diverged = [run for stack in self.stacks for run in stack.take_step()]
+            for run in self._alone:
+                with run.draws.active():
+                    if not run.take_step():
+                        diverged.append(run)
+            if diverged:
+                return [(run, run.record_divergence()) for run in diverged]
+            if should_stop():
+                return []
+
+    def leave(self, leavers: Sequence[LanguageModelRun]) -> None:
+        """Let members go; their models stay as they are."""
+        self._alone = [run for run in self._alone if run not in leavers]
+        for stack in list(self.stacks):
+            left = [run for run in stack.runs if run not in leavers]
+            if len(left) == len(stack.runs):
+                continue
+            self.stacks.remove(stack)
+            if len(left) > 1:
+                self.stacks.append(Stack(left))
+            else:
+                self._alone += left
+
+
+def _stack_key(run: LanguageModelRun) -> tuple[object, ...]:
+    return shape_of(run.model), run.settings.batch_size, run.block_size
