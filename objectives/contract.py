@@ -1,9 +1,14 @@
-"""What a worker and an objective owe each other. No torch here: the launcher reads this module too."""
+"""What a worker and an objective owe each other. No torch here: the launcher reads this module too.
+
+An objective is a function in a module: it makes a `TrainingRun` of a cell and a seed. Its module may also offer
+`check_cell`, which refuses a cell before anything is trained, `together`, which makes a `RunGroup` of several runs,
+and `group_size`, which says how many runs of a cell's shape are best trained at the same time on a device.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -68,4 +73,23 @@ class TrainingRun(Protocol):
     def describe(self) -> Mapping[str, Any]:
         """JSON-able facts for the record of a run: parameters, tokens seen; once finished, also a text sample
         and the validation loss by position."""
+        ...
+
+
+class RunGroup(Protocol):
+    """Runs that one worker trains at the same time."""
+
+    def advance(self, should_stop: Callable[[], bool]) -> Sequence[tuple[TrainingRun, Evaluation]]:
+        """Train until an evaluation of at least one member is due.
+
+        Args:
+            should_stop: Asked after every step.
+
+        Returns:
+            The members that were evaluated; none when `should_stop` said so.
+        """
+        ...
+
+    def leave(self, leavers: Sequence[TrainingRun]) -> None:
+        """Let members go, because they are finished, pruned or lost; the others do not notice."""
         ...

@@ -124,15 +124,19 @@ class RunGroup:
             due = [run for run in self.runs if run.due]
             if due:
                 return [(run, run.evaluate()) for run in due]
-            diverged = [run for stack in self.stacks for run in stack.take_step()]
-            for run in self._alone:
-                with run.draws.active():
-                    if not run.take_step():
-                        diverged.append(run)
-            if diverged:
+            if diverged := self.step():
                 return [(run, run.record_divergence()) for run in diverged]
             if should_stop():
                 return []
+
+    def step(self) -> list[LanguageModelRun]:
+        """Take one step with every member; the return value as for `Stack.take_step`."""
+        diverged = [run for stack in self.stacks for run in stack.take_step()]
+        for run in self._alone:
+            with run.draws.active():
+                if not run.take_step():
+                    diverged.append(run)
+        return diverged
 
     def leave(self, leavers: Sequence[LanguageModelRun]) -> None:
         """Let members go; their models stay as they are."""

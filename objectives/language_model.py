@@ -6,8 +6,8 @@ import functools
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +25,11 @@ from objectives.randomness import OwnDraws, generator_for
 from objectives.samples import sample_text
 from objectives.settings import TrainingSettings
 
-# The planner looks for `check_cell` where `start` is.
-__all__ = ["LanguageModelRun", "check_cell", "start"]
+if TYPE_CHECKING:
+    from objectives.groups import RunGroup
+
+# Looked for where `start` is.
+__all__ = ["LanguageModelRun", "check_cell", "group_size", "start", "together"]
 
 
 class LanguageModelRun:
@@ -262,3 +265,21 @@ def start(
     fingerprint = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     place = torch.device(device)
     return LanguageModelRun(read, seed, corpus, model.to(place), place, fingerprint)
+
+
+def together(runs: Sequence[LanguageModelRun]) -> RunGroup:
+    """Group runs of one device and corpus, to be trained at the same time."""
+    from objectives.groups import RunGroup  # which needs this module
+
+    return RunGroup(runs)
+
+
+def group_size(cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus, device: str) -> int:
+    """Measure how many runs of a cell's shape are best trained at the same time; a few seconds on a GPU.
+
+    Args:
+        cell, settings, corpus, device: As for `start`.
+    """
+    from objectives.probing import best_group_size
+
+    return best_group_size(lambda seed: start(cell, seed, settings, corpus, device), torch.device(device))

@@ -32,3 +32,9 @@ class Laps:
         now = time.perf_counter()
         self.seconds[work] += now - self._since
         self._since = now
+
+    def add(self, other: Laps) -> None:
+        """Take over the seconds of another, which starts again at none."""
+        for work, seconds in other.seconds.items():
+            self.seconds[work] += seconds
+        other.seconds.clear()

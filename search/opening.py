@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from objectives.contract import TrainingRun
+from objectives.contract import RunGroup, TrainingRun
 from objectives.corpus import Corpus, load_corpus
 from objectives.settings import TrainingSettings
 from search.definition import (
@@ -23,10 +23,12 @@ from search.definition import (
 )
 from search.devices import check_device
 from search.errors import UsageError
-from search.options import DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
+from search.fusing import GroupSizes, check_fuse
+from search.members import Desk, WorkedStudy
+from search.options import DEFAULT_FUSE, DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
 from search.planner import Study, check_cells, ensure_planned, resolve_objective
 from search.pruning import PruningJudge
-from search.training import WorkedStudy, Worker, owner_name
+from search.training import Worker, owner_name
 from storage.artifacts import ArtifactFolder
 from storage.database import Database
 from storage.errors import NoStudyYet
@@ -51,6 +53,7 @@ class StudyOptions:
         corpus: A text file; None is tiny shakespeare.
         out: Folder of checkpoints and logs.
         storage_wait_s: How long to wait for a database that is starting, in seconds.
+        fuse: "auto", "off", or how many trials of one shape a worker trains together.
     """
 
     study: str = "bigram"
@@ -63,6 +66,7 @@ class StudyOptions:
     corpus: Path | None = None
     out: Path = DEFAULT_OUT
     storage_wait_s: float = DEFAULT_STORAGE_WAIT_S
+    fuse: str = DEFAULT_FUSE
 
 
 def load_study(options: StudyOptions) -> Study:
@@ -71,6 +75,7 @@ def load_study(options: StudyOptions) -> Study:
     Raises:
         UsageError, CorpusError: A wrong study, setting, pruner or corpus.
     """
+    check_fuse(options.fuse)
     definition = load_definition(options.study, options.settings)
     changes: dict[str, object] = {}
     if options.name is not None and (fault := name_fault(options.name)):
@@ -156,19 +161,22 @@ def open_worker(options: StudyOptions, device: str, owner: str | None) -> Worker
         UsageError, ModelError, ObjectiveError, StorageError: What the user can mend.
     """
     check_device(device)
+    check_fuse(options.fuse)
+    sizes = GroupSizes(options.fuse, device, options.out)
     database, name = _open_by_name(options)
     corpus = load_corpus(options.corpus)
     names = [name, name + BASELINES_SUFFIX] if options.baselines else [name]
     planned = {each: attrs for each in names if (attrs := study_attrs(database, each)) is not None}
     backend = SearchStorage(database)
-    worked = {each: _worked_study(backend, each, attrs, corpus, device) for each, attrs in planned.items()}
+    worked = {each: _worked_study(backend, each, attrs, corpus, sizes) for each, attrs in planned.items()}
     held = WorkerSettings.model_validate(planned[name]["settings"]["workers"])
     if "torch" in sys.modules:  # only where the objective needs it
         from objectives.process import prepare_torch
 
         prepare_torch()
     queue = RunQueue(database, held.lease_s, held.max_attempts)
-    return Worker(queue, worked, ArtifactFolder(options.out), owner or owner_name(device), device, held.retry_delay_s)
+    desk = Desk(queue, ArtifactFolder(options.out), device, held.retry_delay_s)
+    return Worker(desk, worked, owner or owner_name(device))
 
 
 def _open_by_name(options: StudyOptions) -> tuple[Database, str]:
@@ -185,7 +193,7 @@ def _open_by_name(options: StudyOptions) -> tuple[Database, str]:
 
 
 def _worked_study(
-    backend: SearchStorage, name: str, attrs: Mapping[str, Any], corpus: Corpus, device: str
+    backend: SearchStorage, name: str, attrs: Mapping[str, Any], corpus: Corpus, sizes: GroupSizes
 ) -> WorkedStudy:
     definition = attrs["definition"]
     if corpus.sha256 != definition["corpus_sha256"]:
@@ -194,12 +202,19 @@ def _worked_study(
             f"{corpus.name} has {corpus.sha256[:12]}…; give the right file with --corpus, or another --name"
         )
     objective = resolve_objective(definition["objective"])
+    module = sys.modules[objective.__module__]
     training = TrainingSettings.model_validate(definition["training"])
 
     def start(cell: Mapping[str, Any], seed: int) -> TrainingRun:
-        run: TrainingRun = objective(cell, seed, training, corpus, device)
+        run: TrainingRun = objective(cell, seed, training, corpus, sizes.device)
         return run
 
+    def group_size(cell: Mapping[str, Any], shape_key: str) -> int:
+        shape = f"{shape_key} batch_size {training.batch_size}"
+        return sizes.of(shape, lambda: int(module.group_size(cell, training, corpus, sizes.device)))
+
+    together: Callable[[Sequence[TrainingRun]], RunGroup] | None = getattr(module, "together", None)
     pruner = PrunerSettings.model_validate(attrs["settings"]["pruner"])
     held = WorkerSettings.model_validate(attrs["settings"]["workers"])
-    return WorkedStudy(start, attrs["uid"], PruningJudge(backend, name, pruner), held.checkpoint_s)
+    judge = PruningJudge(backend, name, pruner)
+    return WorkedStudy(start, attrs["uid"], judge, held.checkpoint_s, together, group_size)

@@ -10,6 +10,7 @@ import typer
 DEFAULT_STORAGE = "sqlite:///search.db"
 DEFAULT_OUT = Path("search-out")
 DEFAULT_STORAGE_WAIT_S = 60.0
+DEFAULT_FUSE = "auto"
 
 StudyOption = Annotated[
     str, typer.Option(help="A built-in study, such as bigram, or the path of a study file.", metavar="NAME|FILE.toml")
@@ -54,5 +55,14 @@ OutOption = Annotated[Path, typer.Option(help="Folder for checkpoints and logs."
 StorageWaitOption = Annotated[
     float, typer.Option(help="Wait so long for a database that is starting.", metavar="SECONDS", min=0)
 ]
+FuseOption = Annotated[
+    str,
+    typer.Option(
+        help="Trials of one shape that a worker trains as one model: auto (GPUs only, probed), off, or a number.",
+        metavar="auto|off|N",
+        envvar="SEARCH_FUSE",
+    ),
+]
+ProfileOption = Annotated[bool, typer.Option("--profile", help="Show where the workers' time went.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]

@@ -35,6 +35,8 @@ def run(
     target: Annotated[float | None, typer.Option(help="Stop at this validation loss.", metavar="LOSS")] = None,
     dashboard: Annotated[bool, typer.Option("--dashboard", help="Serve the dashboard beside the run.")] = False,
     plan_only: Annotated[bool, typer.Option("--plan-only", help="Plan the study and train nothing.")] = False,
+    fuse: options.FuseOption = options.DEFAULT_FUSE,
+    profile: options.ProfileOption = False,
     quiet: options.QuietOption = False,
     as_json: options.JsonOption = False,
 ) -> None:
@@ -60,9 +62,15 @@ def run(
             target=target,
             dashboard=dashboard,
             plan_only=plan_only,
+            fuse=fuse,
+            profile=profile,
             quiet=quiet,
         )
     _print(result, as_json)
+    if profile:
+        from search.profile import as_text
+
+        print(f"where the workers' time went:\n{as_text(result.profile)}", file=sys.stderr)
     raise SystemExit(result.exit_code)
 
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,8 +16,9 @@ from search.devices import worker_slots
 from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED
 from search.launcher import Launcher, dashboard_process
 from search.opening import StudyOptions, open_planned
-from search.options import DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
+from search.options import DEFAULT_FUSE, DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
 from search.planner import Study
+from search.profile import clear_profiles, summed_profiles
 from search.progress import Snapshot, progress_display
 from search.ranking import Row, ranked_rows
 from storage.database import Database
@@ -36,6 +37,7 @@ class StudyResult:
         rows: The ranked table.
         counts: How many trials are in which state.
         exit_code: As the command line returns it.
+        profile: Where the workers' time went, in seconds by kind of work; empty unless asked for.
     """
 
     study: str
@@ -44,6 +46,7 @@ class StudyResult:
     counts: dict[str, int]
     seconds: float
     exit_code: int
+    profile: dict[str, float] = field(default_factory=dict)
 
 
 def run_study(
@@ -64,6 +67,8 @@ def run_study(
     target: float | None = None,
     dashboard: bool = False,
     plan_only: bool = False,
+    fuse: str = DEFAULT_FUSE,
+    profile: bool = False,
     quiet: bool = False,
 ) -> StudyResult:
     """Plan a study, train what is missing of it in parallel workers, and return the ranked table.
@@ -85,6 +90,8 @@ def run_study(
         target: Stop as soon as a trial is complete with a validation loss of at most this.
         dashboard: Serve the dashboard beside the run, and print its address.
         plan_only: Plan the study and train nothing.
+        fuse: Trials of one shape that a worker trains as one model: "auto", "off", or a number.
+        profile: Measure where the workers' time goes.
         quiet: Show no progress.
 
     Raises:
@@ -102,6 +109,7 @@ def run_study(
         corpus=None if corpus is None else Path(corpus),
         out=Path(out),
         storage_wait_s=storage_wait_s,
+        fuse=fuse,
     )
     slots = worker_slots(devices, str(workers))
     database, planned = open_planned(options)
@@ -110,7 +118,8 @@ def run_study(
         unfinished = queue.unfinished(planned.names)
         interrupted = False
         if unfinished and not plan_only:
-            arguments = _worker_arguments(options, planned)
+            arguments = [*_worker_arguments(options, planned), *(["--profile"] if profile else [])]
+            clear_profiles(options.out)
             logs = options.out / planned.name / "logs"
             launcher = Launcher(slots[:unfinished], arguments, storage, logs, on_death=queue.abandon)
             deadline = None if timeout_s is None else started + timeout_s
@@ -119,7 +128,8 @@ def run_study(
         found = counts(database, planned.names)
         exit_code = EXIT_INTERRUPTED if interrupted else _exit_code(found)
         rows = ranked_rows(database, planned.names)
-        return StudyResult(planned.name, storage, rows, found, time.monotonic() - started, exit_code)
+        seconds, spent = time.monotonic() - started, summed_profiles(options.out) if profile else {}
+        return StudyResult(planned.name, storage, rows, found, seconds, exit_code, spent)
 
 
 def _as_texts(settings: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
@@ -133,7 +143,7 @@ def _as_texts(settings: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
 
 def _worker_arguments(options: StudyOptions, study: Study) -> list[str]:
     # The study is planned, so its name says everything; all but the corpus and the folder is in the database.
-    arguments = ["--study", study.name, "--out", str(options.out)]
+    arguments = ["--study", study.name, "--out", str(options.out), "--fuse", options.fuse]
     if options.corpus is not None:
         arguments += ["--corpus", str(options.corpus)]
     return arguments if study.with_baselines else [*arguments, "--no-baselines"]

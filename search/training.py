@@ -1,22 +1,18 @@
-"""One worker's days: claim a trial, train it, report, prune, checkpoint, finish; and never hold on to what is lost."""
+"""One worker's days: claim trials, train them, report, prune, and never hold on to what is lost."""
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from objectives.contract import Evaluation, TrainingRun
-from objectives.errors import CheckpointError
-from search.errors import USER_ERRORS
-from search.pruning import PruningJudge
-from storage.artifacts import ArtifactFolder
+from objectives.contract import Evaluation, RunGroup, TrainingRun
+from objectives.laps import Laps
+from search.members import Desk, Member, WorkedStudy, give_up
 from storage.errors import LeaseLost, StorageUnavailable
 from storage.leases import Lease, Report
 from storage.queue import RunQueue
@@ -27,45 +23,50 @@ log = logging.getLogger("search.worker")
 IDLE_POLL_S = 0.5
 
 
-@dataclass(frozen=True)
-class WorkedStudy:
-    """What a worker needs to know of a study to train its trials.
+class Alone:
+    """A run by itself, as a group of one."""
 
-    Attributes:
-        start: Makes a run of a cell and a seed.
-        uid: Tells this study from others of its name.
-        judge: Says which trials to prune.
-        checkpoint_s: A checkpoint is written when the last is at least so old, in seconds.
-    """
+    def __init__(self, run: TrainingRun) -> None:
+        self._run = run
 
-    start: Callable[[Mapping[str, Any], int], TrainingRun]
-    uid: str
-    judge: PruningJudge
-    checkpoint_s: float
+    def advance(self, should_stop: object) -> list[tuple[TrainingRun, Evaluation]]:
+        """As `objectives.contract.RunGroup`."""
+        evaluation = self._run.advance(should_stop)  # type: ignore[arg-type]
+        return [] if evaluation is None else [(self._run, evaluation)]
+
+    def leave(self, leavers: Sequence[TrainingRun]) -> None:
+        """Nothing remains."""
 
 
 @dataclass
 class Worker:
-    """Trains trials of some studies, one after the other, until none is left or it is told to stop.
+    """Trains trials of some studies until none is left or it is told to stop.
 
     Attributes:
+        desk: What its trials need.
+        studies: By name.
         owner: A name that no other worker has.
-        device: What the trials' record says they ran on.
-        retry_delay_s: Back-off after the first failure that may pass, doubled after each further one, in seconds.
+        laps: Where its time goes.
+        wait_for_device: Called at every lap, so that a GPU's time is measured and not only that of giving it orders.
     """
 
-    queue: RunQueue
+    desk: Desk
     studies: Mapping[str, WorkedStudy]
-    artifacts: ArtifactFolder
     owner: str
-    device: str
-    retry_delay_s: float = 5.0
-    _lease: Lease | None = None
-    _lease_lost: threading.Event = field(default_factory=threading.Event)
+    laps: Laps = field(default_factory=Laps)
+    wait_for_device: Callable[[], None] | None = None
+    _leases: list[Lease] = field(default_factory=list)
+    _lost: set[int] = field(default_factory=set)  # row ids of leases that are known to be lost
+    _most: dict[tuple[str, str], int] = field(default_factory=dict)  # group size that a study and shape can bear
+
+    @property
+    def queue(self) -> RunQueue:
+        """Where its trials come from."""
+        return self.desk.queue
 
     @property
     def stop(self) -> threading.Event:
-        """Set it, and the worker hands its trial back and ends; it does not wait for a database that is away then."""
+        """Set it, and the worker hands its trials back and ends; it does not wait for a database that is away then."""
         return self.queue.database.interrupt
 
     def run(self) -> None:
@@ -76,151 +77,161 @@ class Worker:
         """
         threading.Thread(target=self._renew_for_ever, name="lease", daemon=True).start()
         names = list(self.studies)
+        self.laps.begin()
         while not self.stop.is_set():
-            leases = self.queue.claim(names, self.owner)
+            leases = self._claim(names)
+            self.laps.end("storage")
             if leases:
-                self._work_on(leases[0])
+                self._work_on(leases)
             elif self.queue.unfinished(names) == 0:
                 self._tidy()
                 return
             else:
                 self.stop.wait(IDLE_POLL_S)
+                self.laps.end("waiting")
+
+    def _claim(self, names: Sequence[str]) -> list[Lease]:
+        """The next trial, and others of its shape to be trained with it."""
+        leases = self.queue.claim(names, self.owner)
+        if leases and (wanted := self._group_size(leases[0])) > 1:
+            leases += self.queue.claim_alike(leases, self.owner, wanted - 1)
+        return leases
+
+    def _group_size(self, lease: Lease) -> int:
+        study = self.studies[lease.study]
+        if study.together is None or not lease.shape_key:
+            return 1
+        cell = json.loads(lease.cell)
+        del cell["seed"]
+        return min(study.group_size(cell, lease.shape_key), self._most.get((lease.study, lease.shape_key), 1_000_000))
 
     def _tidy(self) -> None:
         # Left by workers that were killed, or stopped for long, between a trial's end and the removal.
         for name, study in self.studies.items():
-            leftovers = self.artifacts.with_leftovers(name)
+            leftovers = self.desk.artifacts.with_leftovers(name)
             for number, cell in cell_texts(self.queue.database, name, leftovers).items():
-                self.artifacts.remove_leftovers(name, number, _identity(study, cell))
+                self.desk.artifacts.remove_leftovers(name, number, study.identity(cell))
 
     def _renew_for_ever(self) -> None:
-        # Between two evaluations minutes can pass. A stopped process stops this thread too, so its lease expires.
+        # Between two evaluations minutes can pass. A stopped process stops this thread too, so its leases expire.
         while True:
             time.sleep(self.queue.lease_s / 3)
-            lease = self._lease
-            if lease is not None:
+            leases = list(self._leases)
+            if leases:
                 try:
-                    if self.queue.renew([lease]) and lease is self._lease:
-                        self._lease_lost.set()
+                    self._lost |= {lease.run_id for lease in self.queue.renew(leases) if lease in self._leases}
                 except Exception as error:  # whatever it is, this thread must live: the next renewal may succeed
-                    log.warning("cannot renew the lease: %s", error)
+                    log.warning("cannot renew %d leases: %s", len(leases), error)
 
-    def _work_on(self, lease: Lease) -> None:
-        self._lease_lost.clear()
-        self._lease = lease
-        log.info("trial %d of %s: %s, attempt %d", lease.number, lease.study, lease.cell, lease.attempt)
+    def _work_on(self, leases: list[Lease]) -> None:
+        self._lost.clear()
+        self._leases = leases
+        members = [member for lease in leases if (member := self._begin(lease)) is not None]
         try:
-            self._train(lease)
-        except LeaseLost:
-            log.warning("trial %d of %s went on elsewhere; this worker discards its work", lease.number, lease.study)
+            if members:
+                self._train(members)
         except StorageUnavailable:
             raise
         except Exception as error:
-            self._give_up(lease, error)
+            self._break_up(members, error)
         finally:
-            self._lease = None
+            self._leases = []
 
-    def _train(self, lease: Lease) -> None:
-        study = self.studies[lease.study]
-        cell = json.loads(lease.cell)
-        seed = cell.pop("seed")
-        run = study.start(cell, seed)
-        self._resume(lease, study, run)
-        trial = study.judge.trial(lease)
-        saved_at = time.monotonic()
-        while True:
-            evaluation = run.advance(lambda: self.stop.is_set() or self._lease_lost.is_set())
-            if self._lease_lost.is_set():
-                raise LeaseLost
-            if evaluation is None:
-                self._hand_back(lease, study, run)
-                return
-            self._report(lease, [evaluation])
-            trial.intermediate_values[evaluation.step] = evaluation.val_loss
-            if evaluation.diverged:
-                reason = f"the loss was not finite at step {evaluation.step}"
-                self._finish(lease, run, "diverged", reason)
-                return
-            if run.finished:
-                self._finish(lease, run, "complete", None)
-                return
-            if study.judge.should_prune(trial):
-                self._finish(lease, run, "pruned", f"pruned at step {evaluation.step}")
-                return
-            if time.monotonic() - saved_at >= study.checkpoint_s:
-                self._save(lease, study, run)
-                saved_at = time.monotonic()
-
-    def _resume(self, lease: Lease, study: WorkedStudy, run: TrainingRun) -> None:
-        identity = _identity(study, lease.cell)
-        payload = self.artifacts.read_checkpoint(lease.study, lease.number, identity)
-        if payload is None:
-            return
+    def _begin(self, lease: Lease) -> Member | None:
         try:
-            run.restore(payload)
-        except CheckpointError as error:
-            self.artifacts.set_aside(lease.study, lease.number, str(error))
-            return
-        log.info("trial %d of %s goes on after step %d", lease.number, lease.study, run.curve[-1].step)
-        # The database may know less than the checkpoint, if a failed trial was put back for instance.
-        self._report(lease, run.curve)
-
-    def _report(self, lease: Lease, evaluations: list[Evaluation]) -> None:
-        if self.queue.report([Report(lease, e.step, e.train_loss, e.val_loss) for e in evaluations]):
-            raise LeaseLost
-
-    def _save(self, lease: Lease, study: WorkedStudy, run: TrainingRun) -> None:
-        folder = self.artifacts.trial_folder(lease.study, lease.number)
-        try:
-            self.artifacts.write_checkpoint(lease.study, lease.number, run.save(), _identity(study, lease.cell))
-        except OSError as error:
-            log.warning("no checkpoint in %s (%s); training goes on without", folder, error.strerror)
-
-    def _hand_back(self, lease: Lease, study: WorkedStudy, run: TrainingRun) -> None:
-        if run.curve:
-            self._save(lease, study, run)
-        self.queue.release(lease)
-        log.info("trial %d of %s is back in the queue", lease.number, lease.study)
-
-    def _finish(self, lease: Lease, run: TrainingRun, outcome: Any, reason: str | None) -> None:
-        last = run.curve[-1]
-        facts = {
-            **run.describe(),
-            "train_loss": last.train_loss if not last.diverged else None,
-            "train_curve": [[point.step, point.train_loss] for point in run.curve if not point.diverged],
-            "device": self.device,
-        }
-        self.queue.finish(lease, outcome, last.val_loss, facts, reason)
-        self.artifacts.remove_checkpoint(lease.study, lease.number)
-
-    def _give_up(self, lease: Lease, error: Exception) -> None:
-        """Back into the queue with what may pass, out of it with what would fail again."""
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
-        if _may_pass(error) and lease.attempt < self.queue.max_attempts:
-            delay_s = self.retry_delay_s * 2 ** (lease.attempt - 1)
-            log.warning("trial %d of %s: %s; to be tried again in %g s", lease.number, lease.study, reason, delay_s)
-            self.queue.release(lease, reason, delay_s)
-            return
-        # A traceback helps with a fault in code, not with a wrong value.
-        log.error(
-            "trial %d of %s failed: %s", lease.number, lease.study, reason, exc_info=not isinstance(error, USER_ERRORS)
-        )
-        try:
-            self.queue.finish(lease, "failed", None, {"device": self.device}, reason)
+            return Member.begin(self.desk, lease, self.studies[lease.study])
         except LeaseLost:
-            log.warning("trial %d of %s went on elsewhere", lease.number, lease.study)
+            self._discard(lease)
+        except StorageUnavailable:
+            raise
+        except Exception as error:
+            give_up(self.desk, lease, error)
+        self._leases = [each for each in self._leases if each is not lease]
+        return None
+
+    def _train(self, members: list[Member]) -> None:
+        """Train until every member has ended, was lost or was handed back; those are taken out of `members`."""
+        for member in members:
+            if (laps := _laps(member.run)) is not None:
+                laps.wait_for_device = self.wait_for_device
+        group = self._group([member.run for member in members], members[0].lease.study)
+        self.laps.end("starting")
+        while members:
+            evaluated = group.advance(lambda: self.stop.is_set() or bool(self._lost))
+            self.laps.begin()  # the runs measure their own time
+            self._let_go(group, members, [each for each in members if each.lease.run_id in self._lost])
+            if not evaluated and self.stop.is_set():
+                for member in list(members):
+                    member.hand_back()
+                    self._add_laps(member)
+                    members.remove(member)
+            else:
+                self._report(group, members, evaluated)
+            self.laps.end("storage")
+
+    def _group(self, runs: Sequence[TrainingRun], study: str) -> RunGroup:
+        together = self.studies[study].together
+        return Alone(runs[0]) if len(runs) == 1 or together is None else together(runs)
+
+    def _report(
+        self, group: RunGroup, members: list[Member], evaluated: Sequence[tuple[TrainingRun, Evaluation]]
+    ) -> None:
+        """Store evaluations, and end the trials that they end."""
+        news = [(member, at) for run, at in evaluated for member in members if member.run is run]
+        reports = [Report(member.lease, at.step, at.train_loss, at.val_loss) for member, at in news]
+        if not reports:
+            return
+        lost = self.queue.report(reports)
+        self._let_go(group, members, [member for member, _ in news if member.lease in lost])
+        ended = []
+        for member, evaluation in news:
+            if member in members:
+                try:
+                    if member.judge(evaluation):
+                        ended.append(member)
+                except LeaseLost:
+                    self._let_go(group, members, [member])
+        self._remove(group, members, ended)
+
+    def _let_go(self, group: RunGroup, members: list[Member], lost: Sequence[Member]) -> None:
+        for member in lost:
+            self._discard(member.lease)
+        self._remove(group, members, lost)
+
+    def _discard(self, lease: Lease) -> None:
+        log.warning("trial %d of %s went on elsewhere; this worker discards its work", lease.number, lease.study)
+
+    def _remove(self, group: RunGroup, members: list[Member], leavers: Sequence[Member]) -> None:
+        for member in leavers:
+            self._add_laps(member)
+        if leavers:
+            group.leave([member.run for member in leavers])
+            members[:] = [member for member in members if member not in leavers]
+            # One name at a time: the thread that renews leases reads the list.
+            self._leases = [member.lease for member in members]
+            self._lost -= {member.lease.run_id for member in leavers}
+
+    def _add_laps(self, member: Member) -> None:
+        if (laps := _laps(member.run)) is not None:
+            self.laps.add(laps)
+
+    def _break_up(self, members: Sequence[Member], error: Exception) -> None:
+        """What one trial raised is its own; of several, nobody knows whose it is, or there was no memory for all."""
+        if len(members) == 1:
+            give_up(self.desk, members[0].lease, error)
+            return
+        first, most = members[0].lease, max(1, len(members) // 2)
+        log.warning(
+            "%d trials of %s together: %s: %s; they go on in groups of %d from their checkpoints",
+            len(members), first.study, type(error).__name__, str(error).splitlines()[:1], most,
+        )  # fmt: skip
+        self._most[first.study, first.shape_key] = most
+        for member in members:
+            member.release()
 
 
-def _identity(study: WorkedStudy, cell: str) -> str:
-    return f"{study.uid} {cell}"
-
-
-def _may_pass(error: Exception) -> bool:
-    """True for what another time or another worker may not meet: no memory, no disk."""
-    if isinstance(error, OSError):
-        return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EIO}
-    # By name: torch is not imported where the objective does not need it.
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+def _laps(run: TrainingRun) -> Laps | None:
+    return getattr(run, "laps", None)  # an objective need not measure its time
 
 
 def owner_name(label: str) -> str:

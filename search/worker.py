@@ -33,6 +33,8 @@ def work(
     corpus: options.CorpusOption = None,
     out: options.OutOption = options.DEFAULT_OUT,
     storage_wait: options.StorageWaitOption = options.DEFAULT_STORAGE_WAIT_S,
+    fuse: options.FuseOption = options.DEFAULT_FUSE,
+    profile: options.ProfileOption = False,
     owner: Annotated[str | None, typer.Option(help="Name of this worker.", hidden=True)] = None,
     parent: Annotated[int | None, typer.Option(help="End when this parent process ends.", hidden=True)] = None,
 ) -> None:
@@ -41,6 +43,7 @@ def work(
     logging.getLogger("search").setLevel(logging.INFO)
     with user_errors():
         from search.opening import StudyOptions, open_worker
+        from search.profile import profiled
 
         chosen = StudyOptions(
             study=study,
@@ -53,12 +56,13 @@ def work(
             corpus=corpus,
             out=out,
             storage_wait_s=storage_wait,
+            fuse=fuse,
         )
         worker = open_worker(chosen, device, owner)
         _stop_on_signals(worker.stop)
         if parent is not None:
             _stop_with(parent, worker.stop)
-        with worker.queue.database.closing():
+        with worker.queue.database.closing(), profiled(worker, out, profile):
             worker.run()
 
 

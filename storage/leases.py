@@ -11,7 +11,11 @@ from storage.schema import runs
 
 @dataclass(frozen=True)
 class Lease:
-    """A worker's time-limited right to one trial."""
+    """A worker's time-limited right to one trial.
+
+    Attributes:
+        shape_key: Trials of a study with the same text may be trained as one stacked model; "" is trained alone.
+    """
 
     run_id: int
     study: str
@@ -21,6 +25,7 @@ class Lease:
     owner: str
     token: int
     attempt: int
+    shape_key: str = ""
 
 
 @dataclass(frozen=True)

@@ -42,12 +42,12 @@ WITH expired AS (
         attempts = attempts + CASE WHEN run.state = 'running' AND run.owner = :owner THEN 0 ELSE 1 END,
         lease_until = {_NOW} + :lease_s, started_at = {_NOW}
     FROM picked WHERE run.id = picked.id
-    RETURNING run.id, study, cell, trial_id, number, owner, token, attempts, turn, run.priority
+    RETURNING run.id, study, cell, trial_id, number, owner, token, attempts, shape_key, turn, run.priority
 ), started AS (
     UPDATE trials SET state = 'RUNNING', datetime_start = coalesce(datetime_start, {_UTC})
     FROM claimed WHERE trials.trial_id = claimed.trial_id AND trials.state = 'WAITING'
 )
-SELECT id, study, cell, trial_id, number, owner, token, attempts, (
+SELECT id, study, cell, trial_id, number, owner, token, attempts, shape_key, (
     SELECT count(*) FROM search_runs AS run
     WHERE run.study = ANY(:studies) AND run.state = 'running' AND run.owner <> :owner
     AND run.lease_until < {_NOW} AND run.attempts >= :max_attempts

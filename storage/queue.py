@@ -60,6 +60,27 @@ class RunQueue:
 
         return self.database.write(work)
 
+    def claim_alike(self, held: Sequence[Lease], owner: str, limit: int) -> list[Lease]:
+        """Take up to `limit` more rows of the shape of those that `owner` holds, to be trained together with them.
+
+        Args:
+            held: What `owner` holds, one row at least, all of one study and shape.
+        """
+        first = held[0]
+
+        def work(connection: Connection) -> list[Lease]:
+            now = self._now(connection)
+            # A row that it seems to hold was claimed by a transaction whose answer got lost.
+            mine = and_(
+                runs.c.state == "running", runs.c.owner == owner, runs.c.id.not_in([each.run_id for each in held])
+            )
+            due = and_(runs.c.state == "waiting", runs.c.not_before <= now)
+            alike = and_(runs.c.shape_key == first.shape_key, or_(mine, due))
+            ids = [row.id for row in self._pick(connection, [first.study], alike, limit)]
+            return self._lease(connection, ids, owner, now)
+
+        return self.database.write(work)
+
     def _now(self, connection: Connection) -> float:
         return float(connection.execute(select(self.database.now())).scalar_one())
 
@@ -109,6 +130,7 @@ class RunQueue:
                 runs.c.owner,
                 runs.c.token,
                 runs.c.attempts,
+                runs.c.shape_key,
             )
         )
         leases = sorted((Lease(*row) for row in claimed), key=lambda lease: ids.index(lease.run_id))

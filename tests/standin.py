@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from objectives.contract import Evaluation
@@ -29,6 +29,9 @@ class StandInRun:
         self._step_s = float(os.environ.get("STANDIN_MS", "10")) / 1000 / settings.max_iters
         self._step, self._link = 0, self._identity
         self._curve: list[Evaluation] = []
+        # "error" is an error of every seed, "error@8" of seed 8 alone.
+        fault, _, only = str(cell.get("fault", "")).partition("@")
+        self._fault = fault if only in ("", str(seed)) else ""
 
     @property
     def finished(self) -> bool:
@@ -49,13 +52,13 @@ class StandInRun:
         self._misbehave()
         noise = int(hashlib.sha256(self._link.encode()).hexdigest()[:12], 16) / 16**12
         loss = 2.0 + noise + math.exp(-self._step / self._settings.max_iters)
-        if self._cell.get("fault") == "nan" and self._step > 0:
+        if self._fault == "nan" and self._step > 0:
             loss = math.nan
         self._curve.append(Evaluation(self._step, loss - 0.05, loss))
         return self._curve[-1]
 
     def _misbehave(self) -> None:
-        fault = self._cell.get("fault")
+        fault = self._fault
         if fault == "error" and self._step > 0:
             raise ZeroDivisionError("made up")
         if fault == "memory" and self._step > 0:
@@ -84,3 +87,26 @@ class StandInRun:
 
 def start(cell: Mapping[str, Any], seed: int, settings: TrainingSettings, corpus: Corpus, device: str) -> StandInRun:
     return StandInRun(cell, seed, settings)
+
+
+class Alternating:
+    """Runs that take turns: a group of which nothing is expected but that it is one."""
+
+    def __init__(self, runs: Sequence[StandInRun]) -> None:
+        self._runs = list(runs)
+
+    def advance(self, should_stop: Callable[[], bool]) -> list[tuple[StandInRun, Evaluation]]:
+        evaluated = []
+        for run in self._runs:
+            evaluation = run.advance(should_stop)
+            if evaluation is None:
+                return []
+            evaluated.append((run, evaluation))
+        return evaluated
+
+    def leave(self, leavers: Sequence[StandInRun]) -> None:
+        self._runs = [run for run in self._runs if run not in leavers]
+
+
+def together(runs: Sequence[StandInRun]) -> Alternating:
+    return Alternating(runs)

@@ -68,6 +68,7 @@ class FaultStudy:
     checkpoint_s: float = 0.0
     eval_interval: int = SETTINGS.eval_interval
     name: str = "faulty"
+    fuse: str = "off"
     workers: list[subprocess.Popen[Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -100,13 +101,13 @@ class FaultStudy:
 
     @property
     def options(self) -> StudyOptions:
-        return StudyOptions(str(self.file), self.url, corpus=self.corpus_file, out=self.out)
+        return StudyOptions(str(self.file), self.url, corpus=self.corpus_file, out=self.out, fuse=self.fuse)
 
     @property
     def arguments(self) -> list[str]:
         """The command line that `search.run` and `search.worker` have in common."""
         return ["--study", str(self.file), "--storage", self.url, "--corpus", str(self.corpus_file), "--out",
-                str(self.out)]  # fmt: skip
+                str(self.out), "--fuse", self.fuse]  # fmt: skip
 
     def plan(self) -> None:
         """Plan the study as its first worker would."""

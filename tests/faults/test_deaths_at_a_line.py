@@ -32,7 +32,7 @@ WORK = [
     Death("storage.optuna_tables:write_intermediate_value", "before", 5),
     Death("storage.optuna_tables:write_intermediate_value", "after", 5),
     # Reported, no checkpoint of it.
-    Death("search.training:Worker._save", "before", 4),
+    Death("search.members:Member._save", "before", 4),
     # In the middle of writing the checkpoint: the old one is there, and a part of the new.
     Death("os:fsync", "before", 4),
     Death("pathlib:Path.replace", "before", 4),
@@ -53,7 +53,7 @@ ONE_STATEMENT = {
 }
 
 STOPPING = [
-    Death("search.training:Worker._hand_back", "before"),
+    Death("search.members:Member.hand_back", "before"),
     Death("storage.queue:RunQueue.release", "before"),
     Death("storage.optuna_tables:release_trials", "before"),
     Death("storage.queue:RunQueue.release", "after"),

@@ -1,0 +1,77 @@
+"""Trials that are trained together end one by one, each once, whatever happens to their worker or to one of them."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+from faults.scenario import FIRST_SEED, Death
+
+# With how many trials the worker held when it died.
+DEATHS = [
+    (Death("storage.queue:RunQueue.claim_alike", "before"), 1),
+    (Death("storage.queue:RunQueue.claim_alike", "after"), 3),
+    (Death("storage.queue:RunQueue.report", "before", 4), 3),
+    (Death("storage.queue:RunQueue.report", "after", 4), 3),
+    (Death("search.members:Member._save", "before", 5), 3),
+    (Death("storage.queue:RunQueue.finish", "before", 2), 2),
+    (Death("storage.queue:RunQueue.finish", "after", 2), 1),
+]
+
+
+@pytest.mark.parametrize(("death", "held"), DEATHS, ids=str)
+def test_a_worker_with_a_group_dies(make_study, death, held):
+    study = make_study(2, seeds=4, ms=1, lease_s=0.3, fuse="3")
+    study.plan()
+    assert study.fork_worker(death) == -signal.SIGKILL
+    study.repair()
+    rows = study.check_exactly_once()
+    assert sum(row.attempts - 1 for row in rows) == held
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_worker_with_a_group_is_stopped_and_dies_of_it(make_study, when):
+    study = make_study(1, seeds=3, ms=1000, lease_s=0.3, fuse="3")
+    study.plan()
+    assert study.fork_worker(Death("storage.queue:RunQueue.release", when, 2), stop_after_s=0.3) == -signal.SIGKILL
+    study.ms = 1
+    study.repair()
+    study.check_exactly_once()
+
+
+def test_a_worker_with_a_group_hands_all_of_it_back(make_study):
+    study = make_study(1, seeds=3, ms=1000, fuse="3")
+    study.plan()
+    assert study.fork_worker(stop_after_s=0.3) == 0
+    assert [(row.state, row.attempts) for row in study.rows()] == [("waiting", 0)] * 3
+    study.ms = 1
+    study.repair()
+    study.check_exactly_once()
+
+
+def ends(study):
+    return [(row.outcome, row.attempts, row.reason) for row in study.rows()]
+
+
+def test_one_of_a_group_fails_alone(make_study):
+    study = make_study(grid={"fault": [f"error@{FIRST_SEED + 1}"]}, seeds=4, ms=2, fuse="4")
+    study.repair()
+    complete = ("complete", 1, None)
+    assert ends(study) == [complete, ("failed", 1, "ZeroDivisionError: made up"), complete, complete]
+    log = study.fork_log.read_text()
+    assert "4 trials of faulty together: ZeroDivisionError" in log
+    assert "in groups of 2" in log
+
+
+def test_a_group_without_memory_is_halved(make_study):
+    study = make_study(grid={"fault": [f"memory@{FIRST_SEED + 2}"]}, seeds=4, ms=2, fuse="4", max_attempts=2)
+    study.repair()
+    complete = ("complete", 1, None)
+    assert ends(study) == [complete, complete, ("failed", 2, "MemoryError: made up"), complete]
+
+
+def test_one_of_a_group_diverges(make_study):
+    study = make_study(grid={"fault": [f"nan@{FIRST_SEED}"]}, seeds=3, ms=2, fuse="3")
+    study.repair()
+    complete = ("complete", 1, None)
+    assert ends(study) == [("diverged", 1, "the loss was not finite at step 2"), complete, complete]
