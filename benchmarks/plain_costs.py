@@ -1,0 +1,148 @@
+"""What the plain loop costs for each cell over a whole run, put together from short measurements.
+
+A full run of all cells takes hours. What a step costs depends on the cell and, unless denormal numbers are flushed, on
+how far the training is: cells that get stuck slow down several times. So each cell is trained once by this service's
+own run (the same model, optimizer and batches, denormals kept), its state saved at some steps, and the plain loop timed
+from each state. The cost of a run is the mean over its length, times its steps, plus its evaluations.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from benchmarks.plain_loop import EVAL_BATCHES, EVAL_INTERVAL, MAX_ITERS
+
+# Steps at which a state is saved; what lies between two is taken as their mean.
+POINTS = (0, 500, 1500, 3000, 5000)
+TIMED_STEPS = 7
+TIMED_BATCHES = 5
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one cell costs: seconds of the clock and of all cores."""
+
+    step_s: float
+    step_cpu_s: float
+    evaluation_s: float
+    evaluation_cpu_s: float
+
+    def run_s(self, max_iters: int = MAX_ITERS) -> float:
+        """Wall seconds of a run."""
+        return max_iters * self.step_s + (max_iters // EVAL_INTERVAL + 1) * self.evaluation_s
+
+    def run_cpu_s(self, max_iters: int = MAX_ITERS) -> float:
+        """CPU seconds of a run."""
+        return max_iters * self.step_cpu_s + (max_iters // EVAL_INTERVAL + 1) * self.evaluation_cpu_s
+
+
+def save_states(cell: Mapping[str, Any], folder: Path) -> list[str]:
+    """Train a cell with denormals kept, and save its state at `POINTS`; what is there already is not made again.
+
+    Returns:
+        A file for each point; "" for the untrained model.
+    """
+    import torch
+
+    from objectives.corpus import load_corpus
+    from objectives.language_model import start
+    from objectives.settings import TrainingSettings
+
+    name = "-".join(str(value) for value in cell.values())
+    files = [folder / f"{name}-{point}.pt" for point in POINTS[1:]]
+    if not all(file.exists() for file in files):
+        torch.set_num_threads(1)
+        folder.mkdir(parents=True, exist_ok=True)
+        run = start(cell, 1337, TrainingSettings(eval_interval=500), load_corpus(), "cpu")
+        saved = iter(zip(POINTS[1:], files, strict=True))
+        point, file = next(saved)
+        while run.curve[-1].step < point if run.curve else True:
+            run.advance(lambda: False)
+            if run.curve[-1].step == point:
+                torch.save({"model": run.model.state_dict(), "optimizer": run.optimizer.state_dict()["state"]}, file)
+                point, file = next(saved, (0, file))
+    return ["", *map(str, files)]
+
+
+def all_states(cells: Sequence[Mapping[str, Any]], folder: Path, processes: int) -> list[list[str]]:
+    """`save_states` of every cell, in as many processes."""
+    with ProcessPoolExecutor(processes) as pool:
+        return list(pool.map(save_states, cells, [folder] * len(cells)))
+
+
+class Timers:
+    """Processes of `benchmarks.plain_timing` with the same options, which work on the same task side by side."""
+
+    def __init__(self, *options: str, count: int = 1) -> None:
+        command = [sys.executable, "-m", "benchmarks.plain_timing", *options]
+        self._processes = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)
+        ]
+
+    def measure(self, task: Mapping[str, Any]) -> dict[str, float]:
+        """The mean answer of the processes."""
+        for process in self._processes:
+            _pipe(process.stdin).write(json.dumps(task) + "\n")
+            _pipe(process.stdin).flush()
+        answers = [json.loads(_pipe(process.stdout).readline()) for process in self._processes]
+        return {key: sum(answer[key] for answer in answers) / len(answers) for key in answers[0]}
+
+    def close(self) -> None:
+        """End the processes."""
+        for process in self._processes:
+            _pipe(process.stdin).close()
+            process.wait()
+
+
+def _pipe(pipe: IO[str] | None) -> IO[str]:
+    assert pipe is not None
+    return pipe
+
+
+def plain_costs(
+    cells: Sequence[Mapping[str, Any]], states: Sequence[Sequence[str]], timers: Timers, tell: Callable[[str], None]
+) -> list[Cost]:
+    """Measure what each cell costs over a whole run.
+
+    Args:
+        states: Of each cell, a file for each of `POINTS`.
+        timers: How the loop is run.
+        tell: Told about progress.
+    """
+    costs = []
+    for index, (cell, files) in enumerate(zip(cells, states, strict=True)):
+        answers = [
+            timers.measure({"cell": cell, "state": file, "steps": TIMED_STEPS, "batches": TIMED_BATCHES})
+            for file in files
+        ]
+        costs.append(
+            Cost(
+                step_s=mean_over_run([each["step_s"] for each in answers]),
+                step_cpu_s=mean_over_run([each["step_cpu_s"] for each in answers]),
+                evaluation_s=EVAL_BATCHES * mean_over_run([each["batch_s"] for each in answers]),
+                evaluation_cpu_s=EVAL_BATCHES * mean_over_run([each["batch_cpu_s"] for each in answers]),
+            )
+        )
+        tell(f"{index + 1}/{len(cells)} {' '.join(map(str, cell.values()))}: {1000 * costs[-1].step_s:.1f} ms a step")
+    return costs
+
+
+def mean_over_run(values: Sequence[float], points: Sequence[int] = POINTS) -> float:
+    """The mean over the steps of a run, of values at some of them, linear in between."""
+    areas = [
+        (after - before) * (left + right) / 2
+        for before, after, left, right in zip(points, points[1:], values, values[1:], strict=False)
+    ]
+    return sum(areas) / (points[-1] - points[0])
+
+
+def as_json(costs: Sequence[Cost]) -> list[dict[str, float]]:
+    """For a file."""
+    return [asdict(cost) for cost in costs]

@@ -1,0 +1,62 @@
+"""A process that times the plain loop: it reads tasks as lines of JSON and answers each with one line.
+
+Started by `benchmarks.plain_costs`, once for each way of running the loop, because threads and the treatment of
+denormal numbers belong to a process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.plain_loop import PlainLoop
+from objectives.corpus import load_corpus
+
+WARM_UP = 2
+
+
+def timed(work: Callable[[], object], times: int) -> tuple[float, float]:
+    """Median wall seconds and mean CPU seconds, of all threads, of doing `work` so many times."""
+    for _ in range(WARM_UP):
+        work()
+    wall, cpu_began = [], time.process_time()
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        wall.append(time.perf_counter() - began)
+    return statistics.median(wall), (time.process_time() - cpu_began) / times
+
+
+def main() -> None:
+    """Answer tasks {cell, state, steps, batches} until stdin ends."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--flush", action="store_true", help="round denormal numbers to zero")
+    parser.add_argument("--threads", type=int, help="default: torch's own choice")
+    options = parser.parse_args()
+    if options.flush:
+        torch.set_flush_denormal(True)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    corpus = load_corpus()
+    train, validation = torch.tensor(corpus.train), torch.tensor(corpus.validation)
+    for line in sys.stdin:
+        task = json.loads(line)
+        loop = PlainLoop(task["cell"], train, validation, corpus.vocab_size)
+        if task["state"]:
+            state = torch.load(task["state"], weights_only=True)
+            loop.model.load_state_dict(state["model"])
+            loop.optimizer.load_state_dict({**loop.optimizer.state_dict(), "state": state["optimizer"]})
+        step_s, step_cpu_s = timed(loop.step, task["steps"])
+        batch_s, batch_cpu_s = timed(lambda: loop.evaluate(1), task["batches"])  # noqa: B023
+        answer = {"step_s": step_s, "step_cpu_s": step_cpu_s, "batch_s": batch_s, "batch_cpu_s": batch_cpu_s}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

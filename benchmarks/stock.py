@@ -1,0 +1,100 @@
+"""Stock Optuna and Ray Tune on the study `bigram`: what they save by pruning, and what they cost themselves."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from benchmarks.plain_costs import Cost
+from storage.opening import open_database
+from storage.optuna_storage import SearchStorage
+
+DRAWS = 20  # orders in which the grid sampler may go through the cells
+
+Curve = Sequence[tuple[int, float]]
+
+
+def curves(storage: str, cells: Sequence[Mapping[str, Any]]) -> list[list[tuple[int, float]]]:
+    """The validation losses by step of each cell of a finished, unpruned study `bigram` of one seed."""
+    found = {}
+    with open_database(storage, create=False, wait_s=10).closing() as database:
+        backend = SearchStorage(database)
+        for name in ("bigram", "bigram-baselines"):
+            for trial in optuna.load_study(study_name=name, storage=backend).trials:
+                cell = {key: value for key, value in trial.params.items() if key != "seed"}
+                found[frozenset(cell.items())] = sorted(trial.intermediate_values.items())
+    return [found[frozenset(cell.items())] for cell in cells]
+
+
+def saving(its_curves: Sequence[Curve], costs: Sequence[Cost]) -> dict[str, float]:
+    """Have stock Optuna search the grid, each trial showing its known curve instead of training.
+
+    Returns:
+        share: Of the cost of all trials, what is left after pruning, the mean over some orders of the cells.
+        storage_s: What Optuna itself takes, on SQLite.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    shares = [_one_search(its_curves, costs, seed, None) for seed in range(DRAWS)]
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.monotonic()
+        _one_search(its_curves, costs, 0, f"sqlite:///{Path(folder) / 'stock.db'}")
+        storage_s = time.monotonic() - began
+    return {"share": statistics.mean(shares), "storage_s": storage_s}
+
+
+def _one_search(its_curves: Sequence[Curve], costs: Sequence[Cost], seed: int, storage: str | None) -> float:
+    spent = whole = 0.0
+    for curve, cost in zip(its_curves, costs, strict=True):
+        whole += curve[-1][0] * cost.step_s + len(curve) * cost.evaluation_s
+
+    def objective(trial: optuna.Trial) -> float:
+        nonlocal spent
+        index = trial.suggest_categorical("cell", range(len(its_curves)))
+        before = 0
+        for step, loss in its_curves[index]:
+            spent += (step - before) * costs[index].step_s + costs[index].evaluation_s
+            before = step
+            trial.report(loss, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return its_curves[index][-1][1]
+
+    with warnings.catch_warnings(action="ignore"):
+        sampler = optuna.samplers.GridSampler({"cell": list(range(len(its_curves)))}, seed=seed)
+    study = optuna.create_study(sampler=sampler, pruner=optuna.pruners.MedianPruner(), storage=storage)
+    study.optimize(objective, n_trials=len(its_curves))
+    return spent / whole
+
+
+def ray_overhead(cells: Sequence[Mapping[str, Any]], processes: int) -> dict[str, float] | None:
+    """What Ray Tune takes for the same number of trials that do nothing; None when it is not installed.
+
+    Returns:
+        wall_s: Seconds, the start of Ray included.
+    """
+    try:
+        import ray
+        from ray import tune
+    except ImportError:
+        return None
+
+    def nothing(config: dict[str, Any]) -> None:
+        for step in range(11):
+            tune.report({"step": step, "val_loss": 0.0})
+
+    began = time.monotonic()
+    with warnings.catch_warnings(action="ignore"), tempfile.TemporaryDirectory() as folder:
+        ray.init(num_cpus=processes, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        space = {"cell": tune.grid_search(list(range(len(cells))))}
+        run_config = tune.RunConfig(storage_path=folder, verbose=0)
+        tune.Tuner(tune.with_resources(nothing, {"cpu": 1}), param_space=space, run_config=run_config).fit()
+        ray.shutdown()
+    return {"wall_s": time.monotonic() - began}
