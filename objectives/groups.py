@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -12,60 +11,77 @@ from torch import Tensor
 
 from models.stacked import StackedModel, can_stack, shape_of
 from objectives.contract import Evaluation
+from objectives.graphs import CudaCapture, GraphedStep
 from objectives.language_model import LanguageModelRun
-
-log = logging.getLogger("objectives")
 
 
 class Stack:
-    """Two or more runs whose models are stacked, each with its own batches, optimizer settings and step count.
+    """Runs whose models are stacked, each with its own batches, optimizer settings and step count.
 
     Args:
         runs: Of one `_stack_key`.
+        capture: Captures the steps as a CUDA graph; None on a CPU.
     """
 
-    def __init__(self, runs: Sequence[LanguageModelRun]) -> None:
+    def __init__(self, runs: Sequence[LanguageModelRun], capture: CudaCapture | None = None) -> None:
         self.runs = list(runs)
         self._model = StackedModel([run.model for run in runs])
         self._loss_sums = torch.stack([run.loss_sum for run in runs])  # (E,)
         for run, part in zip(runs, self._loss_sums, strict=True):
             run.loss_sum = part
         self._optimizer = _joint_optimizer(runs)
+        self._graphed: GraphedStep | None = None
+        if capture is not None:
+            like = torch.empty(len(runs), runs[0].settings.batch_size, dtype=torch.int64)
+            self._graphed = GraphedStep(self._blind_step, like, runs[0].device, capture)
 
     def take_step(self) -> list[LanguageModelRun]:
         """Take one step with every member.
 
         Returns:
-            The members whose loss is seen not to be finite; their weights stayed as they were.
+            The members whose loss is seen not to be finite; their weights stayed as they were. On a GPU none is seen:
+            looking would wait for the device. The sums of the losses tell at the next evaluation.
         """
         began = time.perf_counter()
         laps = self.runs[0].laps
         laps.begin()
-        x, y = self._next_batches()
-        laps.end("data")
-        losses = self._model.losses(x, y)
-        diverged = self._diverged(losses)
-        laps.end("forward")
-        self._model.backward(losses, without=diverged)
-        laps.end("backward")
-        self._optimizer.step()
-        laps.end("optimizer")
+        starts = torch.stack([run.batches.draw() for run in self.runs])  # (E, B) on the CPU
+        diverged: list[int] = []
+        if self._graphed is not None:
+            self._graphed(starts)
+            laps.end("step")
+        else:
+            diverged = self._watched_step(starts)
         share_s = (time.perf_counter() - began) / len(self.runs)
         for run in self.runs:
             run.stepped(share_s)
         return [self.runs[e] for e in diverged]
 
-    def _next_batches(self) -> tuple[Tensor, Tensor]:
-        """Every member's next batch: inputs and targets, (E, B, T) int64 each."""
-        starts = torch.stack([run.batches.draw() for run in self.runs])  # (E, B) on the CPU
+    def _watched_step(self, starts: Tensor) -> list[int]:
+        """A step that leaves out members whose loss is not finite, and says which; starts (E, B)."""
+        laps = self.runs[0].laps
+        x, y = self._batches(starts)
+        laps.end("data")
+        losses = self._model.losses(x, y)
+        diverged = [e for e, loss in enumerate(losses.tolist()) if not math.isfinite(loss)]
+        laps.end("forward")
+        self._model.backward(losses, without=diverged)
+        laps.end("backward")
+        self._optimizer.step()
+        laps.end("optimizer")
+        return diverged
+
+    def _blind_step(self, starts: Tensor) -> None:
+        """A step that looks at no value, so that it can be captured; starts (E, B) on the device."""
+        losses = self._model.losses(*self._batches(starts))
+        self._loss_sums += losses.detach()
+        self._model.backward(losses)
+        self._optimizer.step()
+
+    def _batches(self, starts: Tensor) -> tuple[Tensor, Tensor]:
+        """Every member's batch: inputs and targets, (E, B, T) int64 each; starts (E, B)."""
         x, y = self.runs[0].batches.gather(starts.flatten())  # all members read the same text
         return x.view(*starts.shape, -1), y.view(*starts.shape, -1)
-
-    def _diverged(self, losses: Tensor) -> list[int]:
-        if losses.device.type != "cpu":  # looking would wait for the device; the sums tell at the next evaluation
-            self._loss_sums += losses.detach()
-            return []
-        return [e for e, loss in enumerate(losses.tolist()) if not math.isfinite(loss)]
 
 
 def _joint_optimizer(runs: Sequence[LanguageModelRun]) -> torch.optim.AdamW:
@@ -75,7 +91,9 @@ def _joint_optimizer(runs: Sequence[LanguageModelRun]) -> torch.optim.AdamW:
         key = run.settings.learning_rate, run.settings.weight_decay
         settings.setdefault(key, []).extend(run.model.parameters())
     joint = torch.optim.AdamW(
-        [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in settings.items()], fused=True
+        [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in settings.items()],
+        fused=True,
+        capturable=runs[0].device.type == "cuda",
     )
     for run in runs:
         for parameter in run.model.parameters():
@@ -94,14 +112,18 @@ class RunGroup:
 
     def __init__(self, runs: Sequence[LanguageModelRun]) -> None:
         assert len({run.batches.text.data_ptr() for run in runs}) == 1, "all runs of a group read one text"
+        device = runs[0].device
+        # On a GPU even a single run is a stack: only stacks are captured.
+        self._capture = CudaCapture(device) if device.type == "cuda" else None
         self._alone: list[LanguageModelRun] = []
         self.stacks: list[Stack] = []
         by_shape: dict[object, list[LanguageModelRun]] = {}
         for run in runs:
             by_shape.setdefault(_stack_key(run), []).append(run)
         for alike in by_shape.values():
-            if len(alike) > 1 and can_stack([run.model for run in alike], *alike[0].batches.first()):
-                self.stacks.append(Stack(alike))
+            enough = len(alike) > 1 or self._capture is not None
+            if enough and can_stack([run.model for run in alike], *alike[0].batches.first()):
+                self.stacks.append(Stack(alike, self._capture))
             else:
                 self._alone += alike
 
@@ -146,8 +168,8 @@ class RunGroup:
             if len(left) == len(stack.runs):
                 continue
             self.stacks.remove(stack)
-            if len(left) > 1:
-                self.stacks.append(Stack(left))
+            if len(left) > 1 or (left and self._capture is not None):
+                self.stacks.append(Stack(left, self._capture))
             else:
                 self._alone += left
 

@@ -65,7 +65,11 @@ class LanguageModelRun:
         )
         self.draws = OwnDraws(seed, device)
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay, fused=True
+            model.parameters(),
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+            fused=True,
+            capturable=device.type == "cuda",
         )
         self.loss_sum = torch.zeros((), device=device)
         self.laps = Laps()

@@ -18,6 +18,8 @@ def prepare_torch(threads: int = 1) -> bool:
         train several times slower.
     """
     torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(float(os.environ.get("SEARCH_GPU_SHARE", "1")))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may add up in another order
     # A user's model may need an operation that has no repeatable version: that is worth a warning, not a failed run.
     torch.use_deterministic_algorithms(True, warn_only=True)

@@ -44,9 +44,18 @@ def worker_slots(devices: str, workers: str) -> list[WorkerSlot]:
     if not gpus:
         threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         return [WorkerSlot("cpu", {**threads, "CUDA_VISIBLE_DEVICES": ""}, f"cpu-{i}") for i in range(count)]
+    places = [(i // len(gpus), gpus[i % len(gpus)]) for i in range(count)]
     return [
-        WorkerSlot("cuda:0", {"CUDA_VISIBLE_DEVICES": _visible(gpu)}, f"cuda-{gpu}" + (f".{turn}" if turn else ""))
-        for turn, gpu in ((i // len(gpus), gpus[i % len(gpus)]) for i in range(count))
+        WorkerSlot(
+            "cuda:0",
+            {
+                "CUDA_VISIBLE_DEVICES": _visible(gpu),
+                # Workers that share a GPU may not take each other's memory.
+                "SEARCH_GPU_SHARE": str(1 / sum(other == gpu for _, other in places)),
+            },
+            f"cuda-{gpu}" + (f".{turn}" if turn else ""),
+        )
+        for turn, gpu in places
     ]
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("search.worker")
 
 # In the order in which a trial meets them.
-WORK = ("starting", "data", "forward", "backward", "optimizer", "evaluation", "storage", "waiting")
+WORK = ("starting", "data", "forward", "backward", "optimizer", "step", "evaluation", "storage", "waiting")
 
 
 @contextlib.contextmanager

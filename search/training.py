@@ -171,7 +171,9 @@ class Worker:
 
     def _group(self, runs: Sequence[TrainingRun], study: str) -> RunGroup:
         together = self.studies[study].together
-        return Alone(runs[0]) if len(runs) == 1 or together is None else together(runs)
+        # A group of one is worth it where it has its steps captured, on a GPU.
+        single = len(runs) == 1 and self.desk.device == "cpu"
+        return Alone(runs[0]) if single or together is None else together(runs)
 
     def _report(
         self, group: RunGroup, members: list[Member], evaluated: Sequence[tuple[TrainingRun, Evaluation]]
