@@ -9,28 +9,13 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import (
-    AllowInfNan,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from objectives.settings import TrainingSettings
 from search.errors import UsageError
-
-# Not NaN: it differs from itself, so that no cell with it could be found again.
-Scalar = StrictBool | StrictInt | Annotated[StrictFloat, AllowInfNan(False)] | StrictStr
-Cell = dict[str, Scalar]
+from search.sayings import STRICT, Cell, Claim, Published, Scalar
 
 PrunerName = Literal["none", "median", "sha", "hyperband"]
 PRUNERS: tuple[str, ...] = get_args(PrunerName)
@@ -39,13 +24,11 @@ MAX_SEED = 2**31 - 1
 # More is a slip of the finger, which would fill the database with millions of trials.
 MAX_SEEDS = 1000
 
-_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
 
 class PrunerSettings(BaseModel):
     """When a weak trial is stopped."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     name: PrunerName = "median"
     # No trial is pruned before this step.
@@ -57,7 +40,7 @@ class PrunerSettings(BaseModel):
 class WorkerSettings(BaseModel):
     """How workers hold on to trials."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     # A worker that is silent for so long loses its trial.
     lease_s: float = Field(default=60.0, gt=0)
@@ -69,20 +52,10 @@ class WorkerSettings(BaseModel):
     checkpoint_s: float = Field(default=10.0, ge=0)
 
 
-class Published(BaseModel):
-    """A loss that somebody published for a cell, to compare with."""
-
-    model_config = _STRICT
-
-    cell: Cell
-    val_loss: float
-    train_loss: float | None = None
-
-
 class StudyDefinition(BaseModel):
     """What a study file holds."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     name: str
     description: str = ""
@@ -99,6 +72,7 @@ class StudyDefinition(BaseModel):
     pruner: PrunerSettings = PrunerSettings()
     workers: WorkerSettings = WorkerSettings()
     published: list[Published] = []
+    claims: list[Claim] = []
 
     @field_validator("name")
     @classmethod
@@ -274,7 +248,7 @@ def _explain(error: ValidationError) -> str:
     key = ".".join(str(part) for part in (location[:-1] if first["type"] == "bool_type" else location))
     if first["type"] == "missing":
         return f"{key} is missing"
-    if first["type"] == "list_type" and key in ("baselines", "published"):
+    if first["type"] == "list_type" and key in ("baselines", "published", "claims"):
         return f"{key} = {first['input']!r}: write [[{key}]] above the keys of each"
     return f"{key} = {first['input']!r}: {_MESSAGES.get(first['type'], first['msg'].replace('Input', 'it'))}"
 
@@ -285,6 +259,7 @@ def _section(location: tuple[int | str, ...]) -> type[BaseModel]:
         "pruner": PrunerSettings,
         "workers": WorkerSettings,
         "published": Published,
+        "claims": Claim,
     }
     return models[str(location[0])] if location else StudyDefinition
 

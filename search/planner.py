@@ -13,8 +13,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 
 from objectives.corpus import Corpus
 from objectives.settings import TrainingSettings
-from search.definition import BASELINES_SUFFIX, Cell, Scalar, StudyDefinition, sections
+from search.definition import BASELINES_SUFFIX, StudyDefinition, sections
 from search.errors import UsageError
+from search.sayings import Cell, Scalar
 from storage.database import Database
 from storage.optuna_tables import Parameter
 from storage.planning import DefinitionChanged, Planned, PlannedTrial, StudyPlan, plan
@@ -75,6 +76,7 @@ def study_plans(study: Study) -> list[StudyPlan]:
         "corpus": study.corpus.name,
         "settings": sections(definition),
         "published": [published.model_dump() for published in definition.published],
+        "claims": [claim.model_dump() for claim in definition.claims],
     }
     plans = []
     for name, its_cells in cells.items():

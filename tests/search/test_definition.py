@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from studyfiles import write_study
 
 from objectives.corpus import encode
-from search.definition import Scalar, StudyDefinition, builtin_studies, load_definition
+from search.definition import StudyDefinition, builtin_studies, load_definition
 from search.errors import UsageError
 from search.planner import Study, check_cells, grid_cells
+from search.sayings import Scalar
 
 # model, pe_type, n_embd, block_size, train_loss, val_loss; the published table, baselines at the block size they had.
 PUBLISHED = [

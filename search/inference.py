@@ -1,0 +1,108 @@
+"""Paired statistics: what the differences between losses of the same seeds say, and what they cannot say.
+
+The seeds are the replicates. The cells of a grid are not: they are all there are, and a difference may well depend on
+the cell. So the truth that an interval is about is the mean difference over these very cells, for all seeds that could
+have been drawn; one seed gives one estimate of it, its mean difference over the cells, and Student's t over the seeds
+holds whatever the differences do from cell to cell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+CONFIDENCE = 0.95
+ALPHA = 0.05
+POWER = 0.8
+MAX_SEEDS_NEEDED = 100  # who would train more has another question
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A mean of paired differences.
+
+    Attributes:
+        mean: In nats per character.
+        low, high: Its 95 % interval; None with one seed.
+        p: Two-sided; None with one seed.
+        seeds: Replicates.
+        seeds_needed: For a significant difference in 80 % of all experiments, if the effect is as it was found; None
+            with one seed, or when it is more than `MAX_SEEDS_NEEDED`.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    p: float | None
+    seeds: int
+    seeds_needed: int | None
+
+
+def paired(differences: Floats) -> Paired:
+    """Student's t of differences, one a seed, (S,) float64."""
+    n, mean = len(differences), float(np.mean(differences))
+    if n < 2:
+        return Paired(mean, None, None, None, n, None)
+    spread = float(np.std(differences, ddof=1))
+    if spread == 0.0:  # an objective without randomness
+        return Paired(mean, mean, mean, 1.0 if mean == 0.0 else 0.0, n, n if mean else None)
+    error = spread / math.sqrt(n)
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
+    p = 2 * float(stats.t.sf(abs(mean) / error, n - 1))
+    return Paired(mean, mean - reach, mean + reach, p, n, seeds_needed(abs(mean) / spread))
+
+
+def seeds_needed(effect: float) -> int | None:
+    """How many seeds find a difference of `effect` standard deviations with 80 % power; None for too many."""
+    n = np.arange(2, MAX_SEEDS_NEEDED + 1)
+    power = stats.nct.sf(stats.t.ppf(1 - ALPHA / 2, n - 1), n - 1, effect * np.sqrt(n))
+    enough = n[power >= POWER]
+    return int(enough[0]) if len(enough) else None
+
+
+def adjusted(ps: Sequence[float]) -> list[float]:
+    """p-values corrected for their number, after Benjamini and Hochberg."""
+    return [float(p) for p in stats.false_discovery_control(list(ps))] if ps else []
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """p-values corrected for their number, after Holm: the chance of even one false one stays below alpha."""
+    order = np.argsort(ps)
+    corrected, largest = [0.0] * len(ps), 0.0
+    for place, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(ps) - place) * ps[index]))
+        corrected[index] = largest
+    return corrected
+
+
+def one_sided(differences: Floats) -> float:
+    """p-value of a mean difference above 0, (S,) float64 with S >= 2."""
+    n, mean = len(differences), float(np.mean(differences))
+    spread = float(np.std(differences, ddof=1))
+    if spread == 0.0:
+        return 0.0 if mean > 0 else 1.0
+    return float(stats.t.sf(mean / (spread / math.sqrt(n)), n - 1))
+
+
+def not_separable(losses: Floats) -> list[int]:
+    """Which cells may be the best, as far as these losses tell.
+
+    Args:
+        losses: (K, S) float64, of K cells and the same S >= 2 seeds.
+
+    Returns:
+        The cell of the lowest mean, and those that are not significantly worse (one-sided, paired by seed, corrected
+        after Holm); lowest mean first.
+    """
+    means = losses.mean(axis=1)
+    order = [int(index) for index in np.argsort(means, kind="stable")]
+    best, *others = order
+    corrected = holm([one_sided(losses[other] - losses[best]) for other in others])
+    return [best, *(other for other, p in zip(others, corrected, strict=True) if p > ALPHA)]
