@@ -12,6 +12,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from objectives.corpus import Corpus
+from objectives.floor import counted_bigram_loss
 from objectives.settings import TrainingSettings
 from search.definition import BASELINES_SUFFIX, StudyDefinition, sections
 from search.errors import UsageError
@@ -74,6 +75,8 @@ def study_plans(study: Study) -> list[StudyPlan]:
     attrs = {
         "description": definition.description,
         "corpus": study.corpus.name,
+        # A report may be made where the corpus is not.
+        "floor": counted_bigram_loss(study.corpus),
         "settings": sections(definition),
         "published": [published.model_dump() for published in definition.published],
         "claims": [claim.model_dump() for claim in definition.claims],

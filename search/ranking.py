@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,6 +29,10 @@ class Row:
         val_loss: The same; what cells are ranked by. Of a pruned cell it is the loss at pruning.
         step: Training steps behind the losses, of the trial that took fewest.
         published: The published validation loss, if there is one.
+        tokens: Characters that a trial was trained on; mean over the trials that count.
+        interval: Half of the 95 % interval of the mean val_loss over the seeds, by Student's t; None with one seed, and
+            where losses are not final.
+        seed_range: The lowest and the highest val_loss of a seed; None where losses are not final.
     """
 
     rank: int | None
@@ -40,6 +45,17 @@ class Row:
     n_params: int | None
     seconds: float | None
     published: float | None
+    tokens: int | None = None
+    interval: float | None = None
+    seed_range: tuple[float, float] | None = None
+
+    @property
+    def published_inside(self) -> bool | None:
+        """Whether the published loss lies within the range of our seeds; None unless complete, or with one seed."""
+        if self.state != "complete" or self.published is None or self.seed_range is None or self.trials[0] < 2:
+            return None
+        low, high = self.seed_range
+        return low <= self.published <= high
 
     @property
     def difference(self) -> float | None:
@@ -50,7 +66,17 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """The row for JSON."""
-        return {**asdict(self), "trials": self.trials[0], "planned": self.trials[1], "difference": self.difference}
+        facts = {**asdict(self), "trials": self.trials[0], "planned": self.trials[1], "difference": self.difference}
+        return {**facts, "published_inside": self.published_inside}
+
+
+def half_interval(values: Sequence[float]) -> float | None:
+    """Half of the 95 % interval of the mean of `values`, by Student's t; None for fewer than two."""
+    if len(values) < 2:
+        return None
+    from scipy.special import stdtrit  # a tenth of a second that a table of one seed does without
+
+    return float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def ranked_rows(database: Database, studies: Sequence[str]) -> list[Row]:
@@ -60,7 +86,7 @@ def ranked_rows(database: Database, studies: Sequence[str]) -> list[Row]:
         attrs = study_attrs(database, study) or {}
         published |= {canonical(each["cell"]): each["val_loss"] for each in attrs.get("published", [])}
     cells: dict[str, list[RunSummary]] = {}
-    for run in run_summaries(database, studies, attrs=("n_params", "train_seconds")):
+    for run in run_summaries(database, studies, attrs=("n_params", "train_seconds", "tokens")):
         cells.setdefault(canonical(_cell(run)), []).append(run)
     rows = [_row(runs, published.get(cell)) for cell, runs in cells.items()]
     rows.sort(key=_order)
@@ -75,9 +101,10 @@ def _cell(run: RunSummary) -> dict[str, Any]:
 def _row(runs: Sequence[RunSummary], published: float | None) -> Row:
     state = max((run.state for run in runs), key=STATE_ORDER.index)
     # Losses at different steps have no common mean: complete trials if there are any, else the rest.
-    measured = [run for run in runs if run.state == "complete"] or [
-        run for run in runs if run.val_loss is not None and run.state != "diverged"
-    ]
+    complete = [run for run in runs if run.state == "complete"]
+    measured = complete or [run for run in runs if run.val_loss is not None and run.state != "diverged"]
+    losses = [run.val_loss for run in complete if run.val_loss is not None]
+    tokens = _mean([run.attrs.get("tokens") for run in measured])
     times = [run.attrs["train_seconds"] for run in runs if "train_seconds" in run.attrs]
     return Row(
         rank=None,
@@ -90,6 +117,9 @@ def _row(runs: Sequence[RunSummary], published: float | None) -> Row:
         n_params=next((run.attrs["n_params"] for run in runs if "n_params" in run.attrs), None),
         seconds=_mean(times),
         published=published,
+        tokens=None if tokens is None else round(tokens),
+        interval=half_interval(losses),
+        seed_range=(min(losses), max(losses)) if losses else None,
     )
 
 

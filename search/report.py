@@ -1,4 +1,4 @@
-"""`python -m search.report`: the ranked table of a study, as markdown, CSV or JSON."""
+"""`python -m search.report`: the ranked table of a study, as markdown, CSV, JSON, LaTeX or one HTML page."""
 
 from __future__ import annotations
 
@@ -12,18 +12,27 @@ from search import options
 from search.errors import UsageError, user_errors
 
 if TYPE_CHECKING:
+    from search.findings import Findings
     from search.ranking import Row
     from storage.database import Database
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-FORMATS = ("markdown", "csv", "json")
+# The formats, and the file names that stand for them.
+FORMATS = {"markdown": ".md", "csv": ".csv", "json": ".json", "latex": ".tex", "html": ".html"}
 
 
 @app.command()
 def report(
     study: options.StudyOption,
     storage: options.StorageOption = options.DEFAULT_STORAGE,
-    format: Annotated[str, typer.Option(help=f"{', '.join(FORMATS)}.", metavar="FORMAT")] = "markdown",
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help=f"{', '.join(FORMATS)}.  [default: by the ending of --output, else markdown]",
+            metavar="FORMAT",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Write to this file.  [default: stdout]", metavar="FILE")] = None,
     top: Annotated[int | None, typer.Option(help="Only the best N rows.", metavar="N", min=1)] = None,
     baselines: options.BaselinesOption = True,
@@ -31,13 +40,14 @@ def report(
 ) -> None:
     """Print the ranked table of a study, finished or not."""
     with user_errors():
-        if format not in FORMATS:
-            raise UsageError(f"--format {format}: choices are {', '.join(FORMATS)}")
+        chosen = format or _by_ending(output)
+        if chosen not in FORMATS:
+            raise UsageError(f"--format {chosen}: choices are {', '.join(FORMATS)}")
         from search.opening import open_studies
 
         database, names = open_studies(study, storage, storage_wait, baselines=baselines)
         with database.closing():
-            text = render(database, names, format, top)
+            text = render(database, names, chosen, top)
         if output is None:
             print(text)
         else:
@@ -46,32 +56,41 @@ def report(
 
 def render(database: Database, names: Sequence[str], format: str, top: int | None = None) -> str:
     """The report of the studies `names`, the first of which gives the title."""
-    from search.ranking import ranked_rows
+    from search.findings import gather
+    from search.latex import as_latex
     from search.tables import as_csv, as_json
-    from storage.summaries import counts, study_attrs
 
-    rows = ranked_rows(database, names)
-    found = counts(database, names)
-    attrs = study_attrs(database, names[0])
-    assert attrs is not None, "open_studies looked"
-    shown = rows[:top]
+    findings = gather(database, names, whole=format == "html")
+    if format == "html":
+        from search.page import as_html
+
+        return as_html(findings, top)
+    shown = findings.rows[:top]
     if format == "csv":
         return as_csv(shown)
+    if format == "latex":
+        return as_latex(names[0], shown, [*findings.missing, *_left_out(findings.rows, shown)])
     if format == "json":
-        return as_json(shown, {"study": names[0], "counts": found, "definition": attrs["definition"]})
-    return _as_page(names[0], attrs, found, rows, shown)
+        facts = {"study": names[0], "counts": findings.counts, "definition": findings.attrs["definition"]}
+        return as_json(shown, {**facts, "floor": findings.floor, "missing": findings.missing})
+    return _as_page(findings, shown)
 
 
-def _as_page(
-    name: str, attrs: Mapping[str, Any], found: Mapping[str, int], rows: Sequence[Row], shown: Sequence[Row]
-) -> str:
+def _by_ending(output: Path | None) -> str:
+    """The format that the name of the output file asks for."""
+    ending = "" if output is None else output.suffix.lower()
+    return next((name for name, its_ending in FORMATS.items() if its_ending == ending), "markdown")
+
+
+def _as_page(findings: Findings, shown: Sequence[Row]) -> str:
     from search.tables import as_markdown
 
+    attrs, found, rows = findings.attrs, findings.counts, findings.rows
     definition, pruner = attrs["definition"], attrs["settings"]["pruner"]
     axes = "; ".join(f"{axis}: {', '.join(map(str, values))}" for axis, values in definition["grid"].items())
     training = ", ".join(f"{key} {value}" for key, value in definition["training"].items())
     lines = [
-        f"# {name}",
+        f"# {findings.name}",
         "",
         *([attrs["description"], ""] if attrs["description"] else []),
         f"- trials: {', '.join(f'{count} {state}' for state, count in found.items() if count) or 'none'}",
@@ -79,6 +98,8 @@ def _as_page(
         f"- training: {training}",
         f"- corpus: {attrs['corpus']}, SHA-256 {definition['corpus_sha256']}",
         f"- pruner: {_pruner(pruner)}",
+        *([f"- floor: {findings.floor:.5f}, the loss of a counted bigram"] if findings.floor is not None else []),
+        *(f"- note: {sentence}" for sentence in findings.missing),
         "",
         "Losses are means over the trials of a cell, in nats per character; val_loss ranks."
         + (" A pruned cell's loss is that of the step at which it was pruned." if found["pruned"] else "")
@@ -86,9 +107,13 @@ def _as_page(
         "",
         as_markdown(shown),
     ]
-    if len(shown) < len(rows):
-        lines += ["", f"{len(rows) - len(shown)} more cells."]
+    for remark in _left_out(rows, shown):
+        lines += ["", remark]
     return "\n".join(lines)
+
+
+def _left_out(rows: Sequence[Row], shown: Sequence[Row]) -> list[str]:
+    return [f"{len(rows) - len(shown)} more cells."] if len(shown) < len(rows) else []
 
 
 def _pruner(settings: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from search.ranking import Row
 # The experiment log's own columns and their order; other axes of a study follow the cell's own.
 LOSSES = ("train_loss", "val_loss")
 FIRST_AXES = ("model", "pe_type", "n_embd", "block_size")
+_INSIDE = {True: "inside", False: "outside", None: ""}
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,19 @@ def columns(rows: Sequence[Row]) -> list[Column]:
         Column("train_loss", lambda row: _loss(row.train_loss)),
         Column("val_loss", lambda row: _loss(row.val_loss)),
     ]
+    if any(row.interval is not None for row in rows):
+        found.append(Column("± 95 %", lambda row: _loss(row.interval)))
     found += [_axis(name) for name in ordered if name != "model"]
     if any(row.trials[1] > 1 for row in rows):
         found.append(Column("seeds", lambda row: f"{row.trials[0]}/{row.trials[1]}"))
     found.append(Column("parameters", lambda row: _text(row.n_params)))
+    if any(row.tokens is not None for row in rows):
+        found.append(Column("tokens", lambda row: _text(row.tokens)))
     if any(row.published is not None for row in rows):
         found.append(Column("published", lambda row: _loss(row.published)))
         found.append(Column("difference", lambda row: "" if row.difference is None else f"{row.difference:+.5f}"))
+    if any(row.published_inside is not None for row in rows):
+        found.append(Column("in seeds' range", lambda row: _INSIDE[row.published_inside], is_number=False))
     found.append(Column("seconds", lambda row: "" if row.seconds is None else f"{row.seconds:.1f}"))
     found.append(Column("state", _state, is_number=False))
     return found
@@ -91,12 +98,15 @@ def as_csv(rows: Sequence[Row]) -> str:
     names = list({name: None for row in rows for name in row.cell})
     fields = ["rank", *names, *LOSSES, "state", "step", "trials", "planned"]
     fields += ["n_params", "published", "difference", "seconds"]
+    fields += ["val_interval", "val_lowest", "val_highest", "tokens", "published_inside"]
     text = io.StringIO()
     writer = csv.DictWriter(text, fields, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in rows:
         flat = row.as_dict()
-        writer.writerow({**flat, **flat["cell"]})
+        lowest, highest = row.seed_range or (None, None)
+        spread = {"val_interval": row.interval, "val_lowest": lowest, "val_highest": highest}
+        writer.writerow({**flat, **spread, **flat["cell"]})
     return text.getvalue().rstrip("\n")
 
 

@@ -202,6 +202,29 @@ def read_user_attrs(connection: Connection, trial_ids: Sequence[int], keys: Sequ
     return found
 
 
+def read_curves(connection: Connection, trial_ids: Sequence[int]) -> dict[int, dict[int, float]]:
+    """The reported values of many trials: trial_id to step to value, steps ascending."""
+    found: dict[int, dict[int, float]] = {}
+    table = _intermediate.c
+    for start in range(0, len(trial_ids), _CHUNK):
+        wanted = select(table.trial_id, table.step, table.intermediate_value, table.intermediate_value_type)
+        chunk = wanted.where(table.trial_id.in_(trial_ids[start : start + _CHUNK])).order_by(table.trial_id, table.step)
+        for trial_id, step, stored, kind in connection.execute(chunk):
+            value = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value(stored, kind)
+            found.setdefault(trial_id, {})[step] = value
+    return found
+
+
+def read_times(connection: Connection, trial_ids: Sequence[int]) -> dict[int, tuple[datetime | None, datetime | None]]:
+    """When trials were first claimed and when they ended, in UTC, by trial_id; None for what is still to come."""
+    found: dict[int, tuple[datetime | None, datetime | None]] = {}
+    for start in range(0, len(trial_ids), _CHUNK):
+        wanted = select(_trials.c.trial_id, _trials.c.datetime_start, _trials.c.datetime_complete)
+        chunk = wanted.where(_trials.c.trial_id.in_(trial_ids[start : start + _CHUNK]))
+        found.update({row.trial_id: (row.datetime_start, row.datetime_complete) for row in connection.execute(chunk)})
+    return found
+
+
 def trial_states(connection: Connection, study_id: int) -> dict[int, TrialState]:
     """The state of every trial of a study, by trial_id."""
     rows = connection.execute(select(_trials.c.trial_id, _trials.c.state).where(_trials.c.study_id == study_id))

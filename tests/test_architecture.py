@@ -78,7 +78,7 @@ def readme_tree() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_readme_tree_names_every_file(room: str) -> None:
-    there = {path.name for path in (ROOT / room).glob("*.py")} - {"__init__.py"}
+    there = {path.name for kind in ("*.py", "*.jinja") for path in (ROOT / room).glob(kind)} - {"__init__.py"}
     there |= {path.name for path in (ROOT / room).iterdir() if path.is_dir() and any(path.glob("*.toml"))}
     assert readme_tree()[room] == there
 

@@ -108,7 +108,7 @@ CASES: dict[str, tuple[str, list[str], str]] = {
     "report format": (
         "report",
         ["--study", "small", "--format", "xml"],
-        r"--format xml: choices are markdown, csv, json.*",
+        r"--format xml: choices are markdown, csv, json, latex, html",
     ),
     "worker of an unknown study": (
         "worker",

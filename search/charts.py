@@ -1,0 +1,160 @@
+"""Charts as plain SVG text: lines with bands, and bars over time. Colours come from the page's style sheet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT = 480, 300
+LEFT, RIGHT, TOP, BOTTOM = 56, 22, 12, 44
+# The style sheet has this many line colours; dashes tell apart what colour alone does not.
+LINE_STYLES = 7
+
+
+@dataclass(frozen=True)
+class Point:
+    """A mean with the range around it."""
+
+    x: float
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """A named line of a chart."""
+
+    label: str
+    points: Sequence[Point]
+
+
+def over_seeds(curves: Sequence[Mapping[int, float]]) -> list[Point]:
+    """Mean, lowest and highest of several curves, at the steps that all of them have; only finite values."""
+    if not curves:
+        return []
+    points = []
+    for x in sorted(set(curves[0]).intersection(*curves[1:])):
+        values = [curve[x] for curve in curves]
+        if all(map(math.isfinite, values)):
+            points.append(Point(x, sum(values) / len(values), min(values), max(values)))
+    return points
+
+
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round numbers from low to high: steps of 1, 2 or 5 times a power of ten."""
+    if not high > low:
+        return [low]
+    raw = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [round(at * step, 12) for at in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def line_chart(lines: Sequence[Line], title: str, x_label: str, y_label: str, floor: float | None = None) -> Markup:
+    """Lines with bands, a grid and named axes.
+
+    Args:
+        floor: A dashed horizontal line, drawn where it lies within or near the lines.
+    """
+    points = [point for line in lines for point in line.points]
+    x_low, x_high = min(p.x for p in points), max(p.x for p in points)
+    y_low, y_high = min(p.low for p in points), max(p.high for p in points)
+    if floor is not None and y_low - (y_high - y_low) <= floor <= y_high + (y_high - y_low):
+        y_low, y_high = min(y_low, floor), max(y_high, floor)
+    margin = (y_high - y_low) * 0.05 or 0.05
+    y_low, y_high = y_low - margin, y_high + margin
+    x_at = _scale(x_low, x_high, LEFT, WIDTH - RIGHT)
+    y_at = _scale(y_low, y_high, HEIGHT - BOTTOM, TOP)
+    parts = [_frame(x_at, y_at, ticks(x_low, x_high), ticks(y_low, y_high), x_label, y_label)]
+    if floor is not None and y_low <= floor <= y_high:
+        y = y_at(floor)
+        parts.append(f'<line class="floor" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+    for index, line in enumerate(lines):
+        parts.append(_line(line, index % LINE_STYLES, x_at, y_at))
+    return svg(WIDTH, HEIGHT, title, "".join(parts))
+
+
+def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+    span = high - low
+    return lambda value: start + (end - start) * ((value - low) / span if span else 0.5)
+
+
+def _frame(
+    x_at: Callable[[float], float],
+    y_at: Callable[[float], float],
+    x_ticks: Sequence[float],
+    y_ticks: Sequence[float],
+    x_label: str,
+    y_label: str,
+) -> str:
+    parts = []
+    for value in y_ticks:
+        y = y_at(value)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="end" x="{LEFT - 6}" y="{y + 4:.1f}">{value:g}</text>')
+    parts += [f'<text class="mid" x="{x_at(v):.1f}" y="{HEIGHT - BOTTOM + 16}">{v:g}</text>' for v in x_ticks]
+    middle = (TOP + HEIGHT - BOTTOM) / 2
+    parts.append(f'<text class="mid" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}">{escape(x_label)}</text>')
+    parts.append(f'<text class="mid" transform="translate(14 {middle}) rotate(-90)">{escape(y_label)}</text>')
+    return "".join(parts)
+
+
+def _line(line: Line, style: int, x_at: Callable[[float], float], y_at: Callable[[float], float]) -> str:
+    upper = [f"{x_at(p.x):.1f},{y_at(p.high):.1f}" for p in line.points]
+    lower = [f"{x_at(p.x):.1f},{y_at(p.low):.1f}" for p in reversed(line.points)]
+    means = [f"{x_at(p.x):.1f},{y_at(p.mean):.1f}" for p in line.points]
+    has_band = any(p.high > p.low for p in line.points)
+    band = f'<polygon class="band c{style}" points="{" ".join(upper + lower)}"/>' if has_band else ""
+    if len(means) == 1:
+        x, y = means[0].split(",")
+        return (
+            f'{band}<circle class="dot c{style}" cx="{x}" cy="{y}" r="3"><title>{escape(line.label)}</title></circle>'
+        )
+    name = f"<title>{escape(line.label)}</title>"
+    return f'{band}<polyline class="line c{style}" points="{" ".join(means)}">{name}</polyline>'
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A trial's time.
+
+    Attributes:
+        start, end: Seconds since the first trial began.
+    """
+
+    start: float
+    end: float
+    outcome: str
+
+
+def timeline(bars: Sequence[Bar], title: str) -> Markup:
+    """One thin bar a trial, the earliest on top, coloured by outcome; one path an outcome, however many trials."""
+    last = max(bar.end for bar in bars) or 1.0
+    unit, seconds = next(
+        (u, s) for u, s in (("hours", 3600), ("minutes", 60), ("seconds", 1)) if last >= 2 * s or s == 1
+    )
+    x_at = _scale(0, last / seconds, LEFT, WIDTH - RIGHT)
+    y_at = _scale(0, len(bars), TOP, HEIGHT - BOTTOM)
+    rows = [value for value in ticks(0, len(bars)) if value == int(value)]
+    parts = [_frame(x_at, y_at, ticks(0, last / seconds), rows, f"{unit} since the first trial began", "trials begun")]
+    thickness = max((HEIGHT - TOP - BOTTOM) / len(bars) * 0.8, 1.5)
+    segments: dict[str, list[str]] = {}
+    for index, bar in enumerate(sorted(bars, key=lambda bar: bar.start)):
+        left, right = x_at(bar.start / seconds), x_at(bar.end / seconds)
+        segments.setdefault(bar.outcome, []).append(f"M{left:.1f} {y_at(index + 0.5):.1f}h{max(right - left, 0.5):.1f}")
+    for outcome, moves in segments.items():
+        parts.append(f'<path class="bar {outcome}" stroke-width="{thickness:.2f}" d="{"".join(moves)}"/>')
+    return svg(WIDTH, HEIGHT, title, "".join(parts))
+
+
+def svg(width: float, height: float, title: str, body: str) -> Markup:
+    """An image that scales with the page, its title readable by screen readers."""
+    return Markup(
+        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(title)}">'
+        f"<title>{escape(title)}</title>{body}</svg>"
+    )

@@ -1,0 +1,207 @@
+"""What a report shows, gathered from the database in a few queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from search.charts import Bar, Line, over_seeds
+from search.definition import BASELINES_SUFFIX
+from search.heatmaps import Axes, HeatMaps, choose_axes, heat_maps
+from search.planner import canonical
+from search.ranking import Row, ranked_rows
+from search.studytext import as_study_file
+from storage.database import Database
+from storage.histories import RunHistory, run_histories
+from storage.summaries import counts, study_attrs
+
+BEST_LINES = 5  # lines of the chart of the best cells; more of them cannot be told apart
+MOST_FACETS = 6
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Text that one trained model wrote."""
+
+    cell: str
+    seed: Any
+    text: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A study as a report shows it.
+
+    Attributes:
+        attrs: The study's user attributes, its definition among them.
+        counts: Trials by state.
+        rows: The ranked table, all of it.
+        histories: Every trial over time; empty where a format has no use for them.
+        baselines: The cells of the sibling study.
+        verdicts: What search.verdicts says of the study; None where a format has no use for it.
+    """
+
+    name: str
+    attrs: Mapping[str, Any]
+    counts: Mapping[str, int]
+    rows: Sequence[Row]
+    histories: Sequence[RunHistory] = ()
+    baselines: Sequence[Mapping[str, Any]] = ()
+    verdicts: Any = None
+
+    @property
+    def grid(self) -> Mapping[str, Sequence[Any]]:
+        """The axes of the study."""
+        return dict(self.attrs["definition"]["grid"])
+
+    @property
+    def axes(self) -> Axes:
+        """How the grid is laid out."""
+        return choose_axes(self.grid)
+
+    @property
+    def floor(self) -> float | None:
+        """The counted bigram's validation loss, in nats per character; None where nobody has counted."""
+        found: float | None = self.attrs.get("floor")
+        return found
+
+    @property
+    def ranked(self) -> list[Row]:
+        """The rows with a final loss of every seed."""
+        return [row for row in self.rows if row.rank is not None]
+
+    def label(self, cell: Mapping[str, Any]) -> str:
+        """A cell in a few words: what all cells have in common is left out."""
+        same = {name for name, values in self.grid.items() if len(values) == 1 and cell.get(name) == values[0]}
+        return ", ".join(f"{name} {value}" for name, value in cell.items() if name not in same) or "the only cell"
+
+    @property
+    def missing(self) -> list[str]:
+        """What a reader must know about what is not there, in sentences."""
+        return missing(self.counts, self.rows)
+
+    def heat_maps(self) -> HeatMaps | None:
+        """The maps of the grid; None where there is nothing to show."""
+        return heat_maps(self.rows, self.grid, self.axes)
+
+    @cached_property
+    def _by_cell(self) -> Mapping[str, list[RunHistory]]:
+        found: dict[str, list[RunHistory]] = {}
+        for run in self.histories:
+            if run.state == "complete":
+                found.setdefault(_key(run.cell), []).append(run)
+        return found
+
+    def leaders(self) -> list[Row]:
+        """The best cell of each value of the facet axis and of each model outside the grid, best first."""
+        chosen: dict[Any, Row] = {}
+        for row in self.ranked:
+            facet = row.cell.get(self.axes.facet or "")
+            chosen.setdefault((facet, row.cell.get("model")), row)
+        return list(chosen.values())[:MOST_FACETS]
+
+    def curves(self, rows: Sequence[Row]) -> list[Line]:
+        """Learning curves of cells, the loss before training left out."""
+        lines = []
+        for row in rows:
+            runs = self._by_cell.get(canonical(row.cell), [])
+            points = [point for point in over_seeds([run.curve for run in runs]) if point.x > 0]
+            if points:
+                lines.append(Line(self.label(row.cell), points))
+        return lines
+
+    def by_position(self, rows: Sequence[Row]) -> list[Line]:
+        """Validation loss by position in the window, position 1 being the first character predicted."""
+        lines = []
+        for row in rows:
+            runs = self._by_cell.get(canonical(row.cell), [])
+            found = [run.attrs["val_loss_by_position"] for run in runs if run.attrs.get("val_loss_by_position")]
+            points = over_seeds([dict(enumerate(losses, start=1)) for losses in found])
+            if points:
+                lines.append(Line(self.label(row.cell), points))
+        return lines
+
+    def bars(self) -> list[Bar]:
+        """When each ended trial ran."""
+        ran = [(run.started, run.ended, run.state) for run in self.histories if run.started and run.ended]
+        first = min((started for started, _, _ in ran), default=None)
+        if first is None:
+            return []
+        return [
+            Bar((started - first).total_seconds(), (ended - first).total_seconds(), state)
+            for started, ended, state in ran
+        ]
+
+    def samples(self, rows: Sequence[Row]) -> list[Sample]:
+        """What the first seed of each cell wrote."""
+        found = []
+        for row in rows:
+            runs = [run for run in self._by_cell.get(canonical(row.cell), []) if run.attrs.get("sample")]
+            if runs:
+                found.append(Sample(self.label(row.cell), runs[0].cell.get("seed"), runs[0].attrs["sample"]))
+        return found
+
+    def study_file(self) -> str:
+        """The study as TOML, to run it again."""
+        own = [run for run in self.histories if run.study == self.name]
+        return as_study_file(self.name, self.attrs, self.baselines, own)
+
+
+def gather(database: Database, names: Sequence[str], *, whole: bool) -> Findings:
+    """Read what a report needs.
+
+    Args:
+        names: The study, and its sibling with the baselines if that is to be shown.
+        whole: With the trials' histories, verdicts and samples: what only the page shows.
+    """
+    attrs = study_attrs(database, names[0])
+    assert attrs is not None, "open_studies looked"
+    rows, found = ranked_rows(database, names), counts(database, names)
+    if not whole:
+        return Findings(names[0], attrs, found, rows)
+    histories = run_histories(database, names, ("val_loss_by_position", "sample"))
+    sibling = next((name for name in names[1:] if name.endswith(BASELINES_SUFFIX)), None)
+    baselines = (study_attrs(database, sibling) or {}).get("definition", {}).get("baselines", []) if sibling else []
+    return Findings(names[0], attrs, found, rows, histories, baselines, _verdicts(database, names))
+
+
+def _verdicts(database: Database, names: Sequence[str]) -> Any:
+    if find_spec("search.verdicts") is None:
+        return None
+    return import_module("search.verdicts").judge(database, names)
+
+
+def missing(found: Mapping[str, int], rows: Sequence[Row]) -> list[str]:
+    """What a table of these trials lacks, in sentences; none when it lacks nothing."""
+    total, said = sum(found.values()), []
+    ended = total - found["waiting"] - found["running"]
+    if total == 0:
+        return ["This study has no trials."]
+    if ended == 0:
+        said.append(f"None of the {total} trials has ended yet, so there is nothing to rank.")
+    elif ended < total:
+        said.append(f"{total - ended} of {total} trials have not ended yet; the ranks may still change.")
+    if ended and not found["complete"]:
+        said.append("No trial was trained to its end, so no cell has a final loss and none is ranked.")
+    if found["pruned"]:
+        said.append(
+            f"{found['pruned']} of {total} trials were stopped early (pruned); their losses are no final losses "
+            "and cannot be compared with those of completed trials."
+        )
+    for state, words in (
+        ("failed", "failed with an error"),
+        ("diverged", "diverged (their loss became NaN or infinite)"),
+    ):
+        if found[state]:
+            said.append(f"{found[state]} of {total} trials {words}.")
+    if found["complete"] and all(row.trials[1] <= 1 for row in rows):
+        said.append("Every cell has one seed, so there are no intervals and small differences may be chance.")
+    return said
+
+
+def _key(cell: Mapping[str, Any]) -> str:
+    return canonical({name: value for name, value in cell.items() if name != "seed"})

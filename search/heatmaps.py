@@ -1,0 +1,187 @@
+"""Heat maps of the grid: two numeric axes, and one map for each value of a third."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from search.charts import svg
+from search.ranking import Row
+
+# Where the study has these axes, they are shown as the experiment log shows them.
+PREFERRED = ("n_embd", "block_size")
+PREFERRED_FACET = "pe_type"
+MOST_TICKS, MOST_MAPS = 16, 9
+TILE_W, TILE_H, LEFT, TOP, BOTTOM = 74, 40, 62, 8, 40
+# Cividis (Nuñez, Anderton, Renslow 2018): even steps look even, also to colour-blind eyes. Low losses are bright.
+RAMP = ("#fee838", "#e1cc55", "#c3b369", "#a59c74", "#8a8678", "#707173", "#575d6d", "#3b496c", "#123570", "#00224e")
+
+
+@dataclass(frozen=True)
+class Axes:
+    """How a grid is laid out: x and y of a map, and what tells the maps apart."""
+
+    x: str | None
+    y: str | None
+    facet: str | None
+
+    @property
+    def others(self) -> set[str]:
+        """The axes that are shown."""
+        return {name for name in (self.x, self.y, self.facet) if name is not None}
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """One map, and the heading above it."""
+
+    heading: str
+    image: Markup
+
+
+@dataclass(frozen=True)
+class HeatMaps:
+    """All maps of a study, with the losses at the two ends of their common colour ramp, and what is left out."""
+
+    maps: Sequence[HeatMap]
+    low: float
+    high: float
+    notes: Sequence[str]
+
+
+def choose_axes(grid: Mapping[str, Sequence[Any]]) -> Axes:
+    """Pick axes with more than one value: numeric ones for x and y, another for the facet."""
+    varied = [name for name, values in grid.items() if len(values) > 1]
+    numeric = [name for name in varied if all(_is_number(value) for value in grid[name])]
+    numeric.sort(key=lambda name: PREFERRED.index(name) if name in PREFERRED else len(PREFERRED))
+    rest = sorted((name for name in varied if name not in numeric), key=lambda name: name != PREFERRED_FACET)
+    x, y = (*numeric[:2], None, None)[:2]
+    facet = next(iter([*rest, *numeric[2:]]), None)
+    return Axes(x, y, facet)
+
+
+def heat_maps(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]], axes: Axes) -> HeatMaps | None:
+    """The maps of the rows that have a final loss; None where there is no numeric axis or no such row.
+
+    A tile is the best cell among those that differ only in axes that are not shown.
+    """
+    complete = [
+        row for row in rows if row.state == "complete" and row.val_loss is not None and set(grid) <= set(row.cell)
+    ]
+    if axes.x is None or not complete:
+        return None
+    y, facet = (axes.y, axes.facet) if axes.y is not None else (axes.facet, None)
+    xs, ys = grid[axes.x][:MOST_TICKS], (grid[y] if y else [None])[:MOST_TICKS]
+    facets = (grid[facet] if facet else [None])[:MOST_MAPS]
+    best: dict[tuple[Any, Any, Any], Row] = {}
+    for row in sorted(complete, key=_loss):
+        best.setdefault((row.cell.get(facet or ""), row.cell.get(y or ""), row.cell[axes.x]), row)
+    losses = [_loss(row) for row in best.values()]
+    low, high = min(losses), max(losses)
+    maps = []
+    for value in facets:
+        tiles = {(at_y, at_x): best.get((value, at_y, at_x)) for at_y in ys for at_x in xs}
+        heading = f"{facet} {value}" if facet else "all cells"
+        maps.append(HeatMap(heading, _map(tiles, xs, ys, axes.x, y or "", heading, low, high)))
+    return HeatMaps(maps, low, high, _notes(grid, axes, [axes.x, *([y] if y else [])], facet))
+
+
+def _notes(grid: Mapping[str, Sequence[Any]], axes: Axes, ticked: Sequence[str], facet: str | None) -> list[str]:
+    notes = []
+    hidden = [name for name, values in grid.items() if len(values) > 1 and name not in axes.others]
+    if hidden:
+        notes.append(f"A tile shows the best cell over {', '.join(hidden)}.")
+    for name, most in [*((name, MOST_TICKS) for name in ticked), *([(facet, MOST_MAPS)] if facet else [])]:
+        if len(grid[name]) > most:
+            notes.append(f"Only the first {most} of {len(grid[name])} values of {name} are shown.")
+    return notes
+
+
+def _map(
+    tiles: Mapping[tuple[Any, Any], Row | None],
+    xs: Sequence[Any],
+    ys: Sequence[Any],
+    x_name: str,
+    y_name: str,
+    heading: str,
+    low: float,
+    high: float,
+) -> Markup:
+    parts = []
+    for line, at_y in enumerate(ys):
+        top = TOP + line * TILE_H
+        if at_y is not None:
+            parts.append(f'<text class="end" x="{LEFT - 6}" y="{top + TILE_H / 2 + 4}">{escape(at_y)}</text>')
+        for column, at_x in enumerate(xs):
+            row = tiles[at_y, at_x]
+            where = f"{x_name} {at_x}" + (f", {y_name} {at_y}" if y_name else "")
+            parts.append(_tile(row, LEFT + column * TILE_W, top, f"{heading}, {where}", low, high))
+    bottom = TOP + len(ys) * TILE_H
+    for column, at_x in enumerate(xs):
+        parts.append(f'<text class="mid" x="{LEFT + (column + 0.5) * TILE_W}" y="{bottom + 16}">{escape(at_x)}</text>')
+    width = LEFT + len(xs) * TILE_W + 4
+    parts.append(f'<text class="mid" x="{(LEFT + width) / 2}" y="{bottom + 34}">{escape(x_name)}</text>')
+    middle = (TOP + bottom) / 2
+    parts.append(f'<text class="mid" transform="translate(14 {middle}) rotate(-90)">{escape(y_name)}</text>')
+    return svg(width, bottom + BOTTOM, f"validation loss, {heading}", "".join(parts))
+
+
+def _tile(row: Row | None, left: float, top: float, where: str, low: float, high: float) -> str:
+    box = f'x="{left + 1}" y="{top + 1}" width="{TILE_W - 2}" height="{TILE_H - 2}"'
+    middle, centre = left + TILE_W / 2, top + TILE_H / 2
+    if row is None:
+        text = f'<text class="mid" x="{middle}" y="{centre + 4}">–</text>'
+        return f'<g><title>{escape(where)}: no final loss</title><rect class="none" {box}/>{text}</g>'
+    loss = _loss(row)
+    colour = ramp_colour((loss - low) / (high - low) if high > low else 0.0)
+    ink = text_colour(colour)
+    spread = "" if row.interval is None else f"± {row.interval:.3f}"
+    said = f"{where}: {loss:.4f} {spread}".rstrip()
+    lines = f'<text class="mid" fill="{ink}" x="{middle}" y="{centre + (-2 if spread else 4)}">{loss:.3f}</text>'
+    if spread:
+        lines += f'<text class="mid small" fill="{ink}" x="{middle}" y="{centre + 13}">{spread}</text>'
+    return f'<g><title>{escape(said)}</title><rect fill="{colour}" {box}/>{lines}</g>'
+
+
+def ramp_colour(share: float) -> str:
+    """The colour at a share of the ramp, 0 (lowest loss) to 1, between its anchors linear."""
+    place = min(max(share, 0.0), 1.0) * (len(RAMP) - 1)
+    index = min(int(place), len(RAMP) - 2)
+    start, end = _rgb(RAMP[index]), _rgb(RAMP[index + 1])
+    mixed = [round(a + (b - a) * (place - index)) for a, b in zip(start, end, strict=True)]
+    return "#" + "".join(f"{value:02x}" for value in mixed)
+
+
+def text_colour(background: str) -> str:
+    """Black or white, whichever has the higher contrast (WCAG 2.2 relative luminance)."""
+    return max(("#000000", "#ffffff"), key=lambda ink: contrast(ink, background))
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast ratio of two colours, from 1 to 21 (WCAG 2.2)."""
+    high, low = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    linear = [
+        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+        for value in (part / 255 for part in _rgb(colour))
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _loss(row: Row) -> float:
+    assert row.val_loss is not None
+    return row.val_loss

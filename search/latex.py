@@ -1,0 +1,58 @@
+"""The ranked table for a paper: LaTeX with the package booktabs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from search.ranking import Row
+from search.tables import columns
+
+_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "\n": " ",
+    "\r": " ",
+}
+
+
+def escaped(text: str) -> str:
+    """Text that LaTeX prints as it stands."""
+    return "".join(_ESCAPES.get(letter, letter) for letter in text)
+
+
+def as_latex(name: str, rows: Sequence[Row], remarks: Sequence[str] = ()) -> str:
+    """A table environment; needs \\usepackage{booktabs}, and UTF-8 if the study's own names do.
+
+    Args:
+        remarks: Sentences that go into the caption.
+    """
+    cols = columns(rows)
+    caption = " ".join(
+        [f"Study {name}: validation losses in nats per character, means over the seeds of a cell.", *remarks]
+    )
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        r"\begin{table}",
+        r"  \centering",
+        rf"  \caption{{{escaped(caption)}}}",
+        rf"  \begin{{tabular}}{{{''.join('r' if col.is_number else 'l' for col in cols)}}}",
+        r"    \toprule",
+        f"    {' & '.join(escaped(col.title) for col in cols)} \\\\",
+        r"    \midrule",
+        *(f"    {' & '.join(escaped(col.text(row)) for col in cols)} \\\\" for row in rows),
+        r"    \bottomrule",
+        r"  \end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,51 @@
+"""A planned study written as a file is read as the same study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from endedstudies import GRID, completed, ended_study, nothing
+from studyfiles import write_study
+
+from search.definition import load_definition
+from search.findings import gather
+
+ODD = """
+description = 'Quotes " and \\ and a line'
+objective = "standin:start"
+seeds = 2
+
+[grid]
+learning_rate = [1e-7, 0.5]
+n_embd = [64, 1_000_000]
+flag = [true, false]
+note = ["a \\"b\\"", "é\\u007f"]
+
+[pruner]
+name = "median"
+min_trials = 9
+"""
+
+
+@pytest.mark.parametrize("text", [GRID, ODD])
+def test_round_trip(text: str, tmp_path: Path) -> None:
+    with ended_study(tmp_path, completed if text is GRID else nothing, seeds=2, study=text) as database:
+        names = ["small", *(["small-baselines"] if text is GRID else [])]
+        written = gather(database, names, whole=True).study_file()
+    (tmp_path / "again").mkdir()
+    again = load_definition(write_study(tmp_path / "again", written))
+    assert again == load_definition(write_study(tmp_path, text)).model_copy(update={"seeds": 2})
+
+
+def test_built_in_study(tmp_path: Path) -> None:
+    definition = load_definition("bigram")
+    from objectives.corpus import encode
+    from search.planner import Study, ensure_planned
+    from storage.opening import open_database
+
+    with open_database(f"sqlite:///{tmp_path}/search.db", create=True).closing() as database:
+        study = Study(definition, "bigram", encode("text", "to be or not to be"))
+        ensure_planned(database, study)
+        written = gather(database, study.names, whole=True).study_file()
+    assert load_definition(write_study(tmp_path, written, "bigram")) == definition
