@@ -20,6 +20,7 @@ from objectives.checkpoints import pack, unpack
 from objectives.contract import Evaluation
 from objectives.corpus import Corpus
 from objectives.evaluation import full_pass, sampled
+from objectives.keepsakes import weights
 from objectives.laps import Laps
 from objectives.randomness import OwnDraws, generator_for
 from objectives.samples import sample_text
@@ -211,6 +212,10 @@ class LanguageModelRun:
                 )
             facts |= {"sample": self._sample, "val_loss_by_position": self._by_position}
         return facts
+
+    def files(self) -> dict[str, bytes]:
+        """What is kept of it when it has ended: the weights."""
+        return {"model.safetensors": weights(self.model)}
 
     def _measure(self) -> tuple[float, float]:
         """The training and the validation loss, in nats per character."""

@@ -16,6 +16,8 @@ from search.errors import UsageError, user_errors
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
+    from storage.artifact_store import ArtifactStore
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 MIN_TOKEN_LENGTH = 16
 
@@ -23,6 +25,8 @@ MIN_TOKEN_LENGTH = 16
 @app.command()
 def dashboard(
     storage: options.StorageOption = options.DEFAULT_STORAGE,
+    out: options.OutOption = options.DEFAULT_OUT,
+    artifacts: options.ArtifactsOption = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8080,
     writable: Annotated[bool, typer.Option("--writable", help="Let visitors change and delete studies.")] = False,
@@ -40,8 +44,11 @@ def dashboard(
         from storage.url import display_url, parse_url
 
         parse_url(storage)  # a wrong URL will not get better by waiting
+        from search.opening import artifact_store
+
+        store = artifact_store(artifacts, out)
         token = _read_token(token_file, host, open_door=open_door)
-        server = _server(gated_dashboard(storage, writable=writable, token=token), host, port)
+        server = _server(gated_dashboard(storage, store, writable=writable, token=token), host, port)
         shown = f"http://{host}:{server.effective_port}/"
         print(
             f"dashboard of {display_url(storage)}: {shown}{'?token=…' if token else ''}"
@@ -52,7 +59,9 @@ def dashboard(
         server.run()
 
 
-def gated_dashboard(storage: str, *, writable: bool, token: str | None) -> WSGIApplication:
+def gated_dashboard(
+    storage: str, artifacts: ArtifactStore | None, *, writable: bool, token: str | None
+) -> WSGIApplication:
     """The WSGI application: a gate, a waiting room for a database that is not ready, and the dashboard itself."""
     from search.gate import Gate, WaitingRoom
     from storage.errors import StorageError
@@ -64,7 +73,7 @@ def gated_dashboard(storage: str, *, writable: bool, token: str | None) -> WSGIA
         from storage.optuna_storage import SearchStorage
 
         database = open_database(storage, create=False, wait_s=0, outage_s=10)
-        served: WSGIApplication = optuna_dashboard.wsgi(SearchStorage(database))
+        served: WSGIApplication = optuna_dashboard.wsgi(SearchStorage(database), artifact_store=artifacts)
         return served
 
     return Gate(WaitingRoom(open_app, (StorageError,)), writable=writable, token=token)

@@ -123,10 +123,11 @@ class Launcher:
 
 
 @contextlib.contextmanager
-def dashboard_process(storage: str, port: int = 8080) -> Iterator[None]:
+def dashboard_process(storage: str, artifacts: str, port: int = 8080) -> Iterator[None]:
     """Serve the dashboard of `storage` as long as the context lasts; it prints its address itself.
 
     Args:
+        artifacts: The artifact store that it shows.
         port: The port to try; where something else listens there, a free one is taken.
     """
     with socket.socket() as probe:
@@ -136,7 +137,7 @@ def dashboard_process(storage: str, port: int = 8080) -> Iterator[None]:
         except OSError:
             port = 0
     popen = subprocess.Popen(
-        [sys.executable, "-m", "search.dashboard", "--port", str(port)],
+        [sys.executable, "-m", "search.dashboard", "--port", str(port), "--artifacts", artifacts],
         env={**os.environ, "SEARCH_STORAGE": storage},
         stdin=subprocess.DEVNULL,
         start_new_session=True,

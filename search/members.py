@@ -16,6 +16,7 @@ from objectives.contract import Evaluation, RunGroup, TrainingRun
 from objectives.errors import CheckpointError
 from search.errors import USER_ERRORS
 from search.pruning import PruningJudge
+from search.record import RECORD, Keeper
 from storage.artifacts import ArtifactFolder
 from storage.errors import LeaseLost
 from storage.leases import Lease, Report
@@ -35,12 +36,14 @@ class WorkedStudy:
         checkpoint_s: A checkpoint is written when the last is at least so old, in seconds.
         together: Makes a group of runs that can be trained at the same time; None when the objective cannot.
         group_size: How many trials of a cell's shape to train at the same time.
+        keeper: Keeps what a trial leaves behind beside its losses.
     """
 
     start: Callable[[Mapping[str, Any], int], TrainingRun]
     uid: str
     judge: PruningJudge
     checkpoint_s: float
+    keeper: Keeper
     together: Callable[[Sequence[TrainingRun]], RunGroup] | None = None
     group_size: Callable[[Mapping[str, Any], str], int] = lambda cell, shape_key: 1
 
@@ -146,7 +149,15 @@ class Member:
             "train_curve": [[point.step, point.train_loss] for point in self.run.curve if not point.diverged],
             "device": self._desk.device,
         }
-        self._desk.queue.finish(self.lease, outcome, last.val_loss, facts, reason)
+        keeper = self._study.keeper
+        kept = keeper.keep(self.lease, self._study.identity(self.lease.cell), self.run, facts, outcome, reason)
+        facts[RECORD] = keeper.environment
+        try:
+            self._desk.queue.finish(self.lease, outcome, last.val_loss, facts, reason, kept.attrs)
+        except LeaseLost:
+            kept.discard()
+            raise
+        kept.settle()
         self._desk.artifacts.remove_checkpoint(self.lease.study, self.lease.number)
 
 

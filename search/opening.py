@@ -25,10 +25,12 @@ from search.devices import check_device
 from search.errors import UsageError
 from search.fusing import GroupSizes, check_fuse
 from search.members import Desk, WorkedStudy
-from search.options import DEFAULT_FUSE, DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
+from search.options import ARTIFACTS_FOLDER, DEFAULT_FUSE, DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
 from search.planner import Study, check_cells, ensure_planned, resolve_objective
 from search.pruning import PruningJudge
+from search.record import Keeper, environment
 from search.training import Worker, owner_name
+from storage.artifact_store import ArtifactStore, open_store
 from storage.artifacts import ArtifactFolder
 from storage.database import Database
 from storage.errors import NoStudyYet
@@ -54,6 +56,8 @@ class StudyOptions:
         out: Folder of checkpoints and logs.
         storage_wait_s: How long to wait for a database that is starting, in seconds.
         fuse: "auto", "off", or how many trials of one shape a worker trains together.
+        artifacts: Where the files of finished trials are kept: a folder, s3://bucket/prefix, or "none"; None is the
+            folder "artifacts" in `out`.
     """
 
     study: str = "bigram"
@@ -67,6 +71,7 @@ class StudyOptions:
     out: Path = DEFAULT_OUT
     storage_wait_s: float = DEFAULT_STORAGE_WAIT_S
     fuse: str = DEFAULT_FUSE
+    artifacts: str | None = None
 
 
 def load_study(options: StudyOptions) -> Study:
@@ -76,6 +81,7 @@ def load_study(options: StudyOptions) -> Study:
         UsageError, CorpusError: A wrong study, setting, pruner or corpus.
     """
     check_fuse(options.fuse)
+    artifact_store(options.artifacts, options.out)
     definition = load_definition(options.study, options.settings)
     changes: dict[str, object] = {}
     if options.name is not None and (fault := name_fault(options.name)):
@@ -90,6 +96,15 @@ def load_study(options: StudyOptions) -> Study:
         changes["pruner"] = definition.pruner.model_copy(update={"name": options.pruner})
     definition = definition.model_copy(update=changes)
     return Study(definition, options.name or definition.name, load_corpus(options.corpus), options.baselines)
+
+
+def artifact_store(artifacts: str | None, out: Path) -> ArtifactStore | None:
+    """The store that `StudyOptions.artifacts` and `StudyOptions.out` name, None for "none"; nothing is written.
+
+    Raises:
+        StorageError: It names no store.
+    """
+    return None if artifacts == "none" else open_store(artifacts or str(out / ARTIFACTS_FOLDER))
 
 
 def open_planned(options: StudyOptions) -> tuple[Database, Study]:
@@ -163,17 +178,20 @@ def open_worker(options: StudyOptions, device: str, owner: str | None) -> Worker
     check_device(device)
     check_fuse(options.fuse)
     sizes = GroupSizes(options.fuse, device, options.out)
+    store = artifact_store(options.artifacts, options.out)
     database, name = _open_by_name(options)
     corpus = load_corpus(options.corpus)
     names = [name, name + BASELINES_SUFFIX] if options.baselines else [name]
     planned = {each: attrs for each in names if (attrs := study_attrs(database, each)) is not None}
     backend = SearchStorage(database)
-    worked = {each: _worked_study(backend, each, attrs, corpus, sizes) for each, attrs in planned.items()}
-    held = WorkerSettings.model_validate(planned[name]["settings"]["workers"])
+    for attrs in planned.values():
+        resolve_objective(attrs["definition"]["objective"])
     if "torch" in sys.modules:  # only where the objective needs it
         from objectives.process import prepare_torch
 
         prepare_torch()
+    worked = {each: _worked_study(backend, each, attrs, corpus, sizes, store) for each, attrs in planned.items()}
+    held = WorkerSettings.model_validate(planned[name]["settings"]["workers"])
     queue = RunQueue(database, held.lease_s, held.max_attempts)
     desk = Desk(queue, ArtifactFolder(options.out), device, held.retry_delay_s)
     return Worker(desk, worked, owner or owner_name(device))
@@ -193,7 +211,12 @@ def _open_by_name(options: StudyOptions) -> tuple[Database, str]:
 
 
 def _worked_study(
-    backend: SearchStorage, name: str, attrs: Mapping[str, Any], corpus: Corpus, sizes: GroupSizes
+    backend: SearchStorage,
+    name: str,
+    attrs: Mapping[str, Any],
+    corpus: Corpus,
+    sizes: GroupSizes,
+    store: ArtifactStore | None,
 ) -> WorkedStudy:
     definition = attrs["definition"]
     if corpus.sha256 != definition["corpus_sha256"]:
@@ -217,4 +240,7 @@ def _worked_study(
     pruner = PrunerSettings.model_validate(attrs["settings"]["pruner"])
     held = WorkerSettings.model_validate(attrs["settings"]["workers"])
     judge = PruningJudge(backend, name, pruner)
-    return WorkedStudy(start, attrs["uid"], judge, held.checkpoint_s, together, group_size)
+    facts = {key: definition[key] for key in ("objective", "training", "corpus_sha256")}
+    facts |= {"corpus": attrs["corpus"], "study_uid": attrs["uid"]}
+    keeper = Keeper(store, facts, environment(sizes.device, definition["objective"]))
+    return WorkedStudy(start, attrs["uid"], judge, held.checkpoint_s, keeper, together, group_size)

@@ -9,6 +9,7 @@ import typer
 
 DEFAULT_STORAGE = "sqlite:///search.db"
 DEFAULT_OUT = Path("search-out")
+ARTIFACTS_FOLDER = "artifacts"  # in the folder `--out`
 DEFAULT_STORAGE_WAIT_S = 60.0
 DEFAULT_FUSE = "auto"
 
@@ -52,6 +53,15 @@ CorpusOption = Annotated[
     typer.Option(help="UTF-8 text to train on.  [default: tiny shakespeare]", metavar="FILE", envvar="SEARCH_CORPUS"),
 ]
 OutOption = Annotated[Path, typer.Option(help="Folder for checkpoints and logs.", metavar="DIR", envvar="SEARCH_OUT")]
+ArtifactsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the files of finished trials are kept: a folder, s3://bucket/prefix, or none.  "
+        "[default: artifacts, in the folder --out]",
+        metavar="DIR|URL",
+        envvar="SEARCH_ARTIFACTS",
+    ),
+]
 StorageWaitOption = Annotated[
     float, typer.Option(help="Wait so long for a database that is starting.", metavar="SECONDS", min=0)
 ]

@@ -16,10 +16,11 @@ from search.devices import worker_slots
 from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED
 from search.launcher import Launcher, dashboard_process
 from search.opening import StudyOptions, open_planned
-from search.options import DEFAULT_FUSE, DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
+from search.options import ARTIFACTS_FOLDER, DEFAULT_FUSE, DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
 from search.planner import Study
 from search.profile import clear_profiles, summed_profiles
 from search.progress import Snapshot, progress_display
+from search.publishing import publishing
 from search.ranking import Row, ranked_rows
 from storage.database import Database
 from storage.queue import RunQueue
@@ -62,6 +63,7 @@ def run_study(
     baselines: bool = True,
     corpus: Path | str | None = None,
     out: Path | str = DEFAULT_OUT,
+    artifacts: str | None = None,
     storage_wait_s: float = DEFAULT_STORAGE_WAIT_S,
     timeout_s: float | None = None,
     target: float | None = None,
@@ -85,6 +87,8 @@ def run_study(
         baselines: Whether to train the study's baselines too.
         corpus: A UTF-8 text file; None is tiny shakespeare.
         out: Folder of checkpoints and logs.
+        artifacts: Where the files of finished trials are kept: a folder, s3://bucket/prefix, or "none"; None is the
+            folder "artifacts" in `out`.
         storage_wait_s: How long to wait for a database that is starting, in seconds.
         timeout_s: Stop after so many seconds; running trials go back to the queue with a checkpoint.
         target: Stop as soon as a trial is complete with a validation loss of at most this.
@@ -108,6 +112,7 @@ def run_study(
         baselines=baselines,
         corpus=None if corpus is None else Path(corpus),
         out=Path(out),
+        artifacts=artifacts,
         storage_wait_s=storage_wait_s,
         fuse=fuse,
     )
@@ -123,7 +128,11 @@ def run_study(
             logs = options.out / planned.name / "logs"
             launcher = Launcher(slots[:unfinished], arguments, storage, logs, on_death=queue.abandon)
             deadline = None if timeout_s is None else started + timeout_s
-            with dashboard_process(storage) if dashboard else nullcontext():
+            kept_in = artifacts or str(options.out / ARTIFACTS_FOLDER)
+            with (
+                publishing(database, planned.names),
+                dashboard_process(storage, kept_in) if dashboard else nullcontext(),
+            ):
                 interrupted = _train(database, planned, launcher, deadline, target, quiet)
         found = counts(database, planned.names)
         exit_code = EXIT_INTERRUPTED if interrupted else _exit_code(found)
@@ -146,6 +155,8 @@ def _worker_arguments(options: StudyOptions, study: Study) -> list[str]:
     arguments = ["--study", study.name, "--out", str(options.out), "--fuse", options.fuse]
     if options.corpus is not None:
         arguments += ["--corpus", str(options.corpus)]
+    if options.artifacts is not None:
+        arguments += ["--artifacts", options.artifacts]
     return arguments if study.with_baselines else [*arguments, "--no-baselines"]
 
 

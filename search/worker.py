@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from types import FrameType
 from typing import Annotated
 
@@ -32,6 +33,7 @@ def work(
     baselines: options.BaselinesOption = True,
     corpus: options.CorpusOption = None,
     out: options.OutOption = options.DEFAULT_OUT,
+    artifacts: options.ArtifactsOption = None,
     storage_wait: options.StorageWaitOption = options.DEFAULT_STORAGE_WAIT_S,
     fuse: options.FuseOption = options.DEFAULT_FUSE,
     profile: options.ProfileOption = False,
@@ -44,6 +46,7 @@ def work(
     with user_errors():
         from search.opening import StudyOptions, open_worker
         from search.profile import profiled
+        from search.publishing import publishing
 
         chosen = StudyOptions(
             study=study,
@@ -55,6 +58,7 @@ def work(
             baselines=baselines,
             corpus=corpus,
             out=out,
+            artifacts=artifacts,
             storage_wait_s=storage_wait,
             fuse=fuse,
         )
@@ -62,7 +66,10 @@ def work(
         _stop_on_signals(worker.stop)
         if parent is not None:
             _stop_with(parent, worker.stop)
-        with worker.queue.database.closing(), profiled(worker, out, profile):
+        database = worker.queue.database
+        # A launcher publishes for its workers.
+        shown = publishing(database, list(worker.studies)) if parent is None else nullcontext()
+        with database.closing(), profiled(worker, out, profile), shown:
             worker.run()
 
 

@@ -93,6 +93,11 @@ WITH held AS (
     INSERT INTO trial_user_attributes (trial_id, key, value_json)
     SELECT trial_id, attr.key, attr.value FROM told, unnest(:keys ::text[], :texts ::text[]) AS attr (key, value)
     ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json
+), noted AS (
+    INSERT INTO trial_system_attributes (trial_id, key, value_json)
+    SELECT trial_id, attr.key, attr.value
+    FROM told, unnest(:system_keys ::text[], :system_texts ::text[]) AS attr (key, value)
+    ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json
 )
 SELECT count(*) FROM told
 """)
@@ -134,6 +139,7 @@ def finish(
     value: float | None,
     attrs: Mapping[str, Any],
     reason: str | None,
+    system_attrs: Mapping[str, Any],
 ) -> bool:
     """End the row and Optuna's trial.
 
@@ -153,5 +159,7 @@ def finish(
         "kind": kind.name if kind is not None else None,
         "keys": list(attrs),
         "texts": [json.dumps(each) for each in attrs.values()],
+        "system_keys": list(system_attrs),
+        "system_texts": [json.dumps(each) for each in system_attrs.values()],
     }
     return bool(database.single(_FINISH, asked)[0][0])

@@ -1,9 +1,9 @@
 """Optuna's tables, written inside our own transactions.
 
 Optuna's storage commits each small write by itself, so a worker that dies between two of them leaves a trial half
-told. Here a trial and its row in the run queue change together or not at all. This and `one_statement` are the only
-modules that know the layout of Optuna's tables (unchanged since Optuna 3.2); Optuna's own test suite for storages
-watches it.
+told. Here a trial and its row in the run queue change together or not at all. This, `one_statement` and `showing` are
+the only modules that know the layout of Optuna's tables (unchanged since Optuna 3.2); Optuna's own test suite for
+storages watches it.
 """
 
 from __future__ import annotations
@@ -139,9 +139,15 @@ def write_intermediate_value(connection: Connection, trial_id: int, step: int, v
 
 
 def finish_trial(
-    connection: Connection, trial_id: int, state: TrialState, value: float | None, attrs: Mapping[str, Any], now: float
+    connection: Connection,
+    trial_id: int,
+    state: TrialState,
+    value: float | None,
+    attrs: Mapping[str, Any],
+    now: float,
+    system_attrs: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Give a trial its final state, value and user attributes.
+    """Give a trial its final state, value and attributes, user's and system's.
 
     Returns:
         False when it was finished already, by somebody who wrote to Optuna directly; nothing is changed then.
@@ -162,6 +168,7 @@ def finish_trial(
         row = {"trial_id": trial_id, "objective": 0, "value": stored, "value_type": kind}
         _upsert(connection, _values, [row], ("trial_id", "objective"))
     write_user_attrs(connection, trial_id, attrs)
+    write_system_attrs(connection, trial_id, system_attrs or {})
     return True
 
 

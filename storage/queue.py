@@ -233,6 +233,7 @@ class RunQueue:
         value: float | None,
         attrs: Mapping[str, Any] | None = None,
         reason: str | None = None,
+        system_attrs: Mapping[str, Any] | None = None,
     ) -> None:
         """End a trial for good: the row and Optuna's trial together.
 
@@ -240,6 +241,7 @@ class RunQueue:
             value: The last validation loss; NaN and None are stored as no value.
             attrs: User attributes of the trial.
             reason: Why, unless the outcome is complete.
+            system_attrs: System attributes of the trial: its artifacts.
 
         Raises:
             LeaseLost: The trial went on elsewhere; nothing was written.
@@ -247,7 +249,7 @@ class RunQueue:
         attrs = {**(attrs or {}), "outcome": outcome, **({"reason": reason} if reason else {})}
         state = OPTUNA_STATE[outcome]
         if self.database.is_postgres and one_statement.finish(
-            self.database, lease.run_id, lease.token, outcome, state, value, attrs, reason
+            self.database, lease.run_id, lease.token, outcome, state, value, attrs, reason, system_attrs or {}
         ):
             return
 
@@ -257,7 +259,7 @@ class RunQueue:
                 if self._is_done_by(connection, lease):
                     return  # this very transaction took effect before; only its answer was lost
                 raise LeaseLost(f"trial {lease.number} of {lease.study}")
-            if not optuna_tables.finish_trial(connection, lease.trial_id, state, value, attrs, now):
+            if not optuna_tables.finish_trial(connection, lease.trial_id, state, value, attrs, now, system_attrs):
                 ended, its_value = ended_elsewhere(connection, lease.trial_id)
                 end_rows(connection, runs.c.id == lease.run_id, ended, its_value, ENDED_ELSEWHERE, now)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, tuple_
 
 from storage import optuna_tables
 from storage.database import Database
@@ -126,3 +127,20 @@ def cell_texts(database: Database, study: str, numbers: Sequence[int]) -> dict[i
     """The canonical cells of trials, by number."""
     query = select(runs.c.number, runs.c.cell).where(runs.c.study == study, runs.c.number.in_(numbers))
     return database.read(lambda connection: {row.number: row.cell for row in connection.execute(query)})
+
+
+def val_curves(database: Database, trials: Sequence[tuple[str, int]]) -> dict[tuple[str, int], list[tuple[int, float]]]:
+    """The validation losses of a few trials by step, by study and number; NaN and infinite ones are left out."""
+    wanted = tuple_(runs.c.study, runs.c.number).in_(trials)
+    query = select(runs.c.study, runs.c.number, runs.c.trial_id).where(wanted)
+
+    def work(connection: Connection) -> dict[tuple[str, int], list[tuple[int, float]]]:
+        owners = {row.trial_id: (row.study, row.number) for row in connection.execute(query)} if trials else {}
+        return {
+            owners[trial._trial_id]: [
+                (step, value) for step, value in sorted(trial.intermediate_values.items()) if math.isfinite(value)
+            ]
+            for trial in optuna_tables.read_trials(connection, owners)
+        }
+
+    return database.read(work)

@@ -1,0 +1,95 @@
+"""Pictures the dashboard of a study as a visitor sees it: `python -m benchmarks.screenshot --help`."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+# Without these a browser asks its maker's servers for news.
+QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def find_chromium() -> str | None:
+    """The installed Chromium, None when there is none."""
+    return next((path for name in CHROMIUMS if (path := shutil.which(name)) is not None), None)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium.
+
+    Raises:
+        RuntimeError: None is installed.
+    """
+    from playwright.sync_api import sync_playwright
+
+    path = find_chromium()
+    if path is None:
+        raise RuntimeError(f"no Chromium: install one of {', '.join(CHROMIUMS)}")
+    # Chromium's sandbox does not start for root.
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--disable-gpu", *QUIET, *sandbox])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def served(storage: str, artifacts: str) -> Iterator[str]:
+    """A dashboard on a free port; its address."""
+    command = [sys.executable, "-m", "search.dashboard", "--storage", storage, "--artifacts", artifacts, "--port", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        found = re.search(r"http://[\d.]+:\d+", said)
+        if found is None:
+            raise RuntimeError(said)
+        yield found[0]
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+@app.command()
+def picture(
+    storage: Annotated[str, typer.Option(metavar="URL")] = "sqlite:///search.db",
+    study: Annotated[str, typer.Option(metavar="NAME")] = "bigram",
+    artifacts: Annotated[str, typer.Option(metavar="DIR")] = "search-out/artifacts",
+    output: Annotated[Path, typer.Option(metavar="FILE.png")] = Path("docs/images/dashboard.png"),
+) -> None:
+    """Publish a study and write a picture of its page in the dashboard."""
+    from search.opening import open_studies
+    from search.publishing import publish
+
+    database, names = open_studies(study, storage, 0, baselines=True)
+    with database.closing():
+        publish(database, names)
+    with served(storage, artifacts) as address, chromium() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 1500})
+        page.goto(address + "/dashboard")
+        page.get_by_text(study, exact=True).first.click()
+        page.get_by_text("Hyperparameter Importance").first.wait_for()
+        page.wait_for_timeout(4000)  # plots are drawn one after the other, and nothing says when the last is done
+        output.parent.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=str(output))
+    print(f"{output}: {output.stat().st_size / 1000:.0f} kB", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,117 @@
+"""The plots that a study has in the dashboard, as plotly's JSON; their size does not grow with the study.
+
+Plotly itself is not imported: it takes a second, and a figure is nothing but data and layout.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from search.ranking import Row
+
+MAX_PANELS, MAX_VALUES, MAX_CURVES, MAX_SEEDS = 6, 40, 8, 20
+# Okabe and Ito's colours, which colour-blind people can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+LOSS = "val_loss, nats per character"
+
+Curve = Sequence[tuple[int, float]]  # (step, val_loss), in order of step
+
+
+def heat_maps(rows: Sequence[Row]) -> dict[str, Any] | None:
+    """val_loss by n_embd and block_size, a panel for each pe_type; of several cells of one square the best.
+
+    Returns:
+        The figure; None where the study has no such axes or no complete cell.
+    """
+    panels: dict[str, dict[tuple[Any, Any], float]] = {}
+    for row in rows:
+        if row.state == "complete" and row.val_loss is not None and {"n_embd", "block_size"} <= set(row.cell):
+            square = (row.cell["n_embd"], row.cell["block_size"])
+            panel = panels.setdefault(str(row.cell.get("pe_type", "")), {})
+            panel[square] = min(row.val_loss, panel.get(square, row.val_loss))
+    shown = dict(sorted(panels.items())[:MAX_PANELS])
+    if not shown:
+        return None
+    squares = [square for panel in shown.values() for square in panel]
+    widths, lengths = (sorted({square[i] for square in squares})[:MAX_VALUES] for i in (0, 1))
+    losses = [loss for panel in shown.values() for loss in panel.values()]
+    layout = _layout("val_loss by n_embd and block_size: lower is better")
+    layout["coloraxis"] = {
+        **{"colorscale": "Viridis", "reversescale": True, "cmin": min(losses), "cmax": max(losses)},
+        "colorbar": {"title": {"text": LOSS, "side": "right"}},
+    }
+    layout["annotations"], data = [], []
+    for at, (name, panel) in enumerate(shown.items()):
+        axis, left = str(at + 1 if at else ""), at / len(shown)
+        domain = [left, left + 0.88 / len(shown)]
+        layout[f"xaxis{axis}"] = _axis("block_size", domain=domain, anchor=f"y{axis}", type="category")
+        layout[f"yaxis{axis}"] = _axis("" if at else "n_embd", anchor=f"x{axis}", type="category")
+        title = {"text": name, "showarrow": False, "xref": "paper", "yref": "paper", "x": sum(domain) / 2, "y": 1.08}
+        layout["annotations"].append(title)
+        z = [[panel.get((width, length)) for length in lengths] for width in widths]
+        data.append(_heat_map([str(each) for each in lengths], [str(each) for each in widths], z, axis))
+    return {"data": data, "layout": layout}
+
+
+def _heat_map(x: list[str], y: list[str], z: list[list[float | None]], axis: str) -> dict[str, Any]:
+    hover = "block_size %{x}, n_embd %{y}: %{z:.4f}<extra></extra>"
+    return {
+        **{"type": "heatmap", "x": x, "y": y, "z": z, "xaxis": f"x{axis}", "yaxis": f"y{axis}"},
+        **{"coloraxis": "coloraxis", "texttemplate": "%{z:.3f}", "hovertemplate": hover, "hoverongaps": False},
+    }
+
+
+def best_cells(rows: Sequence[Row]) -> list[Row]:
+    """The cells whose curves are shown: the best that have a loss."""
+    return [row for row in rows if row.val_loss is not None][:MAX_CURVES]
+
+
+def learning_curves(curves: Mapping[str, Sequence[Curve]]) -> dict[str, Any] | None:
+    """The mean val_loss of each cell's seeds by step, with a band from the lowest to the highest.
+
+    Args:
+        curves: Those of the cell's seeds, by the cell's label.
+
+    Returns:
+        The figure; None where there are none.
+    """
+    data: list[dict[str, Any]] = []
+    for at, (label, seeds) in enumerate(curves.items()):
+        by_step: dict[int, list[float]] = {}
+        for curve in seeds:
+            for step, loss in curve:
+                by_step.setdefault(step, []).append(loss)
+        # A mean over fewer seeds at the end, because some were pruned, would show a fall that no seed has.
+        steps = [step for step in sorted(by_step) if len(by_step[step]) == len(seeds)]
+        if not steps:
+            continue
+        colour = COLOURS[at % len(COLOURS)]
+        if len(seeds) > 1:
+            data.append(_band(steps, by_step, colour, label))
+        means = [round(statistics.fmean(by_step[step]), 6) for step in steps]
+        line = {"type": "scatter", "mode": "lines+markers", "line": {"color": colour}, "legendgroup": label}
+        data.append({**line, "x": steps, "y": means, "name": label})
+    if not data:
+        return None
+    layout = _layout(f"Learning curves of the best {len(curves)} cells: mean over seeds, band from lowest to highest")
+    layout |= {"xaxis": _axis("training steps"), "yaxis": _axis(LOSS), "height": 450 + 22 * len(curves)}
+    layout["legend"] = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}
+    return {"data": data, "layout": layout}
+
+
+def _band(steps: list[int], by_step: Mapping[int, list[float]], colour: str, label: str) -> dict[str, Any]:
+    highest, lowest = ([round(pick(by_step[step]), 6) for step in steps] for pick in (max, min))
+    look = {"type": "scatter", "fill": "toself", "fillcolor": colour, "opacity": 0.2, "line": {"width": 0}}
+    outline = {"x": [*steps, *reversed(steps)], "y": [*highest, *reversed(lowest)]}
+    return {**look, **outline, "showlegend": False, "legendgroup": label, "hoverinfo": "skip", "mode": "lines"}
+
+
+def _layout(title: str) -> dict[str, Any]:
+    margin = {"t": 90, "l": 70, "r": 40, "b": 60}
+    return {"title": {"text": title, "font": {"size": 15}}, "margin": margin, "height": 450}
+
+
+def _axis(title: str, **more: Any) -> dict[str, Any]:
+    return {"title": {"text": title}, **more}
