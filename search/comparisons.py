@@ -96,20 +96,21 @@ class Losses:
                     levels[axis].append(value)
         return {axis: values for axis, values in levels.items() if len(values) > 1}
 
-    def rows_by_rest(self, factor: str) -> dict[str, dict[Scalar, int]]:
-        """Rows of the whole cells by everything but a factor, and then by the factor's level."""
-        found: dict[str, dict[Scalar, int]] = {}
+    @cached_property
+    def rows_by_rest(self) -> dict[str, dict[str, dict[Scalar, int]]]:
+        """Rows of the whole cells: by factor, by everything but the factor, and then by the factor's level."""
+        found: dict[str, dict[str, dict[Scalar, int]]] = {factor: {} for factor in self.factors}
         for row in self.whole:
             cell = self.cells[row]
-            if factor in cell:
+            for factor in found.keys() & cell.keys():
                 rest = canonical({axis: value for axis, value in cell.items() if axis != factor})
-                found.setdefault(rest, {})[cell[factor]] = row
+                found[factor].setdefault(rest, {})[cell[factor]] = row
         return found
 
 
 def compare_levels(losses: Losses, factor: str, one: Scalar, other: Scalar) -> Comparison | None:
     """Compare two levels of a factor over the cells that have both, whole; None when no cell has."""
-    matched = [its for its in losses.rows_by_rest(factor).values() if one in its and other in its]
+    matched = [its for its in losses.rows_by_rest.get(factor, {}).values() if one in its and other in its]
     if not matched:
         return None
     ones, others = (losses.table[[its[level] for its in matched]] for level in (one, other))  # (M, S) each

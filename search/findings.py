@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from search.charts import Bar, Line, over_seeds
@@ -14,7 +12,9 @@ from search.definition import BASELINES_SUFFIX
 from search.heatmaps import Axes, HeatMaps, choose_axes, heat_maps
 from search.planner import canonical
 from search.ranking import Row, ranked_rows
+from search.record import RECORD
 from search.studytext import as_study_file
+from search.verdicts import Verdicts, judge
 from storage.database import Database
 from storage.histories import RunHistory, run_histories
 from storage.summaries import counts, study_attrs
@@ -51,7 +51,7 @@ class Findings:
     rows: Sequence[Row]
     histories: Sequence[RunHistory] = ()
     baselines: Sequence[Mapping[str, Any]] = ()
-    verdicts: Any = None
+    verdicts: Verdicts | None = None
 
     @property
     def grid(self) -> Mapping[str, Sequence[Any]]:
@@ -145,6 +145,14 @@ class Findings:
                 found.append(Sample(self.label(row.cell), runs[0].cell.get("seed"), runs[0].attrs["sample"]))
         return found
 
+    def environments(self) -> list[tuple[str, str]]:
+        """What the trials ran on, by name; several values where trials differ, "" where none is recorded."""
+        found: dict[str, dict[str, None]] = {}
+        for run in self.histories:
+            for name, value in (run.attrs.get(RECORD) or {}).items():
+                found.setdefault(name, {})[str(value)] = None
+        return [(name, "; ".join(values)) for name, values in found.items()]
+
     def study_file(self) -> str:
         """The study as TOML, to run it again."""
         own = [run for run in self.histories if run.study == self.name]
@@ -163,16 +171,10 @@ def gather(database: Database, names: Sequence[str], *, whole: bool) -> Findings
     rows, found = ranked_rows(database, names), counts(database, names)
     if not whole:
         return Findings(names[0], attrs, found, rows)
-    histories = run_histories(database, names, ("val_loss_by_position", "sample"))
+    histories = run_histories(database, names, ("val_loss_by_position", "sample", RECORD))
     sibling = next((name for name in names[1:] if name.endswith(BASELINES_SUFFIX)), None)
     baselines = (study_attrs(database, sibling) or {}).get("definition", {}).get("baselines", []) if sibling else []
-    return Findings(names[0], attrs, found, rows, histories, baselines, _verdicts(database, names))
-
-
-def _verdicts(database: Database, names: Sequence[str]) -> Any:
-    if find_spec("search.verdicts") is None:
-        return None
-    return import_module("search.verdicts").judge(database, names)
+    return Findings(names[0], attrs, found, rows, histories, baselines, judge(database, names))
 
 
 def missing(found: Mapping[str, int], rows: Sequence[Row]) -> list[str]:

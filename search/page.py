@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from search.charts import LINE_STYLES, Line, line_chart, timeline
+from search.comparisons import describe
 from search.findings import BEST_LINES, Findings
 from search.heatmaps import RAMP
 from search.ranking import Row
@@ -28,7 +29,7 @@ def as_html(findings: Findings, top: int | None = None) -> str:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(loss=_loss, amount=_amount, duration=_duration)
+    environment.filters.update(loss=_loss, amount=_amount, duration=_duration, signed=_signed, describe=describe)
     return environment.get_template(TEMPLATE).render(**_view(findings, top))
 
 
@@ -63,6 +64,7 @@ def _view(findings: Findings, top: int | None) -> dict[str, Any]:
         ),
         "timeline": timeline(bars, "When each trial ran, and how it ended") if bars else None,
         "outcomes": [(name, words) for name, words in OUTCOMES.items() if any(bar.outcome == name for bar in bars)],
+        "environments": findings.environments(),
         "samples": findings.samples(leaders),
         "most_comparisons": MOST_ROWS,
     }
@@ -81,12 +83,13 @@ def summary(findings: Findings) -> list[str]:
     definition, grid = findings.attrs["definition"], findings.grid
     varied = {name: values for name, values in grid.items() if len(values) > 1}
     n_cells = len(findings.rows)
+    variants = f"{_count(n_cells, 'variant')} ({'cell' if n_cells == 1 else 'cells'})"
     tried = ", ".join(f"{len(values)} values of {name}" for name, values in varied.items())
     said = [
-        f"{_amount(sum(findings.counts.values()))} trials trained {_amount(n_cells)} variants (cells) of a small "
+        f"{_count(sum(findings.counts.values()), 'trial')} trained {variants} of a small "
         f"language model on the text {findings.attrs['corpus']}"
         + (f": every combination of {tried}" if tried else "")
-        + (f", and {len(findings.baselines)} baselines" if findings.baselines else "")
+        + (f", and {_count(len(findings.baselines), 'baseline')}" if findings.baselines else "")
         + f"; {_amount(definition['training']['max_iters'])} training steps each."
     ]
     ranked = findings.ranked
@@ -99,14 +102,17 @@ def summary(findings: Findings) -> list[str]:
                 f"{len(labels)} cells are tied for best, not separable from the winner: {'; '.join(labels[:6])}"
                 + ("; and more." if len(labels) > 6 else ".")
             )
+        elif verdicts is not None and len(verdicts.tied) == 1 and len(ranked) > 1 and ranked[0].interval is not None:
+            said.append("Every other cell is worse beyond the luck of the seeds.")
         compared = [row for row in ranked if row.published_inside is not None]
         if compared:
             inside = sum(bool(row.published_inside) for row in compared)
-            said.append(
-                f"Of {len(compared)} published losses, {inside} lie inside the range of our seeds, "
-                f"{len(compared) - inside} outside."
-            )
+            said.append(f"Published losses inside the range of our seeds: {inside} of {len(compared)}.")
     return said
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{_amount(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def _winner(findings: Findings, row: Row) -> str:
@@ -129,6 +135,10 @@ def _loss(value: float | None) -> str:
 def _amount(value: float | None) -> str:
     """A whole number, its thousands set apart by narrow spaces that do not break."""
     return "" if value is None else f"{value:,.0f}".replace(",", "\u202f")
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.4f}"
 
 
 def _duration(seconds: float | None) -> str:

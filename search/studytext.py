@@ -33,6 +33,8 @@ def as_study_file(
     sections += [("[training]", definition["training"])]
     sections += [(f"[{key}]", section) for key, section in attrs["settings"].items()]
     sections += [("[[published]]", published) for published in attrs.get("published", [])]
+    given = [{key: value for key, value in claim.items() if value} for claim in attrs.get("claims", [])]
+    sections += [("[[claims]]", claim) for claim in given]
     for heading, section in sections:
         lines += ["", heading, *_pairs(section)]
     return "\n".join(lines)

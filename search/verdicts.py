@@ -151,7 +151,7 @@ def _not_always_answer(
         return Answer(in_words(claim), CANNOT_TELL, "One seed cannot tell luck from effect.", its)
     tests = [
         (one_sided(grid.table[rows[first]] - grid.table[rows[second]]), first, second, rest)
-        for rest, rows in grid.rows_by_rest(claim.factor).items()
+        for rest, rows in grid.rows_by_rest.get(claim.factor, {}).items()
         for first, second in pairs
         if first in rows and second in rows
     ]
