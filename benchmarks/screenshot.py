@@ -81,9 +81,10 @@ def picture(
     with database.closing():
         publish(database, names)
     with served(storage, artifacts) as address, chromium() as browser:
-        page = browser.new_page(viewport={"width": 1280, "height": 1500})
-        page.goto(address + "/dashboard")
-        page.get_by_text(study, exact=True).first.click()
+        page = browser.new_page(viewport={"width": 1280, "height": 1750})
+        found = page.request.get(f"{address}/api/studies").json()["study_summaries"]
+        [study_id] = [each["study_id"] for each in found if each["study_name"] == study]
+        page.goto(f"{address}/dashboard/studies/{study_id}")
         page.get_by_text("Hyperparameter Importance").first.wait_for()
         page.wait_for_timeout(4000)  # plots are drawn one after the other, and nothing says when the last is done
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from search.ranking import Row
 
-MAX_PANELS, MAX_VALUES, MAX_CURVES, MAX_SEEDS = 6, 40, 8, 20
+MAX_PANELS, MAX_VALUES, MAX_CURVES, MAX_SEEDS, MAX_LINES = 6, 40, 8, 20, 500
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 LOSS = "val_loss, nats per character"
@@ -47,7 +47,9 @@ def heat_maps(rows: Sequence[Row]) -> dict[str, Any] | None:
         axis, left = str(at + 1 if at else ""), at / len(shown)
         domain = [left, left + 0.88 / len(shown)]
         layout[f"xaxis{axis}"] = _axis("block_size", domain=domain, anchor=f"y{axis}", type="category")
-        layout[f"yaxis{axis}"] = _axis("" if at else "n_embd", anchor=f"x{axis}", type="category")
+        layout[f"yaxis{axis}"] = _axis(
+            "" if at else "n_embd", anchor=f"x{axis}", type="category", showticklabels=at == 0
+        )
         title = {"text": name, "showarrow": False, "xref": "paper", "yref": "paper", "x": sum(domain) / 2, "y": 1.08}
         layout["annotations"].append(title)
         z = [[panel.get((width, length)) for length in lengths] for width in widths]
@@ -59,8 +61,30 @@ def _heat_map(x: list[str], y: list[str], z: list[list[float | None]], axis: str
     hover = "block_size %{x}, n_embd %{y}: %{z:.4f}<extra></extra>"
     return {
         **{"type": "heatmap", "x": x, "y": y, "z": z, "xaxis": f"x{axis}", "yaxis": f"y{axis}"},
-        **{"coloraxis": "coloraxis", "texttemplate": "%{z:.3f}", "hovertemplate": hover, "hoverongaps": False},
+        **{"coloraxis": "coloraxis", "texttemplate": "%{z:.2f}", "hovertemplate": hover, "hoverongaps": False},
     }
+
+
+def parallel_coordinates(rows: Sequence[Row]) -> dict[str, Any] | None:
+    """A line for each complete cell through its values on every axis that has several, coloured by val_loss.
+
+    Returns:
+        The figure; None where fewer than two axes have several values.
+    """
+    done = [row for row in rows if row.state == "complete" and row.val_loss is not None][:MAX_LINES]
+    axes = [name for name in (done[0].cell if done else ()) if len({row.cell.get(name) for row in done}) > 1]
+    if len(axes) < 2:
+        return None
+    dimensions = [
+        {"label": name, "values": [row.cell.get(name) for row in done], "categoryorder": "category ascending"}
+        for name in axes
+    ]
+    colour = {
+        **{"color": [row.val_loss for row in done], "colorscale": "Viridis", "reversescale": True, "showscale": True},
+        **{"shape": "hspline", "colorbar": {"title": {"text": LOSS, "side": "right"}}},
+    }
+    lines = {"type": "parcats", "dimensions": dimensions, "line": colour, "hoveron": "color", "hoverinfo": "count"}
+    return {"data": [lines], "layout": _layout("Parallel coordinates: a line a cell, coloured by its val_loss")}
 
 
 def best_cells(rows: Sequence[Row]) -> list[Row]:

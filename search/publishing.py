@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from search.figures import MAX_SEEDS, best_cells, heat_maps, learning_curves
+from search.figures import MAX_SEEDS, best_cells, heat_maps, learning_curves, parallel_coordinates
 from search.planner import canonical
 from search.ranking import Row, ranked_rows
 from search.report import render
@@ -94,7 +94,11 @@ def plots(database: Database, names: Sequence[str], rows: Sequence[Row]) -> dict
     """The study's plots, by name."""
     axes = (study_attrs(database, names[0]) or {}).get("definition", {}).get("grid", {})
     in_grid = [row for row in rows if set(row.cell) == set(axes)]
-    figures = {"heat-maps": heat_maps(in_grid), "learning-curves": _curves(database, names, best_cells(rows))}
+    figures = {
+        "heat-maps": heat_maps(in_grid),
+        "learning-curves": _curves(database, names, best_cells(rows)),
+        "parallel-coordinates": parallel_coordinates(in_grid),
+    }
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 

@@ -45,7 +45,7 @@ def test_library_stays_out_of_room(room: str, stranger: str) -> None:
         assert stranger not in imported(path), path.relative_to(ROOT)
 
 
-@pytest.mark.parametrize("program", ["run", "worker", "report", "status", "dashboard"])
+@pytest.mark.parametrize("program", ["run", "worker", "report", "status", "dashboard", "replay"])
 def test_help_imports_neither_torch_nor_optuna(program: str) -> None:
     code = (
         "import sys, runpy\n"
@@ -89,7 +89,7 @@ def test_readme_tree_names_every_folder() -> None:
     assert set(readme_tree()) == folders
 
 
-@pytest.mark.parametrize("program", ["run", "worker", "report", "status", "dashboard"])
+@pytest.mark.parametrize("program", ["run", "worker", "report", "status", "dashboard", "replay"])
 def test_readme_documents_every_flag(program: str) -> None:
     helped = subprocess.run(
         [sys.executable, "-m", f"search.{program}", "--help"], capture_output=True, text=True, cwd=ROOT, check=True

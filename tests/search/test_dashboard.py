@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from smallstudy import small_plan
+from smallstudy import STUDY, small_plan
 
+from storage.artifact_store import artifact_id, open_store, put
 from storage.opening import open_database
 from storage.planning import plan
+from storage.queue import RunQueue
 
 TOKEN = "0123456789abcdef0123"
 Start = Callable[..., int]
@@ -90,6 +92,61 @@ def test_shows_and_changes_nothing(tmp_path: Path, start: Start) -> None:
             assert (status, headers["allow"]) == (405, "GET, HEAD")
             assert "--writable" in body
     assert content(tmp_path) == before
+
+
+def with_artifact(folder: Path) -> tuple[str, str]:
+    """A database with a trial that has ended with an artifact; its URL, and the artifact's path in the dashboard."""
+    url = planned(folder)
+    (folder / "search-out").mkdir()
+    (folder / "search-out" / "secret").write_text("secret")
+    with open_database(url, create=False).closing() as database:
+        queue, store = RunQueue(database), open_store(str(folder / "search-out" / "artifacts"))
+        [lease] = queue.claim([STUDY], "worker")
+        its_id = artifact_id("trial", lease.token, "curve.csv")
+        queue.finish(lease, "complete", 1.0, {}, None, put(store, its_id, "curve.csv", b"step,loss"))
+        # What somebody may have written who can write to the database, but not to this machine.
+        [lease] = queue.claim([STUDY], "worker")
+        meta = json.dumps({"artifact_id": "../secret", "filename": "x", "mimetype": "text/plain", "encoding": None})
+        queue.finish(lease, "complete", 1.0, {}, None, {"artifacts:../secret": meta})
+    return url, f"/artifacts/1/1/{its_id}"
+
+
+def test_artifacts_are_served_and_nothing_beside_them(tmp_path: Path, start: Start) -> None:
+    url, path = with_artifact(tmp_path)
+    port = start(url)
+    status, body, headers = ask(port, path)
+    assert (status, body, headers["content-type"]) == (200, "step,loss", "text/csv")
+    dots = (
+        "../secret",
+        "..%2Fsecret",
+        "%2e%2e/secret",
+        "%2e%2e%2fsecret",
+        "..%252Fsecret",
+        "..\\secret",
+        "..%5Csecret",
+    )
+    for ending in (*dots, "/etc/passwd", "%2Fetc%2Fpasswd", ".parts", "%00", "../../search.db", "..%2F..%2Fsearch.db"):
+        for base in ("/artifacts/1/1/", "/artifacts/1/2/", "/artifacts/1/", "/artifacts/", path + "/"):
+            status, body, _ = ask(port, base + ending)
+            assert status in (400, 404), (base + ending, status)
+            assert "secret" not in body.replace(ending, "").replace("..%2Fsecret", "") or status == 404
+            assert body != "secret"
+
+
+def test_artifacts_are_not_changed_and_not_shown_to_strangers(tmp_path: Path, start: Start) -> None:
+    url, path = with_artifact(tmp_path)
+    before, kept = content(tmp_path), sorted((tmp_path / "search-out" / "artifacts").rglob("*"))
+    port = start(url)
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        for each in (path, f"/api{path}", "/api/artifacts/1/1", "/api/artifacts/1"):
+            assert ask(port, each, method)[0] == 405
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    guarded = start(url, "--token-file", str(file))
+    assert ask(guarded, path)[0] == 401
+    assert ask(guarded, path, Authorization=f"Bearer {TOKEN}")[:2] == (200, "step,loss")
+    assert content(tmp_path) == before
+    assert sorted((tmp_path / "search-out" / "artifacts").rglob("*")) == kept
 
 
 def test_writable_when_told_so_but_not_for_other_sites(tmp_path: Path, start: Start) -> None:
