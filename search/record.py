@@ -151,6 +151,11 @@ class Keeper:
             log.warning("trial %d of %s: %s not kept: %s; its losses are", lease.number, lease.study, name, why)
         return Kept(self.store, identity, lease.token, tuple(files), attrs)
 
+    def tidy(self) -> None:
+        """Remove what workers left in the store that were killed in the middle of a file."""
+        if self.store is not None:
+            self.store.remove_stale_parts()
+
     def _files(
         self, lease: Lease, run: TrainingRun, facts: Mapping[str, Any], outcome: str, reason: str | None
     ) -> dict[str, bytes]:

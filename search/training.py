@@ -108,6 +108,7 @@ class Worker:
     def _tidy(self) -> None:
         # Left by workers that were killed, or stopped for long, between a trial's end and the removal.
         for name, study in self.studies.items():
+            study.keeper.tidy()
             leftovers = self.desk.artifacts.with_leftovers(name)
             for number, cell in cell_texts(self.queue.database, name, leftovers).items():
                 self.desk.artifacts.remove_leftovers(name, number, study.identity(cell))

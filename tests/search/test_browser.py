@@ -1,4 +1,4 @@
-"""A real browser opens the dashboard of a finished study: it shows everything, complains of nothing, asks nobody else."""
+"""A real browser opens the dashboard of a finished study: all is shown, nothing is wrong, nobody else is asked."""
 
 from __future__ import annotations
 

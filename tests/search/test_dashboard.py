@@ -98,7 +98,7 @@ def with_artifact(folder: Path) -> tuple[str, str]:
     """A database with a trial that has ended with an artifact; its URL, and the artifact's path in the dashboard."""
     url = planned(folder)
     (folder / "search-out").mkdir()
-    (folder / "search-out" / "secret").write_text("secret")
+    (folder / "search-out" / "secret").write_text("hidden words")
     with open_database(url, create=False).closing() as database:
         queue, store = RunQueue(database), open_store(str(folder / "search-out" / "artifacts"))
         [lease] = queue.claim([STUDY], "worker")
@@ -129,8 +129,7 @@ def test_artifacts_are_served_and_nothing_beside_them(tmp_path: Path, start: Sta
         for base in ("/artifacts/1/1/", "/artifacts/1/2/", "/artifacts/1/", "/artifacts/", path + "/"):
             status, body, _ = ask(port, base + ending)
             assert status in (400, 404), (base + ending, status)
-            assert "secret" not in body.replace(ending, "").replace("..%2Fsecret", "") or status == 404
-            assert body != "secret"
+            assert "hidden words" not in body
 
 
 def test_artifacts_are_not_changed_and_not_shown_to_strangers(tmp_path: Path, start: Start) -> None:

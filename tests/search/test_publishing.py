@@ -36,9 +36,14 @@ def study(database: Database) -> Iterator[optuna.Study]:
     storage.engine.dispose()
 
 
+def system_attrs(study: optuna.Study) -> dict[str, Any]:
+    """What Optuna and its dashboard note on a study."""
+    return study._storage.get_study_system_attrs(study._study_id)
+
+
 def figures(study: optuna.Study) -> dict[str, Any]:
     """The study's custom plots, by name."""
-    return {name: json.loads(text) for name, text in get_plotly_graph_objects(study.system_attrs).items()}
+    return {name: json.loads(text) for name, text in get_plotly_graph_objects(system_attrs(study)).items()}
 
 
 def test_note_and_plots_are_replaced_whole(database: Database, study: optuna.Study) -> None:
@@ -49,7 +54,7 @@ def test_note_and_plots_are_replaced_whole(database: Database, study: optuna.Stu
     show(database, STUDY, "short", {"one": {"data": [2]}}, "val_loss")
     assert get_note(study) == "short"
     assert figures(study) == {"one": {"data": [2]}, "two": {"data": []}}
-    assert study.system_attrs["dashboard:note_ver"] == 2
+    assert system_attrs(study)["dashboard:note_ver"] == 2
 
 
 def test_two_writers_at_once_leave_one_whole_note(database: Database, study: optuna.Study) -> None:
@@ -60,7 +65,7 @@ def test_two_writers_at_once_leave_one_whole_note(database: Database, study: opt
     for thread in threads:
         thread.join()
     assert get_note(study) in notes
-    assert study.system_attrs["dashboard:note_ver"] == 9
+    assert system_attrs(study)["dashboard:note_ver"] == 9
 
 
 def test_one_turn_a_minute_whoever_asks(database: Database, study: optuna.Study) -> None:
