@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from search.inference import ALPHA, MAX_SEEDS_NEEDED, Floats, Paired, adjusted, not_separable, paired
 from search.planner import canonical
@@ -62,11 +63,13 @@ class Losses:
         cells: K cells without their seeds.
         seeds: S seeds.
         table: (K, S) float64; NaN where a trial has no final loss.
+        dropped: Seeds that so few cells have that they are no part of the table.
     """
 
     cells: Sequence[Mapping[str, Any]]
     seeds: Sequence[int]
     table: Floats
+    dropped: Sequence[int] = ()
 
     @classmethod
     def of(cls, observations: Iterable[tuple[Mapping[str, Any], int, float]]) -> Losses:
@@ -79,7 +82,10 @@ class Losses:
         table = np.full((len(cells), len(seeds)), np.nan)
         for cell, seed, loss in triples:
             table[rows[canonical(cell)], columns[seed]] = loss
-        return cls(list(cells.values()), seeds, table)
+        kept = _kept_seeds(table)
+        dropped = [seed for seed, is_kept in zip(seeds, kept, strict=True) if not is_kept]
+        seeds = [seed for seed, is_kept in zip(seeds, kept, strict=True) if is_kept]
+        return cls(list(cells.values()), seeds, table[:, kept], dropped)
 
     @cached_property
     def whole(self) -> list[int]:
@@ -106,6 +112,22 @@ class Losses:
                 rest = canonical({axis: value for axis, value in cell.items() if axis != factor})
                 found[factor].setdefault(rest, {})[cell[factor]] = row
         return found
+
+
+def _kept_seeds(table: Floats) -> npt.NDArray[np.bool_]:
+    """The seeds to compare by, (S,) bool, for losses (K, S), NaN where there is none.
+
+    Cells count only if they have every seed, so that a seed that has only begun would leave none but its own. Of the
+    seeds that most cells have, in this order, as many are taken as leave the most losses; which losses there are
+    decides, not how high they are.
+    """
+    known = ~np.isnan(table)
+    order = np.argsort(-known.sum(axis=0), kind="stable")
+    whole = np.logical_and.accumulate(known[:, order], axis=1).sum(axis=0)
+    kept = np.zeros(table.shape[1], dtype=np.bool_)
+    if len(order):
+        kept[order[: int(np.argmax(whole * np.arange(1, len(order) + 1))) + 1]] = True
+    return kept
 
 
 def compare_levels(losses: Losses, factor: str, one: Scalar, other: Scalar) -> Comparison | None:
@@ -243,6 +265,9 @@ def missing_notes(database: Database, studies: Sequence[str], losses: Losses) ->
         notes.append(f"{lost} trials failed or diverged and are left out.")
     if found["waiting"] + found["running"]:
         notes.append(f"{found['waiting'] + found['running']} trials are still to come.")
+    if losses.dropped:
+        seeds = ", ".join(map(str, losses.dropped))
+        notes.append(f"Too few cells have a final loss for seed {seeds}; the comparisons leave it out.")
     partly = len(losses.cells) - len(losses.whole)
     if partly:
         notes.append(f"{partly} cells lack a final loss for some seed and are left out of the comparisons.")

@@ -103,7 +103,7 @@ def summary(findings: Findings) -> list[str]:
                 + ("; and more." if len(labels) > 6 else ".")
             )
         elif verdicts is not None and len(verdicts.tied) == 1 and len(ranked) > 1 and ranked[0].interval is not None:
-            said.append("Every other cell is worse beyond the luck of the seeds.")
+            said.append("Every other cell that could be compared is worse beyond the luck of the seeds.")
         compared = [row for row in ranked if row.published_inside is not None]
         if compared:
             inside = sum(bool(row.published_inside) for row in compared)

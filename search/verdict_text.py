@@ -21,7 +21,7 @@ def verdicts_as_markdown(verdicts: Verdicts) -> str:
         lines += [f"- and {len(verdicts.tied) - MAX_TIED} more"] if len(verdicts.tied) > MAX_TIED else []
         lines.append("")
     elif verdicts.best is not None and verdicts.comparisons and verdicts.comparisons[0].p is not None:
-        lines += [f"The best cell is separable from all others: {describe(verdicts.best)}.", ""]
+        lines += [f"The best cell is separable from all others that could be compared: {describe(verdicts.best)}.", ""]
     if verdicts.comparisons:
         lines += [
             "| factor | lower | higher | difference | 95 % interval | cells agreeing | corrected p | verdict |",

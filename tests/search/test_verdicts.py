@@ -88,12 +88,22 @@ def test_the_best_cell_is_always_among_the_tied(data: st.DataObject, cells: int,
 
 def test_a_cell_that_lacks_a_seed_is_left_out() -> None:
     observations = grid(CLEAR)
-    losses = Losses.of(observations[:-1])
+    losses = Losses.of(observations[:-3])
     assert len(losses.whole) == 3
     comparison = compare_levels(losses, "pe_type", "rope", "sinpe")
     assert comparison is not None
     assert (comparison.cells, comparison.pairs) == (1, 5)
     assert compare_levels(losses, "pe_type", "rope", "randn") is None
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_a_seed_that_has_only_begun_is_left_out(seeds: int) -> None:
+    observations = grid(CLEAR, seeds=seeds)
+    worst = {"pe_type": "sinpe", "n_embd": 128}
+    losses = Losses.of([*observations, (worst, 999, 2.5)])
+    assert (losses.dropped, len(losses.seeds), len(losses.whole)) == ([999], seeds, 4)
+    assert corrected(all_comparisons(losses)) == corrected(all_comparisons(Losses.of(observations)))
+    assert best_cells(losses)[0] == {"pe_type": "rope", "n_embd": 64}
 
 
 CLAIMS = [
