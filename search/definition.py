@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from objectives.settings import TrainingSettings
 from search.errors import UsageError
-from search.sayings import STRICT, Cell, Claim, Published, Scalar
+from search.sayings import STRICT, Cell, Claim, Published, Scalar, check_claims
 
 PrunerName = Literal["none", "median", "sha", "hyperband"]
 PRUNERS: tuple[str, ...] = get_args(PrunerName)
@@ -147,6 +147,8 @@ def load_definition(study: str, settings: Sequence[str] = ()) -> StudyDefinition
         raise UsageError(f"{source} is not valid TOML: {error}") from error
     raw.setdefault("name", Path(source).stem)
     definition = _validated(raw, source)
+    # Before --set: a claim about a value that a setting takes away is no slip in the file, and is answered.
+    check_claims(definition.claims, definition.grid, definition.baselines, source)
     for setting in settings:
         raw = copy.deepcopy(raw)
         _apply(raw, setting)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,6 +60,8 @@ def render(database: Database, names: Sequence[str], format: str, top: int | Non
     from search.findings import gather
     from search.latex import as_latex
     from search.tables import as_csv, as_json
+    from search.verdict_text import verdicts_as_markdown
+    from search.verdicts import judge
 
     findings = gather(database, names, whole=format == "html")
     if format == "html":
@@ -70,10 +73,12 @@ def render(database: Database, names: Sequence[str], format: str, top: int | Non
         return as_csv(shown)
     if format == "latex":
         return as_latex(names[0], shown, [*findings.missing, *_left_out(findings.rows, shown)])
+    verdicts = judge(database, names)
     if format == "json":
         facts = {"study": names[0], "counts": findings.counts, "definition": findings.attrs["definition"]}
-        return as_json(shown, {**facts, "floor": findings.floor, "missing": findings.missing})
-    return _as_page(findings, shown)
+        said = {"floor": findings.floor, "missing": findings.missing, "verdicts": asdict(verdicts)}
+        return as_json(shown, {**facts, **said})
+    return f"{_as_page(findings, shown)}\n\n{verdicts_as_markdown(verdicts).rstrip()}"
 
 
 def _by_ending(output: Path | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import (
@@ -14,6 +15,8 @@ from pydantic import (
     StrictStr,
     model_validator,
 )
+
+from search.errors import UsageError
 
 # Not NaN: it differs from itself, so that no cell with it could be found again.
 Scalar = StrictBool | StrictInt | Annotated[StrictFloat, AllowInfNan(False)] | StrictStr
@@ -59,4 +62,41 @@ class Claim(BaseModel):
         values = getattr(self, kind)
         if len(values) < 2 or (kind == "cells" and len(values) > 2):
             raise ValueError(f"a claim has {kind} = {values}; give {'two' if kind == 'cells' else 'two or more'}")
+        if any(value in values[:index] for index, value in enumerate(values)):
+            raise ValueError(f"a claim has {kind} = {values}; give each once")
         return self
+
+
+def check_claims(
+    claims: Sequence[Claim], grid: Mapping[str, Sequence[Scalar]], baselines: Sequence[Cell], source: str
+) -> None:
+    """Look whether claims speak of what the study has.
+
+    Args:
+        source: The study file's name, for the message.
+
+    Raises:
+        UsageError: An unknown factor, value or cell, with the choices.
+    """
+    for index, claim in enumerate(claims):
+        at = f"{source}: claims.{index}"
+        if claim.factor is not None:
+            if claim.factor not in grid:
+                raise UsageError(f"{at}.factor = {claim.factor!r} is no axis; choices: {', '.join(grid)}")
+            _check_values(claim.factor, claim.order or claim.not_always, grid, at)
+        for cell in claim.cells:
+            if cell in baselines:
+                continue
+            if cell.keys() != grid.keys():
+                raise UsageError(
+                    f"{at}.cells: {cell} is no baseline of this study, and a cell of its grid has the keys "
+                    f"{', '.join(grid)}; baselines: {'; '.join(map(str, baselines)) or 'none'}"
+                )
+            for axis, value in cell.items():
+                _check_values(axis, [value], grid, at)
+
+
+def _check_values(axis: str, values: Sequence[Scalar], grid: Mapping[str, Sequence[Scalar]], at: str) -> None:
+    for value in values:
+        if value not in grid[axis]:
+            raise UsageError(f"{at}: {value!r} is no value of {axis}; choices: {', '.join(map(str, grid[axis]))}")

@@ -126,3 +126,14 @@ def test_floor_is_planned_for_the_baselines_too(tmp_path: Path) -> None:
     with ended_study(tmp_path, nothing, study=GRID) as database:
         floors = {json.loads(render(database, [name], "json"))["floor"] for name in NAMES}
     assert len(floors) == 1
+
+
+def test_verdicts_are_in_markdown_and_json(tmp_path: Path) -> None:
+    with ended_study(tmp_path, completed, 3) as database:
+        text, found = reported(database, "markdown"), json.loads(reported(database, "json"))["verdicts"]
+    assert "## Verdicts" in text
+    assert text.index("val_loss ranks") < text.index("## Verdicts")
+    for each in found["comparisons"]:
+        assert f"| {each['factor']} | {each['better']} | {each['worse']} | {each['mean']:.4f} |" in text
+    assert len(found["comparisons"]) >= 3
+    assert found["best"] == found["tied"][0]
