@@ -29,8 +29,9 @@ import optuna
 from sqlalchemy import insert, update
 
 from objectives.corpus import Corpus, load_corpus
-from search.definition import PrunerSettings, load_definition
+from search.definition import load_definition
 from search.planner import Study, study_plans
+from search.pruner_settings import PrunerSettings
 from search.pruning import PruningJudge
 from search.ranking import ranked_rows
 from storage import optuna_tables

@@ -9,32 +9,19 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from objectives.settings import TrainingSettings
 from search.errors import UsageError
+from search.pruner_settings import PrunerSettings
 from search.sayings import STRICT, Cell, Claim, Published, Scalar, check_claims
 
-PrunerName = Literal["none", "median", "sha", "hyperband"]
-PRUNERS: tuple[str, ...] = get_args(PrunerName)
 BASELINES_SUFFIX = "-baselines"
 MAX_SEED = 2**31 - 1
 # More is a slip of the finger, which would fill the database with millions of trials.
 MAX_SEEDS = 1000
-
-
-class PrunerSettings(BaseModel):
-    """When a weak trial is stopped."""
-
-    model_config = STRICT
-
-    name: PrunerName = "median"
-    # No trial is pruned before this step.
-    warmup_steps: int = Field(default=2000, ge=0)
-    # Nor before so many trials are complete.
-    min_trials: int = Field(default=4, ge=1)
 
 
 class WorkerSettings(BaseModel):
@@ -135,7 +122,7 @@ def load_definition(study: str, settings: Sequence[str] = ()) -> StudyDefinition
 
     Args:
         study: The name of a built-in study, or the path of a TOML file, whose stem names the study.
-        settings: "key=value" or "key=value,value" texts; an axis, a training, pruner or worker setting.
+        settings: "key=value" or "key=value,value" texts; an axis, first_seed, a training, pruner or worker setting.
 
     Raises:
         UsageError: No such study; or the file, key and value at fault, with the choices.
@@ -195,13 +182,13 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
     if key in grid:
         grid[key] = values
         return
-    for section, model in sections.items():
-        if key in model.model_fields and key != "name":
-            if len(values) > 1:
-                raise UsageError(f"--set {setting}: {key} is no axis of the grid and takes one value")
-            raw.setdefault(section, {})[key] = values[0]
-            return
-    settable = [name for model in sections.values() for name in model.model_fields if name != "name"]
+    home = {name: section for section, model in sections.items() for name in model.model_fields if name != "name"}
+    settable = [*home, "first_seed"]
+    if key in settable:
+        if len(values) > 1:
+            raise UsageError(f"--set {setting}: {key} is no axis of the grid and takes one value")
+        (raw.setdefault(home[key], {}) if key in home else raw)[key] = values[0]
+        return
     raise UsageError(
         f"--set {setting}: unknown key {key!r}{_meant(key, [*grid, *settable])}; "
         f"axes: {', '.join(grid)}; settings: {', '.join(settable)}"

@@ -15,8 +15,6 @@ from objectives.settings import TrainingSettings
 from search.definition import (
     BASELINES_SUFFIX,
     MAX_SEEDS,
-    PRUNERS,
-    PrunerSettings,
     WorkerSettings,
     load_definition,
     name_fault,
@@ -27,6 +25,7 @@ from search.fusing import GroupSizes, check_fuse
 from search.members import Desk, WorkedStudy
 from search.options import ARTIFACTS_FOLDER, DEFAULT_FUSE, DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
 from search.planner import Study, check_cells, ensure_planned, resolve_objective
+from search.pruner_settings import PRUNERS, PrunerSettings
 from search.pruning import PruningJudge
 from search.record import Keeper, environment
 from search.training import Worker, owner_name

@@ -35,7 +35,9 @@ SeedsOption = Annotated[
 PrunerOption = Annotated[
     str | None,
     typer.Option(
-        help="none, median, sha or hyperband.  [default: that of the study]", metavar="NAME", envvar="SEARCH_PRUNER"
+        help="none, top, median, sha or hyperband.  [default: that of the study]",
+        metavar="NAME",
+        envvar="SEARCH_PRUNER",
     ),
 ]
 SetOption = Annotated[

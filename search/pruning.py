@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -10,7 +11,8 @@ from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHal
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from search.definition import PrunerSettings
+from search.pruner_settings import PrunerSettings
+from search.top_cells import TopCellsPruner
 from storage.leases import Lease
 from storage.optuna_storage import PrunerStorage, SearchStorage
 
@@ -54,6 +56,8 @@ def make_pruner(settings: PrunerSettings, history: PrunerStorage) -> BasePruner:
     Args:
         history: What it will be asked to compare with.
     """
+    if settings.name == "top":
+        return TopCellsPruner(history, settings.keep, settings.warmup_steps)
     if settings.name == "median":
         return MedianPruner(history, settings.warmup_steps, settings.min_trials)
     if settings.name == "sha":
@@ -88,7 +92,7 @@ class PruningJudge:
             value=None,
             datetime_start=None,
             datetime_complete=None,
-            params={},
+            params=json.loads(lease.cell),
             distributions={},
             user_attrs={},
             system_attrs={},

@@ -82,7 +82,7 @@ def run_study(
         workers: How many worker processes; "auto" is one a GPU, or one a core.
         devices: "auto", "cpu", "cuda" or "cuda:0,1".
         seeds: Trials of each cell; None is as the definition says.
-        pruner: "none", "median", "sha" or "hyperband"; None is as the definition says.
+        pruner: "none", "top", "median", "sha" or "hyperband"; None is as the definition says.
         settings: Overrides of axes and settings: {"n_embd": [64, 128], "max_iters": 200}, or texts as for `--set`.
         baselines: Whether to train the study's baselines too.
         corpus: A UTF-8 text file; None is tiny shakespeare.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 import weakref
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,7 @@ class PrunerStorage(_CachedStorage):
         self._finished: dict[int, FrozenTrial] = {}
         self._ended_at: dict[int, float] = {}
         self._complete: list[FrozenTrial] = []
+        self._with_result: list[FrozenTrial] = []
         self._running: list[FrozenTrial] = []
         self._columns: dict[int, _Column] = {}
         # What the pruner noted on trials, such as the rungs of successive halving.
@@ -111,6 +112,16 @@ class PrunerStorage(_CachedStorage):
         self._database.write(lambda connection: optuna_tables.write_system_attrs(connection, trial_id, {key: value}))
         self.written_attrs.setdefault(trial_id, {})[key] = value
 
+    def ended(self) -> Sequence[FrozenTrial]:
+        """The complete and pruned trials in the order in which they were read: the sequence only grows."""
+        self._refresh()
+        return self._with_result
+
+    def running(self) -> Sequence[FrozenTrial]:
+        """The running trials, as they were within the last second."""
+        self._refresh()
+        return self._running
+
     def complete_values(self, step: int) -> tuple[int, npt.NDArray[np.float64]]:
         """The values that complete trials had at `step`.
 
@@ -131,6 +142,8 @@ class PrunerStorage(_CachedStorage):
             self._finished.pop(trial._trial_id, None)  # it failed, and was put back
         for trial in finished:
             self._finished[trial._trial_id] = trial
+            if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+                self._with_result.append(trial)
             if trial.state == TrialState.COMPLETE:
                 self._complete.append(trial)
                 for step, value in trial.intermediate_values.items():

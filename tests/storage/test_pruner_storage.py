@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from smallstudy import CELLS, STUDY, optuna_trials, small_plan
 from sqlalchemy import event
 
-from search.definition import PrunerSettings
+from search.pruner_settings import PrunerSettings
 from search.pruning import MedianPruner, PruningJudge
 from storage.database import Database
 from storage.leases import Lease, Report

@@ -1,0 +1,81 @@
+"""From measured curves to what is replayed: which seed stands for which repetition, in which order cells are queued."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.curves import Curves
+from benchmarks.replay import Ints, Queues
+
+Order = Literal["grid", "cheapest", "dearest", "promising", "spread", "shuffled"]
+ORDERS: tuple[str, ...] = get_args(Order)
+
+# What seems promising before anything was run: a long context first, then the narrow and quick ones.
+_PROMISING = (("block_size", -1.0), ("n_embd", 1.0))
+
+
+def draw_queues(curves: Curves, draws: int, repetitions: int, order: Order, *, seed: int = 0) -> Queues:
+    """Draw `draws` runs of the study with `repetitions` trials a cell.
+
+    Each cell draws its seeds by itself, without repeating one. Seeds are exchangeable between cells: over the seeds,
+    the losses of two cells are all but uncorrelated in the measured curves.
+
+    Args:
+        order: How the cells of a repetition are queued; the second repetition comes after the whole first.
+        seed: Of the draws.
+
+    Returns:
+        Queues of `draws` rows.
+    """
+    rng = np.random.default_rng(seed)
+    cells, seeds = curves.seconds.shape
+    chosen = rng.permuted(np.tile(np.arange(seeds), (draws, cells, 1)), axis=2)[:, :, :repetitions]
+    places = cell_order(curves, order, draws, rng)
+    queued = np.tile(places, (1, repetitions))
+    repetition = np.repeat(np.arange(repetitions), cells)
+    which = chosen[np.arange(draws)[:, None], queued, repetition[None]]
+    return Queues(curves.val_loss[queued, which], curves.seconds[queued, which], queued, curves.steps)
+
+
+def cell_order(curves: Curves, order: Order, draws: int, rng: np.random.Generator) -> Ints:
+    """The cells as they are queued (draws, C), by place in `curves`; only "shuffled" differs between draws."""
+    if order == "shuffled":
+        return rng.permuted(np.tile(np.arange(len(curves.cells)), (draws, 1)), axis=1)
+    ordered: dict[str, Callable[[], Ints]] = {
+        "grid": lambda: np.arange(len(curves.cells)),
+        "cheapest": lambda: np.argsort(curves.seconds.mean(1), kind="stable"),
+        "dearest": lambda: np.argsort(-curves.seconds.mean(1), kind="stable"),
+        "promising": lambda: _promising(curves),
+        "spread": lambda: _spread(curves),
+    }
+    return np.tile(ordered[order](), (draws, 1))
+
+
+def _promising(curves: Curves) -> Ints:
+    keys = [tuple(sign * float(cell[axis]) for axis, sign in _PROMISING) for cell in curves.cells]
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__))
+
+
+def _spread(curves: Curves) -> Ints:
+    """Each cell as far as possible from all that come before it; the first is the grid's first."""
+    points = _coordinates(curves)
+    order = [0]
+    distance = np.abs(points - points[0]).sum(1)
+    while len(order) < len(points):
+        distance[order] = -1.0
+        order.append(int(distance.argmax()))
+        distance = np.minimum(distance, np.abs(points - points[order[-1]]).sum(1))
+    return np.array(order)
+
+
+def _coordinates(curves: Curves) -> npt.NDArray[np.float64]:
+    """Where each cell lies in the grid (C, axes), every axis from 0 to 1."""
+    columns = []
+    for axis in curves.cells[0]:
+        values = list(dict.fromkeys(cell[axis] for cell in curves.cells))
+        columns.append([values.index(cell[axis]) / max(1, len(values) - 1) for cell in curves.cells])
+    return np.array(columns).T

@@ -1,0 +1,113 @@
+"""A real pruned run beside the unpruned curves: what it cost, what it found, what the replay had predicted."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.curves import Curves
+from benchmarks.draws import draw_queues
+from benchmarks.replay import Rule, replay
+from benchmarks.rules import HalvingRule, NeverRule, PercentileRule, TopCellsRule
+from benchmarks.scores import score
+from search import options
+from search.errors import UsageError
+from search.opening import open_studies
+from search.pruner_settings import PrunerSettings
+from search.ranking import ranked_rows
+from storage.summaries import RunSummary, run_summaries, study_attrs
+
+POINTS = 0.10
+TOLERANCE = 0.01
+
+
+def check_run(curves: Curves, study: str, storage: str, draws: int, workers: int) -> str:
+    """Compare a finished run with the curves.
+
+    Returns:
+        Lines to be printed.
+
+    Raises:
+        UsageError: The run is not finished, or has cells that the curves lack.
+    """
+    database, [name] = open_studies(study, storage, options.DEFAULT_STORAGE_WAIT_S, baselines=False)
+    with database.closing():
+        runs = run_summaries(database, [name], attrs=("train_seconds",))
+        attrs = study_attrs(database, name) or {}
+        best = ranked_rows(database, [name])[0]
+    places = _places(curves, name, runs)
+    states = Counter(run.state for run in runs)
+    share, share_of_time = _shares(curves, places, runs)
+    settings = PrunerSettings.model_validate(attrs["settings"]["pruner"])
+    seeds = len(runs) // len(set(places))
+    lines = [f"{name}: {', '.join(f'{count} {state}' for state, count in states.items())}; pruner {settings.name}"]
+    lines += [f"compute: {share:.1%} of the unpruned run's, by steps; {share_of_time:.1%} by the run's own clock"]
+    if set(places) == set(range(len(curves.cells))) and seeds <= len(curves.seeds):
+        queues = draw_queues(curves, draws, seeds, "grid")
+        predicted = score(curves, queues, replay(queues, rule_of(settings), workers))
+        low, high = predicted.compute_range
+        verdict = "within" if abs(share - predicted.compute) <= POINTS else "NOT within"
+        lines += [
+            f"predicted: {predicted.compute:.1%} ({low:.1%} to {high:.1%} in nine of ten draws); "
+            f"{verdict} {100 * POINTS:.0f} points"
+        ]
+    lines += _found(curves, best.cell, best.val_loss)
+    return "\n".join(lines)
+
+
+def _places(curves: Curves, name: str, runs: Sequence[RunSummary]) -> list[int]:
+    """The place in `curves` of each run's cell."""
+    unfinished = sum(run.state in ("waiting", "running") for run in runs)
+    if unfinished:
+        raise UsageError(f"{name} has {unfinished} unfinished trials; run it to its end first")
+    known = [dict(cell) for cell in curves.cells]
+    places = []
+    for run in runs:
+        cell = {axis: value for axis, value in run.cell.items() if axis != "seed"}
+        if cell not in known:
+            raise UsageError(f"the curves lack the cell {cell} of {name}; give others with --curves")
+        places.append(known.index(cell))
+    return places
+
+
+def _shares(curves: Curves, places: Sequence[int], runs: Sequence[RunSummary]) -> tuple[float, float]:
+    """Compute of the run as a share of an unpruned one: by steps at the measured pace, and by its own clock."""
+    seconds = curves.seconds.mean(1)[list(places)]
+    steps = np.array([run.step or 0 for run in runs])
+    by_steps = (seconds * steps / curves.steps[-1]).sum() / seconds.sum()
+    spent = np.array([run.attrs.get("train_seconds", 0.0) for run in runs])
+    # How much slower this machine was, from trials that both ran to their ends.
+    pace = statistics.median(
+        spent[at] / seconds[at] for at, run in enumerate(runs) if run.state == "complete" and spent[at] > 0
+    )
+    return float(by_steps), float(spent.sum() / (pace * seconds.sum()))
+
+
+def rule_of(settings: PrunerSettings) -> Rule:
+    """The rule that stands for the pruner of a study."""
+    if settings.name == "top":
+        return TopCellsRule(settings.keep, settings.warmup_steps)
+    if settings.name == "median":
+        return PercentileRule(50, settings.warmup_steps, settings.min_trials)
+    if settings.name == "sha":
+        return HalvingRule(max(1, settings.warmup_steps), 2)
+    if settings.name == "none":
+        return NeverRule()
+    raise UsageError(f"no prediction for the pruner {settings.name}; give --pruner to replay one of Optuna's")
+
+
+def _found(curves: Curves, cell: Mapping[str, Any], loss: float | None) -> list[str]:
+    true = curves.true_losses
+    found = true[[dict(each) for each in curves.cells].index(dict(cell))]
+    regret = found - true.min()
+    verdict = "within" if regret <= TOLERANCE else "NOT within"
+    shown = " ".join(f"{axis}={value}" for axis, value in cell.items())
+    return [
+        f"found: {shown}, val_loss {loss:.5f}",
+        f"its mean over the measured seeds: {found:.5f}, the best cell's {true.min():.5f}; "
+        f"{verdict} {TOLERANCE} of the best ({regret:+.5f})",
+    ]

@@ -1,0 +1,232 @@
+"""`python -m benchmarks.pruning`: which pruner keeps the best cell, and at what cost, replayed from measured curves.
+
+Without options it prints the tables of docs/pruning.md. `--pruner` replays any one pruner of Optuna's with its own
+code; `--check STUDY` compares a real pruned run with the same curves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from benchmarks.curves import DATA, Curves, load_curves
+from benchmarks.draws import ORDERS, Order, draw_queues
+from benchmarks.madeup import SHAPES, madeup_curves
+from benchmarks.replay import Rule, replay
+from benchmarks.rules import HalvingRule, NeverRule, PatientRule, PercentileRule, TopCellsRule, WilcoxonRule
+from benchmarks.scores import Score, mean_score, score
+from search import options
+from search.errors import UsageError, user_errors
+
+PRUNERS: dict[str, Callable[[], Rule]] = {
+    "none": NeverRule,
+    "median, from 2000": lambda: PercentileRule(50, 2000, 4),
+    "median, from 500": lambda: PercentileRule(50, 500, 4),
+    "percentile 25, from 500": lambda: PercentileRule(25, 500, 4),
+    "percentile 10, from 500": lambda: PercentileRule(10, 500, 4),
+    "percentile 10, from 1500": lambda: PercentileRule(10, 1500, 4),
+    "sha 2, from 2000": lambda: HalvingRule(2000, 2),
+    "sha 2, from 500": lambda: HalvingRule(500, 2),
+    "sha 3, from 500": lambda: HalvingRule(500, 3),
+    "sha 4, from 500": lambda: HalvingRule(500, 4),
+    "hyperband 2, from 500": lambda: HalvingRule(500, 2, brackets=4),
+    "hyperband 3, from 500": lambda: HalvingRule(500, 3, brackets=3),
+    "patient 1, median, from 500": lambda: PatientRule(PercentileRule(50, 500, 4), 1),
+    "patient 1, percentile 10, from 500": lambda: PatientRule(PercentileRule(10, 500, 4), 1),
+    "wilcoxon 0.1": lambda: WilcoxonRule(0.1, 2),
+    "wilcoxon 0.02": lambda: WilcoxonRule(0.02, 2),
+    "top 3, from 500": lambda: TopCellsRule(3, 500),
+    "top 4, from 500": lambda: TopCellsRule(4, 500),
+    "top 5, from 500": lambda: TopCellsRule(5, 500),
+    "top 6, from 500": lambda: TopCellsRule(6, 500),
+    "top 8, from 500": lambda: TopCellsRule(8, 500),
+    "top 5, from 1000": lambda: TopCellsRule(5, 1000),
+    "top 5, from 2000": lambda: TopCellsRule(5, 2000),
+}
+DEFAULT, FORMER = "top 5, from 500", "median, from 2000"
+DEFAULT_ORDER: Order = "grid"
+DEFAULT_WORKERS = 2
+RIVALS = (
+    "none",
+    FORMER,
+    "median, from 500",
+    "sha 4, from 500",
+    "top 4, from 500",
+    DEFAULT,
+    "top 6, from 500",
+    "top 5, from 2000",
+)
+HALVES = 100
+HELD_OUT = DATA.with_name("learning_rates_curves.csv")
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def scored(
+    curves: Curves, rule: Rule, draws: int, workers: int, repetitions: int = 1, order: Order = DEFAULT_ORDER
+) -> Score:
+    """Replay `draws` runs and score them."""
+    queues = draw_queues(curves, draws, repetitions, order)
+    return score(curves, queues, replay(queues, rule, workers))
+
+
+_COLUMNS = "| pruner | compute | best survives | best found | rank error of top 5 | regret | worst regret | complete |"
+
+
+def all_pruners(curves: Curves, draws: int, workers: int) -> Iterator[str]:
+    """Every pruner in the order of the grid, one seed."""
+    yield _COLUMNS
+    yield _rule(7)
+    for name, make in PRUNERS.items():
+        yield _row(name, scored(curves, make(), draws, workers))
+
+
+def _rule(numbers: int) -> str:
+    return "| --- |" + " ---: |" * numbers
+
+
+def _row(name: str, found: Score) -> str:
+    return (
+        f"| {name} | {found.compute:.1%} | {found.survives:.1%} | {found.found:.1%} | {found.rank_error:.2f} "
+        f"| {found.regret:.4f} | {found.worst_regret:.4f} | {found.complete:.1f} |"
+    )
+
+
+def all_orders(curves: Curves, draws: int, workers: int) -> Iterator[str]:
+    """Every pruner in every order: how often the best survives, at which compute."""
+    yield f"| pruner | {' | '.join(ORDERS)} |"
+    yield _rule(len(ORDERS))
+    for name, make in PRUNERS.items():
+        found = [scored(curves, make(), draws, workers, order=order) for order in ORDERS]  # type: ignore[arg-type]
+        yield f"| {name} | {' | '.join(f'{each.survives:.1%} at {each.compute:.1%}' for each in found)} |"
+
+
+def more_seeds(curves: Curves, draws: int, workers: int) -> Iterator[str]:
+    """The rivals with three and five seeds a cell, in the order of the grid and shuffled."""
+    cases: list[tuple[int, Order]] = [(3, "grid"), (3, "shuffled"), (5, "grid"), (5, "shuffled")]
+    yield f"| pruner | {' | '.join(f'{seeds} seeds, {order}' for seeds, order in cases)} |"
+    yield _rule(len(cases))
+    for name in RIVALS[1:]:
+        found = [scored(curves, PRUNERS[name](), draws, workers, seeds, order) for seeds, order in cases]
+        yield f"| {name} | {' | '.join(f'{each.survives:.1%} at {each.compute:.1%}' for each in found)} |"
+
+
+def more_workers(curves: Curves, draws: int) -> Iterator[str]:
+    """The default with other numbers of workers and seeds, and how far its compute varies between draws."""
+    yield "| seeds | workers | compute | 5 % to 95 % of draws | best survives | worst regret | complete |"
+    yield "| ---: |" + " ---: |" * 6
+    for seeds, workers in [(1, 1), (1, 2), (1, 8), (1, 36), (5, 2), (5, 8)]:
+        found = scored(curves, PRUNERS[DEFAULT](), draws, workers, seeds)
+        low, high = found.compute_range
+        yield (
+            f"| {seeds} | {workers} | {found.compute:.1%} | {low:.1%} to {high:.1%} | {found.survives:.1%} "
+            f"| {found.worst_regret:.4f} | {found.complete:.1f} |"
+        )
+
+
+def half_grids(curves: Curves, draws: int, workers: int) -> Iterator[str]:
+    """The rivals on random halves of the grid, in shuffled order: what they do where another cell is the best."""
+    rng = np.random.default_rng(0)
+    cells = len(curves.cells)
+    halves = [curves.subset(np.sort(rng.choice(cells, cells // 2, replace=False))) for _ in range(HALVES)]
+    each = max(1, draws // HALVES)
+    yield "| pruner | compute | best survives | worst half | best found | regret | worst regret |"
+    yield _rule(6)
+    for name in RIVALS:
+        scores = [scored(half, PRUNERS[name](), each, workers, order="shuffled") for half in halves]
+        found, worst = mean_score(scores), min(each.survives for each in scores)
+        yield (
+            f"| {name} | {found.compute:.1%} | {found.survives:.1%} | {worst:.0%} | {found.found:.1%} "
+            f"| {found.regret:.4f} | {found.worst_regret:.4f} |"
+        )
+
+
+def on_madeup_curves(draws: int, workers: int) -> Iterator[str]:
+    """The rivals on made-up curves, shuffled: a hundred grids of each shape."""
+    each = max(1, draws // HALVES)
+    yield f"| pruner | {' | '.join(SHAPES)} |"
+    yield _rule(len(SHAPES))
+    for name in RIVALS:
+        cells = []
+        for shape in SHAPES:
+            grids = [madeup_curves(shape, seed) for seed in range(HALVES)]  # type: ignore[arg-type]
+            found = mean_score([scored(grid, PRUNERS[name](), each, workers, order="shuffled") for grid in grids])
+            cells.append(f"{found.survives:.1%} at {found.compute:.1%}")
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def other_curves(path: Path, draws: int, workers: int) -> Iterator[str]:
+    """The rivals on curves that nothing was chosen by."""
+    curves = load_curves(path)
+    yield _COLUMNS
+    yield _rule(7)
+    for name in RIVALS:
+        yield _row(name, scored(curves, PRUNERS[name](), draws, workers))
+
+
+def all_tables(curves: Curves, draws: int, workers: int) -> Iterator[str]:
+    """Every table of docs/pruning.md."""
+    sections = {
+        "Every pruner, one seed a cell, in the order of the grid": all_pruners(curves, draws, workers),
+        "Other orders of the queue": all_orders(curves, draws, workers),
+        "More seeds": more_seeds(curves, max(1, draws // 4), workers),
+        "The default with other numbers of workers": more_workers(curves, max(1, draws // 4)),
+        "Random halves of the grid": half_grids(curves, draws, workers),
+        "Another study: learning rates": other_curves(HELD_OUT, draws, workers),
+        "Made-up curves": on_madeup_curves(draws, workers),
+    }
+    for title, lines in sections.items():
+        yield f"### {title}\n"
+        yield from lines
+        yield ""
+
+
+@app.command()
+def main(
+    curves: Annotated[Path, typer.Option(help="What python -m benchmarks.curves wrote.", metavar="FILE")] = DATA,
+    draws: Annotated[int, typer.Option(help="Replayed runs of each setting.", min=1)] = 1000,
+    workers: Annotated[int, typer.Option(help="Virtual workers.", min=1)] = DEFAULT_WORKERS,
+    seeds: Annotated[int, typer.Option(help="Trials of each cell, for --pruner.", min=1)] = 1,
+    order: Annotated[str, typer.Option(help=f"{', '.join(ORDERS)}; for --pruner.")] = DEFAULT_ORDER,
+    pruner: Annotated[
+        str | None, typer.Option(help="Replay only this pruner of Optuna's.", metavar="'NAME(ARGUMENTS)'")
+    ] = None,
+    check: Annotated[
+        str | None, typer.Option(help="Compare a finished, pruned run with the curves.", metavar="STUDY")
+    ] = None,
+    storage: options.StorageOption = options.DEFAULT_STORAGE,
+) -> None:
+    """Replay measured curves through pruners."""
+    with user_errors():
+        known = load_curves(curves)
+        if check is not None:
+            from benchmarks.pruned_run import check_run
+
+            print(check_run(known, check, storage, draws, workers))
+        elif pruner is not None:
+            print("\n".join(_one_pruner(known, pruner, draws, workers, seeds, order)))
+        else:
+            for line in all_tables(known, draws, workers):
+                print(line, flush=True)
+
+
+def _one_pruner(curves: Curves, pruner: str, draws: int, workers: int, seeds: int, order: str) -> Iterator[str]:
+    from benchmarks.optuna_replay import optuna_pruner, replay_with_pruner
+
+    if order not in ORDERS:
+        raise UsageError(f"--order {order}: choices are {', '.join(ORDERS)}")
+    if seeds > len(curves.seeds):
+        raise UsageError(f"--seeds {seeds}: the curves have {len(curves.seeds)}")
+    queues = draw_queues(curves, draws, seeds, order)  # type: ignore[arg-type]
+    outcome = replay_with_pruner(queues, optuna_pruner(pruner), workers)
+    yield _COLUMNS
+    yield _rule(7)
+    yield _row(pruner, score(curves, queues, outcome))
+
+
+if __name__ == "__main__":
+    app()
