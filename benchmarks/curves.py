@@ -105,7 +105,7 @@ def _parse(text: str) -> Any:
 def export(
     study: options.StudyOption = "bigram",
     storage: options.StorageOption = options.DEFAULT_STORAGE,
-    output: Annotated[Path, typer.Option(help="The file to write.", metavar="FILE")] = DATA,
+    output: Annotated[Path, typer.Option(help="The file to write.", metavar="FILE")] = Path("curves.csv"),
     baselines: options.BaselinesOption = True,
 ) -> None:
     """Write the curves of a study whose trials are all complete."""

@@ -7,6 +7,8 @@ code; `--check STUDY` compares a real pruned run with the same curves.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -60,7 +62,7 @@ RIVALS = (
     "top 6, from 500",
     "top 5, from 2000",
 )
-HALVES = 100
+HALVES, MADEUP = 100, 40
 HELD_OUT = DATA.with_name("learning_rates_curves.csv")
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -146,14 +148,14 @@ def half_grids(curves: Curves, draws: int, workers: int) -> Iterator[str]:
 
 
 def on_madeup_curves(draws: int, workers: int) -> Iterator[str]:
-    """The rivals on made-up curves, shuffled: a hundred grids of each shape."""
-    each = max(1, draws // HALVES)
+    """The rivals on made-up curves, shuffled: several grids of each shape."""
+    each = max(1, draws // MADEUP)
     yield f"| pruner | {' | '.join(SHAPES)} |"
     yield _rule(len(SHAPES))
     for name in RIVALS:
         cells = []
         for shape in SHAPES:
-            grids = [madeup_curves(shape, seed) for seed in range(HALVES)]  # type: ignore[arg-type]
+            grids = [madeup_curves(shape, seed) for seed in range(MADEUP)]  # type: ignore[arg-type]
             found = mean_score([scored(grid, PRUNERS[name](), each, workers, order="shuffled") for grid in grids])
             cells.append(f"{found.survives:.1%} at {found.compute:.1%}")
         yield f"| {name} | {' | '.join(cells)} |"
@@ -168,26 +170,35 @@ def other_curves(path: Path, draws: int, workers: int) -> Iterator[str]:
         yield _row(name, scored(curves, PRUNERS[name](), draws, workers))
 
 
-def all_tables(curves: Curves, draws: int, workers: int) -> Iterator[str]:
-    """Every table of docs/pruning.md."""
-    sections = {
-        "Every pruner, one seed a cell, in the order of the grid": all_pruners(curves, draws, workers),
-        "Other orders of the queue": all_orders(curves, draws, workers),
-        "More seeds": more_seeds(curves, max(1, draws // 4), workers),
-        "The default with other numbers of workers": more_workers(curves, max(1, draws // 4)),
-        "Random halves of the grid": half_grids(curves, draws, workers),
-        "Another study: learning rates": other_curves(HELD_OUT, draws, workers),
-        "Made-up curves": on_madeup_curves(draws, workers),
+def sections(curves: Curves, draws: int, workers: int) -> dict[str, Callable[[], Iterator[str]]]:
+    """Every table of docs/pruning.md, by its title."""
+    return {
+        "Every pruner, one seed a cell, in the order of the grid": lambda: all_pruners(curves, draws, workers),
+        "Other orders of the queue": lambda: all_orders(curves, draws, workers),
+        "More seeds": lambda: more_seeds(curves, max(1, draws // 4), workers),
+        "The default with other numbers of workers": lambda: more_workers(curves, max(1, draws // 4)),
+        "Random halves of the grid": lambda: half_grids(curves, draws, workers),
+        "Another study: learning rates": lambda: other_curves(HELD_OUT, draws, workers),
+        "Made-up curves": lambda: on_madeup_curves(draws, workers),
     }
-    for title, lines in sections.items():
-        yield f"### {title}\n"
-        yield from lines
-        yield ""
+
+
+def _section(curves: Curves, draws: int, workers: int, title: str) -> str:
+    return "\n".join([f"### {title}\n", *sections(curves, draws, workers)[title](), ""])
+
+
+def all_tables(curves: Curves, draws: int, workers: int) -> Iterator[str]:
+    """The tables, made by two processes."""
+    with ProcessPoolExecutor(2) as pool:
+        yield from pool.map(partial(_section, curves, draws, workers), sections(curves, draws, workers))
 
 
 @app.command()
 def main(
-    curves: Annotated[Path, typer.Option(help="What python -m benchmarks.curves wrote.", metavar="FILE")] = DATA,
+    curves: Annotated[
+        Path,
+        typer.Option(help="What python -m benchmarks.curves wrote.", metavar="FILE", show_default=DATA.name),
+    ] = DATA,
     draws: Annotated[int, typer.Option(help="Replayed runs of each setting.", min=1)] = 1000,
     workers: Annotated[int, typer.Option(help="Virtual workers.", min=1)] = DEFAULT_WORKERS,
     seeds: Annotated[int, typer.Option(help="Trials of each cell, for --pruner.", min=1)] = 1,
@@ -210,8 +221,8 @@ def main(
         elif pruner is not None:
             print("\n".join(_one_pruner(known, pruner, draws, workers, seeds, order)))
         else:
-            for line in all_tables(known, draws, workers):
-                print(line, flush=True)
+            for table in all_tables(known, draws, workers):
+                print(table, flush=True)
 
 
 def _one_pruner(curves: Curves, pruner: str, draws: int, workers: int, seeds: int, order: str) -> Iterator[str]:

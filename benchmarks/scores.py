@@ -77,8 +77,7 @@ def _table(queues: Queues, outcome: Outcome) -> tuple[Floats, Bools]:
     is_furthest = last == last.max(2, keepdims=True)
     losses = queues.values[rows, places, last]
     means: Floats = (losses * is_furthest).sum(2) / is_furthest.sum(2)
-    is_complete: Bools = ~outcome.pruned[rows, places].any(2)
-    return means, is_complete
+    return means, np.asarray(~outcome.pruned[rows, places].any(2), bool)
 
 
 def mean_score(scores: list[Score]) -> Score:

@@ -183,7 +183,7 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
         grid[key] = values
         return
     home = {name: section for section, model in sections.items() for name in model.model_fields if name != "name"}
-    settable = [*home, "first_seed"]
+    settable = ["first_seed", *home]
     if key in settable:
         if len(values) > 1:
             raise UsageError(f"--set {setting}: {key} is no axis of the grid and takes one value")

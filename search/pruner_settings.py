@@ -8,6 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 PrunerName = Literal["none", "top", "median", "sha", "hyperband"]
 PRUNERS: tuple[str, ...] = get_args(PrunerName)
+# The other settings that a pruner looks at.
+USED_BY: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "top": ("warmup_steps", "keep"),
+    "median": ("warmup_steps", "min_trials"),
+    "sha": ("warmup_steps",),
+    "hyperband": ("warmup_steps",),
+}
 
 
 class PrunerSettings(BaseModel):
@@ -18,7 +26,7 @@ class PrunerSettings(BaseModel):
     name: PrunerName = "top"
     # No trial is compared with others before this step.
     warmup_steps: int = Field(default=2000, ge=0)
-    # top: a trial is stopped when so many cells were better at its step.
+    # top: a trial is stopped when so many cells that are still in the race were better at its step.
     keep: int = Field(default=5, ge=1)
     # median: nor before so many trials are complete.
     min_trials: int = Field(default=4, ge=1)

@@ -25,7 +25,7 @@ class Row:
         cell: Its parameters without the seed.
         state: "complete" when every trial of it is; else the state of the trial that is furthest from it.
         trials: How many trials of it have a loss, of how many planned.
-        train_loss: Mean over the trials that count; nats per character.
+        train_loss: Mean over the trials that count, those that went furthest; nats per character.
         val_loss: The same; what cells are ranked by. Of a pruned cell it is the loss at pruning.
         step: Training steps behind the losses, of the trial that took fewest.
         published: The published validation loss, if there is one.
@@ -100,9 +100,11 @@ def _cell(run: RunSummary) -> dict[str, Any]:
 
 def _row(runs: Sequence[RunSummary], published: float | None) -> Row:
     state = max((run.state for run in runs), key=STATE_ORDER.index)
-    # Losses at different steps have no common mean: complete trials if there are any, else the rest.
+    # Losses at different steps have no common mean: complete trials if there are any, else those that went furthest.
     complete = [run for run in runs if run.state == "complete"]
-    measured = complete or [run for run in runs if run.val_loss is not None and run.state != "diverged"]
+    known = [run for run in runs if run.val_loss is not None and run.state != "diverged"]
+    furthest = max((run.step or 0 for run in known), default=0)
+    measured = complete or [run for run in known if (run.step or 0) == furthest]
     losses = [run.val_loss for run in complete if run.val_loss is not None]
     tokens = _mean([run.attrs.get("tokens") for run in measured])
     times = [run.attrs["train_seconds"] for run in runs if "train_seconds" in run.attrs]

@@ -122,10 +122,10 @@ def _left_out(rows: Sequence[Row], shown: Sequence[Row]) -> list[str]:
 
 
 def _pruner(settings: Mapping[str, Any]) -> str:
-    if settings["name"] == "none":
-        return "none"
-    rest = ", ".join(f"{key} {value}" for key, value in settings.items() if key != "name")
-    return f"{settings['name']} ({rest})"
+    from search.pruner_settings import USED_BY
+
+    rest = ", ".join(f"{key} {settings[key]}" for key in USED_BY[settings["name"]] if key in settings)
+    return f"{settings['name']} ({rest})" if rest else str(settings["name"])
 
 
 def _write(output: Path, text: str) -> None:

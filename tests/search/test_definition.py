@@ -53,6 +53,7 @@ def test_builtin_study_is_the_published_experiment() -> None:
     assert (training.batch_size, training.learning_rate) == (64, 1e-2)
     assert (training.max_iters, training.eval_interval) == (5000, 500)
     assert (study.seeds, study.first_seed) == (1, 1337)
+    assert (study.pruner.name, study.pruner.warmup_steps, study.pruner.keep) == ("top", 500, 5)
 
 
 def test_builtin_published_losses() -> None:
@@ -139,7 +140,7 @@ FAULTS = {
     ),
     "pruner": (
         GRID + '[pruner]\nname = "best"',
-        "pruner.name = 'best': it should be 'none', 'median', 'sha' or 'hyper",
+        "pruner.name = 'best': it should be 'none', 'top', 'median', 'sha' or 'hyper",
     ),
     "min_trials a text": (GRID + '[pruner]\nmin_trials = "4"', "pruner.min_trials = '4': it should be a valid integer"),
     "lease zero": (GRID + "[workers]\nlease_s = 0", "workers.lease_s = 0: it should be greater than 0"),
@@ -258,10 +259,11 @@ def test_set_reads_a_value(tmp_path: Path, text: str, value: Scalar) -> None:
 
 def test_set_reaches_axes_and_each_section(tmp_path: Path) -> None:
     settings = ["n_embd = 64, 128", "max_iters=200", "evaluation=sampled", "warmup_steps=0", "lease_s=5"]
+    settings += ["first_seed=7"]
     study = load_definition(write_study(tmp_path, GRID), settings)
     assert study.grid == {"n_embd": [64, 128]}
     assert (study.training.max_iters, study.training.evaluation) == (200, "sampled")
-    assert (study.pruner.warmup_steps, study.workers.lease_s) == (0, 5.0)
+    assert (study.pruner.warmup_steps, study.workers.lease_s, study.first_seed) == (0, 5.0, 7)
 
 
 def test_the_last_set_of_a_key_counts_and_baselines_stay() -> None:
@@ -271,7 +273,7 @@ def test_the_last_set_of_a_key_counts_and_baselines_stay() -> None:
 
 
 SET_FAULTS = {
-    "n_emb=64": r"unknown key 'n_emb' \(did you mean 'n_embd'\?\); axes: n_embd; settings: batch_size, .*checkpoint_s$",
+    "n_emb=64": r"unknown key 'n_emb' \(did you mean 'n_embd'\?\); axes: n_embd; settings: first_seed, .*checkpoint_s$",
     "n_embd": r"write KEY=VALUE or KEY=VALUE,VALUE, such as --set n_embd=64,128",
     "=3": r"write KEY=VALUE",
     "n_embd=": r"write KEY=VALUE",
@@ -283,6 +285,10 @@ SET_FAULTS = {
     "max_iters=1.5": r"training\.max_iters = 1\.5: it should be a valid integer",
     "max_iters=-5": r"training\.max_iters = -5: it should be greater than 0",
     "evaluation=fast": r"training\.evaluation = 'fast': it should be 'full' or 'sampled'",
+    "first_seed=1,2": r"first_seed is no axis of the grid and takes one value",
+    "first_seed=-1": r"first_seed = -1: it should be greater than or equal to 0",
+    "first_seed=x": r"first_seed = 'x': it should be a valid integer",
+    "keep=0": r"pruner\.keep = 0: it should be greater than or equal to 1",
     "min_trials=0": r"pruner\.min_trials = 0: it should be greater than or equal to 1",
     "name=other": r"unknown key 'name'",
 }

@@ -21,7 +21,7 @@ from storage.queue import RunQueue
 
 STUDY = """
 objective = "standin:start"
-grid.n_embd = [1, 2, 3, 4, 5]
+grid.n_embd = [1, 2, 3, 4, 5, 6]
 
 [[published]]
 cell = { n_embd = 3 }
@@ -37,17 +37,19 @@ ENDS: dict[tuple[int, int], tuple[str, float, float, int]] = {
     (3, 1): ("complete", 2.1, 2.25, 100),
     (4, 0): ("failed", 2.0, 1.0, 10),
     (4, 1): ("complete", 2.0, 1.5, 100),
+    (6, 0): ("pruned", 2.8, 2.9, 50),
+    (6, 1): ("pruned", 4.1, 4.2, 0),
 }
 
 
 @pytest.fixture
 def ended(tmp_path: Path) -> Iterator[Database]:
-    """A study of 5 cells and 2 seeds whose trials ended as told; those of the last cell wait."""
+    """A study of 6 cells and 2 seeds whose trials ended as told; those of the fifth cell wait."""
     definition = load_definition(write_study(tmp_path, STUDY)).model_copy(update={"seeds": 2, "first_seed": 0})
     with open_database(sqlite(tmp_path), create=True).closing() as database:
         ensure_planned(database, Study(definition, "small", encode("text", "to be")))
         queue = RunQueue(database)
-        held = [lease for turn in range(10) for lease in queue.claim(["small"], f"worker {turn}")]
+        held = [lease for turn in range(12) for lease in queue.claim(["small"], f"worker {turn}")]
         for lease in held:
             cell = json.loads(lease.cell)
             end = ENDS.get((cell["n_embd"], cell["seed"]))
@@ -70,6 +72,7 @@ def test_rows(ended: Database) -> None:
         (1, 3, "complete"),
         (2, 1, "complete"),
         (None, 2, "pruned"),
+        (None, 6, "pruned"),
         (None, 5, "waiting"),
         (None, 4, "failed"),
     ]
@@ -84,6 +87,8 @@ def test_means_over_seeds(ended: Database) -> None:
     assert (both.trials, both.step, both.n_params, both.seconds) == ((2, 2), 100, 7, 100.0)
     # A loss at pruning has no common mean with a final one.
     assert (by_cell[2].val_loss, by_cell[2].trials, by_cell[2].step) == (2.1, (1, 2), 100)
+    # Nor have losses at different prunings.
+    assert (by_cell[6].val_loss, by_cell[6].train_loss, by_cell[6].trials, by_cell[6].step) == (2.9, 2.8, (1, 2), 50)
     assert (by_cell[4].val_loss, by_cell[4].trials) == (1.5, (1, 2))
     assert (by_cell[5].val_loss, by_cell[5].trials, by_cell[5].n_params) == (None, (0, 2), None)
 

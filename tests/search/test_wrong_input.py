@@ -99,7 +99,11 @@ CASES: dict[str, tuple[str, list[str], str]] = {
         [*STUDY, "--workers", "x"],
         r"--workers x: give a number from 1 up, or auto \(here \d+\)",
     ),
-    "pruner unknown": ("run", [*STUDY, "--pruner", "foo"], r"--pruner foo: choices are none, median, sha, hyperband"),
+    "pruner unknown": (
+        "run",
+        [*STUDY, "--pruner", "foo"],
+        r"--pruner foo: choices are none, top, median, sha, hyperband",
+    ),
     "too many seeds": ("run", [*STUDY, "--seeds", "1000000"], r"--seeds 1000000: give a number from 1 to 1000"),
     "name is a path": ("run", [*STUDY, "--name", "../up"], r"--name '\.\./up': write letters, digits, .*"),
     "name is empty": ("run", [*STUDY, "--name", ""], r"--name '': write letters, digits, .*"),

@@ -165,7 +165,7 @@ def test_the_judge_decides_like_optuna_on_the_database(
     database, url, names = judged
     study = f"study-{next(names)}"
     plan(database, [small_plan(study=study)])
-    queue, settings = RunQueue(database), PrunerSettings(warmup_steps=500, min_trials=2)
+    queue, settings = RunQueue(database), PrunerSettings(name="median", warmup_steps=500, min_trials=2)
     for curve in complete:
         [lease] = queue.claim([study], f"{next(names)}")
         train(queue, lease, curve)
