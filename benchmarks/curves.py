@@ -1,7 +1,7 @@
 """`python -m benchmarks.curves`: the curves of an unpruned study as a small CSV, and that CSV read again.
 
-One line an evaluation: the cell, the seed, the step, both losses in nats per character, and what the whole trial took
-in seconds of training, evaluations included.
+One line an evaluation: the study, the cell, the seed, the step, both losses in nats per character, and the seconds that
+the whole trial trained, evaluations included.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy.typing as npt
 import typer
 
 from search import options
+from search.definition import BASELINES_SUFFIX
 from search.errors import UsageError, user_errors
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 DATA = Path(__file__).parent / "data" / "bigram_curves.csv"
 LOSSES = ("train_loss", "val_loss")
-FACTS = ("seed", "step", *LOSSES, "seconds")
+FACTS = ("study", "seed", "step", *LOSSES, "seconds")
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -61,7 +62,7 @@ class Curves:
 
 
 def load_curves(path: Path = DATA) -> Curves:
-    """Read what `python -m benchmarks.curves` wrote; baselines, which lack an axis, are left out.
+    """Read what `python -m benchmarks.curves` wrote, without the baselines.
 
     Raises:
         UsageError: No such file, or not every cell has every seed and step.
@@ -70,12 +71,12 @@ def load_curves(path: Path = DATA) -> Curves:
         read = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}; make it with python -m benchmarks.curves") from error
-    lines = [line for line in read if all(line.values())]
+    lines = [line for line in read if not line["study"].endswith(BASELINES_SUFFIX)]
     losses: dict[tuple[Any, ...], float] = {}
     seconds: dict[tuple[Any, ...], float] = {}
     cells: dict[tuple[Any, ...], dict[str, Any]] = {}
     for line in lines:
-        cell = {name: _parse(text) for name, text in line.items() if name not in FACTS}
+        cell = {name: _parse(text) for name, text in line.items() if name not in FACTS and text}
         key = tuple(cell.items())
         cells.setdefault(key, cell)
         seconds[key, int(line["seed"])] = float(line["seconds"])
@@ -154,14 +155,14 @@ def as_csv(runs: list[RunSummary], curves: Mapping[tuple[str, int], Mapping[int,
         )
     axes = list(dict.fromkeys(name for run in runs for name in run.cell if name != "seed"))
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*axes, *FACTS], restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, ["study", *axes, *FACTS[1:]], restval="", lineterminator="\n")
     writer.writeheader()
     for run in runs:
         train_losses = dict(run.attrs["train_curve"])
         for step, val_loss in sorted(curves[run.study, run.number].items()):
             losses = zip(LOSSES, (f"{train_losses[step]:.6f}", f"{val_loss:.6f}"), strict=True)
             seconds = f"{run.attrs['train_seconds']:.3f}"
-            writer.writerow({**run.cell, "step": step, **dict(losses), "seconds": seconds})
+            writer.writerow({"study": run.study, **run.cell, "step": step, **dict(losses), "seconds": seconds})
     return text.getvalue()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -80,10 +79,9 @@ def _shares(curves: Curves, places: Sequence[int], runs: Sequence[RunSummary]) -
     steps = np.array([run.step or 0 for run in runs])
     by_steps = (seconds * steps / curves.steps[-1]).sum() / seconds.sum()
     spent = np.array([run.attrs.get("train_seconds", 0.0) for run in runs])
-    # How much slower this machine was, from trials that both ran to their ends.
-    pace = statistics.median(
-        spent[at] / seconds[at] for at, run in enumerate(runs) if run.state == "complete" and spent[at] > 0
-    )
+    # How much slower this machine was, from the trials that both ran to their ends.
+    both = np.array([run.state == "complete" for run in runs])
+    pace = spent[both].sum() / seconds[both].sum()
     return float(by_steps), float(spent.sum() / (pace * seconds.sum()))
 
 
