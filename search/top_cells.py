@@ -67,9 +67,11 @@ class TopCellsPruner(BasePruner):
             cell = _cell(trial)
             if trial.state == TrialState.PRUNED:
                 self._struck[cell] = self._struck.get(cell, 0) + 1
-            for step in trial.intermediate_values:
+            best = math.inf
+            for step, loss in sorted(trial.intermediate_values.items()):
+                best = best if math.isnan(loss) else min(best, loss)
                 totals = self._totals.setdefault(step, _Totals())
-                totals.add(self._place(cell), _best_until(trial, step), trial.state == TrialState.COMPLETE)
+                totals.add(self._place(cell), best, trial.state == TrialState.COMPLETE)
         self._read = len(ended)
 
     def _standings(self, step: int, judged: FrozenTrial) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
