@@ -18,22 +18,26 @@ ORDERS: tuple[str, ...] = get_args(Order)
 _PROMISING = (("block_size", -1.0), ("n_embd", 1.0))
 
 
-def draw_queues(curves: Curves, draws: int, repetitions: int, order: Order, *, seed: int = 0) -> Queues:
+def draw_queues(
+    curves: Curves, draws: int, repetitions: int, order: Order, *, seed: int = 0, together: bool = False
+) -> Queues:
     """Draw `draws` runs of the study with `repetitions` trials a cell.
 
-    Each cell draws its seeds by itself, without repeating one. Seeds are exchangeable between cells: over the seeds,
-    the losses of two cells are all but uncorrelated in the measured curves.
+    Each cell draws its seeds by itself, without repeating one: over the seeds, the losses of two cells are all but
+    uncorrelated in the measured curves (`python -m benchmarks.pruning` prints how much).
 
     Args:
         order: How the cells of a repetition are queued; the second repetition comes after the whole first.
         seed: Of the draws.
+        together: All cells draw the same seeds, as in a real run; with K seeds there are only K such runs.
 
     Returns:
         Queues of `draws` rows.
     """
     rng = np.random.default_rng(seed)
     cells, seeds = curves.seconds.shape
-    chosen = rng.permuted(np.tile(np.arange(seeds), (draws, cells, 1)), axis=2)[:, :, :repetitions]
+    chosen = rng.permuted(np.tile(np.arange(seeds), (draws, 1 if together else cells, 1)), axis=2)[:, :, :repetitions]
+    chosen = np.broadcast_to(chosen, (draws, cells, repetitions))
     places = cell_order(curves, order, draws, rng)
     queued = np.tile(places, (1, repetitions))
     repetition = np.repeat(np.arange(repetitions), cells)

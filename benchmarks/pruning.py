@@ -6,19 +6,19 @@ code; `--check STUDY` compares a real pruned run with the same curves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import numpy as np
 import typer
 
 from benchmarks.curves import DATA, Curves, load_curves
 from benchmarks.draws import ORDERS, Order, draw_queues
-from benchmarks.madeup import SHAPES, madeup_curves
-from benchmarks.replay import Rule, replay
+from benchmarks.madeup import SHAPES, Shape, madeup_curves
+from benchmarks.replay import Outcome, Queues, Rule, replay
 from benchmarks.rules import HalvingRule, NeverRule, PatientRule, PercentileRule, TopCellsRule, WilcoxonRule
 from benchmarks.scores import Score, mean_score, score
 from search import options
@@ -76,6 +76,21 @@ def scored(
     return score(curves, queues, replay(queues, rule, workers))
 
 
+def scored_together(grids: Sequence[Curves], rule: Rule, draws: int, workers: int) -> list[Score]:
+    """A score for each of several grids of equal size, shuffled; one replay of all is quicker than many small ones."""
+    each = max(1, draws // len(grids))
+    queues = [draw_queues(grid, each, 1, "shuffled") for grid in grids]
+    values, seconds, cells = (
+        np.concatenate([getattr(part, name) for part in queues]) for name in ("values", "seconds", "cells")
+    )
+    outcome = replay(Queues(values, seconds, cells, queues[0].steps), rule, workers)
+    parts = [slice(first, first + each) for first in range(0, len(values), each)]
+    return [
+        score(grid, own, Outcome(outcome.last[part], outcome.pruned[part]))
+        for grid, own, part in zip(grids, queues, parts, strict=True)
+    ]
+
+
 _COLUMNS = "| pruner | compute | best survives | best found | rank error of top 5 | regret | worst regret | complete |"
 
 
@@ -130,16 +145,27 @@ def more_workers(curves: Curves, draws: int) -> Iterator[str]:
         )
 
 
+def real_seeds(curves: Curves, draws: int, workers: int) -> Iterator[str]:
+    """The rivals where all cells have the same seed, as in a real run; and how alike cells are over the seeds."""
+    last = curves.val_loss[:, :, -1] - curves.true_losses[:, None]
+    alike = np.asarray(np.corrcoef(last))[np.triu_indices(len(last), 1)].mean()
+    yield f"Mean correlation of two cells' final losses over the seeds: {alike:.2f}.\n"
+    yield _COLUMNS
+    yield _rule(7)
+    for name in RIVALS:
+        queues = draw_queues(curves, draws, 1, DEFAULT_ORDER, together=True)
+        yield _row(name, score(curves, queues, replay(queues, PRUNERS[name](), workers)))
+
+
 def half_grids(curves: Curves, draws: int, workers: int) -> Iterator[str]:
     """The rivals on random halves of the grid, in shuffled order: what they do where another cell is the best."""
     rng = np.random.default_rng(0)
     cells = len(curves.cells)
     halves = [curves.subset(np.sort(rng.choice(cells, cells // 2, replace=False))) for _ in range(HALVES)]
-    each = max(1, draws // HALVES)
     yield "| pruner | compute | best survives | worst half | best found | regret | worst regret |"
     yield _rule(6)
     for name in RIVALS:
-        scores = [scored(half, PRUNERS[name](), each, workers, order="shuffled") for half in halves]
+        scores = scored_together(halves, PRUNERS[name](), draws, workers)
         found, worst = mean_score(scores), min(each.survives for each in scores)
         yield (
             f"| {name} | {found.compute:.1%} | {found.survives:.1%} | {worst:.0%} | {found.found:.1%} "
@@ -149,14 +175,13 @@ def half_grids(curves: Curves, draws: int, workers: int) -> Iterator[str]:
 
 def on_madeup_curves(draws: int, workers: int) -> Iterator[str]:
     """The rivals on made-up curves, shuffled: several grids of each shape."""
-    each = max(1, draws // MADEUP)
+    grids = {shape: [madeup_curves(shape, seed) for seed in range(MADEUP)] for shape in get_args(Shape)}
     yield f"| pruner | {' | '.join(SHAPES)} |"
     yield _rule(len(SHAPES))
     for name in RIVALS:
         cells = []
         for shape in SHAPES:
-            grids = [madeup_curves(shape, seed) for seed in range(MADEUP)]  # type: ignore[arg-type]
-            found = mean_score([scored(grid, PRUNERS[name](), each, workers, order="shuffled") for grid in grids])
+            found = mean_score(scored_together(grids[shape], PRUNERS[name](), draws, workers))
             cells.append(f"{found.survives:.1%} at {found.compute:.1%}")
         yield f"| {name} | {' | '.join(cells)} |"
 
@@ -177,6 +202,7 @@ def sections(curves: Curves, draws: int, workers: int) -> dict[str, Callable[[],
         "Other orders of the queue": lambda: all_orders(curves, draws, workers),
         "More seeds": lambda: more_seeds(curves, max(1, draws // 4), workers),
         "The default with other numbers of workers": lambda: more_workers(curves, max(1, draws // 4)),
+        "The five runs as they were": lambda: real_seeds(curves, max(1, draws // 4), workers),
         "Random halves of the grid": lambda: half_grids(curves, draws, workers),
         "Another study: learning rates": lambda: other_curves(HELD_OUT, draws, workers),
         "Made-up curves": lambda: on_madeup_curves(draws, workers),

@@ -172,13 +172,12 @@ class TopCellsRule(Rule):
 
     def prune(self, view: View) -> Bools:
         draws, mine = view.draws, np.arange(len(view.draws))
-        reached = ~np.isnan(view.column)
-        losses = np.where(reached, self._best_so_far[draws, :, view.at], 0.0)
-        places = self._places[draws]
-        rows = mine[:, None, None]
-        count = reached[rows, places].sum(2)
-        means = np.where(count, losses[rows, places].sum(2) / np.maximum(count, 1), np.inf)
-        in_race = (reached & ~self._pruned[draws])[rows, places].any(2)
+        places, rows = self._places[draws], mine[:, None, None]
+        reached = ~np.isnan(view.column)[rows, places]
+        losses = np.where(reached, self._best_so_far[draws, :, view.at][rows, places], 0.0)
+        count = reached.sum(2)
+        means = np.where(count, losses.sum(2) / np.maximum(count, 1), np.inf)
+        in_race = (reached & ~self._pruned[draws][rows, places]).any(2)
         cell = view.cells[draws, view.trials]
         better = (in_race & (means < means[mine, cell][:, None])).sum(1)
         pruned: Bools = (better >= self._keep) & (view.steps[view.at] >= self._warmup_steps)
