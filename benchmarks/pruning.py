@@ -187,7 +187,7 @@ def on_madeup_curves(draws: int, workers: int) -> Iterator[str]:
 
 
 def other_curves(path: Path, draws: int, workers: int) -> Iterator[str]:
-    """The rivals on curves that nothing was chosen by."""
+    """The rivals on the curves of another study."""
     curves = load_curves(path)
     yield _COLUMNS
     yield _rule(7)
