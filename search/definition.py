@@ -48,7 +48,9 @@ class StudyDefinition(BaseModel):
     description: str = ""
     # What a trial measures: "module:function", see objectives/contract.py.
     objective: str = Field(default="objectives.language_model:start", pattern=r"^[\w.]+:\w+$")
-    # The axes; the last one varies fastest, and cells run in that order.
+    # The text that it trains on; in a study file the path starts at the file's folder.
+    corpus: str | None = None
+    # The axes; the last one varies fastest, and cells run in that order. A value alone is a list of one.
     grid: dict[str, list[Scalar]] = Field(min_length=1)
     # Cells outside the grid; they live in the sibling study "<name>-baselines".
     baselines: list[Cell] = []
@@ -68,6 +70,13 @@ class StudyDefinition(BaseModel):
         if fault:
             raise ValueError(f"{fault} (a file that does not say name = … gives its own)")
         return name
+
+    @field_validator("grid", mode="before")
+    @classmethod
+    def _list_fixed_values(cls, grid: Any) -> Any:
+        if not isinstance(grid, Mapping):
+            return grid
+        return {axis: [value] if isinstance(value, (bool, int, float, str)) else value for axis, value in grid.items()}
 
     @field_validator("grid")
     @classmethod
@@ -133,6 +142,8 @@ def load_definition(study: str, settings: Sequence[str] = ()) -> StudyDefinition
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{source} is not valid TOML: {error}") from error
     raw.setdefault("name", Path(source).stem)
+    if isinstance(raw.get("corpus"), str):
+        raw["corpus"] = str(Path(source).parent / raw["corpus"])
     definition = _validated(raw, source)
     # Before --set: a claim about a value that a setting takes away is no slip in the file, and is answered.
     check_claims(definition.claims, definition.grid, definition.baselines, source)

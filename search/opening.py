@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from objectives.contract import RunGroup, TrainingRun
-from objectives.corpus import Corpus, load_corpus
+from objectives.corpus import Corpus
 from objectives.settings import TrainingSettings
+from search.chosen_corpus import corpus_difference, corpus_of_file, read_corpus
 from search.definition import (
     BASELINES_SUFFIX,
     MAX_SEEDS,
@@ -24,7 +25,8 @@ from search.errors import UsageError
 from search.fusing import GroupSizes, check_fuse
 from search.members import Desk, WorkedStudy
 from search.options import ARTIFACTS_FOLDER, DEFAULT_FUSE, DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
-from search.planner import Study, check_cells, ensure_planned, resolve_objective
+from search.own_code import look_in, module_folder, resolve_objective
+from search.planner import Study, check_cells, ensure_planned
 from search.pruner_settings import PRUNERS, PrunerSettings
 from search.pruning import PruningJudge
 from search.record import Keeper, environment
@@ -51,12 +53,13 @@ class StudyOptions:
         seeds: Trials a cell; None is as the definition says.
         pruner: The pruner's name; None is as the definition says.
         settings: "key=value" overrides of axes and settings.
-        corpus: A text file; None is tiny shakespeare.
+        corpus: A text file; None is that of the study file, else tiny shakespeare.
         out: Folder of checkpoints and logs.
         storage_wait_s: How long to wait for a database that is starting, in seconds.
         fuse: "auto", "off", or how many trials of one shape a worker trains together.
         artifacts: Where the files of finished trials are kept: a folder, s3://bucket/prefix, or "none"; None is the
             folder "artifacts" in `out`.
+        modules: Another folder to look for the study's own modules in.
     """
 
     study: str = "bigram"
@@ -71,13 +74,14 @@ class StudyOptions:
     storage_wait_s: float = DEFAULT_STORAGE_WAIT_S
     fuse: str = DEFAULT_FUSE
     artifacts: str | None = None
+    modules: Path | None = None
 
 
 def load_study(options: StudyOptions) -> Study:
     """The study that `options` ask for; nothing is written.
 
     Raises:
-        UsageError, CorpusError: A wrong study, setting, pruner or corpus.
+        UsageError, ObjectiveError: A wrong study, setting, pruner, objective or corpus.
     """
     check_fuse(options.fuse)
     artifact_store(options.artifacts, options.out)
@@ -94,7 +98,10 @@ def load_study(options: StudyOptions) -> Study:
             raise UsageError(f"--pruner {options.pruner}: choices are {', '.join(PRUNERS)}")
         changes["pruner"] = definition.pruner.model_copy(update={"name": options.pruner})
     definition = definition.model_copy(update=changes)
-    return Study(definition, options.name or definition.name, load_corpus(options.corpus), options.baselines)
+    modules = options.modules or module_folder(options.study)
+    look_in(modules)
+    corpus = read_corpus(definition.objective, options.corpus, definition.corpus)
+    return Study(definition, options.name or definition.name, corpus, options.baselines, modules)
 
 
 def artifact_store(artifacts: str | None, out: Path) -> ArtifactStore | None:
@@ -178,13 +185,13 @@ def open_worker(options: StudyOptions, device: str, owner: str | None) -> Worker
     check_fuse(options.fuse)
     sizes = GroupSizes(options.fuse, device, options.out)
     store = artifact_store(options.artifacts, options.out)
+    look_in(options.modules or module_folder(options.study))
     database, name = _open_by_name(options)
-    corpus = load_corpus(options.corpus)
     names = [name, name + BASELINES_SUFFIX] if options.baselines else [name]
     planned = {each: attrs for each in names if (attrs := study_attrs(database, each)) is not None}
     backend = SearchStorage(database)
-    for attrs in planned.values():
-        resolve_objective(attrs["definition"]["objective"])
+    # A study and its baselines have one objective and one text.
+    corpus = read_corpus(planned[name]["definition"]["objective"], options.corpus, corpus_of_file(options.study))
     if "torch" in sys.modules:  # only where the objective needs it
         from objectives.process import prepare_torch
 
@@ -213,16 +220,13 @@ def _worked_study(
     backend: SearchStorage,
     name: str,
     attrs: Mapping[str, Any],
-    corpus: Corpus,
+    corpus: Corpus | None,
     sizes: GroupSizes,
     store: ArtifactStore | None,
 ) -> WorkedStudy:
     definition = attrs["definition"]
-    if corpus.sha256 != definition["corpus_sha256"]:
-        raise UsageError(
-            f"the study {name!r} trains on {attrs['corpus']} (SHA-256 {definition['corpus_sha256'][:12]}…), but "
-            f"{corpus.name} has {corpus.sha256[:12]}…; give the right file with --corpus, or another --name"
-        )
+    if difference := corpus_difference(attrs, corpus):
+        raise UsageError(f"the study {name!r} {difference}; give the right file with --corpus, or another --name")
     objective = resolve_objective(definition["objective"])
     module = sys.modules[objective.__module__]
     training = TrainingSettings.model_validate(definition["training"])

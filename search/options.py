@@ -52,7 +52,11 @@ SetOption = Annotated[
 BaselinesOption = Annotated[bool, typer.Option("--baselines/--no-baselines", help="Train the study's baselines too.")]
 CorpusOption = Annotated[
     Path | None,
-    typer.Option(help="UTF-8 text to train on.  [default: tiny shakespeare]", metavar="FILE", envvar="SEARCH_CORPUS"),
+    typer.Option(
+        help="UTF-8 text to train on.  [default: that of the study file, else tiny shakespeare]",
+        metavar="FILE",
+        envvar="SEARCH_CORPUS",
+    ),
 ]
 OutOption = Annotated[Path, typer.Option(help="Folder for checkpoints and logs.", metavar="DIR", envvar="SEARCH_OUT")]
 ArtifactsOption = Annotated[

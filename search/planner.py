@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
@@ -16,6 +17,7 @@ from objectives.floor import counted_bigram_loss
 from objectives.settings import TrainingSettings
 from search.definition import BASELINES_SUFFIX, StudyDefinition, sections
 from search.errors import UsageError
+from search.own_code import resolve_objective
 from search.sayings import Cell, Scalar
 from storage.database import Database
 from storage.optuna_tables import Parameter
@@ -31,14 +33,16 @@ class Study:
 
     Attributes:
         name: The study's name in the database.
-        corpus: The text that its trials train on.
+        corpus: The text that its trials train on; None where the objective takes none.
+        modules: Where its own modules are, besides the Python path.
         with_baselines: Whether the sibling study is planned and trained too.
     """
 
     definition: StudyDefinition
     name: str
-    corpus: Corpus
+    corpus: Corpus | None
     with_baselines: bool = True
+    modules: Path | None = None
 
     @property
     def names(self) -> list[str]:
@@ -70,13 +74,13 @@ def study_plans(study: Study) -> list[StudyPlan]:
     common = {
         "objective": definition.objective,
         "training": definition.training.model_dump(),
-        "corpus_sha256": study.corpus.sha256,
+        "corpus_sha256": None if study.corpus is None else study.corpus.sha256,
     }
     attrs = {
         "description": definition.description,
-        "corpus": study.corpus.name,
+        "corpus": None if study.corpus is None else study.corpus.name,
         # A report may be made where the corpus is not.
-        "floor": counted_bigram_loss(study.corpus),
+        "floor": None if study.corpus is None else counted_bigram_loss(study.corpus),
         "settings": sections(definition),
         "published": [published.model_dump() for published in definition.published],
         "claims": [claim.model_dump() for claim in definition.claims],
@@ -116,23 +120,6 @@ def _distributions(cells: Sequence[Cell]) -> dict[str, BaseDistribution]:
             if value not in choices.setdefault(name, []):
                 choices[name].append(value)
     return {name: CategoricalDistribution(values) for name, values in choices.items()}
-
-
-def resolve_objective(reference: str) -> Any:
-    """The function that "module:function" names.
-
-    Raises:
-        UsageError: No such module or function.
-    """
-    module_name, _, name = reference.partition(":")
-    try:
-        return getattr(import_module(module_name), name)
-    except ModuleNotFoundError as error:
-        if error.name != module_name:
-            raise
-        raise UsageError(f"objective = {reference!r}: no module {module_name!r} on the Python path") from error
-    except AttributeError as error:
-        raise UsageError(f"objective = {reference!r}: {module_name} has no function {name!r}") from error
 
 
 def check_cells(study: Study) -> None:

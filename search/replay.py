@@ -35,13 +35,17 @@ def replay(
     """Run a trial again from its record, up to the last step that it reached, and compare the losses."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     with user_errors():
+        from search.chosen_corpus import corpus_of_file, read_corpus
         from search.opening import open_studies
+        from search.own_code import look_in, module_folder
         from search.rerun import read_past, rerun
 
         database, [name] = open_studies(study, storage, storage_wait, baselines=False)
         with database.closing():
             past = read_past(database, name, trial)
-        verdict = rerun(past, corpus, device, _say_nothing if quiet else _say)
+        look_in(module_folder(study))
+        text = read_corpus(past.attrs["definition"]["objective"], corpus, corpus_of_file(study))
+        verdict = rerun(past, text, device, _say_nothing if quiet else _say)
     if as_json:
         print(json.dumps(verdict.as_dict(), indent=2))
     else:

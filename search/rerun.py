@@ -6,15 +6,15 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from objectives.contract import Evaluation
-from objectives.corpus import Corpus, load_corpus
+from objectives.corpus import Corpus
 from objectives.settings import TrainingSettings
+from search.chosen_corpus import corpus_difference
 from search.devices import check_device
 from search.errors import UsageError
-from search.planner import resolve_objective
+from search.own_code import resolve_objective
 from search.record import RECORD, environment
 from storage.database import Database
 from storage.summaries import RunSummary, run_summaries, study_attrs
@@ -117,11 +117,11 @@ def _ranges(numbers: list[int]) -> str:
     return ", ".join(" to ".join(map(str, part)) for part in parts) or "none"
 
 
-def rerun(past: Past, corpus: Path | None, device: str | None, say: Callable[[str], None]) -> Verdict:
+def rerun(past: Past, text: Corpus | None, device: str | None, say: Callable[[str], None]) -> Verdict:
     """Train again up to the step that the trial reached.
 
     Args:
-        corpus: The text; None is tiny shakespeare.
+        text: What the study's objective trains on; None where it takes none.
         device: As torch names it; None is the kind of device that it ran on.
         say: Is told what differs, and how far it is.
 
@@ -129,7 +129,8 @@ def rerun(past: Past, corpus: Path | None, device: str | None, say: Callable[[st
         UsageError, ModelError, ObjectiveError: The corpus is another one, or the trial cannot be run here.
     """
     definition = past.attrs["definition"]
-    text = _same_corpus(past, load_corpus(corpus))
+    if difference := corpus_difference(past.attrs, text):
+        raise UsageError(f"the corpus differs: {past.study} {difference}; give the right file with --corpus")
     objective = resolve_objective(definition["objective"])
     place = device or (past.record or {}).get("device") or "cpu"
     check_device(place)
@@ -162,16 +163,6 @@ def differences(then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tuple
         for names in (DECISIVE, BOOKKEEPING)
     )
     return decisive, others
-
-
-def _same_corpus(past: Past, corpus: Corpus) -> Corpus:
-    trained_on = past.attrs["definition"]["corpus_sha256"]
-    if corpus.sha256 != trained_on:
-        raise UsageError(
-            f"the corpus differs: {past.study} trained on {past.attrs['corpus']} (SHA-256 {trained_on[:12]}…), but "
-            f"{corpus.name} has {corpus.sha256[:12]}…; give the right file with --corpus"
-        )
-    return corpus
 
 
 def _train(run: Any, step: int, say: Callable[[str], None]) -> Evaluation:

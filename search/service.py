@@ -85,7 +85,7 @@ def run_study(
         pruner: "none", "top", "median", "sha" or "hyperband"; None is as the definition says.
         settings: Overrides of axes and settings: {"n_embd": [64, 128], "max_iters": 200}, or texts as for `--set`.
         baselines: Whether to train the study's baselines too.
-        corpus: A UTF-8 text file; None is tiny shakespeare.
+        corpus: A UTF-8 text file; None is that of the study file, else tiny shakespeare.
         out: Folder of checkpoints and logs.
         artifacts: Where the files of finished trials are kept: a folder, s3://bucket/prefix, or "none"; None is the
             folder "artifacts" in `out`.
@@ -153,8 +153,11 @@ def _as_texts(settings: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
 def _worker_arguments(options: StudyOptions, study: Study) -> list[str]:
     # The study is planned, so its name says everything; all but the corpus and the folder is in the database.
     arguments = ["--study", study.name, "--out", str(options.out), "--fuse", options.fuse]
-    if options.corpus is not None:
-        arguments += ["--corpus", str(options.corpus)]
+    corpus = study.definition.corpus if options.corpus is None else str(options.corpus)
+    if corpus is not None:
+        arguments += ["--corpus", corpus]
+    if study.modules is not None:
+        arguments += ["--modules", str(study.modules)]
     if options.artifacts is not None:
         arguments += ["--artifacts", options.artifacts]
     return arguments if study.with_baselines else [*arguments, "--no-baselines"]

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import nullcontext
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -38,6 +39,7 @@ def work(
     fuse: options.FuseOption = options.DEFAULT_FUSE,
     profile: options.ProfileOption = False,
     owner: Annotated[str | None, typer.Option(help="Name of this worker.", hidden=True)] = None,
+    modules: Annotated[Path | None, typer.Option(help="Folder of the study's own modules.", hidden=True)] = None,
     parent: Annotated[int | None, typer.Option(help="End when this parent process ends.", hidden=True)] = None,
 ) -> None:
     """Claim trials of a study and train them on one device until none is left."""
@@ -61,6 +63,7 @@ def work(
             artifacts=artifacts,
             storage_wait_s=storage_wait,
             fuse=fuse,
+            modules=modules,
         )
         worker = open_worker(chosen, device, owner)
         _stop_on_signals(worker.stop)
