@@ -45,7 +45,7 @@ def model_class(name: str) -> type[nn.Module]:
     except Exception as error:  # a user's module may fail at import with anything
         raise ModelError(
             f"model {name!r}: module {module_name!r} does not import ({type(error).__name__}: {error}); "
-            f"put its folder on PYTHONPATH, or choose one of {', '.join(MODELS)}"
+            f"put it beside the study file or on PYTHONPATH, or choose one of {', '.join(MODELS)}"
         ) from error
     found = getattr(module, class_name, None)
     if found is None:
@@ -103,7 +103,7 @@ def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
         raise ModelError(f"model {name!r} does not take {', '.join(unknown)}: it takes {takes}")
     missing = sorted(required - set(arguments))
     if missing:
-        raise ModelError(f"model {name!r} needs {', '.join(missing)}: give each a value (it takes {takes})")
+        raise ModelError(f"model {name!r} needs {', '.join(missing)}: give each a value in [grid] (it takes {takes})")
 
 
 def build_model(name: str, arguments: Mapping[str, Any], seed: int) -> nn.Module:

@@ -10,6 +10,7 @@ from typing import Any
 from search.charts import Bar, Line, over_seeds
 from search.definition import BASELINES_SUFFIX
 from search.heatmaps import Axes, HeatMaps, choose_axes, heat_maps
+from search.own_code import own_modules
 from search.planner import canonical
 from search.ranking import Row, ranked_rows
 from search.record import RECORD
@@ -68,6 +69,16 @@ class Findings:
         """The counted bigram's validation loss, in nats per character; None where nobody has counted."""
         found: float | None = self.attrs.get("floor")
         return found
+
+    @property
+    def unit(self) -> str:
+        """What losses are measured in."""
+        return "units of the objective" if self.attrs["corpus"] is None else "nats per character"
+
+    @property
+    def own_modules(self) -> list[str]:
+        """The modules that the study needs besides those of lm-search."""
+        return own_modules({**self.attrs["definition"], "baselines": self.baselines})
 
     @property
     def ranked(self) -> list[Row]:

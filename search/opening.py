@@ -25,7 +25,7 @@ from search.errors import UsageError
 from search.fusing import GroupSizes, check_fuse
 from search.members import Desk, WorkedStudy
 from search.options import ARTIFACTS_FOLDER, DEFAULT_FUSE, DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
-from search.own_code import look_in, module_folder, resolve_objective
+from search.own_code import import_own, look_in, module_folder, own_modules, resolve_objective
 from search.planner import Study, check_cells, ensure_planned
 from search.pruner_settings import PRUNERS, PrunerSettings
 from search.pruning import PruningJudge
@@ -189,6 +189,10 @@ def open_worker(options: StudyOptions, device: str, owner: str | None) -> Worker
     database, name = _open_by_name(options)
     names = [name, name + BASELINES_SUFFIX] if options.baselines else [name]
     planned = {each: attrs for each in names if (attrs := study_attrs(database, each)) is not None}
+    for each, attrs in planned.items():
+        # A worker that lacks one must not begin: each of its trials would fail for good.
+        for module in own_modules(attrs["definition"]):
+            import_own(module, f"the study {each!r}")
     backend = SearchStorage(database)
     # A study and its baselines have one objective and one text.
     corpus = read_corpus(planned[name]["definition"]["objective"], options.corpus, corpus_of_file(options.study))
@@ -245,5 +249,5 @@ def _worked_study(
     judge = PruningJudge(backend, name, pruner)
     facts = {key: definition[key] for key in ("objective", "training", "corpus_sha256")}
     facts |= {"corpus": attrs["corpus"], "study_uid": attrs["uid"]}
-    keeper = Keeper(store, facts, environment(sizes.device, definition["objective"]))
+    keeper = Keeper(store, facts, environment(sizes.device, definition))
     return WorkedStudy(start, attrs["uid"], judge, held.checkpoint_s, keeper, together, group_size)

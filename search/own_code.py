@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from objectives.errors import ObjectiveError
 from objectives.generators import as_objective
-from search.errors import UsageError
+from search.errors import USER_ERRORS, UsageError
 
 OURS = "objectives."
 
@@ -30,6 +31,35 @@ def look_in(*folders: Path | None) -> None:
             sys.path.append(str(folder))
 
 
+def import_own(module: str, named: str) -> ModuleType:
+    """Import a module that a study names.
+
+    Args:
+        named: What names it, for the message.
+
+    Raises:
+        UsageError: It does not import.
+    """
+    try:
+        return importlib.import_module(module)
+    except USER_ERRORS:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise UsageError(f"{named}: the module {module!r} needs {error.name!r}, which is not installed") from error
+        raise UsageError(
+            f"{named}: no module {module!r} on the Python path; put {module}.py beside the study file"
+        ) from error
+    except Exception as error:  # a person's module may fail at import with anything
+        raise UsageError(f"{named}: the module {module!r} does not import ({_told(error)})") from error
+
+
+def _told(error: Exception) -> str:
+    at = f" at line {error.lineno}" if isinstance(error, SyntaxError) else ""
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}{at}: {said}"
+
+
 def resolve_objective(reference: str) -> Any:
     """What "module:function" names, as a worker calls it: (cell, seed, settings, corpus, device) to a training run.
 
@@ -37,24 +67,12 @@ def resolve_objective(reference: str) -> Any:
         UsageError: The module does not import, or has no such function.
         ObjectiveError: It is a function of another kind.
     """
-    said = f"objective = {reference!r}"
+    named = f"objective = {reference!r}"
     module_name, _, name = reference.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name != module_name:
-            raise UsageError(f"{said}: the module needs {error.name!r}, which is not installed") from error
-        raise UsageError(
-            f"{said}: no module {module_name!r} on the Python path; put {module_name}.py beside the study file"
-        ) from error
-    except (UsageError, ObjectiveError):
-        raise
-    except Exception as error:  # a person's module may fail at import with anything
-        raise UsageError(f"{said}: the module does not import ({type(error).__name__}: {error})") from error
-    try:
-        found = getattr(module, name)
-    except AttributeError as error:
-        raise UsageError(f"{said}: {module_name} has no function {name!r}") from error
+    module = import_own(module_name, named)
+    found = getattr(module, name, None)
+    if found is None:
+        raise UsageError(f"{named}: the module {module_name!r} has no function {name!r}")
     return as_objective(found, reference)
 
 
@@ -66,3 +84,18 @@ def takes_corpus(reference: str) -> bool:
     """
     # Ours do, and asking them would load torch, which the launcher of a finished study does without.
     return reference.startswith(OURS) or bool(getattr(resolve_objective(reference), "takes_corpus", True))
+
+
+def own_modules(definition: Mapping[str, Any]) -> list[str]:
+    """The modules that a planned study needs besides ours: its objective's, and those of its models.
+
+    Args:
+        definition: As the database has it.
+    """
+    models = [
+        *definition.get("grid", {}).get("model", []),
+        *(cell.get("model") for cell in definition.get("baselines", [])),
+    ]
+    references = [definition["objective"], *(model for model in models if isinstance(model, str) and ":" in model)]
+    modules = {reference.partition(":")[0]: None for reference in references}
+    return [module for module in modules if not module.startswith(OURS)]

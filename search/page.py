@@ -41,6 +41,7 @@ def _view(findings: Findings, top: int | None) -> dict[str, Any]:
     bars = findings.bars()
     return {
         "findings": findings,
+        "unit_below": "" if findings.attrs["corpus"] is None else Markup("<small>nats/char.</small>"),
         "summary": summary(findings),
         "rows": rows,
         "axes": sorted(axes, key=lambda name: (name != "model", name != "pe_type")),
@@ -73,7 +74,7 @@ def _view(findings: Findings, top: int | None) -> dict[str, Any]:
 def _chart(findings: Findings, lines: Sequence[Line], title: str, x_label: str) -> dict[str, Any] | None:
     if not lines:
         return None
-    image = line_chart(lines, title, x_label, "validation loss, nats per character", findings.floor)
+    image = line_chart(lines, title, x_label, f"validation loss, {findings.unit}", findings.floor)
     legend = [(index % LINE_STYLES, line.label) for index, line in enumerate(lines)]
     return {"title": title, "image": image, "legend": legend}
 
@@ -85,12 +86,14 @@ def summary(findings: Findings) -> list[str]:
     n_cells = len(findings.rows)
     variants = f"{_count(n_cells, 'variant')} ({'cell' if n_cells == 1 else 'cells'})"
     tried = ", ".join(f"{len(values)} values of {name}" for name, values in varied.items())
+    # An objective of a person's own need not count the study's steps.
+    own = findings.attrs["corpus"] is None
+    steps = "" if own else f"; {_amount(definition['training']['max_iters'])} training steps each"
     said = [
-        f"{_count(sum(findings.counts.values()), 'trial')} trained {variants} of a small "
-        f"language model on the text {findings.attrs['corpus']}"
+        f"{_count(sum(findings.counts.values()), 'trial')} trained {variants} of {_subject(findings)}"
         + (f": every combination of {tried}" if tried else "")
         + (f", and {_count(len(findings.baselines), 'baseline')}" if findings.baselines else "")
-        + f"; {_amount(definition['training']['max_iters'])} training steps each."
+        + f"{steps}.",
     ]
     ranked = findings.ranked
     if ranked:
@@ -111,6 +114,13 @@ def summary(findings: Findings) -> list[str]:
     return said
 
 
+def _subject(findings: Findings) -> str:
+    corpus = findings.attrs["corpus"]
+    if corpus is None:
+        return f"the objective {findings.attrs['definition']['objective']}"
+    return f"a small language model on the text {corpus}"
+
+
 def _count(number: int, noun: str) -> str:
     return f"{_amount(number)} {noun}{'' if number == 1 else 's'}"
 
@@ -118,7 +128,7 @@ def _count(number: int, noun: str) -> str:
 def _winner(findings: Findings, row: Row) -> str:
     spread = "" if row.interval is None else f" ± {row.interval:.4f} (95 % interval over {row.trials[0]} seeds)"
     said = (
-        f"The lowest mean validation loss, {_loss(row.val_loss)}{spread} nats per character, "
+        f"The lowest mean validation loss, {_loss(row.val_loss)}{spread} {findings.unit}, "
         f"has {findings.label(row.cell)}."
     )
     if findings.floor is not None and row.val_loss is not None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from objectives.contract import TrainingRun
+from search.own_code import own_modules
 from storage.artifact_store import ArtifactStore, artifact_id, put
 from storage.leases import Lease
 
@@ -29,15 +30,19 @@ MAX_EARLIER = 20  # so many earlier claims of a trial are looked through for fil
 RESULT_ROOMS = ("objectives", "models")  # whose sources decide about losses
 
 
-def environment(device: str, objective: str) -> dict[str, Any]:
+def environment(device: str, definition: Mapping[str, Any]) -> dict[str, Any]:
     """Everything beside the study's definition that a trial's losses depend on, by name; JSON-able and flat.
 
     Args:
         device: As torch names it.
-        objective: As the study's definition names it.
+        definition: The study's, as the database has it.
     """
     facts: dict[str, Any] = {name: _version(name) for name in PACKAGES}
-    facts |= {"code": code_digest(objective), "python": platform.python_version(), "system": platform.system()}
+    facts |= {
+        "code": code_digest(tuple(own_modules(definition))),
+        "python": platform.python_version(),
+        "system": platform.system(),
+    }
     facts |= {"machine": platform.machine(), "processor": processor_name(), "device": device.partition(":")[0]}
     torch = sys.modules.get("torch")  # only where the objective needs it
     if torch is not None:
@@ -48,12 +53,14 @@ def environment(device: str, objective: str) -> dict[str, Any]:
 
 
 @cache
-def code_digest(objective: str) -> str:
-    """First 16 hex digits of the SHA-256 of the sources that decide about losses: ours, and the objective's module."""
+def code_digest(modules: tuple[str, ...]) -> str:
+    """First 16 hex digits of the SHA-256 of the sources that decide about losses: ours, and a study's own modules."""
     digest = hashlib.sha256()
     paths = [path for room in RESULT_ROOMS for path in sorted(_folder(room).glob("*.py"))]
-    source = inspect.getsourcefile(import_module(objective.partition(":")[0]))
-    for path in [*paths, *([Path(source)] if source and Path(source) not in paths else [])]:
+    for module in modules:
+        source = inspect.getsourcefile(import_module(module))
+        paths += [Path(source)] if source else []
+    for path in paths:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 

@@ -88,6 +88,7 @@ def _by_ending(output: Path | None) -> str:
 
 
 def _as_page(findings: Findings, shown: Sequence[Row]) -> str:
+    from search.own_code import OURS
     from search.tables import as_markdown
 
     attrs, found, rows = findings.attrs, findings.counts, findings.rows
@@ -101,12 +102,13 @@ def _as_page(findings: Findings, shown: Sequence[Row]) -> str:
         f"- trials: {', '.join(f'{count} {state}' for state, count in found.items() if count) or 'none'}",
         f"- grid: {axes}",
         f"- training: {training}",
-        f"- corpus: {attrs['corpus']}, SHA-256 {definition['corpus_sha256']}",
+        *([] if definition["objective"].startswith(OURS) else [f"- objective: {definition['objective']}"]),
+        *([f"- corpus: {attrs['corpus']}, SHA-256 {definition['corpus_sha256']}"] if attrs["corpus"] else []),
         f"- pruner: {_pruner(pruner)}",
         *([f"- floor: {findings.floor:.5f}, the loss of a counted bigram"] if findings.floor is not None else []),
         *(f"- note: {sentence}" for sentence in findings.missing),
         "",
-        "Losses are means over the trials of a cell, in nats per character; val_loss ranks."
+        f"Losses are means over the trials of a cell, in {findings.unit}; val_loss ranks."
         + (" A pruned cell's loss is that of the step at which it was pruned." if found["pruned"] else "")
         + (" Difference is val_loss minus the published loss." if any(row.published for row in rows) else ""),
         "",

@@ -138,7 +138,7 @@ def rerun(past: Past, text: Corpus | None, device: str | None, say: Callable[[st
         from objectives.process import prepare_torch
 
         prepare_torch()
-    decisive, others = differences(past.record, environment(place, definition["objective"]))
+    decisive, others = differences(past.record, environment(place, definition))
     for line in (*decisive, *others):
         say(line)
     cell = {name: value for name, value in past.run.cell.items() if name != "seed"}
