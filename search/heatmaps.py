@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 from search.charts import svg
 from search.ranking import Row
+from search.tables import loss_text
 
 # Where the study has these axes, they are shown as the experiment log shows them.
 PREFERRED = ("n_embd", "block_size")
@@ -138,9 +139,11 @@ def _tile(row: Row | None, left: float, top: float, where: str, low: float, high
     loss = _loss(row)
     colour = ramp_colour((loss - low) / (high - low) if high > low else 0.0)
     ink = text_colour(colour)
-    spread = "" if row.interval is None else f"± {row.interval:.3f}"
-    said = f"{where}: {loss:.4f} {spread}".rstrip()
-    lines = f'<text class="mid" fill="{ink}" x="{middle}" y="{centre + (-2 if spread else 4)}">{loss:.3f}</text>'
+    spread = "" if row.interval is None else f"± {loss_text(row.interval, 3)}"
+    said = f"{where}: {loss_text(loss, 4)} {spread}".rstrip()
+    lines = (
+        f'<text class="mid" fill="{ink}" x="{middle}" y="{centre + (-2 if spread else 4)}">{loss_text(loss, 3)}</text>'
+    )
     if spread:
         lines += f'<text class="mid small" fill="{ink}" x="{middle}" y="{centre + 13}">{spread}</text>'
     return f'<g><title>{escape(said)}</title><rect fill="{colour}" {box}/>{lines}</g>'

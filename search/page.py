@@ -13,6 +13,7 @@ from search.comparisons import describe
 from search.findings import BEST_LINES, Findings
 from search.heatmaps import RAMP
 from search.ranking import Row
+from search.tables import loss_text
 
 TEMPLATE = "page.html.jinja"
 MOST_ROWS = 200  # of the table and of the comparisons, unless --top says otherwise
@@ -126,7 +127,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _winner(findings: Findings, row: Row) -> str:
-    spread = "" if row.interval is None else f" ± {row.interval:.4f} (95 % interval over {row.trials[0]} seeds)"
+    spread = "" if row.interval is None else f" ± {_loss(row.interval)} (95 % interval over {row.trials[0]} seeds)"
     said = (
         f"The lowest mean validation loss, {_loss(row.val_loss)}{spread} {findings.unit}, "
         f"has {findings.label(row.cell)}."
@@ -139,7 +140,7 @@ def _winner(findings: Findings, row: Row) -> str:
 
 
 def _loss(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    return loss_text(value, 4)
 
 
 def _amount(value: float | None) -> str:

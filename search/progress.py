@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from search.tables import loss_text
 from storage.database import Database
 from storage.summaries import RunSummary, counts, run_summaries
 
@@ -92,7 +93,7 @@ class PlainLines:
         news = [] if self._told is None else [r for r in snapshot.ended if (r.study, r.number) not in self._told]
         self._told = ended
         for done, run in enumerate(news, start=snapshot.done - len(news) + 1):
-            loss = "" if run.val_loss is None else f" val_loss {run.val_loss:.4f}"
+            loss = "" if run.val_loss is None else f" val_loss {loss_text(run.val_loss, 4)}"
             took = "" if run.seconds is None else f" in {run.seconds:.0f} s"
             why = f": {run.reason}" if run.reason and run.state in ("failed", "diverged") else ""
             print(
@@ -118,7 +119,7 @@ class LiveDisplay:
             table.add_column(title, justify="left" if title in ("worker", "cell") else "right")
         for run in snapshot.running:
             label = (run.owner or "").rsplit("/", 1)[0]
-            losses = ["" if loss is None else f"{loss:.4f}" for loss in (run.train_loss, run.val_loss)]
+            losses = [loss_text(loss, 4) for loss in (run.train_loss, run.val_loss)]
             table.add_row(label, describe_cell(run.cell), str(run.step if run.step is not None else ""), *losses)
         self._live.update(Group(table, Text(summary_line(snapshot, workers, self._max_steps))), refresh=True)
 
@@ -156,7 +157,7 @@ def summary_line(snapshot: Snapshot, workers: int, max_steps: int) -> str:
     parts = [f"{snapshot.done}/{snapshot.total} done"]
     parts += [f"{snapshot.counts[state]} {state}" for state in ("running", *ENDED) if snapshot.counts[state]]
     if snapshot.best is not None:
-        parts.append(f"best {snapshot.best.val_loss:.4f} ({describe_cell(snapshot.best.cell)})")
+        parts.append(f"best {loss_text(snapshot.best.val_loss, 4)} ({describe_cell(snapshot.best.cell)})")
     left = snapshot.seconds_left(workers, max_steps)
     if left is not None and snapshot.done < snapshot.total:
         parts.append(f"about {_duration(left)} left")

@@ -16,6 +16,7 @@ from search.devices import check_device
 from search.errors import UsageError
 from search.own_code import resolve_objective
 from search.record import RECORD, environment
+from search.tables import loss_text
 from storage.database import Database
 from storage.summaries import RunSummary, run_summaries, study_attrs
 
@@ -168,6 +169,6 @@ def differences(then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tuple
 def _train(run: Any, step: int, say: Callable[[str], None]) -> Evaluation:
     while True:
         evaluation: Evaluation = run.advance(lambda: False)
-        say(f"step {evaluation.step} of {step}: val_loss {evaluation.val_loss:.5f}")
+        say(f"step {evaluation.step} of {step}: val_loss {loss_text(evaluation.val_loss)}")
         if evaluation.step >= step or run.finished:
             return evaluation

@@ -77,10 +77,12 @@ def _as_text(database: Database, names: Sequence[str], retried: int | None) -> s
 
 
 def _running(run: RunSummary) -> str:
+    from search.tables import loss_text
+
     left = run.lease_left_s or 0.0
     lease = f"lease ends in {left:.0f} s" if left > 0 else f"lease expired {-left:.0f} s ago: the worker is gone"
     loss = math.nan if run.val_loss is None else run.val_loss  # SQLite keeps NaN as NULL
-    at = "no step yet" if run.step is None else f"step {run.step}, val_loss {loss:.4f}"
+    at = "no step yet" if run.step is None else f"step {run.step}, val_loss {loss_text(loss, 4)}"
     return f"{_trial(run)}: {at}; {run.owner}; {lease}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,11 +40,11 @@ def columns(rows: Sequence[Row]) -> list[Column]:
     found = [Column("#", lambda row: _text(row.rank))]
     found += [_axis(name) for name in ordered if name == "model"]
     found += [
-        Column("train_loss", lambda row: _loss(row.train_loss)),
-        Column("val_loss", lambda row: _loss(row.val_loss)),
+        Column("train_loss", lambda row: loss_text(row.train_loss)),
+        Column("val_loss", lambda row: loss_text(row.val_loss)),
     ]
     if any(row.interval is not None for row in rows):
-        found.append(Column("± 95 %", lambda row: _loss(row.interval)))
+        found.append(Column("± 95 %", lambda row: loss_text(row.interval)))
     found += [_axis(name) for name in ordered if name != "model"]
     if any(row.trials[1] > 1 for row in rows):
         found.append(Column("seeds", lambda row: f"{row.trials[0]}/{row.trials[1]}"))
@@ -51,7 +52,7 @@ def columns(rows: Sequence[Row]) -> list[Column]:
     if any(row.tokens is not None for row in rows):
         found.append(Column("tokens", lambda row: _text(row.tokens)))
     if any(row.published is not None for row in rows):
-        found.append(Column("published", lambda row: _loss(row.published)))
+        found.append(Column("published", lambda row: loss_text(row.published)))
         found.append(Column("difference", lambda row: "" if row.difference is None else f"{row.difference:+.5f}"))
     if any(row.published_inside is not None for row in rows):
         found.append(Column("in seeds' range", lambda row: _INSIDE[row.published_inside], is_number=False))
@@ -68,8 +69,15 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _loss(value: float | None) -> str:
-    return "" if value is None else f"{value:.5f}"
+def loss_text(value: float | None, digits: int = 5) -> str:
+    """A loss with so many decimal places; where those would show nothing of it, or too much, with an exponent.
+
+    Losses of characters lie between 0 and 10; those of an objective of a person's own may lie anywhere.
+    """
+    if value is None:
+        return ""
+    plain = value == 0 or 10.0 ** (1 - digits) <= abs(value) < 1e7 or not math.isfinite(value)
+    return f"{value:.{digits}f}" if plain else f"{value:.{digits - 1}e}"
 
 
 def _state(row: Row) -> str:
