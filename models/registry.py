@@ -103,7 +103,9 @@ def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
         raise ModelError(f"model {name!r} does not take {', '.join(unknown)}: it takes {takes}")
     missing = sorted(required - set(arguments))
     if missing:
-        raise ModelError(f"model {name!r} needs {', '.join(missing)}: give each a value in [grid] (it takes {takes})")
+        raise ModelError(
+            f"model {name!r} needs {', '.join(missing)}: give each a value in the study file (it takes {takes})"
+        )
 
 
 def build_model(name: str, arguments: Mapping[str, Any], seed: int) -> nn.Module:

@@ -6,13 +6,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from models.errors import ModelError
-from objectives.errors import ObjectiveError
-from storage.errors import StorageError
-
 EXIT_FAILED_TRIALS = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+
+try:
+    from models.errors import ModelError
+    from objectives.errors import ObjectiveError
+    from storage.errors import StorageError
+except ModuleNotFoundError as error:
+    # `python -m` looks in the working directory first, and models.py is what anyone would call a file of models.
+    room = str(error.name).partition(".")[0]
+    hiding = getattr(sys.modules.get(room), "__file__", None) or f"a folder {room}"
+    print(f"error: {hiding} hides a part of lm-search that is called {room}; give it another name", file=sys.stderr)
+    raise SystemExit(EXIT_USAGE) from error
 
 
 class UsageError(ValueError):

@@ -101,6 +101,11 @@ def load_study(options: StudyOptions) -> Study:
     modules = options.modules or module_folder(options.study)
     look_in(modules)
     corpus = read_corpus(definition.objective, options.corpus, definition.corpus)
+    if options.corpus is not None and definition.published:
+        of_file = read_corpus(definition.objective, None, definition.corpus)
+        if corpus is None or of_file is None or corpus.sha256 != of_file.sha256:
+            # Losses that somebody published for the study's own text mean nothing beside those of another.
+            definition = definition.model_copy(update={"published": []})
     return Study(definition, options.name or definition.name, corpus, options.baselines, modules)
 
 
