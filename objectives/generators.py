@@ -151,10 +151,10 @@ class GeneratorRun:
         """
         try:
             state = json.loads(payload)
-            curve = [Evaluation(*point) for point in state["curve"]]
+            identity, curve = state["of"], [Evaluation(*point) for point in state["curve"]]
         except (ValueError, TypeError, KeyError) as error:
             raise CheckpointError(f"it is damaged: {error}") from error
-        if state["of"] != self._identity or not curve:
+        if identity != self._identity or not curve:
             raise CheckpointError("it is of another run")
         self._curve = curve
 

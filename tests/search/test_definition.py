@@ -88,6 +88,21 @@ def test_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     assert load_definition(write_study(tmp_path, "\ufeff[grid]\nn_embd = [8]\n")).grid == {"n_embd": [8]}
 
 
+def test_value_alone_is_an_axis_of_one_value(tmp_path: Path) -> None:
+    text = '[grid]\nmodel = "my_models:TinyGRU"\nn_embd = 8\nlr = 0.5\nbias = true\nheads = [1, 2]\n'
+    study = load_definition(write_study(tmp_path, text))
+    assert study.grid == {"model": ["my_models:TinyGRU"], "n_embd": [8], "lr": [0.5], "bias": [True], "heads": [1, 2]}
+    assert load_definition(write_study(tmp_path, text), ["n_embd=8,16"]).grid["n_embd"] == [8, 16]
+
+
+@pytest.mark.parametrize(
+    ("corpus", "path"), [("text.txt", "{folder}/text.txt"), ("/else/where.txt", "/else/where.txt")]
+)
+def test_corpus_of_a_file_is_looked_for_beside_it(tmp_path: Path, corpus: str, path: str) -> None:
+    file = write_study(tmp_path, f'corpus = "{corpus}"\n{GRID}')
+    assert load_definition(file).corpus == path.format(folder=tmp_path)
+
+
 # What stands in the file, and what the message says after the file's name. GRID is a sound grid.
 GRID = "[grid]\nn_embd = [8]\n"
 FAULTS = {
@@ -113,7 +128,9 @@ FAULTS = {
     "grid no table": ("grid = 3", "grid = 3: write a table"),
     "training no table": ("training = 3\n" + GRID, "training = 3: write a table"),
     "empty axis": ("[grid]\nn_embd = []", "the axis n_embd is empty; give it at least one value"),
-    "axis no list": ("[grid]\nn_embd = 64", "grid.n_embd = 64: write a list, such as [64, 128]"),
+    "axis no list": ("[grid]\nn_embd = 2024-01-01", "write a list, such as [64, 128]"),
+    "value alone that is nan": ("[grid]\nlr = nan", "grid.lr.0 = nan: write a finite number, a text, true or false"),
+    "corpus no text": ("corpus = 3\n" + GRID, "corpus = 3: it should be a valid string"),
     "axis of lists": ("[grid]\nn_embd = [[64]]", "grid.n_embd.0 = [64]: write a finite number, a text, true or false"),
     "axis of dates": ("[grid]\nn_embd = [2024-01-01]", "write a finite number, a text, true or false"),
     "axis with nan": ("[grid]\nlr = [nan]", "grid.lr.0 = nan: write a finite number, a text, true or false"),
@@ -228,7 +245,7 @@ def test_model_argument_missing_or_unknown(tmp_path: Path, grid: str, said: str)
     ("objective", "said"),
     [
         ("nowhere:start", r"objective = 'nowhere:start': no module 'nowhere' on the Python path"),
-        ("standin:begin", r"objective = 'standin:begin': standin has no function 'begin'"),
+        ("standin:begin", r"objective = 'standin:begin': the module 'standin' has no function 'begin'"),
     ],
 )
 def test_objective_that_is_not_there(tmp_path: Path, objective: str, said: str) -> None:

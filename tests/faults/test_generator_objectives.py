@@ -1,0 +1,139 @@
+"""Trials of a generator function are killed and stopped in the middle: they run again, to the same losses."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faults.scenario import wait_until
+from studyfiles import all_rows, opened, sqlite, write_study
+
+from storage.summaries import run_summaries, val_curves
+
+# A worker says in `calls` where each call began and how far it came.
+OBJECTIVE = """
+import os
+import random
+import time
+
+def loss(params, seed):
+    with open("calls", "a") as calls:
+        calls.write(f"{os.getpid()} {params['x']}\\n")
+    draw = random.Random(f"{seed} {params['x']}")
+    value = 0.0
+    for step in range(1, 11):
+        for _ in range(5):
+            time.sleep(0.02)
+            value += draw.random()
+            yield
+        yield step, value, value + 1
+"""
+
+STUDY = """
+objective = "interrupted:loss"
+first_seed = 3
+
+[grid]
+x = [0, 1, 2]
+
+[training]
+max_iters = 10
+
+[pruner]
+name = "none"
+
+[workers]
+lease_s = 5
+checkpoint_s = {checkpoint_s}
+"""
+
+
+def expected(x: int) -> list[tuple[int, float]]:
+    """The curve of val_loss of a trial that nothing happens to."""
+    draw, value, curve = random.Random(f"3 {x}"), 0.0, []
+    for step in range(1, 11):
+        for _ in range(5):
+            value += draw.random()
+        curve.append((step, value + 1))
+    return curve
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    with (folder / "run.log").open("ab") as log:
+        command = [sys.executable, "-m", "search.run", "--study", "interrupted.toml", "--workers", "1", "--quiet"]
+        return subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def steps(folder: Path) -> list[int | None]:
+    """The last step of each trial, none before there is a study."""
+    if not (folder / "search.db").exists():
+        return []
+    try:
+        return [row["step"] for row in all_rows(sqlite(folder))]
+    except Exception:  # the tables are being made
+        return []
+
+
+def check(folder: Path, attempts: list[int]) -> None:
+    """Every trial is complete, with the curve of one that nothing happened to."""
+    with opened(sqlite(folder)).closing() as database:
+        runs = run_summaries(database, ["interrupted"])
+        assert [(run.state, run.attempts) for run in runs] == [("complete", each) for each in attempts]
+        curves: Any = val_curves(database, [("interrupted", run.number) for run in runs])
+    for run in runs:
+        assert [tuple(point) for point in curves["interrupted", run.number]] == expected(run.cell["x"])
+        assert run.val_loss == expected(run.cell["x"])[-1][1]
+
+
+def pids(folder: Path) -> list[int]:
+    """Of the workers that began a call, call by call."""
+    return [int(line.split()[0]) for line in (folder / "calls").read_text().splitlines()]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A study of three trials of a second each, and its module, which nothing but the study file's place tells of."""
+    (tmp_path / "interrupted.py").write_text(OBJECTIVE)
+    return tmp_path
+
+
+@pytest.mark.parametrize("checkpoint_s", [0, 100], ids=["with-checkpoint", "without"])
+def test_killed_worker(folder: Path, checkpoint_s: int) -> None:
+    write_study(folder, STUDY.format(checkpoint_s=checkpoint_s), "interrupted")
+    run = start(folder)
+    try:
+        wait_until(lambda: 5 in steps(folder), "the middle of a trial")
+        os.kill(pids(folder)[-1], signal.SIGKILL)
+        assert run.wait(60) == 0, (folder / "run.log").read_text()
+    finally:
+        run.kill()
+    # The killed worker's call and one more: a generator begins again whether there is a checkpoint or not.
+    assert len(pids(folder)) == 4
+    check(folder, sorted([2, 1, 1], reverse=True))
+    logs = "".join(path.read_text() for path in folder.glob("search-out/interrupted/logs/*"))
+    assert ("goes on after step" in logs) == (checkpoint_s == 0)
+    assert "does not repeat itself" not in logs
+
+
+def test_stopped_run_stops_at_a_bare_yield_and_goes_on(folder: Path) -> None:
+    write_study(folder, STUDY.format(checkpoint_s=100), "interrupted")
+    run = start(folder)
+    try:
+        wait_until(lambda: 3 in steps(folder), "the middle of a trial")
+        run.send_signal(signal.SIGINT)
+        assert run.wait(20) == 130, (folder / "run.log").read_text()
+        assert [row["state"] for row in all_rows(sqlite(folder))].count("waiting") >= 2
+        run = start(folder)
+        assert run.wait(60) == 0, (folder / "run.log").read_text()
+    finally:
+        run.kill()
+    check(folder, [1, 1, 1])
+    logs = "".join(path.read_text() for path in folder.glob("search-out/interrupted/logs/*"))
+    assert re.search(r"trial \d of interrupted goes on after step [3-9]", logs)
