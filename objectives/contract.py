@@ -1,10 +1,10 @@
 """What a worker and an objective owe each other. No torch here: the launcher reads this module too.
 
 An objective is a function in a module: it makes a `TrainingRun` of a cell and a seed, or it is a generator function, of
-which `objectives/generators.py` makes one. Its module may also offer
-`check_cell`, which refuses a cell before anything is trained, `together`, which makes a `RunGroup` of several runs,
-and `group_size`, which says how many runs of a cell's shape are best trained at the same time on a device. A run may
-offer `files() -> Mapping[str, bytes]`, which is asked once, when the trial ends: what to keep of it, by file name.
+which `objectives/generators.py` makes one. Its module may also offer `check_cell`, which refuses a cell before anything
+is trained, and, unless it is a generator function, `together`, which makes a `RunGroup` of several runs, and
+`group_size`, which says how many runs of a cell's shape are best trained at the same time on a device. A run may offer
+`files() -> Mapping[str, bytes]`, which is asked once, when the trial ends: what to keep of it, by file name.
 """
 
 from __future__ import annotations

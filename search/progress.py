@@ -92,7 +92,7 @@ class PlainLines:
         ended = {(run.study, run.number) for run in snapshot.ended}
         news = [] if self._told is None else [r for r in snapshot.ended if (r.study, r.number) not in self._told]
         self._told = ended
-        for done, run in enumerate(news, start=snapshot.done - len(news) + 1):
+        for done, run in enumerate(news, start=len(ended) - len(news) + 1):
             loss = "" if run.val_loss is None else f" val_loss {loss_text(run.val_loss, 4)}"
             took = "" if run.seconds is None else f" in {run.seconds:.0f} s"
             why = f": {run.reason}" if run.reason and run.state in ("failed", "diverged") else ""

@@ -76,7 +76,7 @@ def loss_text(value: float | None, digits: int = 5) -> str:
     """
     if value is None:
         return ""
-    plain = value == 0 or 10.0 ** (1 - digits) <= abs(value) < 1e7 or not math.isfinite(value)
+    plain = value == 0 or 10.0**-digits <= abs(value) < 1e7 or not math.isfinite(value)
     return f"{value:.{digits}f}" if plain else f"{value:.{digits - 1}e}"
 
 

@@ -8,8 +8,10 @@ import json
 import math
 from typing import Any
 
+import pytest
+
 from search.ranking import Row
-from search.tables import as_csv, as_json, as_markdown, columns
+from search.tables import as_csv, as_json, as_markdown, columns, loss_text
 
 
 def row(rank: int | None = 1, state: str = "complete", **changes: Any) -> Row:
@@ -103,3 +105,23 @@ def test_json_is_one_object() -> None:
     assert read["rows"][0]["difference"] is None
     assert math.isclose(read["rows"][1]["difference"], 2.5 - 2.48322)
     assert (read["rows"][3]["trials"], read["rows"][3]["planned"]) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("loss", "digits", "text"),
+    [
+        (2.32164, 5, "2.32164"),
+        (0.0, 5, "0.00000"),
+        (0.00012, 5, "0.00012"),
+        (0.0000012, 5, "1.2000e-06"),
+        (0.005, 3, "0.005"),
+        (0.0004, 3, "4.00e-04"),
+        (-3.5e200, 4, "-3.500e+200"),
+        (1234567.0, 2, "1234567.00"),
+        (math.nan, 4, "nan"),
+        (math.inf, 4, "inf"),
+        (None, 4, ""),
+    ],
+)
+def test_losses_of_any_size(loss: float | None, digits: int, text: str) -> None:
+    assert loss_text(loss, digits) == text
