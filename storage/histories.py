@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from storage import optuna_tables
+from storage import optuna_reading
 from storage.database import Database
 from storage.schema import runs
 
@@ -49,9 +49,9 @@ def run_histories(database: Database, studies: Sequence[str], attrs: Sequence[st
     def work(connection: Connection) -> list[RunHistory]:
         rows = connection.execute(query).all()
         ids = [row.trial_id for row in rows]
-        curves = optuna_tables.read_curves(connection, ids)
-        times = optuna_tables.read_times(connection, ids)
-        found = optuna_tables.read_user_attrs(connection, ids, attrs)
+        curves = optuna_reading.read_curves(connection, ids)
+        times = optuna_reading.read_times(connection, ids)
+        found = optuna_reading.read_user_attrs(connection, ids, attrs)
         return [
             RunHistory(
                 study=row.study,

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, tuple_
 
-from storage import optuna_tables
+from storage import optuna_reading, optuna_tables
 from storage.database import Database
 from storage.planning import DEFINITION
 from storage.schema import runs
@@ -97,7 +97,7 @@ def run_summaries(
 
     def work(connection: Connection) -> list[RunSummary]:
         rows = connection.execute(query).all()
-        found = optuna_tables.read_user_attrs(connection, [row.trial_id for row in rows], attrs)
+        found = optuna_reading.read_user_attrs(connection, [row.trial_id for row in rows], attrs)
         return [_summary(row, found.get(row.trial_id, {})) for row in rows]
 
     return database.read(work)
