@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -47,6 +48,8 @@ def run_service(work: Path, name: str, *arguments: str) -> dict[str, float]:
     """
     folder = work / name
     storage = f"sqlite:///{folder / 'search.db'}"
+    # What an interrupted measurement left would be gone on with, and the time would be that of the rest alone.
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     command = [
         sys.executable,
