@@ -2,181 +2,137 @@
 
 The work is the study `bigram`: 36 cells and 2 baselines, one seed, 5000 steps each. The service really does it, with
 and without pruning. The plain loop would take hours, so its cost is put together from short measurements of every
-cell, see `benchmarks.plain_costs`; what stock Optuna saves by pruning comes from its own sampler and pruner, shown the
-curves that the service's unpruned run found. What is measured is kept in the folder `--work`: started again, the
-command goes on with what is missing, and `--only` names the measurements to make.
+cell, see `benchmarks.plain_costs`, and checked against whole runs of a few; what stock Optuna saves by pruning comes
+from its own sampler and pruner, shown the curves that the service's unpruned run found. With --whole, and with any
+--max-iters, all contenders really do all of the work. What is measured is kept in the folder `--work`: started again,
+the command goes on with what is missing, and `--only` names the measurements to make.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import resource
-import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import stock
-from benchmarks.plain_costs import Cost, Timers, all_states, as_json, plain_costs
-from benchmarks.tables import Contender, markdown
-from search.definition import load_definition
-from search.planner import grid_cells
-from storage.opening import open_database
-from storage.summaries import run_summaries
+from benchmarks.measurements import CHECKED, PUT_TOGETHER, SERVICE, WHOLE, Measurements
+from benchmarks.plain_costs import Cost
+from benchmarks.tables import Contender, Page, markdown
+from benchmarks.task import FULL_LENGTH, Task, the_cells
+from search.errors import UsageError
 
-ROOT = Path(__file__).parent.parent
-MEASUREMENTS = ("service", "pruned", "states", "plain", "flushed", "parallel", "stock", "ray")
+PLAIN, FLUSHED, RAY = "plain loop, one run after the other", "the same, denormals flushed", "Ray Tune, grid search"
 
 
-def the_cells() -> list[dict[str, Any]]:
-    """The baselines and the grid of the study `bigram`."""
-    definition = load_definition("bigram")
-    return [*definition.baselines, *grid_cells(definition.grid)]
+def contenders(made: Measurements, whole: bool) -> list[Contender]:
+    """What every contender takes for all trials."""
+    rows = whole_rows(made) if whole else put_together_rows(made)
+    for name, key in (("this service, no pruning", "service"), ("this service, default pruner", "pruned")):
+        figures = made.measure(key)
+        note = f"measured; {shares(figures, made.cores)}"
+        rows.append(Contender(name, figures["wall_s"], figures["cpu_s"], note))
+    return rows
 
 
-def run_service(work: Path, name: str, *arguments: str) -> dict[str, float]:
-    """Run the study with this service in a fresh folder, as a user would.
+def shares(figures: Mapping[str, float], cores: int) -> str:
+    """Of the workers' time, what was not training: waiting for the last trial, and everything else."""
+    available = cores * figures["wall_s"]
+    tail = figures["tail_s"] / available
+    other = 1 - figures["train_s"] / available - tail
+    return f"start-up, planning, storage and printing {other:.1%} of its time, waiting for the last trial {tail:.1%}"
 
-    Returns:
-        wall_s and cpu_s of the whole command; train_s, the sum over its trials; evaluated: how many were complete.
-    """
-    folder = work / name
-    storage = f"sqlite:///{folder / 'search.db'}"
-    # What an interrupted measurement left would be gone on with, and the time would be that of the rest alone.
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    command = [
-        sys.executable,
-        "-m",
-        "search.run",
-        "--study",
-        "bigram",
-        "--storage",
-        storage,
-        "--out",
-        str(folder / "out"),
+
+def put_together_rows(made: Measurements) -> list[Contender]:
+    """The others, from short measurements."""
+    start, cores = float(made.measure("plain")["start_up_s"]), made.cores
+    plain, flushed, parallel = (made.costs_of(name) for name in ("plain", "flushed", "parallel"))
+    saving, ray = made.measure("stock"), made.measure("ray")
+    trained, trained_cpu = sum(cost.run_s() for cost in parallel) / cores, sum(cost.run_cpu_s() for cost in parallel)
+    return [
+        Contender(
+            PLAIN, start + sum(c.run_s() for c in plain), start + sum(c.run_cpu_s() for c in plain), "put together"
+        ),
+        Contender(
+            FLUSHED,
+            start + sum(c.run_s() for c in flushed),
+            start + sum(c.run_cpu_s() for c in flushed),
+            "put together",
+        ),
+        Contender(
+            _optuna(cores),
+            start + saving["storage_s"] + saving["share"] * trained,
+            cores * start + saving["storage_s"] + saving["share"] * trained_cpu,
+            f"put together; pruning leaves {saving['share']:.0%} of the work",
+        ),
+        Contender(RAY, ray["wall_s"] + trained, trained_cpu, "put together; CPU time of the training alone")
+        if ray
+        else Contender(RAY, None, None, "Ray is not installed"),
     ]
-    began, cpu_began = time.monotonic(), _children_cpu_s()
-    subprocess.run([*command, "--json", *arguments], check=True, cwd=ROOT, stdout=subprocess.PIPE)
-    wall_s, cpu_s = time.monotonic() - began, _children_cpu_s() - cpu_began
-    with open_database(storage, create=False, wait_s=10).closing() as database:
-        trials = run_summaries(database, ["bigram", "bigram-baselines"], attrs=("train_seconds",))
-    train_s = sum(trial.attrs["train_seconds"] for trial in trials)
-    return {"wall_s": wall_s, "cpu_s": cpu_s, "train_s": train_s, "trials": len(trials)}
 
 
-def _children_cpu_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def whole_rows(made: Measurements) -> list[Contender]:
+    """The others, having done all of it."""
+    plain, flushed, optuna, ray = (made.measure(name) for name in WHOLE)
+    repeated = optuna["trials"] - optuna["cells"]
+    note = f"measured; {optuna['pruned']} of {optuna['trials']} trials pruned, {repeated} cells repeated"
+    return [
+        Contender(PLAIN, plain["wall_s"], plain["cpu_s"], "measured"),
+        Contender(FLUSHED, flushed["wall_s"], flushed["cpu_s"], "measured"),
+        Contender(_optuna(made.cores), optuna["wall_s"], optuna["cpu_s"], note),
+        Contender(RAY, ray["wall_s"], ray["cpu_s"], "measured; CPU time of the trials' processes alone")
+        if ray
+        else Contender(RAY, None, None, "Ray is not installed"),
+    ]
 
 
-def start_up_s() -> float:
-    """Seconds from starting the plain loop's program to its first step."""
-    began = time.monotonic()
-    subprocess.run([sys.executable, "-m", "benchmarks.plain_timing"], input="", text=True, check=True, cwd=ROOT)
-    return time.monotonic() - began
+def _optuna(processes: int) -> str:
+    return f"Optuna, GridSampler and MedianPruner, {processes} processes"
 
 
-class Comparison:
-    """The measurements, each made once and kept as a file.
-
-    Args:
-        work: Where they are kept.
-        cores: Processes of what runs in parallel.
-    """
-
-    def __init__(self, work: Path, cores: int) -> None:
-        self._work, self._cores = work, cores
-        self._cells = the_cells()
-
-    def measure(self, name: str) -> Any:
-        """One of `MEASUREMENTS`, from its file if it was made before."""
-        file = self._work / f"{name}.json"
-        if not file.exists():
-            self._work.mkdir(parents=True, exist_ok=True)
-            print(f"measuring: {name}", file=sys.stderr)
-            makers: Mapping[str, Callable[[], Any]] = {
-                "service": lambda: run_service(self._work, "service-run", "--pruner", "none"),
-                "pruned": lambda: run_service(self._work, "pruned-run"),
-                "states": lambda: all_states(self._cells, self._work / "states", self._cores),
-                "plain": lambda: {"costs": self._costs(), "start_up_s": start_up_s()},
-                "flushed": lambda: {"costs": self._costs("--flush")},
-                "parallel": lambda: {"costs": self._costs("--threads", "1", count=self._cores)},
-                "stock": lambda: stock.saving(self._curves(), self._costs_of("parallel")),
-                "ray": lambda: stock.ray_overhead(self._cells, self._cores),
-            }
-            file.write_text(json.dumps(makers[name]()), encoding="utf-8")
-        return json.loads(file.read_text(encoding="utf-8"))
-
-    def _costs(self, *options: str, count: int = 1) -> list[dict[str, float]]:
-        states = self.measure("states")
-        timers = Timers(*options, count=count)
-        try:
-            return as_json(plain_costs(self._cells, states, timers, lambda text: print(text, file=sys.stderr)))
-        finally:
-            timers.close()
-
-    def _costs_of(self, name: str) -> list[Cost]:
-        return [Cost(**cost) for cost in self.measure(name)["costs"]]
-
-    def _curves(self) -> list[list[tuple[int, float]]]:
-        """The validation losses of every cell by step, from the service's unpruned run."""
-        self.measure("service")
-        return stock.curves(f"sqlite:///{self._work / 'service-run' / 'search.db'}", self._cells)
-
-    def contenders(self) -> list[Contender]:
-        """What every contender takes for all trials."""
-        start = float(self.measure("plain")["start_up_s"])
-        plain, flushed, parallel = (self._costs_of(name) for name in ("plain", "flushed", "parallel"))
-        saving, ray = self.measure("stock"), self.measure("ray")
-        service, pruned = self.measure("service"), self.measure("pruned")
-
-        def wall(costs: Sequence[Cost], processes: int = 1) -> float:
-            return start + sum(cost.run_s() for cost in costs) / processes
-
-        def cpu(costs: Sequence[Cost]) -> float:
-            return start + sum(cost.run_cpu_s() for cost in costs)
-
-        rows = [
-            Contender("plain loop, one run after the other", wall(plain), cpu(plain), "put together"),
-            Contender("the same, denormals flushed", wall(flushed), cpu(flushed), "put together"),
-            Contender(
-                f"Optuna, GridSampler and MedianPruner, {self._cores} processes",
-                start + saving["storage_s"] + saving["share"] * (wall(parallel, self._cores) - start),
-                saving["share"] * cpu(parallel),
-                f"put together; pruning leaves {saving['share']:.0%} of the work",
-            ),
-        ]
-        if ray is not None:
-            took = ray["wall_s"] + wall(parallel, self._cores) - start
-            rows.append(Contender("Ray Tune, grid search", took, cpu(parallel), "put together"))
-        for name, figures in (("this service, no pruning", service), ("this service, default pruner", pruned)):
-            idle = 1 - figures["train_s"] / (self._cores * figures["wall_s"])
-            note = f"measured; {idle:.1%} of its time is not training"
-            rows.append(Contender(name, figures["wall_s"], figures["cpu_s"], note))
-        return rows
+def checked(figures: Mapping[str, Any], costs: Sequence[Cost], cells: Sequence[Any]) -> str:
+    """How whole runs of a few cells compare with what was put together for them."""
+    chosen = the_cells(CHECKED)
+    put_together = sum(cost.run_s() for cell, cost in zip(cells, costs, strict=True) if cell in chosen)
+    whole = sum(cell["wall_s"] for cell in figures["cells"])
+    return (
+        f"Check of what is put together: whole runs of {len(chosen)} cells ({', '.join(CHECKED)}, and the baselines), "
+        f"chosen beforehand, took {whole / 60:.1f} min; put together they are {put_together / 60:.1f} min "
+        f"({put_together / whole:.2f} of it)."
+    )
 
 
 def main() -> None:
-    """Measure what is missing, print the table, and write the page."""
+    """Measure what is missing, print the page, and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("benchmark-work"), help="keeps what was measured")
-    parser.add_argument("--only", help=f"make only these measurements: {','.join(MEASUREMENTS)}")
-    parser.add_argument("--output", type=Path, help="write the table to this file too")
+    parser.add_argument("--only", help=f"make only these: {','.join((*SERVICE, *PUT_TOGETHER, *WHOLE))}")
+    parser.add_argument("--whole", action="store_true", help="have every contender do all of the work; takes hours")
+    parser.add_argument("--max-iters", type=int, default=FULL_LENGTH, help="fewer steps, for a quick look")
+    parser.add_argument("--set", action="append", default=[], metavar="AXIS=V[,V...]", help="fewer cells")
+    parser.add_argument("--output", type=Path, help="write the page to this file too, such as docs/benchmarks.md")
     options = parser.parse_args()
-    comparison = Comparison(options.work, len(os.sched_getaffinity(0)))
-    for name in (options.only or ",".join(MEASUREMENTS)).split(","):
-        if name not in MEASUREMENTS:
-            parser.error(f"--only {name}: choices are {', '.join(MEASUREMENTS)}")
-        comparison.measure(name)
+    if options.max_iters < 1:
+        parser.error(f"--max-iters {options.max_iters}: at least 1")
+    task = Task(tuple(options.set), options.max_iters)
+    whole = options.whole or task != Task()
+    names = (*WHOLE, *SERVICE) if whole else (*SERVICE, *PUT_TOGETHER)
+    names = tuple(options.only.split(",")) if options.only else names
+    for name in names:
+        if name not in (*SERVICE, *PUT_TOGETHER, *WHOLE):
+            parser.error(f"--only {name}: choices are {', '.join((*SERVICE, *PUT_TOGETHER, *WHOLE))}")
+        if name in PUT_TOGETHER and task != Task():
+            parser.error(f"--only {name}: put together for the whole study only; leave out --max-iters and --set")
+    try:
+        task.check()
+        made = Measurements(options.work, len(os.sched_getaffinity(0)), task)
+    except (UsageError, ValueError) as error:
+        parser.error(str(error))
+    for name in names:
+        made.measure(name)
     if options.only is None:
-        page = markdown(comparison.contenders(), len(the_cells()), datetime.now(UTC))
+        note = "" if whole else checked(made.measure("check"), made.costs_of("plain"), task.cells)
+        page = markdown(contenders(made, whole), Page(len(task.cells), task.max_iters, note, made.circumstances()))
         print(page)
         if options.output is not None:
             options.output.write_text(page, encoding="utf-8")

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from benchmarks.compare import the_cells
 from benchmarks.plain_loop import BATCH_SIZE, PlainLoop
 from benchmarks.tables import machine
+from benchmarks.task import the_cells
 from objectives.corpus import load_corpus
 from objectives.groups import RunGroup
 from objectives.language_model import start

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -16,34 +16,82 @@ class Contender:
     """What one way of doing the work takes.
 
     Attributes:
-        wall_s: Seconds from the command to its end.
-        cpu_s: Seconds of all cores.
+        wall_s: Seconds from the command to its end; None where it could not be measured.
+        cpu_s: Seconds of all cores; None likewise.
         how: Whether it was measured as a whole, and what else must be known of it.
     """
 
     name: str
-    wall_s: float
-    cpu_s: float
+    wall_s: float | None
+    cpu_s: float | None
     how: str
 
 
-def markdown(contenders: Sequence[Contender], trials: int, date: datetime) -> str:
-    """The table: trials an hour, and how many times the last two are faster than each of the others."""
+@dataclass(frozen=True)
+class Page:
+    """What stands around the table.
+
+    Attributes:
+        trials: How many each contender trains.
+        max_iters: Steps of a trial.
+        note: What else the reader must know; may be empty.
+        circumstances: Of each measurement: taken (UTC), load (of the last minute, before it began) and machine.
+    """
+
+    trials: int
+    max_iters: int
+    note: str
+    circumstances: Mapping[str, Mapping[str, Any]]
+
+
+HEADER = """# Benchmarks
+
+The work: {trials} trials of {max_iters} steps of the study `bigram` (one seed). Made by `python -m benchmarks.compare`.
+"Measured" means that all of it was run. "Put together" means: the plain loop was timed for a few steps and batches from
+states of each cell at steps 0, 500, 1500, 3000 and 5000 (of training with denormals kept), and the cost of a run is the
+mean over its length times 5000 steps, plus 11 evaluations of 200 batches of each split; start-up is counted once a
+process, and processes side by side are taken to share the work without waiting, which favours them.
+"""
+
+GPU = """
+| on a GPU | |
+| --- | --- |
+| 38 trials, `python -m search.run --study bigram --pruner none --devices cuda` | not measured |
+| 380 trials, the same with `--seeds 10` | not measured |
+"""
+
+
+def markdown(contenders: Sequence[Contender], page: Page) -> str:
+    """The page: trials an hour, and how many times the last two contenders are faster than each of the others."""
     unpruned, pruned = contenders[-2:]
     lines = [
+        HEADER.format(trials=page.trials, max_iters=page.max_iters),
         "| way | time | trials an hour | CPU time | no pruning is faster by | default pruner is faster by | figures |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for each in contenders:
-        lines.append(
-            f"| {each.name} | {_minutes(each.wall_s)} | {3600 * trials / each.wall_s:.0f} | {_minutes(each.cpu_s)} "
-            f"| {each.wall_s / unpruned.wall_s:.1f} | {each.wall_s / pruned.wall_s:.1f} | {each.how} |"
-        )
-    return "\n".join([*lines, "", f"{trials} trials of 5000 steps. {machine()}, {date:%Y-%m-%d}.", ""])
+        hourly = "–" if each.wall_s is None else f"{3600 * page.trials / each.wall_s:.0f}"
+        ratios = f"{_ratio(each.wall_s, unpruned.wall_s)} | {_ratio(each.wall_s, pruned.wall_s)}"
+        times = f"{_minutes(each.wall_s)} | {hourly} | {_minutes(each.cpu_s)}"
+        lines.append(f"| {each.name} | {times} | {ratios} | {each.how} |")
+    if page.note:
+        lines += ["", page.note]
+    return "\n".join([*lines, GPU, *_taken(page.circumstances), ""])
 
 
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.1f} min"
+def _taken(circumstances: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    machines = sorted({each["machine"] for each in circumstances.values()})
+    lines = ["| measurement | began, UTC | load before it |", "| --- | --- | ---: |"]
+    lines += [f"| {name} | {each['taken']} | {each['load']:.1f} |" for name, each in circumstances.items()]
+    return [*(f"Machine: {name}." for name in machines), "", *lines]
+
+
+def _minutes(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{seconds / 60:.1f} min"
+
+
+def _ratio(other_s: float | None, ours_s: float | None) -> str:
+    return "–" if other_s is None or ours_s is None else f"{other_s / ours_s:.1f}"
 
 
 def machine() -> str:
@@ -53,8 +101,14 @@ def machine() -> str:
     packages = ("torch", "optuna", "ray")
     versions = ", ".join(f"{name} {version}" for name in packages if (version := _version(name)))
     return (
-        f"{_processor()}, {cores} cores, {memory_gib:.0f} GiB, no GPU; Python {platform.python_version()}, {versions}"
+        f"{_processor()}, {cores} cores, {memory_gib:.0f} GiB, {_gpu()}; Python {platform.python_version()}, {versions}"
     )
+
+
+def _gpu() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
 
 
 def _version(package: str) -> str | None:

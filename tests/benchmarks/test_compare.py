@@ -3,17 +3,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from benchmarks import stock
-from benchmarks.compare import the_cells
+from benchmarks.compare import shares
+from benchmarks.measurements import CHECKED
 from benchmarks.plain_costs import POINTS, Cost, mean_over_run
 from benchmarks.plain_loop import PlainLoop, plain_model
-from benchmarks.tables import Contender, markdown
+from benchmarks.service_run import ROOT, waited_at_the_end_s
+from benchmarks.tables import Contender, Page, markdown
+from benchmarks.task import Task, the_cells
 from models.registry import PE_TYPES, build_model
 from objectives.corpus import load_corpus
 
@@ -60,11 +65,93 @@ def test_stock_pruning_saves_what_it_stops() -> None:
     assert stock.saving([good] * 12, [Cost(1.0, 1.0, 0.0, 0.0)] * 12)["share"] == 1.0
 
 
-def test_the_table_has_ratios() -> None:
+def a_page(**changed: Any) -> Page:
+    circumstances = {"service": {"taken": "2026-11-25 08:00", "load": 0.25, "machine": "a processor, 2 cores"}}
+    return replace(Page(38, 5000, "", circumstances), **changed)
+
+
+def test_the_page_has_ratios_and_circumstances() -> None:
     rows = [Contender("slow", 600, 900, "a"), Contender("ours", 60, 110, "b"), Contender("pruned", 30, 50, "c")]
-    page = markdown(rows, 38, datetime(2026, 11, 25, tzinfo=UTC))
+    page = markdown(rows, a_page(note="A note."))
     assert "| slow | 10.0 min | 228 | 15.0 min | 10.0 | 20.0 | a |" in page
-    assert "38 trials of 5000 steps." in page
+    assert "38 trials of 5000 steps" in page
+    assert "A note." in page
+    assert "Machine: a processor, 2 cores." in page
+    assert "| service | 2026-11-25 08:00 | 0.2 |" in page
+    assert page.count("not measured") == 2
+
+
+def test_what_could_not_be_measured_has_no_figures() -> None:
+    rows = [Contender("ray", None, None, "gone"), Contender("ours", 60, 110, "b"), Contender("pruned", 30, 50, "c")]
+    assert "| ray | – | – | – | – | – | gone |" in markdown(rows, a_page())
+
+
+def test_the_wait_at_the_end_is_that_of_workers_with_nothing_to_claim() -> None:
+    zero = datetime(2026, 11, 25, tzinfo=UTC)
+    times = [(zero + timedelta(seconds=a), zero + timedelta(seconds=b)) for a, b in [(0, 4), (0, 7), (4, 20), (7, 15)]]
+    assert waited_at_the_end_s(times) == 5
+    assert waited_at_the_end_s(times[:1]) == 0
+
+
+def test_shares_add_up() -> None:
+    figures = {"wall_s": 100.0, "train_s": 180.0, "tail_s": 14.0}
+    assert shares(figures, cores=2) == (
+        "start-up, planning, storage and printing 3.0% of its time, waiting for the last trial 7.0%"
+    )
+
+
+def test_a_shorter_task_keeps_the_share_of_evaluations() -> None:
+    assert Task().service_arguments() == []
+    assert Task(("n_embd=64",), 40).service_arguments() == [
+        "--set", "n_embd=64", "--set", "max_iters=40", "--set", "eval_interval=4",
+    ]  # fmt: skip
+    assert len(Task(CHECKED).cells) == 5
+
+
+def compare(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks.compare", *arguments], text=True, capture_output=True, cwd=ROOT
+    )
+
+
+SMALL = ["--max-iters", "2", "--set", "n_embd=8", "--set", "block_size=8", "--set", "pe_type=rope"]
+
+
+def test_all_contenders_do_a_small_piece_of_work(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    unmeasured = {"taken": "2026-11-25 08:00", "load": 0.0, "machine": "none", "figures": None}
+    (work / "ray-whole.json").write_text(json.dumps(unmeasured))  # its start takes longer than all else together
+    assert compare("--work", str(work), *SMALL, "--only", "plain-whole,optuna-whole").returncode == 0
+    kept = {
+        name: json.loads((work / f"{name}.json").read_text())["figures"] for name in ("plain-whole", "optuna-whole")
+    }
+    assert len(kept["plain-whole"]["cells"]) == 3
+    assert kept["optuna-whole"]["cells"] == 3
+    (work / "flushed-whole.json").write_text((work / "plain-whole.json").read_text())
+    written = tmp_path / "page.md"
+    done = compare("--work", str(work), *SMALL, "--output", str(written))
+    assert done.returncode == 0, done.stderr
+    assert "measuring: plain-whole" not in done.stderr
+    assert "3 trials of 2 steps" in written.read_text()
+    assert "| this service, default pruner |" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "nothing"], "--only nothing: choices are service,"),
+        (["--only", "plain", "--max-iters", "5"], "leave out --max-iters"),
+        (["--max-iters", "0"], "--max-iters 0: at least 1"),
+        (["--set", "n_embt=8"], "n_embt"),
+        (["--max-iters", "3", "--only", "service"], "holds measurements of"),
+    ],
+)
+def test_wrong_use_is_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "task.json").write_text("something else")
+    done = compare("--work", str(tmp_path), *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
 
 
 def test_the_timing_process_answers() -> None:

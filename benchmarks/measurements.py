@@ -1,0 +1,176 @@
+"""What `benchmarks.compare` measures, each made once and kept as a file with its date and the load of the machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks import stock
+from benchmarks.plain_costs import Cost, Timers, all_states, as_json, plain_costs
+from benchmarks.service_run import ROOT, children_cpu_s, database_of, run_service
+from benchmarks.tables import machine
+from benchmarks.task import Task
+
+SERVICE = ("service", "pruned")
+PUT_TOGETHER = ("states", "plain", "flushed", "parallel", "stock", "ray", "check")
+WHOLE = ("plain-whole", "flushed-whole", "optuna-whole", "ray-whole")
+# Chosen before anything was measured: cells of middling cost, of which some get stuck.
+CHECKED = ("n_embd=128", "block_size=32")
+
+
+class Measurements:
+    """The measurements of one task.
+
+    Args:
+        work: The folder that keeps them.
+        cores: Processes of what runs in parallel.
+
+    Raises:
+        ValueError: The folder holds those of another task.
+    """
+
+    def __init__(self, work: Path, cores: int, task: Task) -> None:
+        self.work, self.cores, self.task = work, cores, task
+        file = work / "task.json"
+        text = _task_json(task)
+        if file.exists() and file.read_text(encoding="utf-8") != text:
+            raise ValueError(f"{work} holds measurements of {file.read_text(encoding='utf-8')}; name another --work")
+        work.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+
+    def measure(self, name: str) -> Any:
+        """The figures of a measurement, made now unless they are kept already."""
+        if self.kept(name) is None:
+            print(f"measuring: {name}", file=sys.stderr, flush=True)
+            before = {"taken": f"{datetime.now(UTC):%Y-%m-%d %H:%M}", "load": os.getloadavg()[0], "machine": machine()}
+            text = json.dumps({**before, "figures": self._makers()[name]()})
+            part = self.work / f"{name}.part"
+            part.write_text(text, encoding="utf-8")
+            part.rename(self.work / f"{name}.json")
+        return self.kept(name)
+
+    def kept(self, name: str) -> Any:
+        """The figures of a measurement that was made; None when it was not."""
+        file = self.work / f"{name}.json"
+        return json.loads(file.read_text(encoding="utf-8"))["figures"] if file.exists() else None
+
+    def circumstances(self) -> dict[str, dict[str, Any]]:
+        """When, under which load and on which machine each kept measurement was taken."""
+        found = {}
+        for name in (*SERVICE, *PUT_TOGETHER, *WHOLE):
+            if (file := self.work / f"{name}.json").exists():
+                found[name] = {**json.loads(file.read_text(encoding="utf-8")), "figures": None}
+        return found
+
+    def costs_of(self, name: str) -> list[Cost]:
+        """What each cell costs, by one of the measurements put together."""
+        return [Cost(**cost) for cost in self.measure(name)["costs"]]
+
+    def _makers(self) -> Mapping[str, Callable[[], Any]]:
+        task, work = self.task, self.work
+        return {
+            "service": lambda: run_service(task, work / "service-run", "--pruner", "none"),
+            "pruned": lambda: run_service(task, work / "pruned-run"),
+            "states": lambda: all_states(task.cells, work / "states", self.cores),
+            "plain": lambda: {"costs": self._costs(), "start_up_s": start_up_s()},
+            "flushed": lambda: {"costs": self._costs("--flush")},
+            "parallel": lambda: {"costs": self._costs("--threads", "1", count=self.cores)},
+            "stock": lambda: stock.saving(self._curves(), self.costs_of("parallel")),
+            "ray": lambda: stock.ray_overhead(task.cells, self.cores) if has_ray() else None,
+            "check": lambda: plain_whole(Task(CHECKED), work / "check-run"),
+            "plain-whole": lambda: plain_whole(task, work / "plain-run"),
+            "flushed-whole": lambda: plain_whole(task, work / "flushed-run", "--flush"),
+            "optuna-whole": lambda: optuna_whole(task, work / "optuna-run", self.cores),
+            "ray-whole": lambda: ray_whole(task, work / "ray-run") if has_ray() else None,
+        }
+
+    def _costs(self, *options: str, count: int = 1) -> list[dict[str, float]]:
+        states = self.measure("states")
+        timers = Timers(*options, count=count)
+        try:
+            return as_json(plain_costs(self.task.cells, states, timers, lambda text: print(text, file=sys.stderr)))
+        finally:
+            timers.close()
+
+    def _curves(self) -> list[list[tuple[int, float]]]:
+        """The validation losses of every cell by step, from the service's unpruned run."""
+        self.measure("service")
+        return stock.curves(database_of(self.work / "service-run"), self.task.cells)
+
+
+def has_ray() -> bool:
+    """Whether the extra `benchmarks` is installed."""
+    return importlib.util.find_spec("ray") is not None
+
+
+def start_up_s() -> float:
+    """Seconds from starting the plain loop's program to its first step."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-m", "benchmarks.plain_timing"], input="", text=True, check=True, cwd=ROOT)
+    return time.monotonic() - began
+
+
+def plain_whole(task: Task, folder: Path, *options: str) -> dict[str, Any]:
+    """All runs of the plain loop, one after the other; goes on where it was interrupted."""
+    start_s = start_up_s()
+    _wait(_start(task, "plain", str(folder.absolute()), *options))
+    lines = (folder / "cells.jsonl").read_text(encoding="utf-8").splitlines()
+    cells = [json.loads(line) for line in lines]
+    wall_s, cpu_s = (start_s + sum(cell[key] for cell in cells) for key in ("wall_s", "cpu_s"))
+    return {"wall_s": wall_s, "cpu_s": cpu_s, "cells": cells}
+
+
+def optuna_whole(task: Task, folder: Path, processes: int) -> dict[str, Any]:
+    """Stock Optuna's search, in as many processes as cores; started anew when it was interrupted."""
+    import optuna
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    storage = f"sqlite:///{(folder / 'optuna.db').absolute()}"
+    began, cpu_began = time.monotonic(), children_cpu_s()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(study_name="stock", storage=storage, pruner=optuna.pruners.MedianPruner())
+    _wait(*[_start(task, "optuna", storage) for _ in range(processes)])
+    wall_s, cpu_s = time.monotonic() - began, children_cpu_s() - cpu_began
+    trials = [(trial.params.get("cell"), trial.state.name) for trial in study.trials]
+    pruned = sum(state == "PRUNED" for _, state in trials)
+    cells = len({cell for cell, _ in trials})
+    return {"wall_s": wall_s, "cpu_s": cpu_s, "trials": len(trials), "pruned": pruned, "cells": cells}
+
+
+def ray_whole(task: Task, folder: Path) -> dict[str, Any]:
+    """Ray Tune's grid search; started anew when it was interrupted."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    began = time.monotonic()
+    _wait(_start(task, "ray", str(folder.absolute())))
+    wall_s = time.monotonic() - began
+    return {"wall_s": wall_s, **json.loads((folder / "ray.json").read_text(encoding="utf-8"))}
+
+
+def _task_json(task: Task) -> str:
+    return json.dumps({"settings": task.settings, "max_iters": task.max_iters})
+
+
+def _start(task: Task, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "benchmarks.whole_runs", *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdin is not None
+    process.stdin.write(_task_json(task))
+    process.stdin.close()
+    return process
+
+
+def _wait(*processes: subprocess.Popen[str]) -> None:
+    codes = [process.wait() for process in processes]
+    if any(codes):
+        raise RuntimeError(f"a contender's process ended with exit codes {codes}; its messages stand above")

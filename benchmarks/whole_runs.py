@@ -1,0 +1,121 @@
+"""The contenders of `benchmarks.compare` doing all of the work: `python -m benchmarks.whole_runs plain|optuna|ray`.
+
+`benchmarks.compare` starts it, because threads and the treatment of denormal numbers belong to a process. Each way is
+written as a sensible user would write it around the plain loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.plain_loop import PlainLoop
+from benchmarks.task import Task
+from objectives.corpus import Corpus, load_corpus
+
+
+def plain_loop(cell: dict[str, Any], corpus: Corpus) -> PlainLoop:
+    """The loop for a cell of the study."""
+    return PlainLoop(cell, torch.tensor(corpus.train), torch.tensor(corpus.validation), corpus.vocab_size)
+
+
+def run_plain(task: Task, folder: Path) -> None:
+    """Train one cell after the other; each that is finished adds a line to cells.jsonl, and is not trained again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "cells.jsonl"
+    finished = len(file.read_text(encoding="utf-8").splitlines()) if file.exists() else 0
+    cells, corpus = task.cells, load_corpus()
+    for index, cell in list(enumerate(cells))[finished:]:
+        began, cpu_began = time.perf_counter(), time.process_time()
+        *_, (_, loss) = plain_loop(cell, corpus).train(task.max_iters, task.eval_interval)
+        took = {"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - cpu_began, "val_loss": loss}
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(took) + "\n")
+        name = " ".join(str(value) for value in cell.values())
+        print(f"{index + 1}/{len(cells)} {name}: {took['wall_s']:.1f} s", file=sys.stderr, flush=True)
+
+
+def run_optuna(task: Task, storage: str) -> None:
+    """Take part in stock Optuna's search of the grid, one of as many processes as there are cores."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    torch.set_num_threads(1)  # a process a core: more threads would only get in each other's way
+    cells, corpus = task.cells, load_corpus()
+
+    def objective(trial: optuna.Trial) -> float:
+        loss = float("nan")
+        loop = plain_loop(cells[trial.suggest_categorical("cell", range(len(cells)))], corpus)
+        for step, loss in loop.train(task.max_iters, task.eval_interval):
+            trial.report(loss, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return loss
+
+    with warnings.catch_warnings(action="ignore"):
+        sampler = optuna.samplers.GridSampler({"cell": list(range(len(cells)))})
+    study = optuna.load_study(study_name="stock", storage=storage, sampler=sampler)
+    study.optimize(objective)  # GridSampler stops it when all cells are done
+
+
+def run_ray(task: Task, folder: Path) -> None:
+    """Search the grid with Ray Tune, a trial a core; writes ray.json: trials and their CPU seconds."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # a benchmark reports to nobody
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
+    import ray
+    from ray import tune
+
+    cells = task.cells
+
+    def train(config: dict[str, Any]) -> None:
+        torch.set_num_threads(1)
+        for step, loss in plain_loop(cells[config["cell"]], load_corpus()).train(task.max_iters, task.eval_interval):
+            tune.report({"step": step, "val_loss": loss, "cpu_s": time.process_time()})
+
+    with warnings.catch_warnings(action="ignore"):
+        ray.init(
+            num_cpus=len(os.sched_getaffinity(0)),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+        space = {"cell": tune.grid_search(list(range(len(cells))))}
+        run_config = tune.RunConfig(storage_path=str(folder.absolute()), verbose=0)
+        results = tune.Tuner(tune.with_resources(train, {"cpu": 1}), param_space=space, run_config=run_config).fit()
+        ray.shutdown()
+    assert not results.errors, results.errors[0]
+    metrics = [results[index].metrics or {} for index in range(len(results))]
+    (folder / "ray.json").write_text(
+        json.dumps({"trials": len(results), "cpu_s": sum(each["cpu_s"] for each in metrics)}), encoding="utf-8"
+    )
+
+
+def main() -> None:
+    """Do the work of a task that stands on stdin as JSON: settings, max_iters."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("way", choices=("plain", "optuna", "ray"))
+    parser.add_argument("place", help="a folder for what is found, or Optuna's storage")
+    parser.add_argument("--flush", action="store_true", help="round denormal numbers to zero")
+    options = parser.parse_args()
+    if options.flush:
+        torch.set_flush_denormal(True)
+    given = json.loads(sys.stdin.read())
+    task = Task(tuple(given["settings"]), given["max_iters"])
+    if options.way == "optuna":
+        run_optuna(task, options.place)
+    else:
+        run = run_plain if options.way == "plain" else run_ray
+        run(task, Path(options.place))
+
+
+if __name__ == "__main__":
+    main()
