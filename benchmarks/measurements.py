@@ -59,17 +59,14 @@ class Measurements:
         return self.kept(name)
 
     def kept(self, name: str) -> Any:
-        """The figures of a measurement that was made; None when it was not."""
+        """The figures of a measurement that was made; None when it was not, or could not be."""
         file = self.work / f"{name}.json"
         return json.loads(file.read_text(encoding="utf-8"))["figures"] if file.exists() else None
 
     def circumstances(self) -> dict[str, dict[str, Any]]:
         """When, under which load and on which machine each kept measurement was taken."""
-        found = {}
-        for name in (*SERVICE, *PUT_TOGETHER, *WHOLE):
-            if (file := self.work / f"{name}.json").exists():
-                found[name] = {**json.loads(file.read_text(encoding="utf-8")), "figures": None}
-        return found
+        names = [name for name in (*SERVICE, *PUT_TOGETHER, *WHOLE) if self.kept(name) is not None]
+        return {name: json.loads((self.work / f"{name}.json").read_text(encoding="utf-8")) for name in names}
 
     def costs_of(self, name: str) -> list[Cost]:
         """What each cell costs, by one of the measurements put together."""
@@ -163,7 +160,8 @@ def _task_json(task: Task) -> str:
 
 def _start(task: Task, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "benchmarks.whole_runs", *arguments]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, cwd=ROOT)
+    # Ray Tune prints a banner, which is no part of the page.
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sys.stderr, text=True, cwd=ROOT)
     assert process.stdin is not None
     process.stdin.write(_task_json(task))
     process.stdin.close()

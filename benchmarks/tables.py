@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.task import FULL_LENGTH
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -47,10 +49,19 @@ class Page:
 HEADER = """# Benchmarks
 
 The work: {trials} trials of {max_iters} steps of the study `bigram` (one seed). Made by `python -m benchmarks.compare`.
-"Measured" means that all of it was run. "Put together" means: the plain loop was timed for a few steps and batches from
+"Measured" means that all of it was run.
+"""
+
+PUT_TOGETHER = """
+"Put together" means: the plain loop was timed for a few steps and batches from
 states of each cell at steps 0, 500, 1500, 3000 and 5000 (of training with denormals kept), and the cost of a run is the
 mean over its length times 5000 steps, plus 11 evaluations of 200 batches of each split; start-up is counted once a
 process, and processes side by side are taken to share the work without waiting, which favours them.
+"""
+
+SHORT = """
+A quick look: evaluations and start-up take a far larger share of such short trials than of trials of 5000 steps, and
+runs that get stuck have not begun to slow down. The ratios say nothing about the whole study.
 """
 
 GPU = """
@@ -66,6 +77,8 @@ def markdown(contenders: Sequence[Contender], page: Page) -> str:
     unpruned, pruned = contenders[-2:]
     lines = [
         HEADER.format(trials=page.trials, max_iters=page.max_iters),
+        *([PUT_TOGETHER.strip(), ""] if any(each.how.startswith("put together") for each in contenders) else []),
+        *([SHORT.strip(), ""] if page.max_iters != FULL_LENGTH else []),
         "| way | time | trials an hour | CPU time | no pruning is faster by | default pruner is faster by | figures |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
     ]

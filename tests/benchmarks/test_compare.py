@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -114,27 +114,55 @@ def compare(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-SMALL = ["--max-iters", "2", "--set", "n_embd=8", "--set", "block_size=8", "--set", "pe_type=rope"]
+SMALL = ["--max-iters", "1", "--set", "n_embd=8", "--set", "block_size=8", "--set", "pe_type=rope"]
 
 
-def test_all_contenders_do_a_small_piece_of_work(tmp_path: Path) -> None:
-    work = tmp_path / "work"
-    work.mkdir()
-    unmeasured = {"taken": "2026-11-25 08:00", "load": 0.0, "machine": "none", "figures": None}
-    (work / "ray-whole.json").write_text(json.dumps(unmeasured))  # its start takes longer than all else together
-    assert compare("--work", str(work), *SMALL, "--only", "plain-whole,optuna-whole").returncode == 0
-    kept = {
-        name: json.loads((work / f"{name}.json").read_text())["figures"] for name in ("plain-whole", "optuna-whole")
-    }
-    assert len(kept["plain-whole"]["cells"]) == 3
-    assert kept["optuna-whole"]["cells"] == 3
-    (work / "flushed-whole.json").write_text((work / "plain-whole.json").read_text())
-    written = tmp_path / "page.md"
-    done = compare("--work", str(work), *SMALL, "--output", str(written))
+def keep(work: Path, **figures: object) -> None:
+    """Pretend that these were measured."""
+    for name, its in figures.items():
+        text = json.dumps({"taken": "2026-11-25 08:00", "load": 0.0, "machine": "a machine", "figures": its})
+        (work / f"{name.replace('_', '-')}.json").write_text(text)
+
+
+def kept(work: Path, name: str) -> Any:
+    return json.loads((work / f"{name}.json").read_text())["figures"]
+
+
+def test_contenders_do_a_small_piece_of_work(tmp_path: Path) -> None:
+    names = ("plain-whole", "optuna-whole", "service")
+    done = compare("--work", str(tmp_path), *SMALL, "--only", ",".join(names))
     assert done.returncode == 0, done.stderr
-    assert "measuring: plain-whole" not in done.stderr
-    assert "3 trials of 2 steps" in written.read_text()
-    assert "| this service, default pruner |" in done.stdout
+    plain, stock_optuna, service = (kept(tmp_path, name) for name in names)
+    assert len(plain["cells"]) == 3
+    assert stock_optuna["cells"] == service["trials"] == 3
+    keep(tmp_path, flushed_whole=plain, ray_whole={"wall_s": 30.0, "cpu_s": 9.0}, pruned=service)
+    written = tmp_path / "page.md"
+    done = compare("--work", str(tmp_path), *SMALL, "--output", str(written))
+    assert done.returncode == 0, done.stderr
+    assert "measuring:" not in done.stderr
+    page = written.read_text()
+    assert "3 trials of 1 steps" in page
+    assert "A quick look" in page
+    assert "| Ray Tune, grid search | 0.5 min |" in page
+
+
+def test_the_whole_study_is_put_together_and_checked(tmp_path: Path) -> None:
+    plain, quick = [asdict(Cost(0.02, 0.04, 1.0, 2.0))] * 38, [asdict(Cost(0.01, 0.01, 1.0, 1.0))] * 38
+    service = {"wall_s": 1000.0, "cpu_s": 1950.0, "train_s": 1900.0, "tail_s": 40.0, "trials": 38}
+    keep(
+        tmp_path, service=service, pruned={**service, "wall_s": 500.0}, states=[], flushed={"costs": quick},
+        plain={"costs": plain, "start_up_s": 5.0}, parallel={"costs": quick}, ray={"wall_s": 12.0},
+        stock={"share": 0.5, "storage_s": 3.0}, check={"cells": [{"wall_s": 100.0}] * 5},
+    )  # fmt: skip
+    done = compare("--work", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    plain_s = 5 + 38 * (5000 * 0.02 + 11 * 1.0)
+    assert f"| plain loop, one run after the other | {plain_s / 60:.1f} min |" in done.stdout
+    assert f"| {plain_s / 1000:.1f} | {plain_s / 500:.1f} | put together |" in done.stdout
+    assert "storage and printing 3.0% of its time, waiting for the last trial 2.0%" in done.stdout
+    assert "took 8.3 min; put together they are 9.2 min (1.11 of it)" in done.stdout
+    assert "11 evaluations" in done.stdout
+    assert "A quick look" not in done.stdout
 
 
 @pytest.mark.parametrize(
