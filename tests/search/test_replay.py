@@ -15,6 +15,7 @@ from safetensors.torch import load
 from studyfiles import REAL, all_rows, opened, program, sqlite, write_corpus, write_study
 
 from models.registry import build_model
+from objectives.corpus import load_corpus
 from search.record import environment
 from search.rerun import Past, differences, read_past, rerun
 from storage.artifact_store import open_store
@@ -106,7 +107,7 @@ def test_three_random_trials_meet_their_losses(study: Study) -> None:
     for row in by_outcome:
         past = study.past(row["number"], row["study"])
         said: list[str] = []
-        verdict = rerun(past, Path(study.corpus), None, said.append)
+        verdict = rerun(past, load_corpus(Path(study.corpus)), None, said.append)
         assert (verdict.met, verdict.tolerance, verdict.differs) == (True, None, ())
         assert (verdict.again, verdict.step) == (row["val_loss"], row["step"])
         assert said[-1].startswith(f"step {row['step']} of {row['step']}: val_loss ")
@@ -135,7 +136,7 @@ def test_what_cannot_be_replayed(study: Study, tmp_path: Path) -> None:
         assert message in err
     code, out, err = study.replay("--study", "real", "--trial", "0", corpus=other)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "the corpus differs: real trained on text.txt (SHA-256 " in err
+    assert "the corpus differs: real trains on text.txt (SHA-256 " in err
 
 
 def changed(past: Past, val_loss: float, **record: Any) -> Past:
@@ -148,17 +149,21 @@ def test_another_version_is_told_and_tolerated(study: Study) -> None:
     past = study.past(0)
     assert past.run.val_loss is not None
     said: list[str] = []
-    near = rerun(changed(past, past.run.val_loss + 0.01, torch="1.0"), Path(study.corpus), "cpu", said.append)
+    near = rerun(
+        changed(past, past.run.val_loss + 0.01, torch="1.0"), load_corpus(Path(study.corpus)), "cpu", said.append
+    )
     assert said[0].startswith("torch was 1.0, is 2.")
     assert (near.met, near.tolerance) == (True, 0.02)
-    far = rerun(changed(past, past.run.val_loss + 0.03, torch="1.0"), Path(study.corpus), "cpu", said.append)
+    far = rerun(
+        changed(past, past.run.val_loss + 0.03, torch="1.0"), load_corpus(Path(study.corpus)), "cpu", said.append
+    )
     assert not far.met
-    same_place = rerun(changed(past, past.run.val_loss + 1e-12), Path(study.corpus), "cpu", said.append)
+    same_place = rerun(changed(past, past.run.val_loss + 1e-12), load_corpus(Path(study.corpus)), "cpu", said.append)
     assert (same_place.met, same_place.tolerance) == (False, None)
 
 
 def test_what_differs() -> None:
-    now = environment("cpu", "standin:start")
+    now = environment("cpu", {"objective": "standin:start"})
     assert differences(now, now) == ((), ())
     decisive, others = differences({**now, "python": "3.1.0", "optuna": "1.0"}, now)
     assert [line.split(" was ")[0] for line in decisive] == ["python"]
