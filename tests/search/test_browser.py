@@ -85,7 +85,9 @@ def test_dashboard(visit: Visit) -> None:
     note = visit.open(f"/dashboard/studies/{study}/note")
     expect(note.locator("h1", has_text="small")).to_be_visible()
     expect(note.locator("td", has_text="complete").first).to_be_visible()
-    assert note.locator("tbody tr").count() == 9
+    tables = note.locator("table")
+    assert [tables.nth(i).locator("tbody tr").count() for i in range(tables.count())] == [9, 3]  # cells, comparisons
+    expect(note.get_by_role("heading", name="Verdicts")).to_be_visible()
 
     trial = visit.open(f"/dashboard/studies/{study}/trials?numbers=3")
     for name in ("record.json", "curve.csv"):
