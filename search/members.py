@@ -197,10 +197,5 @@ def _may_pass(error: Exception) -> bool:
     """True for what another time or another worker may not meet: no memory, no disk."""
     if isinstance(error, OSError):
         return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EIO}
-    return out_of_memory(error)
-
-
-def out_of_memory(error: Exception) -> bool:
-    """True when there was no memory, the machine's or a GPU's."""
     # By name: torch is not imported where the objective does not need it.
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -29,9 +29,9 @@ class Alone:
     def __init__(self, run: TrainingRun) -> None:
         self._run = run
 
-    def advance(self, should_stop: object) -> list[tuple[TrainingRun, Evaluation]]:
+    def advance(self, should_stop: Callable[[], bool]) -> list[tuple[TrainingRun, Evaluation]]:
         """As `objectives.contract.RunGroup`."""
-        evaluation = self._run.advance(should_stop)  # type: ignore[arg-type]
+        evaluation = self._run.advance(should_stop)
         return [] if evaluation is None else [(self._run, evaluation)]
 
     def leave(self, leavers: Sequence[TrainingRun]) -> None:
@@ -56,7 +56,7 @@ class Worker:
     laps: Laps = field(default_factory=Laps)
     wait_for_device: Callable[[], None] | None = None
     _leases: list[Lease] = field(default_factory=list)
-    _lost: set[int] = field(default_factory=set)  # row ids of leases that are known to be lost
+    _lost: set[Lease] = field(default_factory=set)  # known to be lost; those of ended trials may be among them
     _most: dict[tuple[str, str], int] = field(default_factory=dict)  # group size that a study and shape can bear
 
     @property
@@ -120,7 +120,7 @@ class Worker:
             leases = list(self._leases)
             if leases:
                 try:
-                    self._lost |= {lease.run_id for lease in self.queue.renew(leases) if lease in self._leases}
+                    self._lost |= set(self.queue.renew(leases))
                 except Exception as error:  # whatever it is, this thread must live: the next renewal may succeed
                     log.warning("cannot renew %d leases: %s", len(leases), error)
 
@@ -158,9 +158,9 @@ class Worker:
         group = self._group([member.run for member in members], members[0].lease.study)
         self.laps.end("starting")
         while members:
-            evaluated = group.advance(lambda: self.stop.is_set() or bool(self._lost))
+            evaluated = group.advance(lambda: self.stop.is_set() or not self._lost.isdisjoint(self._leases))
             self.laps.begin()  # the runs measure their own time
-            self._let_go(group, members, [each for each in members if each.lease.run_id in self._lost])
+            self._let_go(group, members, [each for each in members if each.lease in self._lost])
             if not evaluated and self.stop.is_set():
                 for member in list(members):
                     member.hand_back()
@@ -210,9 +210,8 @@ class Worker:
         if leavers:
             group.leave([member.run for member in leavers])
             members[:] = [member for member in members if member not in leavers]
-            # One name at a time: the thread that renews leases reads the list.
+            # A new list: the thread that renews leases may be reading the old one.
             self._leases = [member.lease for member in members]
-            self._lost -= {member.lease.run_id for member in leavers}
 
     def _add_laps(self, member: Member) -> None:
         if (laps := _laps(member.run)) is not None:
