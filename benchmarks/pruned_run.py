@@ -16,6 +16,7 @@ from benchmarks.scores import score
 from search import options
 from search.errors import UsageError
 from search.opening import open_studies
+from search.planner import without_seed
 from search.pruner_settings import PrunerSettings
 from search.ranking import ranked_rows
 from storage.summaries import RunSummary, run_summaries, study_attrs
@@ -66,7 +67,7 @@ def _places(curves: Curves, name: str, runs: Sequence[RunSummary]) -> list[int]:
     known = [dict(cell) for cell in curves.cells]
     places = []
     for run in runs:
-        cell = {axis: value for axis, value in run.cell.items() if axis != "seed"}
+        cell = without_seed(run.cell)
         if cell not in known:
             raise UsageError(f"the curves lack the cell {cell} of {name}; give others with --curves")
         places.append(known.index(cell))

@@ -15,6 +15,7 @@ from typing import Any
 import optuna
 
 from benchmarks.plain_costs import Cost
+from search.planner import without_seed
 from storage.opening import open_database
 from storage.optuna_storage import SearchStorage
 
@@ -30,7 +31,7 @@ def curves(storage: str, cells: Sequence[Mapping[str, Any]]) -> list[list[tuple[
         backend = SearchStorage(database)
         for name in ("bigram", "bigram-baselines"):
             for trial in optuna.load_study(study_name=name, storage=backend).trials:
-                cell = {key: value for key, value in trial.params.items() if key != "seed"}
+                cell = without_seed(trial.params)
                 found[frozenset(cell.items())] = sorted(trial.intermediate_values.items())
     return [found[frozenset(cell.items())] for cell in cells]
 

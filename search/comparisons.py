@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search.inference import ALPHA, MAX_SEEDS_NEEDED, Floats, Paired, adjusted, not_separable, paired
-from search.planner import canonical
+from search.planner import canonical, without_seed
 from search.sayings import Scalar
 from storage.database import Database
 from storage.summaries import counts, run_summaries
@@ -240,7 +240,7 @@ def best_cells(losses: Losses) -> tuple[Mapping[str, Any] | None, tuple[Mapping[
 def final_losses(database: Database, studies: Sequence[str]) -> Losses:
     """The final losses of complete trials."""
     return Losses.of(
-        ({axis: value for axis, value in run.cell.items() if axis != "seed"}, int(run.cell["seed"]), run.val_loss)
+        (without_seed(run.cell), int(run.cell["seed"]), run.val_loss)
         for run in run_summaries(database, studies, ("complete",))
         if run.val_loss is not None
     )

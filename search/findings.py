@@ -11,7 +11,7 @@ from search.charts import Bar, Line, over_seeds
 from search.definition import BASELINES_SUFFIX
 from search.heatmaps import Axes, HeatMaps, choose_axes, heat_maps
 from search.own_code import own_modules
-from search.planner import canonical
+from search.planner import canonical, without_seed
 from search.ranking import Row, ranked_rows
 from search.record import RECORD
 from search.studytext import as_study_file
@@ -104,7 +104,7 @@ class Findings:
         found: dict[str, list[RunHistory]] = {}
         for run in self.histories:
             if run.state == "complete":
-                found.setdefault(_key(run.cell), []).append(run)
+                found.setdefault(canonical(without_seed(run.cell)), []).append(run)
         return found
 
     def leaders(self) -> list[Row]:
@@ -214,7 +214,3 @@ def missing(found: Mapping[str, int], rows: Sequence[Row]) -> list[str]:
     if found["complete"] and all(row.trials[1] <= 1 for row in rows):
         said.append("Every cell has one seed, so there are no intervals and small differences may be chance.")
     return said
-
-
-def _key(cell: Mapping[str, Any]) -> str:
-    return canonical({name: value for name, value in cell.items() if name != "seed"})

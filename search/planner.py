@@ -56,6 +56,11 @@ def canonical(value: Mapping[str, Any]) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
+def without_seed(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """The cell of a trial: its parameters but for the seed."""
+    return {name: value for name, value in cell.items() if name != "seed"}
+
+
 def grid_cells(grid: Mapping[str, Sequence[Scalar]]) -> list[Cell]:
     """Every point of the grid; the last axis varies fastest."""
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]

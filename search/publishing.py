@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from search.figures import MAX_SEEDS, best_cells, heat_maps, learning_curves, parallel_coordinates
-from search.planner import canonical
+from search.planner import canonical, without_seed
 from search.ranking import Row, ranked_rows
 from search.report import render
 from search.tables import as_markdown
@@ -106,7 +106,7 @@ def _curves(database: Database, names: Sequence[str], rows: Sequence[Row]) -> di
     wanted = {canonical(row.cell): _label(row.cell) for row in rows}
     trials: dict[str, list[tuple[str, int]]] = {label: [] for label in wanted.values()}
     for run in run_summaries(database, names, states=("complete", "pruned", "running")):
-        label = wanted.get(canonical({name: value for name, value in run.cell.items() if name != "seed"}))
+        label = wanted.get(canonical(without_seed(run.cell)))
         if label is not None and len(trials[label]) < MAX_SEEDS:
             trials[label].append((run.study, run.number))
     found = val_curves(database, [trial for its_trials in trials.values() for trial in its_trials])

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from search.planner import canonical
+from search.planner import canonical, without_seed
 from storage.database import Database
 from storage.summaries import RunSummary, run_summaries, study_attrs
 
@@ -87,15 +87,11 @@ def ranked_rows(database: Database, studies: Sequence[str]) -> list[Row]:
         published |= {canonical(each["cell"]): each["val_loss"] for each in attrs.get("published", [])}
     cells: dict[str, list[RunSummary]] = {}
     for run in run_summaries(database, studies, attrs=("n_params", "train_seconds", "tokens")):
-        cells.setdefault(canonical(_cell(run)), []).append(run)
+        cells.setdefault(canonical(without_seed(run.cell)), []).append(run)
     rows = [_row(runs, published.get(cell)) for cell, runs in cells.items()]
     rows.sort(key=_order)
     ranks = iter(range(1, len(rows) + 1))
     return [Row(**{**vars(row), "rank": next(ranks) if row.state == "complete" else None}) for row in rows]
-
-
-def _cell(run: RunSummary) -> dict[str, Any]:
-    return {name: value for name, value in run.cell.items() if name != "seed"}
 
 
 def _row(runs: Sequence[RunSummary], published: float | None) -> Row:
@@ -110,7 +106,7 @@ def _row(runs: Sequence[RunSummary], published: float | None) -> Row:
     times = [run.attrs["train_seconds"] for run in runs if "train_seconds" in run.attrs]
     return Row(
         rank=None,
-        cell=_cell(runs[0]),
+        cell=without_seed(runs[0].cell),
         state=state,
         trials=(len(measured), len(runs)),
         train_loss=_mean([run.train_loss for run in measured]),

@@ -19,6 +19,7 @@ from typing import Any
 
 from objectives.contract import TrainingRun
 from search.own_code import own_modules
+from search.planner import without_seed
 from storage.artifact_store import ArtifactStore, artifact_id, put
 from storage.leases import Lease
 
@@ -170,7 +171,7 @@ class Keeper:
         cell = json.loads(lease.cell)
         record = {
             **{"study": lease.study, "trial": lease.number, "outcome": outcome, "reason": reason},
-            **{"cell": {key: value for key, value in cell.items() if key != "seed"}, "seed": cell["seed"]},
+            **{"cell": without_seed(cell), "seed": cell["seed"]},
             **{key: facts[key] for key in ("n_params", "tokens", "train_seconds", "train_loss") if key in facts},
             "val_loss": run.curve[-1].val_loss if not run.curve[-1].diverged else None,
             "step": run.curve[-1].step,

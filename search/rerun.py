@@ -15,6 +15,7 @@ from search.chosen_corpus import corpus_difference
 from search.devices import check_device
 from search.errors import UsageError
 from search.own_code import resolve_objective
+from search.planner import without_seed
 from search.record import RECORD, environment
 from search.tables import loss_text
 from storage.database import Database
@@ -142,11 +143,10 @@ def rerun(past: Past, text: Corpus | None, device: str | None, say: Callable[[st
     decisive, others = differences(past.record, environment(place, definition))
     for line in (*decisive, *others):
         say(line)
-    cell = {name: value for name, value in past.run.cell.items() if name != "seed"}
     settings = TrainingSettings.model_validate(definition["training"])
     step = past.run.step
     assert step is not None, "read_past looked"
-    last = _train(objective(cell, past.run.cell["seed"], settings, text, place), step, say)
+    last = _train(objective(without_seed(past.run.cell), past.run.cell["seed"], settings, text, place), step, say)
     # On a GPU the same trial may have been one of a stack, whose kernels add up in another order.
     exact = not decisive and not place.startswith("cuda")
     recorded = None if past.run.state == "diverged" else past.run.val_loss

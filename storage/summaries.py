@@ -136,11 +136,10 @@ def val_curves(database: Database, trials: Sequence[tuple[str, int]]) -> dict[tu
 
     def work(connection: Connection) -> dict[tuple[str, int], list[tuple[int, float]]]:
         owners = {row.trial_id: (row.study, row.number) for row in connection.execute(query)} if trials else {}
+        curves = optuna_reading.read_curves(connection, list(owners))
         return {
-            owners[trial._trial_id]: [
-                (step, value) for step, value in sorted(trial.intermediate_values.items()) if math.isfinite(value)
-            ]
-            for trial in optuna_tables.read_trials(connection, owners)
+            owner: [(step, value) for step, value in curves.get(trial_id, {}).items() if math.isfinite(value)]
+            for trial_id, owner in owners.items()
         }
 
     return database.read(work)

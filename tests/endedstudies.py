@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
-from studyfiles import sqlite, write_study
+from studyfiles import STANDIN_GRID, sqlite, write_study
 
 from objectives.corpus import encode
 from search.definition import load_definition
@@ -20,26 +20,11 @@ from storage.leases import Report
 from storage.opening import open_database
 from storage.queue import RunQueue
 
-GRID = """
+GRID = f"""
 description = "A study for tests"
-objective = "standin:start"
-first_seed = 0
-
-[grid]
-block_size = [8, 16]
-n_embd = [64, 128]
-pe_type = ["randn", "rope"]
-
-[[baselines]]
-model = "bigram"
-block_size = 8
-
-[training]
-max_iters = 40
-eval_interval = 10
-
+{STANDIN_GRID}
 [[published]]
-cell = { pe_type = "rope", n_embd = 64, block_size = 16 }
+cell = {{ pe_type = "rope", n_embd = 64, block_size = 16 }}
 val_loss = 2.0
 """
 CORPUS = "to be, or not to be: that is the question. " * 20

@@ -17,7 +17,7 @@ from storage.database import Database
 from storage.opening import open_database
 from storage.schema import runs
 
-STANDIN = """
+STANDIN_GRID = """
 objective = "standin:start"
 first_seed = 0
 
@@ -33,7 +33,9 @@ block_size = 8
 [training]
 max_iters = 40
 eval_interval = 10
+"""
 
+STANDIN = f"""{STANDIN_GRID}
 [pruner]
 name = "none"
 
