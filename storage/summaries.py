@@ -14,6 +14,7 @@ from storage import optuna_tables
 from storage.database import Database
 from storage.planning import DEFINITION
 from storage.schema import runs
+from storage.slots import without_slot
 
 STATES = ("waiting", "running", "complete", "pruned", "diverged", "failed")
 
@@ -23,7 +24,7 @@ class RunSummary:
     """One row of the run queue, with the facts that its worker recorded.
 
     Attributes:
-        cell: The parameters with the seed.
+        cell: The parameters with the seed; the seed alone while a sampler has not chosen them.
         state: One of `STATES`.
         lease_left_s: Seconds until the lease expires, negative when it has; None unless running.
         seconds: From the last claim to the end; None before.
@@ -107,7 +108,7 @@ def _summary(row: Any, attrs: Mapping[str, Any]) -> RunSummary:
     return RunSummary(
         study=row.study,
         number=row.number,
-        cell=json.loads(row.cell),
+        cell=without_slot(json.loads(row.cell)),
         state=row.outcome if row.state == "done" else row.state,
         attempts=row.attempts,
         owner=row.owner if row.state == "running" else None,
