@@ -20,6 +20,7 @@ from storage.artifacts import ArtifactFolder
 from storage.errors import LeaseLost
 from storage.leases import Lease, Report
 from storage.queue import RunQueue
+from storage.slots import without_slot
 
 log = logging.getLogger("search.worker")
 
@@ -35,6 +36,7 @@ class WorkedStudy:
         checkpoint_s: A checkpoint is written when the last is at least so old, in seconds.
         together: Makes a group of runs that can be trained at the same time; None when the objective cannot.
         group_size: How many trials of a cell's shape to train at the same time.
+        fill: Has a sampler choose the cell of a slot that has none yet.
     """
 
     start: Callable[[Mapping[str, Any], int], TrainingRun]
@@ -43,6 +45,7 @@ class WorkedStudy:
     checkpoint_s: float
     together: Callable[[Sequence[TrainingRun]], RunGroup] | None = None
     group_size: Callable[[Mapping[str, Any], str], int] = lambda cell, shape_key: 1
+    fill: Callable[[Lease], Lease] = lambda lease: lease
 
     def identity(self, cell: str) -> str:
         """Tells a trial of this study from others of its name and number."""
@@ -86,7 +89,7 @@ class Member:
             Exception: What the objective raises; the trial cannot be trained.
         """
         log.info("trial %d of %s: %s, attempt %d", lease.number, lease.study, lease.cell, lease.attempt)
-        cell = json.loads(lease.cell)
+        cell = without_slot(json.loads(lease.cell))
         seed = cell.pop("seed")
         run = study.start(cell, seed)
         reports = _resume(desk.artifacts, lease, study, run)

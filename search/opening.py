@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,11 @@ from search.errors import UsageError
 from search.fusing import GroupSizes, check_fuse
 from search.members import Desk, WorkedStudy
 from search.options import DEFAULT_FUSE, DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
-from search.planner import Study, check_cells, ensure_planned, resolve_objective
+from search.planner import Study, check_cells, ensure_planned, resolve_objective, study_plans
 from search.pruning import PruningJudge
+from search.sampling import make_sampling
 from search.training import Worker, owner_name
+from search.warmstart import warm_started
 from storage.artifacts import ArtifactFolder
 from storage.database import Database
 from storage.errors import NoStudyYet
@@ -54,6 +56,7 @@ class StudyOptions:
         out: Folder of checkpoints and logs.
         storage_wait_s: How long to wait for a database that is starting, in seconds.
         fuse: "auto", "off", or how many trials of one shape a worker trains together.
+        warm_start: A study in the same database whose complete cells the sampler is shown; None is no study.
     """
 
     study: str = "bigram"
@@ -67,6 +70,7 @@ class StudyOptions:
     out: Path = DEFAULT_OUT
     storage_wait_s: float = DEFAULT_STORAGE_WAIT_S
     fuse: str = DEFAULT_FUSE
+    warm_start: str | None = None
 
 
 def load_study(options: StudyOptions) -> Study:
@@ -83,7 +87,7 @@ def load_study(options: StudyOptions) -> Study:
     if options.seeds is not None:
         if not 1 <= options.seeds <= MAX_SEEDS:
             raise UsageError(f"--seeds {options.seeds}: give a number from 1 to {MAX_SEEDS}")
-        changes["seeds"] = options.seeds
+        changes |= {"seeds": options.seeds, "racing": None}
     if options.pruner is not None:
         if options.pruner not in PRUNERS:
             raise UsageError(f"--pruner {options.pruner}: choices are {', '.join(PRUNERS)}")
@@ -104,7 +108,10 @@ def open_planned(options: StudyOptions) -> tuple[Database, Study]:
     _check_out(options.out)
     database = open_database(options.storage, create=True, wait_s=options.storage_wait_s)
     try:
-        ensure_planned(database, study)
+        plans = study_plans(study)
+        if options.warm_start is not None:
+            plans[0] = warm_started(database, study, plans[0], options.warm_start)
+        ensure_planned(database, study, plans)
     except BaseException:
         database.engine.dispose()
         raise
@@ -217,4 +224,6 @@ def _worked_study(
     pruner = PrunerSettings.model_validate(attrs["settings"]["pruner"])
     held = WorkerSettings.model_validate(attrs["settings"]["workers"])
     judge = PruningJudge(backend, name, pruner)
-    return WorkedStudy(start, attrs["uid"], judge, held.checkpoint_s, together, group_size)
+    worked = WorkedStudy(start, attrs["uid"], judge, held.checkpoint_s, together, group_size)
+    sampling = make_sampling(backend.database, attrs)
+    return worked if sampling is None else replace(worked, fill=sampling.fill)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from search.planner import canonical
 from storage.database import Database
+from storage.slots import canonical
 from storage.summaries import RunSummary, run_summaries, study_attrs
 
 # Cells are ranked by what they are worth knowing for: final losses first, then losses at pruning, then none.
@@ -61,7 +61,9 @@ def ranked_rows(database: Database, studies: Sequence[str]) -> list[Row]:
         published |= {canonical(each["cell"]): each["val_loss"] for each in attrs.get("published", [])}
     cells: dict[str, list[RunSummary]] = {}
     for run in run_summaries(database, studies, attrs=("n_params", "train_seconds")):
-        cells.setdefault(canonical(_cell(run)), []).append(run)
+        # A slot that waits for its cell has none to be ranked.
+        if _cell(run) or run.state not in ("waiting", "running"):
+            cells.setdefault(canonical(_cell(run)), []).append(run)
     rows = [_row(runs, published.get(cell)) for cell, runs in cells.items()]
     rows.sort(key=_order)
     ranks = iter(range(1, len(rows) + 1))

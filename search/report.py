@@ -66,15 +66,19 @@ def _as_page(
     name: str, attrs: Mapping[str, Any], found: Mapping[str, int], rows: Sequence[Row], shown: Sequence[Row]
 ) -> str:
     from search.tables import as_markdown
+    from search.warmstart import comparison
 
     definition, pruner = attrs["definition"], attrs["settings"]["pruner"]
     axes = "; ".join(f"{axis}: {', '.join(map(str, values))}" for axis, values in definition["grid"].items())
+    axes = "; ".join([axes, *(_range(axis, each) for axis, each in definition.get("axes", {}).items())])
     training = ", ".join(f"{key} {value}" for key, value in definition["training"].items())
+    best = comparison(attrs, next((row for row in rows if row.state == "complete"), None))
     lines = [
         f"# {name}",
         "",
         *([attrs["description"], ""] if attrs["description"] else []),
         f"- trials: {', '.join(f'{count} {state}' for state, count in found.items() if count) or 'none'}",
+        *([] if best is None else [best]),
         f"- grid: {axes}",
         f"- training: {training}",
         f"- corpus: {attrs['corpus']}, SHA-256 {definition['corpus_sha256']}",
@@ -89,6 +93,10 @@ def _as_page(
     if len(shown) < len(rows):
         lines += ["", f"{len(rows) - len(shown)} more cells."]
     return "\n".join(lines)
+
+
+def _range(axis: str, ends: Mapping[str, Any]) -> str:
+    return f"{axis}: {ends['low']} to {ends['high']}" + (", log" if ends["log"] else "")
 
 
 def _pruner(settings: Mapping[str, Any]) -> str:

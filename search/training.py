@@ -16,6 +16,7 @@ from search.members import Desk, Member, WorkedStudy, give_up
 from storage.errors import LeaseLost, StorageUnavailable
 from storage.leases import Lease, Report
 from storage.queue import RunQueue
+from storage.slots import without_slot
 from storage.summaries import cell_texts
 
 log = logging.getLogger("search.worker")
@@ -92,16 +93,26 @@ class Worker:
 
     def _claim(self, names: Sequence[str]) -> list[Lease]:
         """The next trial, and others of its shape to be trained with it."""
-        leases = self.queue.claim(names, self.owner)
+        claimed = self.queue.claim(names, self.owner)
+        leases = [filled for lease in claimed if (filled := self._fill(lease)) is not None]
         if leases and (wanted := self._group_size(leases[0])) > 1:
             leases += self.queue.claim_alike(leases, self.owner, wanted - 1)
         return leases
+
+    def _fill(self, lease: Lease) -> Lease | None:
+        try:
+            return self.studies[lease.study].fill(lease)
+        except StorageUnavailable:
+            raise
+        except Exception as error:
+            give_up(self.desk, lease, error)
+            return None
 
     def _group_size(self, lease: Lease) -> int:
         study = self.studies[lease.study]
         if study.together is None or not lease.shape_key:
             return 1
-        cell = json.loads(lease.cell)
+        cell = without_slot(json.loads(lease.cell))
         del cell["seed"]
         return min(study.group_size(cell, lease.shape_key), self._most.get((lease.study, lease.shape_key), 1_000_000))
 

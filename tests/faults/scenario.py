@@ -33,8 +33,8 @@ from objectives.contract import Evaluation
 from objectives.corpus import Corpus, load_corpus
 from objectives.settings import TrainingSettings
 from search.opening import StudyOptions, open_planned, open_worker
-from search.planner import canonical
 from storage.schema import runs
+from storage.slots import canonical
 from storage.url import parse_url
 
 SETTINGS = TrainingSettings(max_iters=20, eval_interval=2)
