@@ -37,6 +37,7 @@ class WorkedStudy:
         together: Makes a group of runs that can be trained at the same time; None when the objective cannot.
         group_size: How many trials of a cell's shape to train at the same time.
         fill: Has a sampler choose the cell of a slot that has none yet.
+        race: Plans further seeds when all trials have ended, and says how many; None when the study does not race.
     """
 
     start: Callable[[Mapping[str, Any], int], TrainingRun]
@@ -46,6 +47,7 @@ class WorkedStudy:
     together: Callable[[Sequence[TrainingRun]], RunGroup] | None = None
     group_size: Callable[[Mapping[str, Any], str], int] = lambda cell, shape_key: 1
     fill: Callable[[Lease], Lease] = lambda lease: lease
+    race: Callable[[], int] | None = None
 
     def identity(self, cell: str) -> str:
         """Tells a trial of this study from others of its name and number."""

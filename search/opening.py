@@ -28,6 +28,7 @@ from search.members import Desk, WorkedStudy
 from search.options import DEFAULT_FUSE, DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
 from search.planner import Study, check_cells, ensure_planned, resolve_objective, study_plans
 from search.pruning import PruningJudge
+from search.racing import make_race
 from search.sampling import make_sampling
 from search.training import Worker, owner_name
 from search.warmstart import warm_started
@@ -112,6 +113,9 @@ def open_planned(options: StudyOptions) -> tuple[Database, Study]:
         if options.warm_start is not None:
             plans[0] = warm_started(database, study, plans[0], options.warm_start)
         ensure_planned(database, study, plans)
+        # The last worker may have been killed between its last trial and the planning of further seeds.
+        if (race := make_race(database, study.name, {"definition": plans[0].definition, **plans[0].attrs})) is not None:
+            race()
     except BaseException:
         database.engine.dispose()
         raise
@@ -225,5 +229,6 @@ def _worked_study(
     held = WorkerSettings.model_validate(attrs["settings"]["workers"])
     judge = PruningJudge(backend, name, pruner)
     worked = WorkedStudy(start, attrs["uid"], judge, held.checkpoint_s, together, group_size)
-    sampling = make_sampling(backend.database, attrs)
+    sampling, race = make_sampling(backend.database, attrs), make_race(backend.database, name, attrs)
+    worked = replace(worked, race=race)
     return worked if sampling is None else replace(worked, fill=sampling.fill)

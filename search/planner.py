@@ -99,6 +99,7 @@ def study_plans(study: Study) -> list[StudyPlan]:
         "description": definition.description,
         "corpus": study.corpus.name,
         "settings": sections(definition),
+        "first_seed": definition.first_seed,
         "published": [published.model_dump() for published in definition.published],
     }
     plans = []

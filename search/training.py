@@ -85,6 +85,8 @@ class Worker:
             if leases:
                 self._work_on(leases)
             elif self.queue.unfinished(names) == 0:
+                if self._races_on(names):
+                    continue
                 self._tidy()
                 return
             else:
@@ -98,6 +100,13 @@ class Worker:
         if leases and (wanted := self._group_size(leases[0])) > 1:
             leases += self.queue.claim_alike(leases, self.owner, wanted - 1)
         return leases
+
+    def _races_on(self, names: Sequence[str]) -> bool:
+        races = [study.race for study in self.studies.values() if study.race is not None]
+        for race in races:
+            race()
+        # Not what was planned here: another worker may have been first.
+        return bool(races) and self.queue.unfinished(names) > 0
 
     def _fill(self, lease: Lease) -> Lease | None:
         try:
