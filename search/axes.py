@@ -68,13 +68,13 @@ class RacingSettings(BaseModel):
     model_config = _STRICT
 
     # Every cell gets so many.
-    first: int = Field(default=3, ge=2)
+    first: int = Field(default=2, ge=2)
     # No cell gets more.
     max_seeds: int = Field(default=20, ge=2, le=1000)
     # Nor the study more trials; by default half of what max_seeds for every cell would be.
     budget: int | None = Field(default=None, ge=1)
     # How sure it must be that a cell is worse than the best before the cell is left alone.
-    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    confidence: float = Field(default=0.99, gt=0.5, lt=1)
 
     @model_validator(mode="after")
     def _check(self) -> RacingSettings:
