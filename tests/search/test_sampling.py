@@ -76,7 +76,11 @@ def test_set_narrows_a_list_and_replaces_a_range(tmp_path: Path) -> None:
         ("low = 1e-4,", "low = 0,", "axes.learning_rate: a range with log = true starts above 0, not at low = 0"),
         ("log = true", "log = true, step = 0.1", "takes log = true or step = 0.1, not both"),
         ("step = 8", "step = 0.5", "whole numbers takes a whole step, not step = 0.5"),
-        ("step = 8", "stop = 8", "unknown key 'axes.n_embd.stop' .did you mean 'step'.; choices: low, high, log, step"),
+        (
+            "step = 8",
+            "stop = 8",
+            "unknown key 'axes.n_embd.stop' .did you mean 'step'..; choices: low, high, log, step",
+        ),
         ("high = 64, ", "", "axes.n_embd.high is missing"),
         ("trials = 12", "", "sampler = 'tpe' needs trials = N"),
         ("trials = 12", "trials = 0", "trials = 0: it should be greater than or equal to 1"),
