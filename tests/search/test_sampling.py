@@ -117,7 +117,7 @@ def test_the_same_slot_of_the_same_study_gets_the_same_cell(name: str) -> None:
         return dict(ask(make_sampler(settings, 1337, slot), SPACE, known, {}).values)
 
     assert cell(14) == cell(14)
-    if name != "QMCSampler":  # one sequence, whose place is noted on the study
+    if name not in ("QMCSampler", "gp"):  # one sequence, kept on the study; and the top of a surface is one point
         assert cell(14) != cell(15)
     assert set(cell(14)) == set(SPACE)
 
