@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from search.inference import ALPHA, MAX_SEEDS_NEEDED, Floats, Paired, adjusted, not_separable, paired
-from search.planner import canonical, without_seed
+from search.planner import without_seed
 from search.sayings import Scalar
 from storage.database import Database
+from storage.slots import canonical
 from storage.summaries import counts, run_summaries
 
 SUPPORTED, NOT_SUPPORTED, CANNOT_TELL = "supported", "not supported", "cannot tell"
@@ -220,9 +221,23 @@ def all_comparisons(losses: Losses) -> list[Comparison]:
     found = [
         compare_levels(losses, factor, one, other)
         for factor, levels in losses.factors.items()
-        for one, other in itertools.combinations(levels, 2)
+        for one, other in _matched_pairs(losses, factor, levels)
     ]
     return [each for each in found if each is not None]
+
+
+def _matched_pairs(losses: Losses, factor: str, levels: Sequence[Scalar]) -> list[tuple[Scalar, Scalar]]:
+    """The pairs of levels that some cells differ in and in nothing else.
+
+    Of an axis that is a range nearly every cell has a level of its own: most of all pairs have no such cells.
+    """
+    order = {level: index for index, level in enumerate(levels)}
+    pairs = {
+        pair
+        for rows in losses.rows_by_rest[factor].values()
+        for pair in itertools.combinations(sorted(rows, key=order.__getitem__), 2)
+    }
+    return sorted(pairs, key=lambda pair: (order[pair[0]], order[pair[1]]))
 
 
 def best_cells(losses: Losses) -> tuple[Mapping[str, Any] | None, tuple[Mapping[str, Any], ...]]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,9 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from objectives.settings import TrainingSettings
+from search.axes import GRID, RacingSettings, Range, SamplerSettings, sorted_out
 from search.errors import UsageError
+from search.explaining import explain, meant
 from search.pruner_settings import PrunerSettings
 from search.sayings import STRICT, Cell, Claim, Published, Scalar, check_claims
 
@@ -50,18 +51,30 @@ class StudyDefinition(BaseModel):
     objective: str = Field(default="objectives.language_model:start", pattern=r"^[\w.]+:\w+$")
     # The text that it trains on; in a study file the path starts at the file's folder.
     corpus: str | None = None
-    # The axes; the last one varies fastest, and cells run in that order. A value alone is a list of one.
-    grid: dict[str, list[Scalar]] = Field(min_length=1)
+    # The axes that are lists; the last one varies fastest, and the grid's cells run in that order.
+    grid: dict[str, list[Scalar]]
+    # The axes that are ranges, which only a sampler can choose from.
+    axes: dict[str, Range] = {}
+    # "grid" trains every cell of the grid; any other sampler chooses `trials` cells.
+    sampler: SamplerSettings = SamplerSettings()
+    trials: int | None = Field(default=None, ge=1, le=1_000_000)
     # Cells outside the grid; they live in the sibling study "<name>-baselines".
     baselines: list[Cell] = []
     # Every cell is trained with `seeds` seeds: first_seed, first_seed + 1, …
     seeds: int = Field(default=1, ge=1, le=MAX_SEEDS)
     first_seed: int = Field(default=1337, ge=0, le=MAX_SEED - MAX_SEEDS)
+    # With seeds = "adaptive": further seeds for the cells that may still be the best.
+    racing: RacingSettings | None = None
     training: TrainingSettings = TrainingSettings()
     pruner: PrunerSettings = PrunerSettings()
     workers: WorkerSettings = WorkerSettings()
     published: list[Published] = []
     claims: list[Claim] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sort_out(cls, raw: Any) -> Any:
+        return sorted_out(raw)
 
     @field_validator("name")
     @classmethod
@@ -89,6 +102,32 @@ class StudyDefinition(BaseModel):
             if len(set(values)) < len(values):
                 raise ValueError(f"the axis {axis} = {values} has a value twice")
         return grid
+
+    @model_validator(mode="after")
+    def _check_sampler(self) -> StudyDefinition:
+        for axis in self.axes:
+            _check_axis_name(axis)
+        if not self.grid and not self.axes:
+            raise ValueError("grid = {}: give it at least one entry")
+        if self.is_sampled and self.trials is None:
+            raise ValueError(f"sampler = {self.sampler.name!r} needs trials = N, the number of cells that it chooses")
+        if self.is_sampled and self.racing is not None:
+            raise ValueError(
+                f'seeds = "adaptive" is for the grid, not for sampler = {self.sampler.name!r}; give a number'
+            )
+        if not self.is_sampled and self.axes:
+            axis = next(iter(self.axes))
+            raise ValueError(f'the grid needs lists, and the axis {axis} is a range; give a sampler, such as "tpe"')
+        if not self.is_sampled and (self.trials is not None or self.sampler.arguments):
+            raise ValueError(
+                'the grid trains every cell: it takes neither trials = N nor arguments; sampler = "tpe" does'
+            )
+        return self
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether a sampler chooses the cells."""
+        return self.sampler.name != GRID
 
     @model_validator(mode="after")
     def _check_baselines(self) -> StudyDefinition:
@@ -175,7 +214,7 @@ def _validated(raw: Mapping[str, Any], source: str) -> StudyDefinition:
     try:
         return StudyDefinition.model_validate(raw)
     except ValidationError as error:
-        raise UsageError(f"{source}: {_explain(error)}") from error
+        raise UsageError(f"{source}: {explain(error, StudyDefinition, SECTIONS)}") from error
 
 
 def _apply(raw: dict[str, Any], setting: str) -> None:
@@ -184,31 +223,23 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
     if not key or not all(parts):
         raise UsageError(f"--set {setting}: write KEY=VALUE or KEY=VALUE,VALUE, such as --set n_embd=64,128")
     values = [_parse(part) for part in parts]
-    sections: dict[str, type[BaseModel]] = {
-        "training": TrainingSettings,
-        "pruner": PrunerSettings,
-        "workers": WorkerSettings,
-    }
-    grid = raw["grid"]
-    if key in grid:
-        grid[key] = values
+    grid, sections = raw.get("grid", {}), {name: SECTIONS[name] for name in ("training", "racing", "pruner", "workers")}
+    axes = raw.get("axes", {})
+    if key in grid or key in axes:
+        # A value takes the place of a list or a range.
+        (grid if key in grid else axes)[key] = values
         return
     home = {name: section for section, model in sections.items() for name in model.model_fields if name != "name"}
-    settable = ["first_seed", *home]
+    settable = ["first_seed", "seeds", "trials", *home]
     if key in settable:
         if len(values) > 1:
             raise UsageError(f"--set {setting}: {key} is no axis of the grid and takes one value")
         (raw.setdefault(home[key], {}) if key in home else raw)[key] = values[0]
         return
     raise UsageError(
-        f"--set {setting}: unknown key {key!r}{_meant(key, [*grid, *settable])}; "
-        f"axes: {', '.join(grid)}; settings: {', '.join(settable)}"
+        f"--set {setting}: unknown key {key!r}{meant(key, [*grid, *axes, *settable])}; "
+        f"axes: {', '.join([*grid, *axes])}; settings: {', '.join(settable)}"
     )
-
-
-def _meant(word: str, choices: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(choices), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _parse(text: str) -> Scalar:
@@ -220,50 +251,18 @@ def _parse(text: str) -> Scalar:
     return {"true": True, "false": False}.get(text.lower(), text)
 
 
-# pydantic's own words for these speak of Python.
-_MESSAGES = {
-    "too_short": "give it at least one entry",
-    "list_type": "write a list, such as [64, 128]",
-    "dict_type": "write a table of KEY = VALUE lines",
-    "model_type": "write a table of KEY = VALUE lines",
-    "bool_type": "write a finite number, a text, true or false",
-    "string_pattern_mismatch": "write MODULE:FUNCTION",
+SECTIONS: dict[str, type[BaseModel]] = {
+    "training": TrainingSettings,
+    "pruner": PrunerSettings,
+    "workers": WorkerSettings,
+    "racing": RacingSettings,
+    "published": Published,
+    "claims": Claim,
+    "axes": Range,
 }
 
 
-def _explain(error: ValidationError) -> str:
-    """The first fault of a study file as one line: key, value, choices."""
-    faults = error.errors(include_url=False)
-    # A misspelt key says more than that the right one is missing.
-    first = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
-    location = first["loc"]
-    if first["type"] == "extra_forbidden":
-        choices = _section(location[:-1]).model_fields
-        key = ".".join(map(str, location))
-        return f"unknown key {key!r}{_meant(str(location[-1]), choices)}; choices: {', '.join(choices)}"
-    if first["type"] == "value_error":  # ours: it says everything, but for the name's value
-        named = f"name = {first['input']!r}: " if location == ("name",) else ""
-        return named + first["msg"].removeprefix("Value error, ")
-    # A value that may have several types fails once per type, bool first; the path's last part names the type.
-    key = ".".join(str(part) for part in (location[:-1] if first["type"] == "bool_type" else location))
-    if first["type"] == "missing":
-        return f"{key} is missing"
-    if first["type"] == "list_type" and key in ("baselines", "published", "claims"):
-        return f"{key} = {first['input']!r}: write [[{key}]] above the keys of each"
-    return f"{key} = {first['input']!r}: {_MESSAGES.get(first['type'], first['msg'].replace('Input', 'it'))}"
-
-
-def _section(location: tuple[int | str, ...]) -> type[BaseModel]:
-    models: dict[str, type[BaseModel]] = {
-        "training": TrainingSettings,
-        "pruner": PrunerSettings,
-        "workers": WorkerSettings,
-        "published": Published,
-        "claims": Claim,
-    }
-    return models[str(location[0])] if location else StudyDefinition
-
-
 def sections(definition: StudyDefinition) -> Mapping[str, Any]:
-    """The part of a definition that may change between two starts: how workers prune and hold their trials."""
-    return {"pruner": definition.pruner.model_dump(), "workers": definition.workers.model_dump()}
+    """The part of a definition that may change between two starts: how workers prune, hold their trials and race."""
+    racing = {} if definition.racing is None else {"racing": definition.racing.model_dump()}
+    return {"pruner": definition.pruner.model_dump(), "workers": definition.workers.model_dump(), **racing}

@@ -11,13 +11,14 @@ from search.charts import Bar, Line, over_seeds
 from search.definition import BASELINES_SUFFIX
 from search.heatmaps import Axes, HeatMaps, choose_axes, heat_maps
 from search.own_code import own_modules
-from search.planner import canonical, without_seed
+from search.planner import without_seed
 from search.ranking import Row, ranked_rows
 from search.record import RECORD
 from search.studytext import as_study_file
 from search.verdicts import Verdicts, judge
 from storage.database import Database
 from storage.histories import RunHistory, run_histories
+from storage.slots import canonical
 from storage.summaries import counts, study_attrs
 
 BEST_LINES = 5  # lines of the chart of the best cells; more of them cannot be told apart

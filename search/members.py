@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from storage.artifacts import ArtifactFolder
 from storage.errors import LeaseLost
 from storage.leases import Lease, Report
 from storage.queue import RunQueue
+from storage.slots import parameters_of
 
 log = logging.getLogger("search.worker")
 
@@ -37,6 +37,8 @@ class WorkedStudy:
         together: Makes a group of runs that can be trained at the same time; None when the objective cannot.
         group_size: How many trials of a cell's shape to train at the same time.
         keeper: Keeps what a trial leaves behind beside its losses.
+        fill: Has a sampler choose the cell of a slot that has none yet.
+        race: Plans further seeds when all trials have ended, and says how many; None when the study does not race.
     """
 
     start: Callable[[Mapping[str, Any], int], TrainingRun]
@@ -46,6 +48,8 @@ class WorkedStudy:
     keeper: Keeper
     together: Callable[[Sequence[TrainingRun]], RunGroup] | None = None
     group_size: Callable[[Mapping[str, Any], str], int] = lambda cell, shape_key: 1
+    fill: Callable[[Lease], Lease] = lambda lease: lease
+    race: Callable[[], int] | None = None
 
     def identity(self, cell: str) -> str:
         """Tells a trial of this study from others of its name and number."""
@@ -89,7 +93,7 @@ class Member:
             Exception: What the objective raises; the trial cannot be trained.
         """
         log.info("trial %d of %s: %s, attempt %d", lease.number, lease.study, lease.cell, lease.attempt)
-        cell = json.loads(lease.cell)
+        cell = parameters_of(lease.cell)
         seed = cell.pop("seed")
         run = study.start(cell, seed)
         reports = _resume(desk.artifacts, lease, study, run)

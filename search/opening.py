@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,14 @@ from search.fusing import GroupSizes, check_fuse
 from search.members import Desk, WorkedStudy
 from search.options import ARTIFACTS_FOLDER, DEFAULT_FUSE, DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
 from search.own_code import import_own, look_in, module_folder, own_modules, resolve_objective
-from search.planner import Study, check_cells, ensure_planned
+from search.planner import Study, check_cells, ensure_planned, study_plans
 from search.pruner_settings import PRUNERS, PrunerSettings
 from search.pruning import PruningJudge
+from search.racing import make_race
 from search.record import Keeper, environment
+from search.sampling import make_sampling
 from search.training import Worker, owner_name
+from search.warmstart import warm_started
 from storage.artifact_store import ArtifactStore, open_store
 from storage.artifacts import ArtifactFolder
 from storage.database import Database
@@ -60,6 +63,7 @@ class StudyOptions:
         artifacts: Where the files of finished trials are kept: a folder, s3://bucket/prefix, or "none"; None is the
             folder "artifacts" in `out`.
         modules: Another folder to look for the study's own modules in.
+        warm_start: A study in the same database whose complete cells the sampler is shown; None is no study.
     """
 
     study: str = "bigram"
@@ -75,6 +79,7 @@ class StudyOptions:
     fuse: str = DEFAULT_FUSE
     artifacts: str | None = None
     modules: Path | None = None
+    warm_start: str | None = None
 
 
 def load_study(options: StudyOptions) -> Study:
@@ -92,7 +97,7 @@ def load_study(options: StudyOptions) -> Study:
     if options.seeds is not None:
         if not 1 <= options.seeds <= MAX_SEEDS:
             raise UsageError(f"--seeds {options.seeds}: give a number from 1 to {MAX_SEEDS}")
-        changes["seeds"] = options.seeds
+        changes |= {"seeds": options.seeds, "racing": None}
     if options.pruner is not None:
         if options.pruner not in PRUNERS:
             raise UsageError(f"--pruner {options.pruner}: choices are {', '.join(PRUNERS)}")
@@ -130,7 +135,13 @@ def open_planned(options: StudyOptions) -> tuple[Database, Study]:
     _check_out(options.out)
     database = open_database(options.storage, create=True, wait_s=options.storage_wait_s)
     try:
-        ensure_planned(database, study)
+        plans = study_plans(study)
+        if options.warm_start is not None:
+            plans[0] = warm_started(database, study, plans[0], options.warm_start)
+        ensure_planned(database, study, plans)
+        # The last worker may have been killed between its last trial and the planning of further seeds.
+        if (race := make_race(database, study.name, {"definition": plans[0].definition, **plans[0].attrs})) is not None:
+            race()
     except BaseException:
         database.engine.dispose()
         raise
@@ -255,4 +266,7 @@ def _worked_study(
     facts = {key: definition[key] for key in ("objective", "training", "corpus_sha256")}
     facts |= {"corpus": attrs["corpus"], "study_uid": attrs["uid"]}
     keeper = Keeper(store, facts, environment(sizes.device, definition))
-    return WorkedStudy(start, attrs["uid"], judge, held.checkpoint_s, keeper, together, group_size)
+    worked = WorkedStudy(start, attrs["uid"], judge, held.checkpoint_s, keeper, together, group_size)
+    sampling, race = make_sampling(backend.database, attrs), make_race(backend.database, name, attrs)
+    worked = replace(worked, race=race)
+    return worked if sampling is None else replace(worked, fill=sampling.fill)

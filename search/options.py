@@ -80,5 +80,8 @@ FuseOption = Annotated[
     ),
 ]
 ProfileOption = Annotated[bool, typer.Option("--profile", help="Show where the workers' time went.")]
+FromOption = Annotated[
+    str | None, typer.Option("--from", help="Show the sampler the complete cells of another study.", metavar="STUDY")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]

@@ -10,18 +10,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from objectives.corpus import Corpus
 from objectives.floor import counted_bigram_loss
 from objectives.settings import TrainingSettings
+from search.axes import Range
 from search.definition import BASELINES_SUFFIX, StudyDefinition, sections
 from search.errors import UsageError
 from search.own_code import resolve_objective
+from search.samplers import make_sampler
 from search.sayings import Cell, Scalar
 from storage.database import Database
 from storage.optuna_tables import Parameter
 from storage.planning import DefinitionChanged, Planned, PlannedTrial, StudyPlan, plan
+from storage.slots import canonical, slot_text
 
 # Axes that change no tensor's shape; trials that differ only in these can be trained as one stacked model.
 SHAPELESS = frozenset({"pe_type", *TrainingSettings.model_fields})
@@ -51,11 +54,6 @@ class Study:
         return [self.name, *siblings]
 
 
-def canonical(value: Mapping[str, Any]) -> str:
-    """One text for one mapping, whatever the order of its keys."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
 def without_seed(cell: Mapping[str, Any]) -> dict[str, Any]:
     """The cell of a trial: its parameters but for the seed."""
     return {name: value for name, value in cell.items() if name != "seed"}
@@ -66,13 +64,40 @@ def grid_cells(grid: Mapping[str, Sequence[Scalar]]) -> list[Cell]:
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
+def axis_distributions(grid: Mapping[str, Sequence[Scalar]], axes: Mapping[str, Range]) -> dict[str, BaseDistribution]:
+    """What a sampler chooses from: the lists of `grid` and the ranges of `axes`."""
+    found: dict[str, BaseDistribution] = {name: CategoricalDistribution(values) for name, values in grid.items()}
+    for name, axis in axes.items():
+        if axis.whole:
+            found[name] = IntDistribution(int(axis.low), int(axis.high), log=axis.log, step=int(axis.step or 1))
+        else:
+            found[name] = FloatDistribution(float(axis.low), float(axis.high), log=axis.log, step=axis.step)
+    return found
+
+
+def edge_cells(definition: StudyDefinition) -> list[Cell]:
+    """Cells that a sampler might choose, in which every listed value and both ends of every range occur."""
+    lists: dict[str, list[Scalar]] = {
+        **definition.grid,
+        **{name: [axis.low, axis.high] for name, axis in definition.axes.items()},
+    }
+    first = {name: values[0] for name, values in lists.items()}
+    others = [{**first, name: value} for name, values in lists.items() for value in values[1:]]
+    return [first, *others]
+
+
+def shape_key(cell: Mapping[str, Scalar]) -> str:
+    """Equal for cells whose tensors have equal shapes."""
+    return canonical({name: value for name, value in cell.items() if name not in SHAPELESS})
+
+
 def study_plans(study: Study) -> list[StudyPlan]:
     """What shall exist for a study and its baselines.
 
     Trials are numbered seed by seed: a table with one seed of everything comes first, error bars later.
     """
     definition = study.definition
-    cells = {study.name: grid_cells(definition.grid)}
+    cells = {study.name: [] if definition.is_sampled else grid_cells(definition.grid)}
     if study.with_baselines and definition.baselines:
         # Baselines differ in their parameters, and importances need parameters that all trials share.
         cells[study.name + BASELINES_SUFFIX] = definition.baselines
@@ -87,20 +112,47 @@ def study_plans(study: Study) -> list[StudyPlan]:
         # A report may be made where the corpus is not.
         "floor": None if study.corpus is None else counted_bigram_loss(study.corpus),
         "settings": sections(definition),
+        "first_seed": definition.first_seed,
         "published": [published.model_dump() for published in definition.published],
         "claims": [claim.model_dump() for claim in definition.claims],
     }
     plans = []
     for name, its_cells in cells.items():
         is_grid = name == study.name
-        axes = {"grid": definition.grid} if is_grid else {"baselines": definition.baselines}
+        axes = _own_axes(definition) if is_grid else {"baselines": definition.baselines}
         wanted = json.loads(json.dumps({**axes, **common}))
-        trials = list(_trials(its_cells, definition.seeds, definition.first_seed, first=not is_grid))
+        if is_grid and definition.is_sampled:
+            trials = _slots(definition)
+        else:
+            trials = list(cell_trials(its_cells, definition.seeds, definition.first_seed, first=not is_grid))
         plans.append(StudyPlan(name, wanted, attrs, trials))
     return plans
 
 
-def _trials(cells: Sequence[Cell], seeds: int, first_seed: int, *, first: bool) -> Iterable[PlannedTrial]:
+def _own_axes(definition: StudyDefinition) -> dict[str, Any]:
+    if not definition.is_sampled:
+        return {"grid": definition.grid}
+    axes = {name: axis.model_dump() for name, axis in definition.axes.items()}
+    sampler = definition.sampler.model_dump()
+    return {"grid": definition.grid, "axes": axes, "sampler": sampler, "first_seed": definition.first_seed}
+
+
+def _slots(definition: StudyDefinition) -> list[PlannedTrial]:
+    assert definition.trials is not None
+    points = itertools.product(range(definition.trials), range(definition.seeds))
+    return [
+        # All seeds of a slot before the next slot: the sampler learns from a cell only when the last has ended.
+        PlannedTrial(slot_text(slot, repetition, definition.first_seed + repetition), {}, "", 1_000 + slot)
+        for slot, repetition in points
+    ]
+
+
+def cell_trials(cells: Sequence[Cell], seeds: int, first_seed: int, *, first: bool) -> Iterable[PlannedTrial]:
+    """The trials of cells, seed by seed.
+
+    Args:
+        first: Whether they go before those of any other study, as baselines do.
+    """
     distributions = _distributions(cells)
     for repetition in range(seeds):
         for index, cell in enumerate(cells):
@@ -112,7 +164,7 @@ def _trials(cells: Sequence[Cell], seeds: int, first_seed: int, *, first: bool) 
             yield PlannedTrial(
                 cell=canonical({**cell, "seed": seed}),
                 parameters=parameters,
-                shape_key=canonical({name: value for name, value in cell.items() if name not in SHAPELESS}),
+                shape_key=shape_key(cell),
                 # Baselines are quick and give every later row something to be compared with: first of their seed.
                 priority=repetition * 1_000_000 + (index if first else 1_000 + index),
             )
@@ -131,26 +183,32 @@ def check_cells(study: Study) -> None:
     """Let the objective look at every cell before anything is planned.
 
     Raises:
-        UsageError, ModelError, ObjectiveError: A cell that could never be trained.
+        UsageError, ModelError, ObjectiveError: A sampler that cannot be made, or a cell that could never be trained.
     """
     definition = study.definition
     module = definition.objective.partition(":")[0]
     resolve_objective(definition.objective)
+    if definition.is_sampled:
+        make_sampler(definition.sampler, 0)
     # An objective may leave its cells unchecked: a wrong one then fails as a trial.
     check = getattr(import_module(module), "check_cell", None)
     if check is not None:
-        for cell in [*grid_cells(definition.grid), *(definition.baselines if study.with_baselines else [])]:
+        cells = edge_cells(definition) if definition.is_sampled else grid_cells(definition.grid)
+        for cell in [*cells, *(definition.baselines if study.with_baselines else [])]:
             check(cell, definition.training, study.corpus)
 
 
-def ensure_planned(database: Database, study: Study) -> Planned:
+def ensure_planned(database: Database, study: Study, plans: Sequence[StudyPlan] | None = None) -> Planned:
     """Plan what is missing of a study.
+
+    Args:
+        plans: What shall exist; by default what the definition says.
 
     Raises:
         UsageError: The database has a study of this name with another definition.
     """
     try:
-        return plan(database, study_plans(study))
+        return plan(database, study_plans(study) if plans is None else plans)
     except DefinitionChanged as error:
         raise UsageError(_explain_change(error)) from error
 

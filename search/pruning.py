@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -15,6 +14,7 @@ from search.pruner_settings import PrunerSettings
 from search.top_cells import TopCellsPruner
 from storage.leases import Lease
 from storage.optuna_storage import PrunerStorage, SearchStorage
+from storage.slots import parameters_of
 
 
 class MedianPruner(optuna.pruners.MedianPruner):
@@ -92,7 +92,7 @@ class PruningJudge:
             value=None,
             datetime_start=None,
             datetime_complete=None,
-            params=json.loads(lease.cell),
+            params=parameters_of(lease.cell),
             distributions={},
             user_attrs={},
             system_attrs={},

@@ -16,12 +16,13 @@ from dataclasses import replace
 from typing import Any
 
 from search.figures import MAX_SEEDS, best_cells, heat_maps, learning_curves, parallel_coordinates
-from search.planner import canonical, without_seed
+from search.planner import without_seed
 from search.ranking import Row, ranked_rows
 from search.report import render
 from search.tables import as_markdown
 from storage.database import Database
 from storage.showing import claim_turn, show
+from storage.slots import canonical
 from storage.summaries import run_summaries, study_attrs, val_curves
 
 log = logging.getLogger("search")

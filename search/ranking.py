@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from search.planner import canonical, without_seed
+from search.planner import without_seed
 from storage.database import Database
+from storage.slots import canonical
 from storage.summaries import RunSummary, run_summaries, study_attrs
 
 # Cells are ranked by what they are worth knowing for: final losses first, then losses at pruning, then none.
@@ -87,7 +88,10 @@ def ranked_rows(database: Database, studies: Sequence[str]) -> list[Row]:
         published |= {canonical(each["cell"]): each["val_loss"] for each in attrs.get("published", [])}
     cells: dict[str, list[RunSummary]] = {}
     for run in run_summaries(database, studies, attrs=("n_params", "train_seconds", "tokens")):
-        cells.setdefault(canonical(without_seed(run.cell)), []).append(run)
+        cell = without_seed(run.cell)
+        # A slot that waits for its cell has none to be ranked.
+        if cell or run.state not in ("waiting", "running"):
+            cells.setdefault(canonical(cell), []).append(run)
     rows = [_row(runs, published.get(cell)) for cell, runs in cells.items()]
     rows.sort(key=_order)
     ranks = iter(range(1, len(rows) + 1))

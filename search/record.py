@@ -22,6 +22,7 @@ from search.own_code import own_modules
 from search.planner import without_seed
 from storage.artifact_store import ArtifactStore, artifact_id, put
 from storage.leases import Lease
+from storage.slots import parameters_of
 
 log = logging.getLogger("search.worker")
 
@@ -168,7 +169,7 @@ class Keeper:
         self, lease: Lease, run: TrainingRun, facts: Mapping[str, Any], outcome: str, reason: str | None
     ) -> dict[str, bytes]:
         """By name; the record first: of a disk that is nearly full it is the best use."""
-        cell = json.loads(lease.cell)
+        cell = parameters_of(lease.cell)
         record = {
             **{"study": lease.study, "trial": lease.number, "outcome": outcome, "reason": reason},
             **{"cell": without_seed(cell), "seed": cell["seed"]},

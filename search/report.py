@@ -90,16 +90,20 @@ def _by_ending(output: Path | None) -> str:
 def _as_page(findings: Findings, shown: Sequence[Row]) -> str:
     from search.own_code import OURS
     from search.tables import as_markdown
+    from search.warmstart import comparison
 
     attrs, found, rows = findings.attrs, findings.counts, findings.rows
     definition, pruner = attrs["definition"], attrs["settings"]["pruner"]
     axes = "; ".join(f"{axis}: {', '.join(map(str, values))}" for axis, values in definition["grid"].items())
+    axes = "; ".join([axes, *(_range(axis, each) for axis, each in definition.get("axes", {}).items())])
     training = ", ".join(f"{key} {value}" for key, value in definition["training"].items())
+    best = comparison(attrs, next((row for row in rows if row.state == "complete"), None))
     lines = [
         f"# {findings.name}",
         "",
         *([attrs["description"], ""] if attrs["description"] else []),
         f"- trials: {', '.join(f'{count} {state}' for state, count in found.items() if count) or 'none'}",
+        *([] if best is None else [best]),
         f"- grid: {axes}",
         f"- training: {training}",
         *([] if definition["objective"].startswith(OURS) else [f"- objective: {definition['objective']}"]),
@@ -121,6 +125,10 @@ def _as_page(findings: Findings, shown: Sequence[Row]) -> str:
 
 def _left_out(rows: Sequence[Row], shown: Sequence[Row]) -> list[str]:
     return [f"{len(rows) - len(shown)} more cells."] if len(shown) < len(rows) else []
+
+
+def _range(axis: str, ends: Mapping[str, Any]) -> str:
+    return f"{axis}: {ends['low']} to {ends['high']}" + (", log" if ends["log"] else "")
 
 
 def _pruner(settings: Mapping[str, Any]) -> str:

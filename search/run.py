@@ -38,6 +38,7 @@ def run(
     plan_only: Annotated[bool, typer.Option("--plan-only", help="Plan the study and train nothing.")] = False,
     fuse: options.FuseOption = options.DEFAULT_FUSE,
     profile: options.ProfileOption = False,
+    warm_start: options.FromOption = None,
     quiet: options.QuietOption = False,
     as_json: options.JsonOption = False,
 ) -> None:
@@ -66,6 +67,7 @@ def run(
             plan_only=plan_only,
             fuse=fuse,
             profile=profile,
+            warm_start=warm_start,
             quiet=quiet,
         )
     _print(result, as_json)

@@ -71,6 +71,7 @@ def run_study(
     plan_only: bool = False,
     fuse: str = DEFAULT_FUSE,
     profile: bool = False,
+    warm_start: str | None = None,
     quiet: bool = False,
 ) -> StudyResult:
     """Plan a study, train what is missing of it in parallel workers, and return the ranked table.
@@ -95,6 +96,7 @@ def run_study(
         dashboard: Serve the dashboard beside the run, and print its address.
         plan_only: Plan the study and train nothing.
         fuse: Trials of one shape that a worker trains as one model: "auto", "off", or a number.
+        warm_start: A study in the same database whose complete cells the sampler is shown.
         profile: Measure where the workers' time goes.
         quiet: Show no progress.
 
@@ -115,6 +117,7 @@ def run_study(
         artifacts=artifacts,
         storage_wait_s=storage_wait_s,
         fuse=fuse,
+        warm_start=warm_start,
     )
     slots = worker_slots(devices, str(workers))
     database, planned = open_planned(options)

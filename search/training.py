@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
@@ -16,6 +15,7 @@ from search.members import Desk, Member, WorkedStudy, give_up
 from storage.errors import LeaseLost, StorageUnavailable
 from storage.leases import Lease, Report
 from storage.queue import RunQueue
+from storage.slots import parameters_of
 from storage.summaries import cell_texts
 
 log = logging.getLogger("search.worker")
@@ -84,6 +84,8 @@ class Worker:
             if leases:
                 self._work_on(leases)
             elif self.queue.unfinished(names) == 0:
+                if self._races_on(names):
+                    continue
                 self._tidy()
                 return
             else:
@@ -92,16 +94,33 @@ class Worker:
 
     def _claim(self, names: Sequence[str]) -> list[Lease]:
         """The next trial, and others of its shape to be trained with it."""
-        leases = self.queue.claim(names, self.owner)
+        claimed = self.queue.claim(names, self.owner)
+        leases = [filled for lease in claimed if (filled := self._fill(lease)) is not None]
         if leases and (wanted := self._group_size(leases[0])) > 1:
             leases += self.queue.claim_alike(leases, self.owner, wanted - 1)
         return leases
+
+    def _races_on(self, names: Sequence[str]) -> bool:
+        races = [study.race for study in self.studies.values() if study.race is not None]
+        for race in races:
+            race()
+        # Not what was planned here: another worker may have been first.
+        return bool(races) and self.queue.unfinished(names) > 0
+
+    def _fill(self, lease: Lease) -> Lease | None:
+        try:
+            return self.studies[lease.study].fill(lease)
+        except StorageUnavailable:
+            raise
+        except Exception as error:
+            give_up(self.desk, lease, error)
+            return None
 
     def _group_size(self, lease: Lease) -> int:
         study = self.studies[lease.study]
         if study.together is None or not lease.shape_key:
             return 1
-        cell = json.loads(lease.cell)
+        cell = parameters_of(lease.cell)
         del cell["seed"]
         return min(study.group_size(cell, lease.shape_key), self._most.get((lease.study, lease.shape_key), 1_000_000))
 

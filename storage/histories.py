@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +12,7 @@ from sqlalchemy import Connection, select
 from storage import optuna_reading
 from storage.database import Database
 from storage.schema import runs
+from storage.slots import parameters_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def run_histories(database: Database, studies: Sequence[str], attrs: Sequence[st
         return [
             RunHistory(
                 study=row.study,
-                cell=json.loads(row.cell),
+                cell=parameters_of(row.cell),
                 state=row.outcome if row.state == "done" else row.state,
                 started=times.get(row.trial_id, (None, None))[0],
                 ended=times.get(row.trial_id, (None, None))[1],

@@ -31,6 +31,7 @@ _user_attrs: Table = models.TrialUserAttributeModel.__table__
 _system_attrs: Table = models.TrialSystemAttributeModel.__table__
 _studies: Table = models.StudyModel.__table__
 _study_attrs: Table = models.StudyUserAttributeModel.__table__
+_study_system_attrs: Table = models.StudySystemAttributeModel.__table__
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 # Databases limit the number of bound values of one statement.
@@ -80,6 +81,18 @@ def study_attrs(connection: Connection, study_id: int) -> dict[str, Any]:
     return {row.key: json.loads(row.value_json) for row in rows}
 
 
+def study_system_attrs(connection: Connection, study_id: int) -> dict[str, Any]:
+    """All system attributes of a study: what samplers note on it."""
+    rows = connection.execute(select(_study_system_attrs).where(_study_system_attrs.c.study_id == study_id))
+    return {row.key: json.loads(row.value_json) for row in rows}
+
+
+def write_study_system_attrs(connection: Connection, study_id: int, attrs: Mapping[str, Any]) -> None:
+    """Set system attributes of a study."""
+    rows = [{"study_id": study_id, "key": key, "value_json": json.dumps(value)} for key, value in attrs.items()]
+    _upsert(connection, _study_system_attrs, rows, ("study_id", "key"))
+
+
 def insert_waiting_trials(
     connection: Connection, study_id: int, trials: Sequence[Mapping[str, Parameter]]
 ) -> list[tuple[int, int]]:
@@ -98,6 +111,17 @@ def insert_waiting_trials(
         row = {"study_id": study_id, "number": number + offset, "state": TrialState.WAITING}
         trial_id = connection.execute(insert(_trials).values(row).returning(_trials.c.trial_id)).scalar_one()
         created.append((trial_id, number + offset))
+    _insert_parameters(connection, [(trial_id, each) for (trial_id, _), each in zip(created, trials, strict=True)])
+    return created
+
+
+def write_parameters(connection: Connection, trial_id: int, parameters: Mapping[str, Parameter]) -> None:
+    """Give a trial its parameters, in place of any that it has."""
+    connection.execute(_params.delete().where(_params.c.trial_id == trial_id))
+    _insert_parameters(connection, [(trial_id, parameters)])
+
+
+def _insert_parameters(connection: Connection, trials: Sequence[tuple[int, Mapping[str, Parameter]]]) -> None:
     rows = [
         {
             "trial_id": trial_id,
@@ -105,12 +129,11 @@ def insert_waiting_trials(
             "param_value": parameter.distribution.to_internal_repr(parameter.value),
             "distribution_json": distribution_to_json(parameter.distribution),
         }
-        for (trial_id, _), parameters in zip(created, trials, strict=True)
+        for trial_id, parameters in trials
         for name, parameter in parameters.items()
     ]
     if rows:
         connection.execute(insert(_params), rows)
-    return created
 
 
 def start_trials(connection: Connection, trial_ids: Sequence[int], now: float) -> None:

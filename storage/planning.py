@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from storage.ends import ENDED_ELSEWHERE, FRESH, OPTUNA_STATE, end_rows, ended_e
 from storage.errors import StorageError
 from storage.optuna_tables import Parameter
 from storage.schema import runs
+from storage.slots import identity
 
 DEFINITION = "definition"
 UID = "uid"
@@ -96,13 +97,40 @@ def _plan_one(database: Database, connection: Connection, wanted: StudyPlan) -> 
             raise DefinitionChanged(wanted.study, stored, wanted.definition)
         optuna_tables.write_study_attrs(connection, study_id, wanted.attrs)
     rows = connection.execute(select(runs).where(runs.c.study == wanted.study)).all()
-    mended = _mend(database, connection, study_id, rows, {trial.cell: trial for trial in wanted.trials})
-    known = {row.cell for row in rows}
-    missing = [trial for trial in wanted.trials if trial.cell not in known]
+    mended = _mend(database, connection, study_id, rows, {identity(trial.cell): trial for trial in wanted.trials})
+    return Planned(_insert_missing(connection, study_id, wanted.study, rows, wanted.trials), mended)
+
+
+def extend(database: Database, study: str, choose: Callable[[Sequence[Row[Any]]], Sequence[PlannedTrial]]) -> int:
+    """Add trials to a study that has come to its end.
+
+    Args:
+        choose: Says which trials from the rows of the study, all of which have ended; none when nothing is left to do.
+
+    Returns:
+        How many were added; none when another worker was first, whose trials have not ended yet.
+    """
+
+    def work(connection: Connection) -> int:
+        database.lock(connection, f"search plan {study}")
+        study_id = optuna_tables.study_id(connection, study)
+        rows = connection.execute(select(runs).where(runs.c.study == study)).all()
+        if study_id is None or any(row.state != "done" for row in rows):
+            return 0
+        return _insert_missing(connection, study_id, study, rows, choose(rows))
+
+    return database.write(work)
+
+
+def _insert_missing(
+    connection: Connection, study_id: int, study: str, rows: Sequence[Row[Any]], trials: Sequence[PlannedTrial]
+) -> int:
+    known = {identity(row.cell) for row in rows}
+    missing = [trial for trial in trials if identity(trial.cell) not in known]
     created = optuna_tables.insert_waiting_trials(connection, study_id, [trial.parameters for trial in missing])
     values = [
         {
-            "study": wanted.study,
+            "study": study,
             "cell": trial.cell,
             "trial_id": trial_id,
             "number": number,
@@ -113,7 +141,7 @@ def _plan_one(database: Database, connection: Connection, wanted: StudyPlan) -> 
     ]
     if values:
         connection.execute(insert(runs), values)
-    return Planned(len(missing), mended)
+    return len(missing)
 
 
 def _mend(
@@ -137,12 +165,12 @@ def _mend(
         if _agree(row, state):
             continue
         if state is None:  # the trial is gone, or was never linked
-            if row.cell not in wanted:
+            lost = wanted.get(identity(row.cell))
+            if lost is None:
                 continue
-            [(trial_id, number)] = optuna_tables.insert_waiting_trials(
-                connection, study_id, [wanted[row.cell].parameters]
-            )
-            fresh = {**FRESH, "trial_id": trial_id, "number": number, "token": row.token + 1}
+            [(trial_id, number)] = optuna_tables.insert_waiting_trials(connection, study_id, [lost.parameters])
+            link = {"trial_id": trial_id, "number": number, "cell": lost.cell, "shape_key": lost.shape_key}
+            fresh = {**FRESH, **link, "token": row.token + 1}
             connection.execute(update(runs).where(runs.c.id == row.id).values(fresh))
         elif row.state == "done":
             attrs = {"outcome": row.outcome, **({"reason": row.reason} if row.reason else {})}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from storage import optuna_reading, optuna_tables
 from storage.database import Database
 from storage.planning import DEFINITION
 from storage.schema import runs
+from storage.slots import parameters_of
 
 STATES = ("waiting", "running", "complete", "pruned", "diverged", "failed")
 
@@ -24,7 +24,7 @@ class RunSummary:
     """One row of the run queue, with the facts that its worker recorded.
 
     Attributes:
-        cell: The parameters with the seed.
+        cell: The parameters with the seed; the seed alone while a sampler has not chosen them.
         state: One of `STATES`.
         lease_left_s: Seconds until the lease expires, negative when it has; None unless running.
         seconds: From the last claim to the end; None before.
@@ -108,7 +108,7 @@ def _summary(row: Any, attrs: Mapping[str, Any]) -> RunSummary:
     return RunSummary(
         study=row.study,
         number=row.number,
-        cell=json.loads(row.cell),
+        cell=parameters_of(row.cell),
         state=row.outcome if row.state == "done" else row.state,
         attempts=row.attempts,
         owner=row.owner if row.state == "running" else None,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from smallstudy import small_plan
 
+from search.opening import StudyOptions, open_worker
 from storage.opening import open_database
 from storage.planning import plan
 from storage.queue import RunQueue
@@ -27,6 +30,27 @@ def together(processes: int, work: Callable[..., Any], *arguments: Any) -> list[
     with ProcessPoolExecutor(processes, _CONTEXT, initializer=_keep, initargs=(gate,)) as pool:
         started = [pool.submit(_pass_gate, work, arguments) for _ in range(processes)]
         return [each.result(timeout=100) for each in started]
+
+
+def start_worker(options: StudyOptions, ms: float) -> BaseProcess:
+    """Start one worker; SIGTERM stops it as it would stop `python -m search.worker`.
+
+    Args:
+        ms: What a stand-in trial takes, in milliseconds.
+    """
+    # What every worker imports is imported once.
+    _CONTEXT.set_forkserver_preload(["swarm"])
+    process = _CONTEXT.Process(target=_work, args=(options, ms))
+    process.start()
+    return process
+
+
+def _work(options: StudyOptions, ms: float) -> None:
+    os.environ["STANDIN_MS"] = str(ms)  # the server's environment is that of an earlier test
+    worker = open_worker(options, "cpu", None)
+    signal.signal(signal.SIGTERM, lambda *_: worker.stop.set())
+    with worker.queue.database.closing():
+        worker.run()
 
 
 def _keep(gate: Any) -> None:

@@ -33,8 +33,8 @@ from objectives.contract import Evaluation
 from objectives.corpus import Corpus, load_corpus
 from objectives.settings import TrainingSettings
 from search.opening import StudyOptions, open_planned, open_worker
-from search.planner import canonical
 from storage.schema import runs
+from storage.slots import canonical
 from storage.url import parse_url
 
 SETTINGS = TrainingSettings(max_iters=20, eval_interval=2)
@@ -54,6 +54,7 @@ class FaultStudy:
         url: The storage URL.
         cells: The grid; one axis per key of the first cell.
         ms: What a trial takes, in milliseconds.
+        head: More lines at the top of the study file.
     """
 
     folder: Path
@@ -69,13 +70,14 @@ class FaultStudy:
     eval_interval: int = SETTINGS.eval_interval
     name: str = "faulty"
     fuse: str = "off"
+    head: str = ""
     workers: list[subprocess.Popen[Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.corpus_file.write_text("to be, or not to be: that is the question\n" * 20)
         axes = "".join(f"{axis} = {json.dumps(list(values))}\n" for axis, values in self.grid.items())
         self.file.write_text(
-            f'objective = "standin:start"\nfirst_seed = {FIRST_SEED}\nseeds = {self.seeds}\n'
+            f'objective = "standin:start"\nfirst_seed = {FIRST_SEED}\nseeds = {self.seeds}\n{self.head}\n'
             f"[grid]\n{axes}"
             f"[training]\nmax_iters = {SETTINGS.max_iters}\neval_interval = {self.eval_interval}\n"
             '[pruner]\nname = "none"\n'

@@ -14,8 +14,9 @@ from studyfiles import all_rows, sqlite, write_study
 from objectives.corpus import encode
 from search.definition import load_definition
 from search.errors import UsageError
-from search.planner import Study, canonical, ensure_planned, grid_cells, study_plans
+from search.planner import Study, ensure_planned, grid_cells, study_plans
 from storage.opening import open_database
+from storage.slots import canonical
 from storage.summaries import study_attrs
 
 CORPUS = encode("text", "to be or not to be")
