@@ -17,8 +17,8 @@ from search import options
 from search.errors import UsageError
 from search.opening import open_studies
 from search.planner import without_seed
-from search.pruner_settings import PrunerSettings
-from search.ranking import ranked_rows
+from search.reporting.ranking import ranked_rows
+from search.strategies.pruner_settings import PrunerSettings
 from storage.summaries import RunSummary, run_summaries, study_attrs
 
 POINTS = 0.10

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search.axes import RacingSettings
-from search.racing import leader, next_seeds
+from search.strategies.racing import leader, next_seeds
 
 CELLS = 36
 WANTED = 0.95

@@ -75,7 +75,7 @@ def picture(
 ) -> None:
     """Publish a study and write a picture of its page in the dashboard."""
     from search.opening import open_studies
-    from search.publishing import publish
+    from search.reporting.publishing import publish
 
     database, names = open_studies(study, storage, 0, baselines=True)
     with database.closing():

@@ -31,9 +31,9 @@ from sqlalchemy import insert, update
 from objectives.corpus import Corpus, load_corpus
 from search.definition import load_definition
 from search.planner import Study, study_plans
-from search.pruner_settings import PrunerSettings
-from search.pruning import PruningJudge
-from search.ranking import ranked_rows
+from search.reporting.ranking import ranked_rows
+from search.strategies.pruner_settings import PrunerSettings
+from search.strategies.pruning import PruningJudge
 from storage import optuna_tables
 from storage.database import Database
 from storage.leases import Report

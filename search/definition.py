@@ -16,8 +16,8 @@ from objectives.settings import TrainingSettings
 from search.axes import GRID, RacingSettings, Range, SamplerSettings, sorted_out
 from search.errors import UsageError
 from search.explaining import explain, meant
-from search.pruner_settings import PrunerSettings
 from search.sayings import STRICT, Cell, Claim, Published, Scalar, check_claims
+from search.strategies.pruner_settings import PrunerSettings
 
 BASELINES_SUFFIX = "-baselines"
 MAX_SEED = 2**31 - 1

@@ -14,8 +14,8 @@ from optuna.trial import FrozenTrial
 from objectives.contract import Evaluation, RunGroup, TrainingRun
 from objectives.errors import CheckpointError
 from search.errors import USER_ERRORS
-from search.pruning import PruningJudge
 from search.record import RECORD, Keeper
+from search.strategies.pruning import PruningJudge
 from storage.artifacts import ArtifactFolder
 from storage.errors import LeaseLost
 from storage.leases import Lease, Report

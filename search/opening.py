@@ -27,13 +27,13 @@ from search.members import Desk, WorkedStudy
 from search.options import ARTIFACTS_FOLDER, DEFAULT_FUSE, DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
 from search.own_code import import_own, look_in, module_folder, own_modules, resolve_objective
 from search.planner import Study, check_cells, ensure_planned, study_plans
-from search.pruner_settings import PRUNERS, PrunerSettings
-from search.pruning import PruningJudge
-from search.racing import make_race
 from search.record import Keeper, environment
-from search.sampling import make_sampling
+from search.strategies.pruner_settings import PRUNERS, PrunerSettings
+from search.strategies.pruning import PruningJudge
+from search.strategies.racing import make_race
+from search.strategies.sampling import make_sampling
+from search.strategies.warmstart import warm_started
 from search.training import Worker, owner_name
-from search.warmstart import warm_started
 from storage.artifact_store import ArtifactStore, open_store
 from storage.artifacts import ArtifactFolder
 from storage.database import Database

@@ -19,8 +19,8 @@ from search.axes import Range
 from search.definition import BASELINES_SUFFIX, StudyDefinition, sections
 from search.errors import UsageError
 from search.own_code import resolve_objective
-from search.samplers import make_sampler
 from search.sayings import Cell, Scalar
+from search.strategies.samplers import make_sampler
 from storage.database import Database
 from storage.optuna_tables import Parameter
 from storage.planning import DefinitionChanged, Planned, PlannedTrial, StudyPlan, plan

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.tables import loss_text
+from search.reporting.tables import loss_text
 from storage.database import Database
 from storage.summaries import RunSummary, counts, run_summaries
 

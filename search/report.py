@@ -13,8 +13,8 @@ from search import options
 from search.errors import UsageError, user_errors
 
 if TYPE_CHECKING:
-    from search.findings import Findings
-    from search.ranking import Row
+    from search.reporting.findings import Findings
+    from search.reporting.ranking import Row
     from storage.database import Database
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -57,15 +57,15 @@ def report(
 
 def render(database: Database, names: Sequence[str], format: str, top: int | None = None) -> str:
     """The report of the studies `names`, the first of which gives the title."""
-    from search.findings import gather
-    from search.latex import as_latex
-    from search.tables import as_csv, as_json
-    from search.verdict_text import verdicts_as_markdown
-    from search.verdicts import judge
+    from search.reporting.findings import gather
+    from search.reporting.latex import as_latex
+    from search.reporting.tables import as_csv, as_json
+    from search.reporting.verdict_text import verdicts_as_markdown
+    from search.reporting.verdicts import judge
 
     findings = gather(database, names, whole=format == "html")
     if format == "html":
-        from search.page import as_html
+        from search.reporting.page import as_html
 
         return as_html(findings, top)
     shown = findings.rows[:top]
@@ -89,8 +89,8 @@ def _by_ending(output: Path | None) -> str:
 
 def _as_page(findings: Findings, shown: Sequence[Row]) -> str:
     from search.own_code import OURS
-    from search.tables import as_markdown
-    from search.warmstart import comparison
+    from search.reporting.tables import as_markdown
+    from search.strategies.warmstart import comparison
 
     attrs, found, rows = findings.attrs, findings.counts, findings.rows
     definition, pruner = attrs["definition"], attrs["settings"]["pruner"]
@@ -132,7 +132,7 @@ def _range(axis: str, ends: Mapping[str, Any]) -> str:
 
 
 def _pruner(settings: Mapping[str, Any]) -> str:
-    from search.pruner_settings import USED_BY
+    from search.strategies.pruner_settings import USED_BY
 
     rest = ", ".join(f"{key} {settings[key]}" for key in USED_BY[settings["name"]] if key in settings)
     return f"{settings['name']} ({rest})" if rest else str(settings["name"])

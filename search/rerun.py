@@ -17,7 +17,7 @@ from search.errors import UsageError
 from search.own_code import resolve_objective
 from search.planner import without_seed
 from search.record import RECORD, environment
-from search.tables import loss_text
+from search.reporting.tables import loss_text
 from storage.database import Database
 from storage.summaries import RunSummary, run_summaries, study_attrs
 

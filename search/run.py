@@ -79,8 +79,8 @@ def run(
 
 
 def _print(result: StudyResult, as_json: bool) -> None:
-    from search.tables import as_json as to_json
-    from search.tables import as_markdown
+    from search.reporting.tables import as_json as to_json
+    from search.reporting.tables import as_markdown
     from storage.url import display_url
 
     shown = display_url(result.storage)

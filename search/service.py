@@ -20,8 +20,8 @@ from search.options import ARTIFACTS_FOLDER, DEFAULT_FUSE, DEFAULT_OUT, DEFAULT_
 from search.planner import Study
 from search.profile import clear_profiles, summed_profiles
 from search.progress import Snapshot, progress_display
-from search.publishing import publishing
-from search.ranking import Row, ranked_rows
+from search.reporting.publishing import publishing
+from search.reporting.ranking import Row, ranked_rows
 from storage.database import Database
 from storage.queue import RunQueue
 from storage.summaries import counts

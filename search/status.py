@@ -77,7 +77,7 @@ def _as_text(database: Database, names: Sequence[str], retried: int | None) -> s
 
 
 def _running(run: RunSummary) -> str:
-    from search.tables import loss_text
+    from search.reporting.tables import loss_text
 
     left = run.lease_left_s or 0.0
     lease = f"lease ends in {left:.0f} s" if left > 0 else f"lease expired {-left:.0f} s ago: the worker is gone"

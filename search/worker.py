@@ -48,7 +48,7 @@ def work(
     with user_errors():
         from search.opening import StudyOptions, open_worker
         from search.profile import profiled
-        from search.publishing import publishing
+        from search.reporting.publishing import publishing
 
         chosen = StudyOptions(
             study=study,

@@ -29,7 +29,7 @@ from benchmarks.rules import (
     TopCellsRule,
     WilcoxonRule,
 )
-from search.top_cells import TopCellsPruner
+from search.strategies.top_cells import TopCellsPruner
 
 DRAWS = 4
 

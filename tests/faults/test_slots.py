@@ -110,12 +110,12 @@ def test_seeds_of_a_slot_share_its_cell(make_study):
 
 
 DEATHS = [
-    Death("search.sampling:ask", "before", 3),
-    Death("search.sampling:ask", "after", 3),
+    Death("search.strategies.sampling:ask", "before", 3),
+    Death("search.strategies.sampling:ask", "after", 3),
     Death("storage.slots:_store", "before", 3),
     Death("storage.slots:_store", "after", 3),
     Death("storage.optuna_tables:write_parameters", "after", 3),
-    Death("search.sampling:fill", "after", 3),
+    Death("search.strategies.sampling:fill", "after", 3),
 ]
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.charts import Bar, Line, Point, line_chart, over_seeds, ticks, timeline
-from search.heatmaps import RAMP, Axes, choose_axes, contrast, heat_maps, ramp_colour, text_colour
-from search.ranking import Row
+from search.reporting.charts import Bar, Line, Point, line_chart, over_seeds, ticks, timeline
+from search.reporting.heatmaps import RAMP, Axes, choose_axes, contrast, heat_maps, ramp_colour, text_colour
+from search.reporting.ranking import Row
 
 GRID: dict[str, list[Any]] = {"model": ["bigram_v2"], "block_size": [8, 64], "n_embd": [64, 128], "pe_type": ["a", "b"]}
 

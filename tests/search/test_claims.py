@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from search.comparisons import CANNOT_TELL, Losses
 from search.definition import load_definition
 from search.errors import UsageError
-from search.verdicts import decide
+from search.reporting.comparisons import CANNOT_TELL, Losses
+from search.reporting.verdicts import decide
 
 HEAD = """
 [grid]

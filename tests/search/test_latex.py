@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.latex import as_latex, escaped
-from search.ranking import Row
+from search.reporting.latex import as_latex, escaped
+from search.reporting.ranking import Row
 
 # What stands alone in LaTeX's text mode; a backslash before a letter begins a command.
 _COMMANDS = re.compile(

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from endedstudies import CORPUS, GRID, completed, ended_study, large_study, nothing
 
-from search.comparisons import Comparison
-from search.findings import gather
-from search.page import as_html
-from search.verdicts import Answer, Verdicts
+from search.reporting.comparisons import Comparison
+from search.reporting.findings import gather
+from search.reporting.page import as_html
+from search.reporting.verdicts import Answer, Verdicts
 
 NAMES = ["small", "small-baselines"]
 VOID = {"meta", "link", "br", "img", "hr", "input"}

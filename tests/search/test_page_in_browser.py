@@ -11,8 +11,8 @@ from endedstudies import completed, ended_study, half, nothing, pruned
 
 from benchmarks.browser import chromium, chromium_path
 from benchmarks.pictures import picture_heat_maps
-from search.findings import gather
-from search.page import as_html
+from search.reporting.findings import gather
+from search.reporting.page import as_html
 
 NAMES = ["small", "small-baselines"]
 

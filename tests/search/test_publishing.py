@@ -17,9 +17,9 @@ from plotly.graph_objects import Figure
 from smallstudy import STUDY, small_plan
 from sqlalchemy.engine import make_url
 
-from search.figures import heat_maps, learning_curves, parallel_coordinates
-from search.publishing import publish, publishing
-from search.ranking import Row
+from search.reporting.figures import heat_maps, learning_curves, parallel_coordinates
+from search.reporting.publishing import publish, publishing
+from search.reporting.ranking import Row
 from storage.database import Database, open_engine
 from storage.leases import Report
 from storage.planning import plan

@@ -12,7 +12,7 @@ from benchmarks.racing import CELLS, MOST_SEEDS, World, race, simulate
 from search.axes import RacingSettings
 from search.definition import load_definition
 from search.errors import UsageError
-from search.racing import contenders, leader, next_seeds
+from search.strategies.racing import contenders, leader, next_seeds
 
 RULES = RacingSettings(first=2, max_seeds=10)
 

@@ -13,7 +13,7 @@ from studyfiles import sqlite, write_study
 from objectives.corpus import encode
 from search.definition import load_definition
 from search.planner import Study, ensure_planned
-from search.ranking import ranked_rows
+from search.reporting.ranking import ranked_rows
 from storage.database import Database
 from storage.leases import Lease, Report
 from storage.opening import open_database

@@ -15,8 +15,8 @@ from search.axes import SamplerSettings
 from search.definition import load_definition
 from search.errors import UsageError
 from search.planner import axis_distributions, edge_cells
-from search.samplers import ask, make_sampler
-from search.sampling import shown_trials
+from search.strategies.samplers import ask, make_sampler
+from search.strategies.sampling import shown_trials
 from storage.slots import SlotTrial
 from storage.summaries import study_attrs
 

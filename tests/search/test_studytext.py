@@ -9,7 +9,7 @@ from endedstudies import GRID, completed, ended_study, nothing
 from studyfiles import write_study
 
 from search.definition import load_definition
-from search.findings import gather
+from search.reporting.findings import gather
 
 ODD = """
 description = 'Quotes " and \\ and a line'

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from search.ranking import Row
-from search.tables import as_csv, as_json, as_markdown, columns, loss_text
+from search.reporting.ranking import Row
+from search.reporting.tables import as_csv, as_json, as_markdown, columns, loss_text
 
 
 def row(rank: int | None = 1, state: str = "complete", **changes: Any) -> Row:

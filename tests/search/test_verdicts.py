@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.verdicts import MadeUp, score
-from search.comparisons import (
+from search.reporting.comparisons import (
     CANNOT_TELL,
     NOT_SUPPORTED,
     SUPPORTED,
@@ -19,10 +19,10 @@ from search.comparisons import (
     compare_levels,
     corrected,
 )
-from search.inference import holm, not_separable, paired, seeds_needed
+from search.reporting.inference import holm, not_separable, paired, seeds_needed
+from search.reporting.verdict_text import verdicts_as_markdown
+from search.reporting.verdicts import decide
 from search.sayings import Claim
-from search.verdict_text import verdicts_as_markdown
-from search.verdicts import decide
 
 Observation = tuple[dict[str, object], int, float]
 

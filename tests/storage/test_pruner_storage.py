@@ -16,8 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 from smallstudy import CELLS, STUDY, optuna_trials, small_plan
 from sqlalchemy import event
 
-from search.pruner_settings import PrunerSettings
-from search.pruning import MedianPruner, PruningJudge
+from search.strategies.pruner_settings import PrunerSettings
+from search.strategies.pruning import MedianPruner, PruningJudge
 from storage.database import Database
 from storage.leases import Lease, Report
 from storage.optuna_storage import PrunerStorage, SearchStorage

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState
 from smallstudy import CELLS, STUDY, optuna_trials
 
-from search.pruner_settings import PrunerSettings
-from search.pruning import PruningJudge
-from search.top_cells import TopCellsPruner
+from search.strategies.pruner_settings import PrunerSettings
+from search.strategies.pruning import PruningJudge
+from search.strategies.top_cells import TopCellsPruner
 from storage.database import Database
 from storage.leases import Report
 from storage.optuna_storage import SearchStorage

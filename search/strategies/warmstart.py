@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution
 
 from search.errors import UsageError
 from search.planner import Study, axis_distributions
-from search.ranking import Row, ranked_rows
+from search.reporting.ranking import Row, ranked_rows
 from storage.database import Database
 from storage.planning import StudyPlan
 from storage.slots import canonical

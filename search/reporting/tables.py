@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search.ranking import Row
+from search.reporting.ranking import Row
 
 # The experiment log's own columns and their order; other axes of a study follow the cell's own.
 LOSSES = ("train_loss", "val_loss")

@@ -8,12 +8,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from search.charts import LINE_STYLES, Line, line_chart, timeline
-from search.comparisons import describe
-from search.findings import BEST_LINES, Findings
-from search.heatmaps import RAMP
-from search.ranking import Row
-from search.tables import loss_text
+from search.reporting.charts import LINE_STYLES, Line, line_chart, timeline
+from search.reporting.comparisons import describe
+from search.reporting.findings import BEST_LINES, Findings
+from search.reporting.heatmaps import RAMP
+from search.reporting.ranking import Row
+from search.reporting.tables import loss_text
 
 TEMPLATE = "page.html.jinja"
 MOST_ROWS = 200  # of the table and of the comparisons, unless --top says otherwise
@@ -26,7 +26,7 @@ def as_html(findings: Findings, top: int | None = None) -> str:
     Args:
         top: Rows of the table; None is the best 200.
     """
-    loader = PackageLoader("search", "")
+    loader = PackageLoader("search.reporting", "")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from search.comparisons import Comparison, describe
-from search.verdicts import Verdicts
+from search.reporting.comparisons import Comparison, describe
+from search.reporting.verdicts import Verdicts
 
 MAX_TIED = 20
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search.comparisons import (
+from search.reporting.comparisons import (
     CANNOT_TELL,
     NOT_SUPPORTED,
     SUPPORTED,
@@ -21,7 +21,7 @@ from search.comparisons import (
     final_losses,
     missing_notes,
 )
-from search.inference import ALPHA, holm, one_sided
+from search.reporting.inference import ALPHA, holm, one_sided
 from search.sayings import Claim, Scalar
 from storage.database import Database
 from storage.summaries import study_attrs

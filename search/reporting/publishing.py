@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from search.figures import MAX_SEEDS, best_cells, heat_maps, learning_curves, parallel_coordinates
 from search.planner import without_seed
-from search.ranking import Row, ranked_rows
 from search.report import render
-from search.tables import as_markdown
+from search.reporting.figures import MAX_SEEDS, best_cells, heat_maps, learning_curves, parallel_coordinates
+from search.reporting.ranking import Row, ranked_rows
+from search.reporting.tables import as_markdown
 from storage.database import Database
 from storage.showing import claim_turn, show
 from storage.slots import canonical

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.axes import GRID, Range, SamplerSettings
 from search.planner import axis_distributions, shape_key
-from search.samplers import Answer, ask, make_sampler
+from search.strategies.samplers import Answer, ask, make_sampler
 from storage.database import Database
 from storage.leases import Lease
 from storage.optuna_tables import Parameter

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search.ranking import Row
+from search.reporting.ranking import Row
 
 MAX_PANELS, MAX_VALUES, MAX_CURVES, MAX_SEEDS, MAX_LINES = 6, 40, 8, 20, 500
 # Okabe and Ito's colours, which colour-blind people can tell apart.

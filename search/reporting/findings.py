@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from search.charts import Bar, Line, over_seeds
 from search.definition import BASELINES_SUFFIX
-from search.heatmaps import Axes, HeatMaps, choose_axes, heat_maps
 from search.own_code import own_modules
 from search.planner import without_seed
-from search.ranking import Row, ranked_rows
 from search.record import RECORD
-from search.studytext import as_study_file
-from search.verdicts import Verdicts, judge
+from search.reporting.charts import Bar, Line, over_seeds
+from search.reporting.heatmaps import Axes, HeatMaps, choose_axes, heat_maps
+from search.reporting.ranking import Row, ranked_rows
+from search.reporting.studytext import as_study_file
+from search.reporting.verdicts import Verdicts, judge
 from storage.database import Database
 from storage.histories import RunHistory, run_histories
 from storage.slots import canonical
@@ -44,7 +44,7 @@ class Findings:
         rows: The ranked table, all of it.
         histories: Every trial over time; empty where a format has no use for them.
         baselines: The cells of the sibling study.
-        verdicts: What search.verdicts says of the study; None where a format has no use for it.
+        verdicts: What search.reporting.verdicts says of the study; None where a format has no use for it.
     """
 
     name: str

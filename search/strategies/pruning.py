@@ -10,8 +10,8 @@ from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHal
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from search.pruner_settings import PrunerSettings
-from search.top_cells import TopCellsPruner
+from search.strategies.pruner_settings import PrunerSettings
+from search.strategies.top_cells import TopCellsPruner
 from storage.leases import Lease
 from storage.optuna_storage import PrunerStorage, SearchStorage
 from storage.slots import parameters_of

@@ -1,0 +1,1 @@
+"""Which cells are trained, and which trials are stopped: samplers, races and pruners."""
