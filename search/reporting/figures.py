@@ -9,9 +9,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from search.reporting.heatmaps import Layout, lay_out
 from search.reporting.ranking import Row
 
-MAX_PANELS, MAX_VALUES, MAX_CURVES, MAX_SEEDS, MAX_LINES = 6, 40, 8, 20, 500
+MAX_PANELS, MAX_CURVES, MAX_SEEDS, MAX_LINES = 6, 8, 20, 500
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 LOSS = "val_loss, nats per character"
@@ -19,64 +20,62 @@ LOSS = "val_loss, nats per character"
 Curve = Sequence[tuple[int, float]]  # (step, val_loss), in order of step
 
 
-def heat_maps(rows: Sequence[Row]) -> dict[str, Any] | None:
-    """val_loss by n_embd and block_size, a panel for each pe_type; of several cells of one square the best.
+def heat_maps(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> dict[str, Any] | None:
+    """val_loss by two axes of the grid, a panel for each value of a third: those of the report page.
 
     Returns:
-        The figure; None where the study has no such axes or no complete cell.
+        The figure; None where the grid has no numeric axis or no complete cell.
     """
-    panels: dict[str, dict[tuple[Any, Any], float]] = {}
-    for row in rows:
-        if row.state == "complete" and row.val_loss is not None and {"n_embd", "block_size"} <= set(row.cell):
-            square = (row.cell["n_embd"], row.cell["block_size"])
-            panel = panels.setdefault(str(row.cell.get("pe_type", "")), {})
-            panel[square] = min(row.val_loss, panel.get(square, row.val_loss))
-    shown = dict(sorted(panels.items())[:MAX_PANELS])
-    if not shown:
+    found = lay_out(rows, grid)
+    if found is None:
         return None
-    squares = [square for panel in shown.values() for square in panel]
-    widths, lengths = (sorted({square[i] for square in squares})[:MAX_VALUES] for i in (0, 1))
-    losses = [loss for panel in shown.values() for loss in panel.values()]
-    layout = _layout("val_loss by n_embd and block_size: lower is better")
+    facets = found.facets[:MAX_PANELS]
+    layout = _layout(f"val_loss by {' and '.join(filter(None, (found.x, found.y)))}: lower is better")
+    low, high = found.ends
     layout["coloraxis"] = {
-        **{"colorscale": "Viridis", "reversescale": True, "cmin": min(losses), "cmax": max(losses)},
+        **{"colorscale": "Viridis", "reversescale": True, "cmin": low, "cmax": high},
         "colorbar": {"title": {"text": LOSS, "side": "right"}},
     }
     layout["annotations"], data = [], []
-    for at, (name, panel) in enumerate(shown.items()):
-        axis, left = str(at + 1 if at else ""), at / len(shown)
-        domain = [left, left + 0.88 / len(shown)]
-        layout[f"xaxis{axis}"] = _axis("block_size", domain=domain, anchor=f"y{axis}", type="category")
+    for at, facet in enumerate(facets):
+        axis, left = str(at + 1 if at else ""), at / len(facets)
+        domain = [left, left + 0.88 / len(facets)]
+        layout[f"xaxis{axis}"] = _axis(found.x, domain=domain, anchor=f"y{axis}", type="category")
         layout[f"yaxis{axis}"] = _axis(
-            "" if at else "n_embd", anchor=f"x{axis}", type="category", showticklabels=at == 0
+            "" if at else found.y, anchor=f"x{axis}", type="category", showticklabels=at == 0
         )
+        name = "" if facet is None else str(facet)
         title = {"text": name, "showarrow": False, "xref": "paper", "yref": "paper", "x": sum(domain) / 2, "y": 1.08}
         layout["annotations"].append(title)
-        z = [[panel.get((width, length)) for length in lengths] for width in widths]
-        data.append(_heat_map([str(each) for each in lengths], [str(each) for each in widths], z, axis))
+        data.append(_heat_map(found, facet, axis))
     return {"data": data, "layout": layout}
 
 
-def _heat_map(x: list[str], y: list[str], z: list[list[float | None]], axis: str) -> dict[str, Any]:
-    hover = "block_size %{x}, n_embd %{y}: %{z:.4f}<extra></extra>"
+def _heat_map(found: Layout, facet: Any, axis: str) -> dict[str, Any]:
+    rows = [[found.best.get((facet, y, x)) for x in found.xs] for y in found.ys]
+    names = ", ".join([f"{found.x} %{{x}}", *([f"{found.y} %{{y}}"] if found.y else [])])
     return {
-        **{"type": "heatmap", "x": x, "y": y, "z": z, "xaxis": f"x{axis}", "yaxis": f"y{axis}"},
-        **{"coloraxis": "coloraxis", "texttemplate": "%{z:.2f}", "hovertemplate": hover, "hoverongaps": False},
+        **{"type": "heatmap", "x": [str(x) for x in found.xs], "y": ["" if y is None else str(y) for y in found.ys]},
+        **{"z": [[None if row is None else row.val_loss for row in line] for line in rows]},
+        **{"xaxis": f"x{axis}", "yaxis": f"y{axis}", "coloraxis": "coloraxis", "texttemplate": "%{z:.2f}"},
+        **{"hovertemplate": names + ": %{z:.4f}<extra></extra>", "hoverongaps": False},
     }
 
 
-def parallel_coordinates(rows: Sequence[Row]) -> dict[str, Any] | None:
-    """A line for each complete cell through its values on every axis that has several, coloured by val_loss.
+def parallel_coordinates(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> dict[str, Any] | None:
+    """A line for each complete cell through its values on every axis of the grid, coloured by val_loss.
 
     Returns:
         The figure; None where fewer than two axes have several values.
     """
-    done = [row for row in rows if row.state == "complete" and row.val_loss is not None][:MAX_LINES]
-    axes = [name for name in (done[0].cell if done else ()) if len({row.cell.get(name) for row in done}) > 1]
+    done = [row for row in rows if row.state == "complete" and row.val_loss is not None and set(grid) <= set(row.cell)][
+        :MAX_LINES
+    ]
+    axes = [name for name in grid if len({row.cell[name] for row in done}) > 1]
     if len(axes) < 2:
         return None
     dimensions = [
-        {"label": name, "values": [row.cell.get(name) for row in done], "categoryorder": "category ascending"}
+        {"label": name, "values": [row.cell[name] for row in done], "categoryorder": "category ascending"}
         for name in axes
     ]
     colour = {

@@ -98,7 +98,7 @@ class Findings:
 
     def heat_maps(self) -> HeatMaps | None:
         """The maps of the grid; None where there is nothing to show."""
-        return heat_maps(self.rows, self.grid, self.axes)
+        return heat_maps(self.rows, self.grid)
 
     @cached_property
     def _by_cell(self) -> Mapping[str, list[RunHistory]]:

@@ -64,11 +64,36 @@ def choose_axes(grid: Mapping[str, Sequence[Any]]) -> Axes:
     return Axes(x, y, facet)
 
 
-def heat_maps(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]], axes: Axes) -> HeatMaps | None:
-    """The maps of the rows that have a final loss; None where there is no numeric axis or no such row.
+@dataclass(frozen=True)
+class Layout:
+    """Which cell stands where.
 
-    A tile is the best cell among those that differ only in axes that are not shown.
+    Attributes:
+        x, y, facet: Names of axes; "" for y or facet where there is none.
+        xs, ys, facets: Their values that are shown; a single None for y or facet where there is none.
+        best: By value of facet, y and x; a cell with a final loss, the best of those that differ only in other axes.
+        notes: What is not shown.
     """
+
+    x: str
+    y: str
+    facet: str
+    xs: Sequence[Any]
+    ys: Sequence[Any]
+    facets: Sequence[Any]
+    best: Mapping[tuple[Any, Any, Any], Row]
+    notes: Sequence[str]
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The lowest and the highest loss."""
+        losses = [_loss(row) for row in self.best.values()]
+        return min(losses), max(losses)
+
+
+def lay_out(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> Layout | None:
+    """Lay out the rows that have a final loss; None where there is no numeric axis or no such row."""
+    axes = choose_axes(grid)
     complete = [
         row for row in rows if row.state == "complete" and row.val_loss is not None and set(grid) <= set(row.cell)
     ]
@@ -80,14 +105,21 @@ def heat_maps(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]], axes: Axes
     best: dict[tuple[Any, Any, Any], Row] = {}
     for row in sorted(complete, key=_loss):
         best.setdefault((row.cell.get(facet or ""), row.cell.get(y or ""), row.cell[axes.x]), row)
-    losses = [_loss(row) for row in best.values()]
-    low, high = min(losses), max(losses)
+    notes = _notes(grid, axes, [axes.x, *([y] if y else [])], facet)
+    return Layout(axes.x, y or "", facet or "", xs, ys, facets, best, notes)
+
+
+def heat_maps(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> HeatMaps | None:
+    """The maps of `lay_out`."""
+    layout = lay_out(rows, grid)
+    if layout is None:
+        return None
+    low, high = layout.ends
     maps = []
-    for value in facets:
-        tiles = {(at_y, at_x): best.get((value, at_y, at_x)) for at_y in ys for at_x in xs}
-        heading = f"{facet} {value}" if facet else "all cells"
-        maps.append(HeatMap(heading, _map(tiles, xs, ys, axes.x, y or "", heading, low, high)))
-    return HeatMaps(maps, low, high, _notes(grid, axes, [axes.x, *([y] if y else [])], facet))
+    for value in layout.facets:
+        heading = f"{layout.facet} {value}" if layout.facet else "all cells"
+        maps.append(HeatMap(heading, _map(layout, value, heading)))
+    return HeatMaps(maps, low, high, layout.notes)
 
 
 def _notes(grid: Mapping[str, Sequence[Any]], axes: Axes, ticked: Sequence[str], facet: str | None) -> list[str]:
@@ -101,32 +133,23 @@ def _notes(grid: Mapping[str, Sequence[Any]], axes: Axes, ticked: Sequence[str],
     return notes
 
 
-def _map(
-    tiles: Mapping[tuple[Any, Any], Row | None],
-    xs: Sequence[Any],
-    ys: Sequence[Any],
-    x_name: str,
-    y_name: str,
-    heading: str,
-    low: float,
-    high: float,
-) -> Markup:
-    parts = []
-    for line, at_y in enumerate(ys):
+def _map(layout: Layout, facet: Any, heading: str) -> Markup:
+    (low, high), parts, xs = layout.ends, [], layout.xs
+    for line, at_y in enumerate(layout.ys):
         top = TOP + line * TILE_H
         if at_y is not None:
             parts.append(f'<text class="end" x="{LEFT - 6}" y="{top + TILE_H / 2 + 4}">{escape(at_y)}</text>')
         for column, at_x in enumerate(xs):
-            row = tiles[at_y, at_x]
-            where = f"{x_name} {at_x}" + (f", {y_name} {at_y}" if y_name else "")
+            where = f"{layout.x} {at_x}" + (f", {layout.y} {at_y}" if layout.y else "")
+            row = layout.best.get((facet, at_y, at_x))
             parts.append(_tile(row, LEFT + column * TILE_W, top, f"{heading}, {where}", low, high))
-    bottom = TOP + len(ys) * TILE_H
+    bottom = TOP + len(layout.ys) * TILE_H
     for column, at_x in enumerate(xs):
         parts.append(f'<text class="mid" x="{LEFT + (column + 0.5) * TILE_W}" y="{bottom + 16}">{escape(at_x)}</text>')
     width = LEFT + len(xs) * TILE_W + 4
-    parts.append(f'<text class="mid" x="{(LEFT + width) / 2}" y="{bottom + 34}">{escape(x_name)}</text>')
+    parts.append(f'<text class="mid" x="{(LEFT + width) / 2}" y="{bottom + 34}">{escape(layout.x)}</text>')
     middle = (TOP + bottom) / 2
-    parts.append(f'<text class="mid" transform="translate(14 {middle}) rotate(-90)">{escape(y_name)}</text>')
+    parts.append(f'<text class="mid" transform="translate(14 {middle}) rotate(-90)">{escape(layout.y)}</text>')
     return svg(width, bottom + BOTTOM, f"validation loss, {heading}", "".join(parts))
 
 

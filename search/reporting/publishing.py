@@ -93,12 +93,11 @@ def note(database: Database, names: Sequence[str]) -> str:
 
 def plots(database: Database, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any]:
     """The study's plots, by name."""
-    axes = (study_attrs(database, names[0]) or {}).get("definition", {}).get("grid", {})
-    in_grid = [row for row in rows if set(row.cell) == set(axes)]
+    grid = (study_attrs(database, names[0]) or {}).get("definition", {}).get("grid", {})
     figures = {
-        "heat-maps": heat_maps(in_grid),
+        "heat-maps": heat_maps(rows, grid),
         "learning-curves": _curves(database, names, best_cells(rows)),
-        "parallel-coordinates": parallel_coordinates(in_grid),
+        "parallel-coordinates": parallel_coordinates(rows, grid),
     }
     return {name: figure for name, figure in figures.items() if figure is not None}
 

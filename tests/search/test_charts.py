@@ -89,7 +89,7 @@ def test_heat_maps_of_a_grid() -> None:
     ]
     rows[5] = row(1.0, "pruned", block_size=64, n_embd=64, pe_type="b")
     rows.append(row(0.5, block_size=8))  # a baseline, outside the grid
-    found = heat_maps(rows, GRID, choose_axes(GRID))
+    found = heat_maps(rows, GRID)
     assert found is not None
     assert [each.heading for each in found.maps] == ["pe_type a", "pe_type b"]
     assert (found.low, found.high) == (2.0, pytest.approx(2.7))
@@ -107,16 +107,16 @@ def test_tile_is_the_best_over_axes_that_are_not_shown() -> None:
         for lr in (0.1, 0.2)
         for wd in (0.0, 0.1)
     ]
-    found = heat_maps([Row(**{**vars(each), "cell": {**each.cell}}) for each in rows], grid, choose_axes(grid))
+    found = heat_maps([Row(**{**vars(each), "cell": {**each.cell}}) for each in rows], grid)
     assert found is not None
     assert found.notes == ["A tile shows the best cell over wd."]
     assert (found.low, found.high) == (pytest.approx(2.1), pytest.approx(2.2))
 
 
 def test_no_heat_map_without_numbers_or_final_losses() -> None:
-    assert heat_maps([row(2.0, model="a")], {"model": ["a", "b"]}, choose_axes({"model": ["a", "b"]})) is None
+    assert heat_maps([row(2.0, model="a")], {"model": ["a", "b"]}) is None
     pruned = row(2.0, "pruned", block_size=8, n_embd=64, pe_type="a")
-    assert heat_maps([pruned], GRID, choose_axes(GRID)) is None
+    assert heat_maps([pruned], GRID) is None
 
 
 @given(st.floats(0, 1))

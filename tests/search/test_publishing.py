@@ -96,7 +96,7 @@ def test_a_finished_run_has_published(finished: Any) -> None:
     for plot in plots.values():
         Figure(plot)  # plotly refuses what it does not know
     assert [title["text"] for title in plots["heat-maps"]["layout"]["annotations"]] == ["randn", "rope"]
-    assert plots["heat-maps"]["data"][0]["x"] == ["8", "16"]
+    assert plots["heat-maps"]["data"][0]["y"] == ["8", "16"]
     assert [curve["x"] for curve in plots["learning-curves"]["data"] if "name" in curve] == [[0, 10, 20, 30, 40]] * 8
 
 
@@ -118,19 +118,23 @@ def made_up_rows(count: int) -> list[Row]:
     return [Row(1, cell, "complete", (1, 1), 2.0, 2.0 + at / count, 10, 5, 1.0, None) for at, cell in enumerate(cells)]
 
 
+def grid_of(rows: list[Row]) -> dict[str, list[Any]]:
+    return {name: sorted({row.cell[name] for row in rows}) for name in ("n_embd", "block_size", "pe_type")}
+
+
 def test_figures_of_a_large_study_are_small() -> None:
     rows = made_up_rows(10_000)
-    for figure in (heat_maps(rows), parallel_coordinates(rows)):
+    for figure in (heat_maps(rows, grid_of(rows)), parallel_coordinates(rows, grid_of(rows))):
         assert figure is not None
         assert len(json.dumps(figure)) < 150_000
 
 
 def test_figures_that_there_are_not() -> None:
-    assert heat_maps([]) is None
+    assert heat_maps([], {"n_embd": [1, 2]}) is None
     assert learning_curves({}) is None
-    assert parallel_coordinates([]) is None
+    assert parallel_coordinates([], {"n_embd": [1, 2]}) is None
     [row] = made_up_rows(1)
-    assert parallel_coordinates([row]) is None
+    assert parallel_coordinates([row], grid_of([row])) is None
 
 
 def test_curves_end_where_a_seed_ends() -> None:
