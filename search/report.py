@@ -72,7 +72,7 @@ def render(database: Database, names: Sequence[str], format: str, top: int | Non
     if format == "csv":
         return as_csv(shown)
     if format == "latex":
-        return as_latex(names[0], shown, [*findings.missing, *_left_out(findings.rows, shown)])
+        return as_latex(names[0], findings.unit, shown, [*findings.missing, *_left_out(findings.rows, shown)])
     verdicts = judge(database, names)
     if format == "json":
         facts = {"study": names[0], "counts": findings.counts, "definition": findings.attrs["definition"]}

@@ -15,7 +15,7 @@ from search.reporting.ranking import Row
 MAX_PANELS, MAX_CURVES, MAX_SEEDS, MAX_LINES = 6, 8, 20, 500
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-LOSS = "val_loss, nats per character"
+LOSS = "val_loss"
 
 Curve = Sequence[tuple[int, float]]  # (step, val_loss), in order of step
 

@@ -31,16 +31,15 @@ def escaped(text: str) -> str:
     return "".join(_ESCAPES.get(letter, letter) for letter in text)
 
 
-def as_latex(name: str, rows: Sequence[Row], remarks: Sequence[str] = ()) -> str:
+def as_latex(name: str, unit: str, rows: Sequence[Row], remarks: Sequence[str] = ()) -> str:
     """A table environment; needs \\usepackage{booktabs}, and UTF-8 if the study's own names do.
 
     Args:
+        unit: Of the losses.
         remarks: Sentences that go into the caption.
     """
     cols = columns(rows)
-    caption = " ".join(
-        [f"Study {name}: validation losses in nats per character, means over the seeds of a cell.", *remarks]
-    )
+    caption = " ".join([f"Study {name}: validation losses in {unit}, means over the seeds of a cell.", *remarks])
     lines = [
         "% needs \\usepackage{booktabs}",
         r"\begin{table}",

@@ -30,7 +30,7 @@ def verdicts_as_markdown(verdicts: Verdicts) -> str:
         lines += [_comparison_line(each) for each in verdicts.comparisons]
         lines += [
             "",
-            "Differences are in nats per character, over all cells that differ in the factor alone, on the same seeds; "
+            "Differences are of validation losses, over all cells that differ in the factor alone, on the same seeds; "
             "intervals and p-values (paired t-test, Benjamini-Hochberg) are over the seeds.",
             "",
         ]

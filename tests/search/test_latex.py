@@ -40,7 +40,7 @@ def balanced(text: str) -> bool:
 
 
 def test_table_has_as_many_columns_as_it_says() -> None:
-    text = as_latex("my_study", [row("bigram_v2"), row(HOSTILE, 2)], ["3 more cells."])
+    text = as_latex("my_study", "nats per character", [row("bigram_v2"), row(HOSTILE, 2)], ["3 more cells."])
     [spec] = re.findall(r"\\begin\{tabular\}\{([lr]+)\}", text)
     assert {len(line) for line in parsed(text)} == {len(spec)}
     assert len(parsed(text)) == 3
@@ -53,8 +53,8 @@ def test_table_has_as_many_columns_as_it_says() -> None:
 
 
 def test_no_rows() -> None:
-    assert balanced(as_latex("empty", []))
-    assert len(parsed(as_latex("empty", []))) == 1
+    assert balanced(as_latex("empty", "units of the objective", []))
+    assert len(parsed(as_latex("empty", "units of the objective", []))) == 1
 
 
 @pytest.mark.parametrize(
