@@ -71,21 +71,24 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
-def steps(folder: Path) -> list[int | None]:
-    """The last step of each trial, none before there is a study."""
+def in_the_middle(folder: Path, step: int) -> bool:
+    """Whether a running trial has come to a step, and is not near its end."""
     if not (folder / "search.db").exists():
-        return []
+        return False
     try:
-        return [row["step"] for row in all_rows(sqlite(folder))]
+        rows = all_rows(sqlite(folder))
     except Exception:  # the tables are being made
-        return []
+        return False
+    return any(row["state"] == "running" and step <= (row["step"] or 0) < 8 for row in rows)
 
 
 def check(folder: Path, attempts: list[int]) -> None:
     """Every trial is complete, with the curve of one that nothing happened to."""
     with opened(sqlite(folder)).closing() as database:
         runs = run_summaries(database, ["interrupted"])
-        assert [(run.state, run.attempts) for run in runs] == [("complete", each) for each in attempts]
+        assert {run.state for run in runs} == {"complete"}
+        # On a busy machine the first trial may be over before anybody looks: any one of them may be the killed one.
+        assert sorted(run.attempts for run in runs) == attempts
         curves: Any = val_curves(database, [("interrupted", run.number) for run in runs])
     for run in runs:
         assert [tuple(point) for point in curves["interrupted", run.number]] == expected(run.cell["x"])
@@ -109,14 +112,14 @@ def test_killed_worker(folder: Path, checkpoint_s: int) -> None:
     write_study(folder, STUDY.format(checkpoint_s=checkpoint_s), "interrupted")
     run = start(folder)
     try:
-        wait_until(lambda: 5 in steps(folder), "the middle of a trial")
+        wait_until(lambda: in_the_middle(folder, 5), "the middle of a trial")
         os.kill(pids(folder)[-1], signal.SIGKILL)
         assert run.wait(60) == 0, (folder / "run.log").read_text()
     finally:
         run.kill()
     # The killed worker's call and one more: a generator begins again whether there is a checkpoint or not.
     assert len(pids(folder)) == 4
-    check(folder, sorted([2, 1, 1], reverse=True))
+    check(folder, [1, 1, 2])
     logs = "".join(path.read_text() for path in folder.glob("search-out/interrupted/logs/*"))
     assert ("goes on after step" in logs) == (checkpoint_s == 0)
     assert "does not repeat itself" not in logs
@@ -126,7 +129,7 @@ def test_stopped_run_stops_at_a_bare_yield_and_goes_on(folder: Path) -> None:
     write_study(folder, STUDY.format(checkpoint_s=100), "interrupted")
     run = start(folder)
     try:
-        wait_until(lambda: 3 in steps(folder), "the middle of a trial")
+        wait_until(lambda: in_the_middle(folder, 3), "the middle of a trial")
         run.send_signal(signal.SIGINT)
         assert run.wait(20) == 130, (folder / "run.log").read_text()
         assert [row["state"] for row in all_rows(sqlite(folder))].count("waiting") >= 2
