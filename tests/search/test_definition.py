@@ -37,7 +37,7 @@ PUBLISHED = [
 
 
 def test_builtin_study_is_the_published_experiment() -> None:
-    assert builtin_studies() == ["bigram"]
+    assert builtin_studies() == ["bigram", "bigram-tuned"]
     study = load_definition("bigram")
     cells = grid_cells(study.grid)
     assert len(cells) == 36
