@@ -152,10 +152,12 @@ class LanguageModelRun:
         if not math.isfinite(self.loss_sum.item()):
             return self.record_divergence()
         with self.draws.active():
-            losses = self._measure()
+            evaluation = self._record(*self._measure())
+        if self.finished:
+            self._look_closer()
         self.laps.end("evaluation")
         self._seconds += time.perf_counter() - began
-        return self._record(*losses)
+        return evaluation
 
     def record_divergence(self) -> Evaluation:
         """End the run here, its losses NaN."""
@@ -204,14 +206,18 @@ class LanguageModelRun:
             "train_seconds": self._seconds,
         }
         if self.finished and not self._curve[-1].diverged:
-            if self._by_position is None:
-                self._by_position = full_pass(self.model, self._validation, self.block_size).by_position
-            if self._sample is None:
-                self._sample = sample_text(
-                    self.model, self._corpus, self.settings.sample_chars, self.block_size, self._seed, self.device
-                )
+            self._look_closer()
             facts |= {"sample": self._sample, "val_loss_by_position": self._by_position}
         return facts
+
+    def _look_closer(self) -> None:
+        """What a finished run is asked besides its losses, unless that is known."""
+        if self._by_position is None:
+            self._by_position = full_pass(self.model, self._validation, self.block_size).by_position
+        if self._sample is None:
+            self._sample = sample_text(
+                self.model, self._corpus, self.settings.sample_chars, self.block_size, self._seed, self.device
+            )
 
     def files(self) -> dict[str, bytes]:
         """What is kept of it when it has ended: the weights."""

@@ -124,9 +124,21 @@ def study_plans(study: Study) -> list[StudyPlan]:
         if is_grid and definition.is_sampled:
             trials = _slots(definition)
         else:
-            trials = list(cell_trials(its_cells, definition.seeds, definition.first_seed, first=not is_grid))
+            # Baselines are quick and give every later row something to be compared with: first of their seed.
+            places = _places(len(its_cells), definition.pruner.name) if is_grid else range(len(its_cells))
+            trials = list(cell_trials(its_cells, definition.seeds, definition.first_seed, places))
         plans.append(StudyPlan(name, wanted, attrs, trials))
     return plans
+
+
+def _places(cells: int, pruner: str) -> range:
+    """Where the cells of a grid stand in the queue of their seed.
+
+    A pruner wants the quick ones first (docs/pruning.md), and grids are written so. Without one the slow ones go first,
+    or all workers but one would wait for the last of them.
+    """
+    order = range(1_000, 1_000 + cells)
+    return order[::-1] if pruner == "none" else order
 
 
 def _own_axes(definition: StudyDefinition) -> dict[str, Any]:
@@ -147,15 +159,18 @@ def _slots(definition: StudyDefinition) -> list[PlannedTrial]:
     ]
 
 
-def cell_trials(cells: Sequence[Cell], seeds: int, first_seed: int, *, first: bool) -> Iterable[PlannedTrial]:
+def cell_trials(
+    cells: Sequence[Cell], seeds: int, first_seed: int, places: Sequence[int] | None = None
+) -> Iterable[PlannedTrial]:
     """The trials of cells, seed by seed.
 
     Args:
-        first: Whether they go before those of any other study, as baselines do.
+        places: Of each cell in the queue of its seed; by default as they come.
     """
+    places = range(len(cells)) if places is None else places
     distributions = _distributions(cells)
     for repetition in range(seeds):
-        for index, cell in enumerate(cells):
+        for cell, place in zip(cells, places, strict=True):
             seed = first_seed + repetition
             parameters = {name: Parameter(value, distributions[name]) for name, value in cell.items()}
             # A range of one value keeps Optuna's importances free of the seed; in a wide range, which the seeds fill
@@ -165,8 +180,7 @@ def cell_trials(cells: Sequence[Cell], seeds: int, first_seed: int, *, first: bo
                 cell=canonical({**cell, "seed": seed}),
                 parameters=parameters,
                 shape_key=shape_key(cell),
-                # Baselines are quick and give every later row something to be compared with: first of their seed.
-                priority=repetition * 1_000_000 + (index if first else 1_000 + index),
+                priority=repetition * 1_000_000 + place,
             )
 
 

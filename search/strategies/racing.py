@@ -106,7 +106,7 @@ def make_race(database: Database, study: str, attrs: Mapping[str, Any]) -> Calla
 
     def choose(rows: Sequence[Any]) -> list[PlannedTrial]:
         wanted = next_seeds(_losses(rows), first_seed, settings, len(cells), len(rows))
-        further = cell_trials(cells, settings.max_seeds, first_seed, first=False) if wanted else ()
+        further = cell_trials(cells, settings.max_seeds, first_seed) if wanted else ()
         chosen = {canonical({**json.loads(cell), "seed": seed}) for cell, seed in wanted.items()}
         return [trial for trial in further if trial.cell in chosen]
 

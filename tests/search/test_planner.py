@@ -15,6 +15,7 @@ from objectives.corpus import encode
 from search.definition import load_definition
 from search.errors import UsageError
 from search.planner import Study, ensure_planned, grid_cells, study_plans
+from search.strategies.pruner_settings import PrunerName, PrunerSettings
 from storage.opening import open_database
 from storage.slots import canonical
 from storage.summaries import study_attrs
@@ -22,8 +23,10 @@ from storage.summaries import study_attrs
 CORPUS = encode("text", "to be or not to be")
 
 
-def study(file: str, *settings: str, with_baselines: bool = True, seeds: int = 1) -> Study:
-    definition = load_definition(file, settings).model_copy(update={"seeds": seeds})
+def study(file: str, *settings: str, with_baselines: bool = True, seeds: int = 1, pruner: PrunerName = "top") -> Study:
+    definition = load_definition(file, settings)
+    changed = PrunerSettings(**{**definition.pruner.model_dump(), "name": pruner})
+    definition = definition.model_copy(update={"seeds": seeds, "pruner": changed})
     return Study(definition, definition.name, CORPUS, with_baselines)
 
 
@@ -48,6 +51,17 @@ def test_plans_of_the_builtin_study() -> None:
     assert sizes == sorted(sizes)
     assert len({trial.priority for trial in queue}) == 76
     assert len({trial.cell for trial in queue}) == 76
+
+
+def test_slow_cells_go_first_where_nothing_is_pruned() -> None:
+    grid, baselines = study_plans(study("bigram", seeds=2, pruner="none"))
+    queue = sorted([*grid.trials, *baselines.trials], key=lambda trial: trial.priority)
+    assert [json.loads(trial.cell)["model"] for trial in queue[:3]] == ["bigram", "bigram_mf", "bigram_v2"]
+    sizes = [json.loads(trial.cell)["block_size"] for trial in queue[2:38]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert [json.loads(trial.cell)["seed"] for trial in queue] == [1337] * 38 + [1338] * 38
+    # The numbers of the trials are those of the grid all the same.
+    assert json.loads(grid.trials[0].cell)["block_size"] == 8
 
 
 def test_parameters_and_their_distributions() -> None:
