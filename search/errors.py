@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,9 +37,12 @@ USER_ERRORS = (UsageError, WorkersKeepDying, ModelError, ObjectiveError, Storage
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Print an error of `USER_ERRORS` as one line and exit with 2."""
+    """What a program does: print an error of `USER_ERRORS` as one line and exit with 2."""
     try:
         yield
     except USER_ERRORS as error:
         print("error: " + " ".join(str(error).splitlines()), file=sys.stderr)
         raise SystemExit(EXIT_USAGE) from error
+    finally:
+        # What is left is to end, and the interpreter's last collections would walk through all of torch for a second.
+        gc.freeze()
