@@ -12,7 +12,7 @@ from torch import Tensor
 from models.stacked import StackedModel, can_stack, shape_of
 from objectives.contract import Evaluation
 from objectives.graphs import CudaCapture, GraphedStep
-from objectives.language_model import LanguageModelRun
+from objectives.language_model_run import LanguageModelRun
 
 
 class Stack:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 
 from objectives.groups import RunGroup
-from objectives.language_model import LanguageModelRun
+from objectives.language_model_run import LanguageModelRun
 
 MOST = 64  # runs; one worker that dies takes so many back to their checkpoints
 LEAST_GAIN = 0.05  # of the time of a step and run, for twice as many runs

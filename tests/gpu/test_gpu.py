@@ -12,7 +12,8 @@ import torch
 
 from objectives.corpus import load_corpus
 from objectives.groups import RunGroup
-from objectives.language_model import LanguageModelRun, start
+from objectives.language_model import start
+from objectives.language_model_run import LanguageModelRun
 from objectives.settings import TrainingSettings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU that torch sees on this machine")

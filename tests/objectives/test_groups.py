@@ -12,7 +12,8 @@ from models.registry import PE_TYPES
 from models.stacked import can_stack
 from objectives.corpus import Corpus, load_corpus
 from objectives.groups import RunGroup
-from objectives.language_model import LanguageModelRun, start
+from objectives.language_model import start
+from objectives.language_model_run import LanguageModelRun
 from objectives.settings import TrainingSettings
 
 PUBLISHED = TrainingSettings(max_iters=200, eval_interval=100)

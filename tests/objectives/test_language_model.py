@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from objectives.contract import Evaluation, TrainingRun
 from objectives.corpus import encode
 from objectives.errors import CheckpointError
-from objectives.language_model import LanguageModelRun, start
+from objectives.language_model import start
+from objectives.language_model_run import LanguageModelRun
 from objectives.settings import TrainingSettings
 
 CORPUS = encode("rhyme", "the cat sat on the mat,\nthe rat sat on the hat.\n" * 12)
