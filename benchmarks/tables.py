@@ -72,6 +72,9 @@ GPU = """
 """
 
 
+STEPS = "What single steps cost, by shape: [steps.md](steps.md)."
+
+
 def markdown(contenders: Sequence[Contender], page: Page) -> str:
     """The page: trials an hour, and how many times the last two contenders are faster than each of the others."""
     unpruned, pruned = contenders[-2:]
@@ -89,7 +92,7 @@ def markdown(contenders: Sequence[Contender], page: Page) -> str:
         lines.append(f"| {each.name} | {times} | {ratios} | {each.how} |")
     if page.note:
         lines += ["", page.note]
-    return "\n".join([*lines, GPU, *_taken(page.circumstances), ""])
+    return "\n".join([*lines, GPU, *_taken(page.circumstances), "", STEPS, ""])
 
 
 def _taken(circumstances: Mapping[str, Mapping[str, Any]]) -> list[str]:
