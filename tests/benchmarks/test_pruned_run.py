@@ -52,7 +52,8 @@ def prune_by_hand(file: str, folder: Path) -> None:
         study = Study(load_definition(file), "pruned", load_corpus(folder / "text.txt"), with_baselines=False)
         ensure_planned(database, study)
         queue = RunQueue(database)
-        for lease, stop in zip(queue.claim(["pruned"], "ann", limit=8), STOPS, strict=True):
+        leases = sorted(queue.claim(["pruned"], "ann", limit=8), key=lambda lease: lease.number)
+        for lease, stop in zip(leases, STOPS, strict=True):
             queue.report([Report(lease, step, 2.0, 2.0 + lease.number) for step in range(0, stop + 1, 10)])
             outcome: Any = "complete" if stop == 40 else "pruned"
             queue.finish(lease, outcome, 2.0 + lease.number, {"train_seconds": 0.02 * stop / 40})

@@ -66,19 +66,19 @@ def test_no_checkpoints_and_a_death(make_study):
     (study.out / "faulty").write_text("not a folder")
     assert study.fork_worker(Death("storage.queue:RunQueue.report", "after", 7)) == -signal.SIGKILL
     study.repair()
-    assert [row.attempts for row in study.check_exactly_once()] == [2, 1]
+    assert [row.attempts for row in study.check_exactly_once()] == [1, 2], "the last cell of the grid goes first"
 
 
 @pytest.mark.parametrize("harm", ["torn", "empty", "rubbish", "foreign", "another trial's"])
 def test_bad_checkpoint_is_set_aside(make_sqlite_study, harm):
     study = make_sqlite_study(2, ms=5, lease_s=0.3)
     assert study.fork_worker(Death("storage.queue:RunQueue.report", "after", 7)) == -signal.SIGKILL
-    checkpoint = study.out / "faulty" / "trial-00000" / "checkpoint"
+    checkpoint = study.out / "faulty" / "trial-00001" / "checkpoint"
     whole = checkpoint.read_bytes()
     if harm == "foreign":
-        ArtifactFolder(study.out).write_checkpoint("faulty", 0, b"payload", "the same trial of another database")
+        ArtifactFolder(study.out).write_checkpoint("faulty", 1, b"payload", "the same trial of another database")
     elif harm == "another trial's":
-        other = study.out / "faulty" / "trial-00001"
+        other = study.out / "faulty" / "trial-00000"
         other.mkdir()
         shutil.move(checkpoint, other / "checkpoint")
         checkpoint = other / "checkpoint"

@@ -125,6 +125,7 @@ def test_death_at_the_choice(make_study, death):
     study = make_study(grid=GRID, head=TPE % 10, ms=5, lease_s=0.3)
     study.plan()
     assert study.fork_worker(death) == -signal.SIGKILL, study.fork_log.read_text()
+    time.sleep(2 * study.lease_s)  # or the next worker would fill the next slot before this one
     study.repair()
     check_slots(study, 10)
     # One worker at a time: what was chosen depends on nothing but the seed and what was known.

@@ -205,7 +205,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nope", "", ".", "bigram.tml"])
 def test_unknown_study(name: str) -> None:
-    with pytest.raises(UsageError, match=rf"unknown study '{name}'; built-in studies: bigram; or give the path"):
+    with pytest.raises(
+        UsageError, match=rf"unknown study '{name}'; built-in studies: bigram, bigram-tuned; or give the path"
+    ):
         load_definition(name)
 
 

@@ -21,7 +21,7 @@ CASES: dict[str, tuple[str, list[str], str]] = {
     "unknown study": (
         "run",
         ["--study", "bigrm"],
-        r"unknown study 'bigrm'; built-in studies: bigram; or give the path.*",
+        r"unknown study 'bigrm'; built-in studies: bigram, bigram-tuned; or give the path.*",
     ),
     "absent study file": ("run", ["--study", "nope.toml"], r"cannot read the study file nope\.toml: No such file .*"),
     "database is a folder": (
@@ -117,7 +117,7 @@ CASES: dict[str, tuple[str, list[str], str]] = {
     "worker of an unknown study": (
         "worker",
         ["--study", "nope"],
-        r"unknown study 'nope'; built-in studies: bigram; .*",
+        r"unknown study 'nope'; built-in studies: bigram, bigram-tuned; .*",
     ),
     "worker without its corpus": (
         "worker",
