@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.reporting.tables import loss_text
+from search.reporting.tables import describe_cell, loss_text
 from storage.database import Database
 from storage.summaries import RunSummary, counts, run_summaries
 
@@ -144,12 +144,6 @@ class _LiveContext(AbstractContextManager[Progress]):
 
     def __exit__(self, *_: Any) -> None:
         self._live.stop()
-
-
-def describe_cell(cell: Mapping[str, Any]) -> str:
-    """A cell in one short line."""
-    named = [str(cell[name]) for name in ("model", "pe_type") if name in cell]
-    return " ".join(named + [f"{name}={value}" for name, value in cell.items() if name not in ("model", "pe_type")])
 
 
 def summary_line(snapshot: Snapshot, workers: int, max_steps: int) -> str:

@@ -91,7 +91,7 @@ def _troubled(run: RunSummary) -> str:
 
 
 def _trial(run: RunSummary) -> str:
-    from search.progress import describe_cell
+    from search.reporting.tables import describe_cell
 
     return f"{run.study} trial {run.number} ({describe_cell(run.cell)}), attempt {run.attempts}"
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from search.planner import without_seed
 from search.reporting.inference import ALPHA, MAX_SEEDS_NEEDED, Floats, Paired, adjusted, not_separable, paired
+from search.reporting.tables import describe_cell, value_text
 from search.sayings import Scalar
 from storage.database import Database
 from storage.slots import canonical
@@ -211,9 +212,7 @@ def _sentence(comparison: Comparison) -> str:
 
 def describe(value: Any) -> str:
     """A level or a cell in a few words."""
-    if isinstance(value, Mapping):
-        return " ".join(f"{axis}={its}" if not isinstance(its, str) else its for axis, its in value.items())
-    return str(value)
+    return describe_cell(value) if isinstance(value, Mapping) else value_text(value)
 
 
 def all_comparisons(losses: Losses) -> list[Comparison]:

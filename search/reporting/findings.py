@@ -15,6 +15,7 @@ from search.reporting.charts import Bar, Line, over_seeds
 from search.reporting.heatmaps import Axes, HeatMaps, choose_axes, heat_maps
 from search.reporting.ranking import Row, ranked_rows
 from search.reporting.studytext import as_study_file
+from search.reporting.tables import value_text
 from search.reporting.verdicts import Verdicts, judge
 from storage.database import Database
 from storage.histories import RunHistory, run_histories
@@ -89,7 +90,8 @@ class Findings:
     def label(self, cell: Mapping[str, Any]) -> str:
         """A cell in a few words: what all cells have in common is left out."""
         same = {name for name, values in self.grid.items() if len(values) == 1 and cell.get(name) == values[0]}
-        return ", ".join(f"{name} {value}" for name, value in cell.items() if name not in same) or "the only cell"
+        told = [f"{name} {value_text(value)}" for name, value in cell.items() if name not in same]
+        return ", ".join(told) or "the only cell"
 
     @property
     def missing(self) -> list[str]:

@@ -13,7 +13,7 @@ from search.reporting.comparisons import describe
 from search.reporting.findings import BEST_LINES, Findings
 from search.reporting.heatmaps import RAMP
 from search.reporting.ranking import Row
-from search.reporting.tables import loss_text
+from search.reporting.tables import loss_text, value_text
 
 TEMPLATE = "page.html.jinja"
 MOST_ROWS = 200  # of the table and of the comparisons, unless --top says otherwise
@@ -30,7 +30,8 @@ def as_html(findings: Findings, top: int | None = None) -> str:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(loss=_loss, amount=_amount, duration=_duration, signed=_signed, describe=describe)
+    environment.filters.update(loss=_loss, amount=_amount, duration=_duration, signed=_signed)
+    environment.filters.update(describe=describe, value=value_text)
     return environment.get_template(TEMPLATE).render(**_view(findings, top))
 
 

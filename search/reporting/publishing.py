@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -19,7 +19,7 @@ from search.planner import without_seed
 from search.report import render
 from search.reporting.figures import MAX_SEEDS, best_cells, heat_maps, learning_curves, parallel_coordinates
 from search.reporting.ranking import Row, ranked_rows
-from search.reporting.tables import as_markdown
+from search.reporting.tables import as_markdown, describe_cell
 from storage.database import Database
 from storage.showing import claim_turn, show
 from storage.slots import canonical
@@ -105,7 +105,7 @@ def plots(database: Database, names: Sequence[str], rows: Sequence[Row]) -> dict
 
 
 def _curves(database: Database, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any] | None:
-    wanted = {canonical(row.cell): _label(row.cell) for row in rows}
+    wanted = {canonical(row.cell): describe_cell(row.cell) for row in rows}
     trials: dict[str, list[tuple[str, int]]] = {label: [] for label in wanted.values()}
     for run in run_summaries(database, names, states=("complete", "pruned", "running")):
         label = wanted.get(canonical(without_seed(run.cell)))
@@ -115,9 +115,3 @@ def _curves(database: Database, names: Sequence[str], rows: Sequence[Row]) -> di
     return learning_curves(
         {label: [found[trial] for trial in its_trials if found.get(trial)] for label, its_trials in trials.items()}
     )
-
-
-def _label(cell: Mapping[str, Any]) -> str:
-    named = {"model", "pe_type"}
-    plain = [str(cell[name]) for name in ("model", "pe_type") if name in cell]
-    return " ".join([*plain, *(f"{name} {value}" for name, value in cell.items() if name not in named)])

@@ -37,7 +37,7 @@ def columns(rows: Sequence[Row]) -> list[Column]:
     """The columns that `rows` need: axes that no row has, and seeds where there is one of each, are left out."""
     axes = {name: None for row in rows for name in row.cell}
     ordered = [name for name in FIRST_AXES if name in axes] + [name for name in axes if name not in FIRST_AXES]
-    found = [Column("#", lambda row: _text(row.rank))]
+    found = [Column("#", lambda row: value_text(row.rank))]
     found += [_axis(name) for name in ordered if name == "model"]
     found += [
         Column("train_loss", lambda row: loss_text(row.train_loss)),
@@ -48,9 +48,9 @@ def columns(rows: Sequence[Row]) -> list[Column]:
     found += [_axis(name) for name in ordered if name != "model"]
     if any(row.trials[1] > 1 for row in rows):
         found.append(Column("seeds", lambda row: f"{row.trials[0]}/{row.trials[1]}"))
-    found.append(Column("parameters", lambda row: _text(row.n_params)))
+    found.append(Column("parameters", lambda row: value_text(row.n_params)))
     if any(row.tokens is not None for row in rows):
-        found.append(Column("tokens", lambda row: _text(row.tokens)))
+        found.append(Column("tokens", lambda row: value_text(row.tokens)))
     if any(row.published is not None for row in rows):
         found.append(Column("published", lambda row: loss_text(row.published)))
         found.append(Column("difference", lambda row: "" if row.difference is None else f"{row.difference:+.5f}"))
@@ -62,11 +62,21 @@ def columns(rows: Sequence[Row]) -> list[Column]:
 
 
 def _axis(name: str) -> Column:
-    return Column(name, lambda row: _text(row.cell.get(name)), is_number=name not in ("model", "pe_type"))
+    return Column(name, lambda row: value_text(row.cell.get(name)), is_number=name not in ("model", "pe_type"))
 
 
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
+def value_text(value: object) -> str:
+    """A value of an axis in print; what a sampler drew from a range is cut to six digits."""
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def describe_cell(cell: Mapping[str, Any]) -> str:
+    """A cell in one short line."""
+    plain = ("model", "pe_type")
+    named = [value_text(cell[name]) for name in plain if name in cell]
+    return " ".join([*named, *(f"{name}={value_text(value)}" for name, value in cell.items() if name not in plain)])
 
 
 def loss_text(value: float | None, digits: int = 5) -> str:

@@ -11,9 +11,9 @@ from optuna.distributions import BaseDistribution
 from search.errors import UsageError
 from search.planner import Study, axis_distributions
 from search.reporting.ranking import Row, ranked_rows
+from search.reporting.tables import describe_cell
 from storage.database import Database
 from storage.planning import StudyPlan
-from storage.slots import canonical
 from storage.summaries import study_attrs, study_names
 
 FROM = "from"
@@ -97,4 +97,4 @@ def comparison(attrs: Mapping[str, Any], best: Row | None) -> str | None:
     if attrs.get("published"):
         others["published best"] = min(each["val_loss"] for each in attrs["published"])
     beside = "; ".join(f"{name} {loss:.5f} ({best.val_loss - loss:+.5f})" for name, loss in others.items())
-    return f"- best: {best.val_loss:.5f}, {canonical(best.cell)}" + (f"; {beside}" if beside else "")
+    return f"- best: {best.val_loss:.5f}, {describe_cell(best.cell)}" + (f"; {beside}" if beside else "")
