@@ -112,7 +112,7 @@ def study_plans(study: Study) -> list[StudyPlan]:
         # A report may be made where the corpus is not.
         "floor": None if study.corpus is None else counted_bigram_loss(study.corpus),
         "settings": sections(definition),
-        "first_seed": definition.first_seed,
+        **{key: getattr(definition, key) for key in ("first_seed", "seeds", "trials")},
         "published": [published.model_dump() for published in definition.published],
         "claims": [claim.model_dump() for claim in definition.claims],
     }

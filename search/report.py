@@ -89,21 +89,27 @@ def _by_ending(output: Path | None) -> str:
 
 def _as_page(findings: Findings, shown: Sequence[Row]) -> str:
     from search.own_code import OURS
-    from search.reporting.tables import as_markdown
-    from search.strategies.warmstart import comparison
+    from search.reporting.tables import as_markdown, describe_cell
+    from search.strategies.warmstart import beside
 
     attrs, found, rows = findings.attrs, findings.counts, findings.rows
     definition, pruner = attrs["definition"], attrs["settings"]["pruner"]
     axes = "; ".join(f"{axis}: {', '.join(map(str, values))}" for axis, values in definition["grid"].items())
     axes = "; ".join([axes, *(_range(axis, each) for axis, each in definition.get("axes", {}).items())])
     training = ", ".join(f"{key} {value}" for key, value in definition["training"].items())
-    best = comparison(attrs, next((row for row in rows if row.state == "complete"), None))
+    best = next((row for row in rows if row.state == "complete"), None)
+    others = "" if best is None else beside(attrs, best)
     lines = [
         f"# {findings.name}",
         "",
         *([attrs["description"], ""] if attrs["description"] else []),
         f"- trials: {', '.join(f'{count} {state}' for state, count in found.items() if count) or 'none'}",
-        *([] if best is None else [best]),
+        *([f"- sampler: {_sampler(attrs)}"] if "sampler" in definition else []),
+        *(
+            [f"- best: {best.val_loss:.5f}, {describe_cell(best.cell)}; {others}"]
+            if best is not None and others
+            else []
+        ),
         f"- grid: {axes}",
         f"- training: {training}",
         *([] if definition["objective"].startswith(OURS) else [f"- objective: {definition['objective']}"]),
@@ -125,6 +131,13 @@ def _as_page(findings: Findings, shown: Sequence[Row]) -> str:
 
 def _left_out(rows: Sequence[Row], shown: Sequence[Row]) -> list[str]:
     return [f"{len(rows) - len(shown)} more cells."] if len(shown) < len(rows) else []
+
+
+def _sampler(attrs: Mapping[str, Any]) -> str:
+    sampler = dict(attrs["definition"]["sampler"])
+    arguments = ", ".join(f"{key} {value}" for key, value in sampler.items() if key != "name")
+    started = f"; shown the cells of {attrs['from']['study']}" if "from" in attrs else ""
+    return sampler["name"] + (f" ({arguments})" if arguments else "") + started
 
 
 def _range(axis: str, ends: Mapping[str, Any]) -> str:

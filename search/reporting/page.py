@@ -14,6 +14,7 @@ from search.reporting.findings import BEST_LINES, Findings
 from search.reporting.heatmaps import RAMP
 from search.reporting.ranking import Row
 from search.reporting.tables import loss_text, value_text
+from search.strategies.warmstart import beside
 
 TEMPLATE = "page.html.jinja"
 MOST_ROWS = 200  # of the table and of the comparisons, unless --top says otherwise
@@ -133,6 +134,9 @@ def _winner(findings: Findings, row: Row) -> str:
         f"The lowest mean validation loss, {_loss(row.val_loss)}{spread} {findings.unit}, "
         f"has {findings.label(row.cell)}."
     )
+    others = beside(findings.attrs, row)
+    if others:
+        said += f" Beside it: {others}."
     if findings.floor is not None and row.val_loss is not None:
         gap = findings.floor - row.val_loss
         side = "below" if gap > 0 else "above"

@@ -27,8 +27,14 @@ def as_study_file(
     top = {"name": name, "description": attrs["description"], "objective": definition["objective"]}
     if seeds:
         top |= {"seeds": len(seeds), "first_seed": seeds[0]}
+    if "racing" in attrs["settings"]:
+        top["seeds"] = "adaptive"
+    if "sampler" in definition:
+        # How many seeds there are depends on how often the sampler chose the same cell.
+        top |= {"sampler": definition["sampler"], "trials": attrs["trials"], "seeds": attrs["seeds"]}
     lines = _pairs(top)
     sections: list[tuple[str, Mapping[str, Any]]] = [("[grid]", definition["grid"])]
+    sections += [("[axes]", definition["axes"])] if definition.get("axes") else []
     sections += [("[[baselines]]", cell) for cell in baselines]
     sections += [("[training]", definition["training"])]
     sections += [(f"[{key}]", section) for key, section in attrs["settings"].items()]

@@ -11,7 +11,6 @@ from optuna.distributions import BaseDistribution
 from search.errors import UsageError
 from search.planner import Study, axis_distributions
 from search.reporting.ranking import Row, ranked_rows
-from search.reporting.tables import describe_cell
 from storage.database import Database
 from storage.planning import StudyPlan
 from storage.summaries import study_attrs, study_names
@@ -84,17 +83,16 @@ def _lies_within(cell: Mapping[str, Any], distributions: Mapping[str, BaseDistri
     return True
 
 
-def comparison(attrs: Mapping[str, Any], best: Row | None) -> str | None:
-    """One line that sets a study's best cell beside the published best and that of the study it was started from.
+def beside(attrs: Mapping[str, Any], best: Row) -> str:
+    """What the best cell of a sampled study is to be compared with, in words; "" where there is nothing.
 
     Args:
         attrs: The study's attributes.
         best: Its best complete cell.
     """
+    if best.val_loss is None or "sampler" not in attrs["definition"]:
+        return ""
     others = {f"best of {attrs[FROM]['study']}": attrs[FROM]["best"]["val_loss"]} if FROM in attrs else {}
-    if best is None or best.val_loss is None or not attrs["definition"].get("sampler"):
-        return None
     if attrs.get("published"):
         others["published best"] = min(each["val_loss"] for each in attrs["published"])
-    beside = "; ".join(f"{name} {loss:.5f} ({best.val_loss - loss:+.5f})" for name, loss in others.items())
-    return f"- best: {best.val_loss:.5f}, {describe_cell(best.cell)}" + (f"; {beside}" if beside else "")
+    return "; ".join(f"{name} {loss:.5f} ({best.val_loss - loss:+.5f})" for name, loss in others.items())

@@ -28,7 +28,33 @@ min_trials = 9
 """
 
 
-@pytest.mark.parametrize("text", [GRID, ODD])
+SAMPLED = """
+objective = "standin:start"
+sampler = { name = "tpe", n_startup_trials = 4 }
+trials = 5
+seeds = 2
+first_seed = 3
+
+[axes]
+n_embd = [8, 16]
+learning_rate = { low = 1e-4, high = 1.0, log = true }
+depth = { low = 1, high = 9, step = 2 }
+"""
+
+RACING = """
+objective = "standin:start"
+seeds = "adaptive"
+
+[grid]
+n_embd = [8, 16]
+
+[racing]
+first = 2
+max_seeds = 7
+"""
+
+
+@pytest.mark.parametrize("text", [GRID, ODD, SAMPLED, RACING])
 def test_round_trip(text: str, tmp_path: Path) -> None:
     with ended_study(tmp_path, completed if text is GRID else nothing, seeds=2, study=text) as database:
         names = ["small", *(["small-baselines"] if text is GRID else [])]
