@@ -137,7 +137,7 @@ def _sampler(attrs: Mapping[str, Any]) -> str:
     sampler = dict(attrs["definition"]["sampler"])
     arguments = ", ".join(f"{key} {value}" for key, value in sampler.items() if key != "name")
     started = f"; shown the cells of {attrs['from']['study']}" if "from" in attrs else ""
-    return sampler["name"] + (f" ({arguments})" if arguments else "") + started
+    return str(sampler["name"]) + (f" ({arguments})" if arguments else "") + started
 
 
 def _range(axis: str, ends: Mapping[str, Any]) -> str:

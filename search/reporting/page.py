@@ -134,14 +134,12 @@ def _winner(findings: Findings, row: Row) -> str:
         f"The lowest mean validation loss, {_loss(row.val_loss)}{spread} {findings.unit}, "
         f"has {findings.label(row.cell)}."
     )
-    others = beside(findings.attrs, row)
-    if others:
-        said += f" Beside it: {others}."
     if findings.floor is not None and row.val_loss is not None:
         gap = findings.floor - row.val_loss
         side = "below" if gap > 0 else "above"
         said += f" That is {abs(gap):.4f} {side} {_loss(findings.floor)}, what counting pairs of characters reaches."
-    return said
+    others = beside(findings.attrs, row)
+    return f"{said} Beside it: {others}." if others else said
 
 
 def _loss(value: float | None) -> str:
