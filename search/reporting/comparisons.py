@@ -240,13 +240,15 @@ def _matched_pairs(losses: Losses, factor: str, levels: Sequence[Scalar]) -> lis
 
 
 def best_cells(losses: Losses) -> tuple[Mapping[str, Any] | None, tuple[Mapping[str, Any], ...]]:
-    """The cell of the lowest mean loss, and the cells that are not separable from it, itself included."""
+    """The cell of the lowest mean loss, and the cells that are not separable from it, itself included.
+
+    With one seed nobody knows which are: the second is empty.
+    """
     if not losses.whole:
         return None, ()
     table = losses.table[losses.whole]
     if table.shape[1] < 2:
-        best = losses.cells[losses.whole[int(np.argmin(table[:, 0]))]]
-        return best, (best,)
+        return losses.cells[losses.whole[int(np.argmin(table[:, 0]))]], ()
     tied = [losses.cells[losses.whole[row]] for row in not_separable(table)]
     return tied[0], tuple(tied)
 

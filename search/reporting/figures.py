@@ -29,7 +29,8 @@ def heat_maps(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> dict[st
     found = lay_out(rows, grid)
     if found is None:
         return None
-    facets = found.facets[:MAX_PANELS]
+    # plotly draws no axis for a panel without a tile.
+    facets = [facet for facet in found.facets if any(place[0] == facet for place in found.best)][:MAX_PANELS]
     layout = _layout(f"val_loss by {' and '.join(filter(None, (found.x, found.y)))}: lower is better")
     low, high = found.ends
     layout["coloraxis"] = {

@@ -88,13 +88,20 @@ def summary(findings: Findings) -> list[str]:
     varied = {name: values for name, values in grid.items() if len(values) > 1}
     n_cells = len(findings.rows)
     variants = f"{_count(n_cells, 'variant')} ({'cell' if n_cells == 1 else 'cells'})"
-    tried = ", ".join(f"{len(values)} values of {name}" for name, values in varied.items())
+    tried = ", ".join(
+        [
+            *(f"{len(values)} values of {name}" for name, values in varied.items()),
+            *(f"{name} from {axis['low']} to {axis['high']}" for name, axis in definition.get("axes", {}).items()),
+        ]
+    )
+    sampler = definition.get("sampler", {}).get("name")
+    how = "every combination of" if sampler is None else f"chosen by the sampler {sampler} from"
     # An objective of a person's own need not count the study's steps.
     own = findings.attrs["corpus"] is None
     steps = "" if own else f"; {_amount(definition['training']['max_iters'])} training steps each"
     said = [
         f"{_count(sum(findings.counts.values()), 'trial')} trained {variants} of {_subject(findings)}"
-        + (f": every combination of {tried}" if tried else "")
+        + (f": {how} {tried}" if tried else "")
         + (f", and {_count(len(findings.baselines), 'baseline')}" if findings.baselines else "")
         + f"{steps}.",
     ]

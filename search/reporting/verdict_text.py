@@ -20,8 +20,8 @@ def verdicts_as_markdown(verdicts: Verdicts) -> str:
         lines += [f"- {describe(cell)}" for cell in verdicts.tied[:MAX_TIED]]
         lines += [f"- and {len(verdicts.tied) - MAX_TIED} more"] if len(verdicts.tied) > MAX_TIED else []
         lines.append("")
-    elif verdicts.best is not None and verdicts.comparisons and verdicts.comparisons[0].p is not None:
-        lines += [f"The best cell is separable from all others that could be compared: {describe(verdicts.best)}.", ""]
+    elif verdicts.tied and verdicts.comparisons:
+        lines += [f"The best cell is separable from all others that could be compared: {describe(verdicts.tied[0])}.", ""]
     if verdicts.comparisons:
         lines += [
             "| factor | lower | higher | difference | 95 % interval | cells agreeing | corrected p | verdict |",

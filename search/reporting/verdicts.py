@@ -51,7 +51,7 @@ class Verdicts:
         comparisons: Every pair of levels of every factor.
         answers: To the study's claims, in their order.
         best: The cell of the lowest mean loss.
-        tied: The cells not separable from it, itself included; best first.
+        tied: The cells not separable from it, itself included; best first. Empty with one seed.
         notes: What is missing or cannot be decided.
     """
 

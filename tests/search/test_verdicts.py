@@ -134,6 +134,8 @@ def test_with_one_seed_no_claim_is_supported() -> None:
     losses = Losses.of(grid(CLEAR, seeds=1))
     verdicts = decide(losses, losses, [claim for claim, _ in CLAIMS])
     assert {answer.verdict for answer in verdicts.answers} == {CANNOT_TELL}
+    assert (verdicts.best, verdicts.tied) == ({"pe_type": "rope", "n_embd": 64}, ())
+    assert "separable" not in verdicts_as_markdown(verdicts)
 
 
 def test_without_losses_nothing_is_said() -> None:
