@@ -21,7 +21,8 @@ def verdicts_as_markdown(verdicts: Verdicts) -> str:
         lines += [f"- and {len(verdicts.tied) - MAX_TIED} more"] if len(verdicts.tied) > MAX_TIED else []
         lines.append("")
     elif verdicts.tied and verdicts.comparisons:
-        lines += [f"The best cell is separable from all others that could be compared: {describe(verdicts.tied[0])}.", ""]
+        best = describe(verdicts.tied[0])
+        lines += [f"The best cell is separable from all others that could be compared: {best}.", ""]
     if verdicts.comparisons:
         lines += [
             "| factor | lower | higher | difference | 95 % interval | cells agreeing | corrected p | verdict |",
