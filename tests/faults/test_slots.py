@@ -69,6 +69,7 @@ def tend(study: FaultStudy, workers: list[BaseProcess], until_done: int, kills: 
             victim = rng.choice(victims)
             victim.kill()
             victim.join()
+            workers.remove(victim)
             killed += 1
         time.sleep(rng.uniform(0.02, 0.1))
     return killed
