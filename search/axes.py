@@ -102,6 +102,8 @@ def sorted_out(raw: Any) -> Any:
         racing = raw.get("racing", {})
         first = racing.get("first") if isinstance(racing, Mapping) else None
         raw |= {"seeds": RacingSettings().first if first is None else first, "racing": racing}
+    elif isinstance(raw.get("seeds"), str):
+        raise ValueError(f'seeds = {raw["seeds"]!r}: write a whole number, or "adaptive"')
     elif "racing" in raw:
         raise ValueError('racing is for seeds = "adaptive"; write that at the top of the file, or leave racing out')
     return raw

@@ -133,7 +133,8 @@ def open_planned(options: StudyOptions) -> tuple[Database, Study]:
     if not _is_planned(options, study):
         check_cells(study)
     _check_out(options.out)
-    database = open_database(options.storage, create=True, wait_s=options.storage_wait_s)
+    # With --from there is a study in it, or nothing shall be made.
+    database = open_database(options.storage, create=options.warm_start is None, wait_s=options.storage_wait_s)
     try:
         plans = study_plans(study)
         if options.warm_start is not None:

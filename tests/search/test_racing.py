@@ -134,6 +134,7 @@ def test_a_start_goes_on_with_a_race_that_nobody_planned(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ('seeds = "adaptve"', "seeds = 'adaptve': write a whole number, or .adaptive."),
         ("seeds = 2\n[racing]\nfirst = 2", 'racing is for seeds = "adaptive"'),
         ('seeds = "adaptive"\n[racing]\nfirst = 4\nmax_seeds = 3', "racing.max_seeds = 3 is below racing.first = 4"),
         ('seeds = "adaptive"\n[racing]\nfirst = 1', "racing.first = 1: it should be greater than or equal to 2"),

@@ -255,6 +255,15 @@ def test_warm_start(tmp_path: Path) -> None:
     assert "learning_rate: 0.0001 to 0.1, log" in report.stdout
 
 
+def test_a_warm_start_without_a_database_makes_none(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("to be or not to be " * 50)
+    options = ["--corpus", str(tmp_path / "text.txt"), "--storage", sqlite(tmp_path), "--quiet"]
+    done = program("run", "--study", write_study(tmp_path, TPE), *options, "--from", "source", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.glob("*.db"))
+
+
 def test_faults_of_a_warm_start(tmp_path: Path) -> None:
     run(tmp_path, SOURCE, name="source")
     options = ["--corpus", str(tmp_path / "text.txt"), "--storage", sqlite(tmp_path), "--quiet"]
