@@ -140,7 +140,7 @@ FAULTS = {
     "axis with a space": ('[grid]\n"n embd" = [1]', "'n embd' is no name for an axis; write letters, digits and '_'"),
     "no seeds": ("seeds = 0\n" + GRID, "seeds = 0: it should be greater than or equal to 1"),
     "too many seeds": ("seeds = 100000\n" + GRID, "seeds = 100000: it should be less than or equal to 1000"),
-    "seeds a text": ('seeds = "3"\n' + GRID, "seeds = '3': it should be a valid integer"),
+    "seeds a text": ('seeds = "3"\n' + GRID, "seeds = '3': write a whole number, or \"adaptive\""),
     "seeds true": ("seeds = true\n" + GRID, "seeds = True: it should be a valid integer"),
     "negative seed": ("first_seed = -1\n" + GRID, "first_seed = -1: it should be greater than or equal to 0"),
     "seed too large": ("first_seed = 2147483647\n" + GRID, "first_seed = 2147483647: it should be less than"),
