@@ -104,14 +104,14 @@ def fill(
     lease: Lease,
     first_seed: int,
     ask: Callable[[int, SlotHistory], Choice],
-    parameters_of: Callable[[Mapping[str, Any]], Choice],
+    choice_of: Callable[[Mapping[str, Any]], Choice],
 ) -> Lease:
     """Give the slot of a lease a cell, unless it has one.
 
     Args:
         first_seed: The seed of a cell's first repetition.
         ask: Makes a choice for a slot from what is known; called outside of any transaction, for it may take long.
-        parameters_of: The same choice for a repetition that was added after its slot had got a cell.
+        choice_of: The same choice for a repetition that was added after its slot had got a cell.
 
     Returns:
         The lease with its cell and shape.
@@ -119,7 +119,7 @@ def fill(
     slot = json.loads(lease.cell)[SLOT]
     for attempt in itertools.count(1):
         history, cell = database.read(lambda connection: _read(connection, lease.study, slot))
-        choice = parameters_of(cell) if cell is not None else ask(slot, history)
+        choice = choice_of(cell) if cell is not None else ask(slot, history)
         # The choice was made without what others have chosen since: with them in view it might be another.
         seen = None if attempt >= _ATTEMPTS or cell is not None else len(history.trials)
         if database.write(_storing(database, lease, slot, first_seed, choice, seen)):

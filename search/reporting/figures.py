@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search.reporting.heatmaps import Layout, lay_out
+from search.reporting.heatmaps import Layout, complete_in, lay_out
 from search.reporting.ranking import Row
 
 MAX_PANELS, MAX_CURVES, MAX_SEEDS, MAX_LINES = 6, 8, 20, 500
@@ -69,9 +69,7 @@ def parallel_coordinates(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]])
     Returns:
         The figure; None where fewer than two axes have several values.
     """
-    done = [row for row in rows if row.state == "complete" and row.val_loss is not None and set(grid) <= set(row.cell)][
-        :MAX_LINES
-    ]
+    done = complete_in(rows, grid)[:MAX_LINES]
     axes = [name for name in grid if len({row.cell[name] for row in done}) > 1]
     if len(axes) < 2:
         return None

@@ -91,12 +91,14 @@ class Layout:
         return min(losses), max(losses)
 
 
+def complete_in(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> list[Row]:
+    """The rows that have a final loss and a value on every axis, as baselines have not."""
+    return [row for row in rows if row.state == "complete" and row.val_loss is not None and set(grid) <= set(row.cell)]
+
+
 def lay_out(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> Layout | None:
     """Lay out the rows that have a final loss; None where there is no numeric axis or no such row."""
-    axes = choose_axes(grid)
-    complete = [
-        row for row in rows if row.state == "complete" and row.val_loss is not None and set(grid) <= set(row.cell)
-    ]
+    axes, complete = choose_axes(grid), complete_in(rows, grid)
     if axes.x is None or not complete:
         return None
     y, facet = (axes.y, axes.facet) if axes.y is not None else (axes.facet, None)
