@@ -24,7 +24,7 @@ COPY storage storage
 COPY search search
 RUN pip install --no-deps . \
  # The corpus lies ready in the image, so that a worker starts at once and needs no place to write it.
- && cd / && XDG_CACHE_HOME=/opt/cache /opt/venv/bin/python -c "from objectives.corpus import load_corpus; load_corpus()" \
+ && cd / && XDG_CACHE_HOME=/opt/cache /opt/venv/bin/python -c "from search.objectives.corpus import load_corpus; load_corpus()" \
  && /opt/venv/bin/python -m compileall -q /opt/venv/lib/python3*/site-packages/search /opt/venv/lib/python3*/site-packages/storage
 
 FROM python:${PYTHON_TAG}

@@ -18,11 +18,11 @@ import numpy.typing as npt
 import typer
 
 from search import options
-from search.definition import BASELINES_SUFFIX
 from search.errors import UsageError, user_errors
+from search.study.definition import BASELINES_SUFFIX
 
 if TYPE_CHECKING:
-    from storage.summaries import RunSummary
+    from search.storage.queries import TrialSummary
 
 DATA = Path(__file__).parent / "data" / "bigram_curves.csv"
 LOSSES = ("train_loss", "val_loss")
@@ -111,12 +111,12 @@ def export(
 ) -> None:
     """Write the curves of a study whose trials are all complete."""
     with user_errors():
-        from search.opening import open_studies
-        from storage.summaries import run_summaries
+        from search.storage.queries import trial_summaries
+        from search.study.lookup import open_studies
 
         database, names = open_studies(study, storage, options.DEFAULT_STORAGE_WAIT_S, baselines=baselines)
         with database.closing():
-            runs = run_summaries(database, names, attrs=("train_seconds", "train_curve"))
+            runs = trial_summaries(database, names, attrs=("train_seconds", "train_curve"))
             curves = validation_curves(database, names)
         text = as_csv(runs, curves)
         try:
@@ -130,7 +130,7 @@ def validation_curves(database: Any, studies: list[str]) -> dict[tuple[str, int]
     """The validation losses of all trials by step; keys are study and trial number."""
     from optuna.study import Study
 
-    from storage.optuna_storage import SearchStorage
+    from search.storage.optuna_storage import SearchStorage
 
     backend = SearchStorage(database)
     found = {}
@@ -140,7 +140,7 @@ def validation_curves(database: Any, studies: list[str]) -> dict[tuple[str, int]
     return found
 
 
-def as_csv(runs: list[RunSummary], curves: Mapping[tuple[str, int], Mapping[int, float]]) -> str:
+def as_csv(runs: list[TrialSummary], curves: Mapping[tuple[str, int], Mapping[int, float]]) -> str:
     """The curves as text; losses to six digits after the point, seconds to three.
 
     Raises:

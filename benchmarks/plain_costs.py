@@ -51,9 +51,9 @@ def save_states(cell: Mapping[str, Any], folder: Path) -> list[str]:
     """
     import torch
 
-    from objectives.corpus import load_corpus
-    from objectives.language_model import start
-    from objectives.settings import TrainingSettings
+    from search.objectives.corpus import load_corpus
+    from search.objectives.language_model.objective import start
+    from search.objectives.settings import TrainingSettings
 
     name = "-".join(str(value) for value in cell.values())
     files = [folder / f"{name}-{point}.pt" for point in POINTS[1:]]

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.positional import positional_encoding
-from models.registry import build_model
+from search.models.positional import positional_encoding
+from search.models.registry import build_model
 
 BATCH_SIZE = 64
 EVAL_BATCHES = 200
@@ -25,7 +25,7 @@ MAX_ITERS = 5000
 
 
 class PlainBigramV2(nn.Module):
-    """`models.bigram_v2` with every product done for every place; its weights have the same names."""
+    """`search.models.bigram_v2` with every product done for every place; its weights have the same names."""
 
     def __init__(self, vocab_size: int, n_embd: int, block_size: int, pe_type: str) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class PlainBigramV2(nn.Module):
 
 
 class PlainBigramMF(nn.Module):
-    """`models.bigram_mf` with the product done for every place."""
+    """`search.models.bigram_mf` with the product done for every place."""
 
     def __init__(self, vocab_size: int, n_embd: int) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.plain_loop import PlainLoop
-from objectives.corpus import load_corpus
+from search.objectives.corpus import load_corpus
 
 WARM_UP = 2
 

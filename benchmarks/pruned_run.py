@@ -15,11 +15,11 @@ from benchmarks.rules import HalvingRule, NeverRule, PercentileRule, TopCellsRul
 from benchmarks.scores import score
 from search import options
 from search.errors import UsageError
-from search.opening import open_studies
-from search.planner import without_seed
-from search.reporting.ranking import ranked_rows
-from search.strategies.pruner_settings import PrunerSettings
-from storage.summaries import RunSummary, run_summaries, study_attrs
+from search.statistics.ranking import ranked_rows
+from search.storage.queries import TrialSummary, study_attrs, trial_summaries
+from search.study.cells import without_seed
+from search.study.lookup import open_studies
+from search.study.pruner_settings import PrunerSettings
 
 POINTS = 0.10
 TOLERANCE = 0.01
@@ -36,7 +36,7 @@ def check_run(curves: Curves, study: str, storage: str, draws: int, workers: int
     """
     database, [name] = open_studies(study, storage, options.DEFAULT_STORAGE_WAIT_S, baselines=False)
     with database.closing():
-        runs = run_summaries(database, [name], attrs=("train_seconds",))
+        runs = trial_summaries(database, [name], attrs=("train_seconds",))
         attrs = study_attrs(database, name) or {}
         best = ranked_rows(database, [name])[0]
     places = _places(curves, name, runs)
@@ -59,7 +59,7 @@ def check_run(curves: Curves, study: str, storage: str, draws: int, workers: int
     return "\n".join(lines)
 
 
-def _places(curves: Curves, name: str, runs: Sequence[RunSummary]) -> list[int]:
+def _places(curves: Curves, name: str, runs: Sequence[TrialSummary]) -> list[int]:
     """The place in `curves` of each run's cell."""
     unfinished = sum(run.state in ("waiting", "running") for run in runs)
     if unfinished:
@@ -74,7 +74,7 @@ def _places(curves: Curves, name: str, runs: Sequence[RunSummary]) -> list[int]:
     return places
 
 
-def _shares(curves: Curves, places: Sequence[int], runs: Sequence[RunSummary]) -> tuple[float, float]:
+def _shares(curves: Curves, places: Sequence[int], runs: Sequence[TrialSummary]) -> tuple[float, float]:
     """Compute of the run as a share of an unpruned one: by steps at the measured pace, and by its own clock."""
     seconds = curves.seconds.mean(1)[list(places)]
     steps = np.array([run.step or 0 for run in runs])

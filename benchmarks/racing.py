@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from search.axes import RacingSettings
 from search.strategies.racing import leader, next_seeds
+from search.study.search_space import RacingSettings
 
 CELLS = 36
 WANTED = 0.95

@@ -40,14 +40,14 @@ def compare(
 ) -> None:
     """Compare every complete trial of the reference's cells with the reference."""
     with user_errors():
-        from search.opening import open_studies
-        from storage.summaries import run_summaries
+        from search.storage.queries import trial_summaries
+        from search.study.lookup import open_studies
 
         runs = []
         for name in study:
             database, names = open_studies(name, storage, 60.0, baselines=False)
             with database.closing():
-                runs += run_summaries(database, names, ("complete",))
+                runs += trial_summaries(database, names, ("complete",))
     print("| pe_type | n_embd | block_size | reference | ours, by seed | nearest difference | verdict |")
     print("| --- | ---: | ---: | ---: | --- | ---: | --- |")
     for (pe_type, n_embd, block_size), reference in REFERENCE.items():

@@ -74,8 +74,8 @@ def picture(
     output: Annotated[Path, typer.Option(metavar="FILE.png")] = Path("docs/images/dashboard.png"),
 ) -> None:
     """Publish a study and write a picture of its page in the dashboard."""
-    from search.opening import open_studies
-    from search.reporting.publishing import publish
+    from search.study.lookup import open_studies
+    from search.web.dashboard_publisher import publish
 
     database, names = open_studies(study, storage, 0, baselines=True)
     with database.closing():

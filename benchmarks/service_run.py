@@ -12,9 +12,8 @@ from datetime import datetime
 from pathlib import Path
 
 from benchmarks.task import Task
-from storage.histories import run_histories
-from storage.opening import open_database
-from storage.summaries import run_summaries
+from search.storage.connect import open_database
+from search.storage.queries import trial_histories, trial_summaries
 
 ROOT = Path(__file__).parent.parent
 STUDIES = ("bigram", "bigram-baselines")
@@ -41,8 +40,8 @@ def run_service(task: Task, folder: Path, *arguments: str) -> dict[str, float]:
     subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.PIPE)
     wall_s, cpu_s = time.monotonic() - began, children_cpu_s() - cpu_began
     with open_database(database_of(folder), create=False, wait_s=10).closing() as database:
-        trials = run_summaries(database, STUDIES, attrs=("train_seconds",))
-        times = [(each.started, each.ended) for each in run_histories(database, STUDIES)]
+        trials = trial_summaries(database, STUDIES, attrs=("train_seconds",))
+        times = [(each.started, each.ended) for each in trial_histories(database, STUDIES)]
     train_s = sum(trial.attrs["train_seconds"] for trial in trials)
     tail_s = waited_at_the_end_s([(began, end) for began, end in times if began and end])
     return {"wall_s": wall_s, "cpu_s": cpu_s, "train_s": train_s, "tail_s": tail_s, "trials": len(trials)}

@@ -17,11 +17,11 @@ import torch
 from benchmarks.plain_loop import BATCH_SIZE, PlainLoop
 from benchmarks.tables import machine
 from benchmarks.task import the_cells
-from objectives.corpus import load_corpus
-from objectives.groups import RunGroup
-from objectives.language_model import start
-from objectives.process import prepare_torch
-from objectives.settings import TrainingSettings
+from search.objectives.corpus import load_corpus
+from search.objectives.language_model.objective import start
+from search.objectives.language_model.stacked_runs import RunGroup
+from search.objectives.settings import TrainingSettings
+from search.objectives.torch_setup import prepare_torch
 
 ROUNDS = 5
 GROUPS = (5, 15)

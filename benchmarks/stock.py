@@ -15,9 +15,9 @@ from typing import Any
 import optuna
 
 from benchmarks.plain_costs import Cost
-from search.planner import without_seed
-from storage.opening import open_database
-from storage.optuna_storage import SearchStorage
+from search.storage.connect import open_database
+from search.storage.optuna_storage import SearchStorage
+from search.study.cells import without_seed
 
 DRAWS = 20  # orders in which the grid sampler may go through the cells
 

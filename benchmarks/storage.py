@@ -28,22 +28,22 @@ from typing import Any
 import optuna
 from sqlalchemy import insert, update
 
-from objectives.corpus import Corpus, load_corpus
-from search.definition import load_definition
-from search.planner import Study, study_plans
-from search.reporting.ranking import ranked_rows
-from search.strategies.pruner_settings import PrunerSettings
-from search.strategies.pruning import PruningJudge
-from storage import optuna_tables
-from storage.database import Database
-from storage.leases import Report
-from storage.opening import open_database
-from storage.optuna_storage import SearchStorage
-from storage.planning import plan
-from storage.queue import RunQueue
-from storage.schema import runs
-from storage.summaries import counts
-from storage.url import display_url
+from search.objectives.corpus import Corpus, load_corpus
+from search.statistics.ranking import ranked_rows
+from search.storage import optuna_tables
+from search.storage.connect import open_database
+from search.storage.database import Database
+from search.storage.leases import Report
+from search.storage.optuna_storage import SearchStorage
+from search.storage.planning import plan
+from search.storage.queries import counts
+from search.storage.queue import TrialQueue
+from search.storage.schema import runs
+from search.storage.url import display_url
+from search.strategies.pruners import PruningJudge
+from search.study.definition import load_definition
+from search.study.planner import Study, study_plans
+from search.study.pruner_settings import PrunerSettings
 
 ROOT = Path(__file__).parent.parent
 STEPS = range(0, 5001, 500)
@@ -63,7 +63,7 @@ def study_file(folder: Path, trials: int) -> Path:
     axes = [f"{name} = {json.dumps(values)}" for name, values in AXES.items()]
     extra = f"dropout = {json.dumps(list(range(max(1, math.ceil(trials / CELLS)))))}"
     path = folder / f"bench{trials}.toml"
-    path.write_text("\n".join(['objective = "standin:start"', "[grid]", extra, *axes]) + "\n")
+    path.write_text("\n".join(['objective = "support.fake_objective:start"', "[grid]", extra, *axes]) + "\n")
     return path
 
 
@@ -80,7 +80,7 @@ def ours(database: Database, corpus: Corpus, folder: Path, finished: int, wanted
     study = Study(definition.model_copy(update={"seeds": 2 if finished else 1}), definition.name, corpus)
     plan(database, study_plans(study))
     finish_in_bulk(database, study.name, finished)
-    queue = RunQueue(database)
+    queue = TrialQueue(database)
     judge = PruningJudge(SearchStorage(database), study.name, PRUNER)
 
     def one_trial() -> None:
@@ -254,7 +254,7 @@ def databases(storage: str, folder: Path) -> Iterator[tuple[str, Callable[[], st
     if storage == "sqlite":
         yield "SQLite file in the temporary folder", lambda: f"sqlite:///{folder / f'{next(numbers)}.db'}"
     elif storage == "postgresql":
-        from postgres import PostgresServer  # type: ignore[import-not-found]  # of the tests
+        from support.postgres import PostgresServer  # type: ignore[import-not-found]  # of the tests
 
         server = PostgresServer(folder)
         try:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search.definition import load_definition
-from search.planner import grid_cells
+from search.study.cells import grid_cells
+from search.study.definition import load_definition
 
 FULL_LENGTH = 5000  # steps of a trial in the study `bigram`
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search.reporting.comparisons import SUPPORTED, Losses, all_comparisons, best_cells, corrected
+from search.statistics.comparisons import SUPPORTED, Losses, all_comparisons, best_cells, corrected
 
 DRAWS = 1000
 

@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.task import Task
-from objectives.corpus import Corpus, load_corpus
+from search.objectives.corpus import Corpus, load_corpus
 
 
 def plain_loop(cell: dict[str, Any], corpus: Corpus) -> PlainLoop:

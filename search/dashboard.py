@@ -16,7 +16,6 @@ from search.errors import UsageError, user_errors
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
-    from storage.artifact_store import ArtifactStore
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 MIN_TOKEN_LENGTH = 16
@@ -41,10 +40,11 @@ def dashboard(
     """Show the studies of a database in optuna-dashboard."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     with user_errors():
-        from storage.url import display_url, parse_url
+        from search.storage.url import display_url, parse_url
+        from search.web.app import gated_dashboard
 
         parse_url(storage)  # a wrong URL will not get better by waiting
-        from search.opening import artifact_store
+        from search.storage.artifact_store import artifact_store
 
         store = artifact_store(artifacts, out)
         token = _read_token(token_file, host, open_door=open_door)
@@ -57,26 +57,6 @@ def dashboard(
             flush=True,
         )
         server.run()
-
-
-def gated_dashboard(
-    storage: str, artifacts: ArtifactStore | None, *, writable: bool, token: str | None
-) -> WSGIApplication:
-    """The WSGI application: a gate, a waiting room for a database that is not ready, and the dashboard itself."""
-    from search.gate import Gate, WaitingRoom
-    from storage.errors import StorageError
-
-    def open_app() -> WSGIApplication:
-        import optuna_dashboard
-
-        from storage.opening import open_database
-        from storage.optuna_storage import SearchStorage
-
-        database = open_database(storage, create=False, wait_s=0, outage_s=10)
-        served: WSGIApplication = optuna_dashboard.wsgi(SearchStorage(database), artifact_store=artifacts)
-        return served
-
-    return Gate(WaitingRoom(open_app, (StorageError,)), writable=writable, token=token)
 
 
 def _server(served: WSGIApplication, host: str, port: int):  # type: ignore[no-untyped-def]  # waitress has no types

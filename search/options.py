@@ -9,7 +9,6 @@ import typer
 
 DEFAULT_STORAGE = "sqlite:///search.db"
 DEFAULT_OUT = Path("search-out")
-ARTIFACTS_FOLDER = "artifacts"  # in the folder `--out`
 DEFAULT_STORAGE_WAIT_S = 60.0
 DEFAULT_FUSE = "auto"
 

@@ -13,7 +13,7 @@ from search import options
 from search.errors import user_errors
 
 if TYPE_CHECKING:
-    from search.rerun import Verdict
+    from search.workers.replay import Verdict
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 EXIT_NOT_MET = 1
@@ -35,15 +35,15 @@ def replay(
     """Run a trial again from its record, up to the last step that it reached, and compare the losses."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     with user_errors():
-        from search.chosen_corpus import corpus_of_file, read_corpus
-        from search.opening import open_studies
-        from search.own_code import look_in, module_folder
-        from search.rerun import read_past, rerun
+        from search.study.corpus import corpus_of_file, read_corpus
+        from search.study.lookup import open_studies
+        from search.study.user_modules import extend_sys_path, module_folder
+        from search.workers.replay import read_recorded_trial, rerun
 
         database, [name] = open_studies(study, storage, storage_wait, baselines=False)
         with database.closing():
-            past = read_past(database, name, trial)
-        look_in(module_folder(study))
+            past = read_recorded_trial(database, name, trial)
+        extend_sys_path(module_folder(study))
         text = read_corpus(past.attrs["definition"]["objective"], corpus, corpus_of_file(study))
         verdict = rerun(past, text, device, _say_nothing if quiet else _say)
     if as_json:
@@ -62,7 +62,7 @@ def _say_nothing(text: str) -> None:
 
 
 def _print(verdict: Verdict) -> None:
-    from search.rerun import CHAOS
+    from search.workers.replay import CHAOS
 
     recorded, again = (_loss(loss) for loss in (verdict.recorded, verdict.again))
     wanted = "exactly" if verdict.tolerance is None else f"within {verdict.tolerance:g}, elsewhere than it was trained"

@@ -72,7 +72,7 @@ def run(
         )
     _print(result, as_json)
     if profile:
-        from search.profile import as_text
+        from search.workers.profile import as_text
 
         print(f"where the workers' time went:\n{as_text(result.profile)}", file=sys.stderr)
     raise SystemExit(result.exit_code)
@@ -81,7 +81,7 @@ def run(
 def _print(result: StudyResult, as_json: bool) -> None:
     from search.reporting.tables import as_json as to_json
     from search.reporting.tables import as_markdown
-    from storage.url import display_url
+    from search.storage.url import display_url
 
     shown = display_url(result.storage)
     if as_json:

@@ -12,19 +12,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from search.devices import worker_slots
 from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED
-from search.launcher import Launcher, dashboard_process
-from search.opening import StudyOptions, open_planned
-from search.options import ARTIFACTS_FOLDER, DEFAULT_FUSE, DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
-from search.planner import Study
-from search.profile import clear_profiles, summed_profiles
-from search.progress import Snapshot, progress_display
-from search.reporting.publishing import publishing
-from search.reporting.ranking import Row, ranked_rows
-from storage.database import Database
-from storage.queue import RunQueue
-from storage.summaries import counts
+from search.launchers.local import Launcher
+from search.options import DEFAULT_FUSE, DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
+from search.planning import StudyOptions, open_planned
+from search.reporting.progress import Snapshot, progress_display
+from search.statistics.ranking import Row, ranked_rows
+from search.storage.artifact_store import ARTIFACTS_FOLDER
+from search.storage.database import Database
+from search.storage.queries import counts
+from search.storage.queue import TrialQueue
+from search.study.planner import Study
+from search.web.background import dashboard_process
+from search.web.dashboard_publisher import publishing
+from search.workers.devices import worker_slots
+from search.workers.profile import clear_profiles, summed_profiles
 
 POLL_S = 0.5
 MAX_POLL_S = 5.0
@@ -122,7 +124,7 @@ def run_study(
     slots = worker_slots(devices, str(workers))
     database, planned = open_planned(options)
     with database.closing():
-        queue = RunQueue(database)
+        queue = TrialQueue(database)
         unfinished = queue.unfinished(planned.names)
         interrupted = False
         if unfinished and not plan_only:

@@ -46,17 +46,16 @@ def work(
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("search").setLevel(logging.INFO)
     with user_errors():
-        from search.opening import StudyOptions, open_worker
-        from search.profile import profiled
-        from search.reporting.publishing import publishing
+        from search.web.dashboard_publisher import publishing
+        from search.workers.profile import profiled
+        from search.workers.setup import open_worker
 
-        chosen = StudyOptions(
-            study=study,
-            storage=storage,
+        worker = open_worker(
+            study,
+            storage,
+            device,
             name=name,
-            seeds=seeds,
-            pruner=pruner,
-            settings=tuple(settings or ()),
+            owner=owner,
             baselines=baselines,
             corpus=corpus,
             out=out,
@@ -65,7 +64,6 @@ def work(
             fuse=fuse,
             modules=modules,
         )
-        worker = open_worker(chosen, device, owner)
         _stop_on_signals(worker.stop)
         if parent is not None:
             _stop_with(parent, worker.stop)

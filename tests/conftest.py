@@ -1,4 +1,4 @@
-"""Fixtures of all rooms: databases to be tested on, and small studies."""
+"""Fixtures of all tests: databases to test on, and a clean environment."""
 
 from __future__ import annotations
 
@@ -7,29 +7,41 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
+from postgres import PostgresServer
 from sqlalchemy.engine import make_url
+
+from search.storage.connect import open_database
+from search.storage.database import Database
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
-sys.path.insert(0, str(TESTS))  # standin, postgres
 
-from postgres import PostgresServer  # noqa: E402
-
-from storage.database import Database  # noqa: E402
-from storage.opening import open_database  # noqa: E402
+pytest_plugins = ["program_fixtures"]
 
 _names = itertools.count()
 
 
+def _import_benchmarks() -> None:
+    """Make `benchmarks`, which is not installed, importable, without the repository's root on the path."""
+    folder = ROOT / "benchmarks"
+    spec = spec_from_file_location("benchmarks", folder / "__init__.py", submodule_search_locations=[str(folder)])
+    assert spec is not None
+    sys.modules["benchmarks"] = module_from_spec(spec)
+
+
+_import_benchmarks()
+
+
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Subprocesses find our rooms and the stand-in; nothing of the caller's settings reaches a test."""
+    """Subprocesses find the fake objective; nothing of the caller's settings reaches a test."""
     for name in [name for name in os.environ if name.startswith("SEARCH_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(TESTS)]))
+    monkeypatch.setenv("PYTHONPATH", str(TESTS / "support"))
 
 
 @pytest.fixture(autouse=True)

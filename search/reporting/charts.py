@@ -55,25 +55,25 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [round(at * step, 12) for at in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def line_chart(lines: Sequence[Line], title: str, x_label: str, y_label: str, floor: float | None = None) -> Markup:
+def line_chart(lines: Sequence[Line], title: str, x_label: str, y_label: str, reference: float | None = None) -> Markup:
     """Lines with bands, a grid and named axes.
 
     Args:
-        floor: A dashed horizontal line, drawn where it lies within or near the lines.
+        reference: A dashed horizontal line, drawn where it lies within or near the lines.
     """
     points = [point for line in lines for point in line.points]
     x_low, x_high = min(p.x for p in points), max(p.x for p in points)
     y_low, y_high = min(p.low for p in points), max(p.high for p in points)
-    if floor is not None and y_low - (y_high - y_low) <= floor <= y_high + (y_high - y_low):
-        y_low, y_high = min(y_low, floor), max(y_high, floor)
+    if reference is not None and y_low - (y_high - y_low) <= reference <= y_high + (y_high - y_low):
+        y_low, y_high = min(y_low, reference), max(y_high, reference)
     margin = (y_high - y_low) * 0.05 or 0.05
     y_low, y_high = y_low - margin, y_high + margin
     x_at = _scale(x_low, x_high, LEFT, WIDTH - RIGHT)
     y_at = _scale(y_low, y_high, HEIGHT - BOTTOM, TOP)
     parts = [_frame(x_at, y_at, ticks(x_low, x_high), ticks(y_low, y_high), x_label, y_label)]
-    if floor is not None and y_low <= floor <= y_high:
-        y = y_at(floor)
-        parts.append(f'<line class="floor" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+    if reference is not None and y_low <= reference <= y_high:
+        y = y_at(reference)
+        parts.append(f'<line class="reference" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
     for index, line in enumerate(lines):
         parts.append(_line(line, index % LINE_STYLES, x_at, y_at))
     return svg(WIDTH, HEIGHT, title, "".join(parts))

@@ -9,8 +9,8 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from search.reporting.charts import svg
-from search.reporting.ranking import Row
-from search.reporting.tables import loss_text
+from search.statistics.ranking import Row
+from search.study.formatting import loss_text
 
 # Where the study has these axes, they are shown as the experiment log shows them.
 PREFERRED = ("n_embd", "block_size")

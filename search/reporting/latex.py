@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from search.reporting.ranking import Row
 from search.reporting.tables import columns
+from search.statistics.ranking import Row
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",

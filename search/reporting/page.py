@@ -9,19 +9,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from search.reporting.charts import LINE_STYLES, Line, line_chart, timeline
-from search.reporting.comparisons import describe
-from search.reporting.findings import BEST_LINES, Findings
 from search.reporting.heatmaps import RAMP
-from search.reporting.ranking import Row
-from search.reporting.tables import loss_text, value_text
-from search.strategies.warmstart import beside
+from search.reporting.report_data import BEST_LINES, ReportData
+from search.statistics.comparisons import describe
+from search.statistics.ranking import Row
+from search.strategies.warm_start import beside
+from search.study.formatting import loss_text, value_text
 
 TEMPLATE = "page.html.jinja"
 MOST_ROWS = 200  # of the table and of the comparisons, unless --top says otherwise
 OUTCOMES = {"complete": "trained to the end", "pruned": "pruned", "diverged": "diverged", "failed": "failed"}
 
 
-def as_html(findings: Findings, top: int | None = None) -> str:
+def as_html(report_data: ReportData, top: int | None = None) -> str:
     """The page.
 
     Args:
@@ -33,60 +33,68 @@ def as_html(findings: Findings, top: int | None = None) -> str:
     )
     environment.filters.update(loss=_loss, amount=_amount, duration=_duration, signed=_signed)
     environment.filters.update(describe=describe, value=value_text)
-    return environment.get_template(TEMPLATE).render(**_view(findings, top))
+    return environment.get_template(TEMPLATE).render(**_view(report_data, top))
 
 
-def _view(findings: Findings, top: int | None) -> dict[str, Any]:
-    leaders = findings.leaders()
-    best = findings.ranked[:BEST_LINES]
-    rows = findings.rows[: MOST_ROWS if top is None else top]
+def _view(report_data: ReportData, top: int | None) -> dict[str, Any]:
+    leaders = report_data.leaders()
+    best = report_data.ranked[:BEST_LINES]
+    rows = report_data.rows[: MOST_ROWS if top is None else top]
     axes = {name: None for row in rows for name in row.cell}
-    bars = findings.bars()
+    bars = report_data.bars()
     return {
-        "findings": findings,
-        "unit_below": "" if findings.attrs["corpus"] is None else Markup("<small>nats/char.</small>"),
-        "summary": summary(findings),
+        "report_data": report_data,
+        "unit_below": "" if report_data.attrs["corpus"] is None else Markup("<small>nats/char.</small>"),
+        "summary": summary(report_data),
         "rows": rows,
         "axes": sorted(axes, key=lambda name: (name != "model", name != "pe_type")),
-        "hidden": len(findings.rows) - len(rows),
+        "hidden": len(report_data.rows) - len(rows),
         "has_published": any(row.published is not None for row in rows),
         "has_seeds": any(row.trials[1] > 1 for row in rows),
-        "heat_maps": findings.heat_maps(),
+        "heat_maps": report_data.heat_maps(),
         "ramp": Markup(", ".join(RAMP)),
         "charts": [
             chart
             for chart in (
-                _chart(findings, findings.curves(leaders), "Learning curves: the best of each kind", "training steps"),
                 _chart(
-                    findings, findings.curves(best), f"Learning curves: the best {len(best)} cells", "training steps"
+                    report_data, report_data.curves(leaders), "Learning curves: the best of each kind", "training steps"
+                ),
+                _chart(
+                    report_data,
+                    report_data.curves(best),
+                    f"Learning curves: the best {len(best)} cells",
+                    "training steps",
                 ),
             )
             if chart
         ],
         "positions": _chart(
-            findings, findings.by_position(leaders), "Loss by position in the context window", "position, characters"
+            report_data,
+            report_data.by_position(leaders),
+            "Loss by position in the context window",
+            "position, characters",
         ),
         "timeline": timeline(bars, "When each trial ran, and how it ended") if bars else None,
         "outcomes": [(name, words) for name, words in OUTCOMES.items() if any(bar.outcome == name for bar in bars)],
-        "environments": findings.environments(),
-        "samples": findings.samples(leaders),
+        "environments": report_data.environments(),
+        "samples": report_data.samples(leaders),
         "most_comparisons": MOST_ROWS,
     }
 
 
-def _chart(findings: Findings, lines: Sequence[Line], title: str, x_label: str) -> dict[str, Any] | None:
+def _chart(report_data: ReportData, lines: Sequence[Line], title: str, x_label: str) -> dict[str, Any] | None:
     if not lines:
         return None
-    image = line_chart(lines, title, x_label, f"validation loss, {findings.unit}", findings.floor)
+    image = line_chart(lines, title, x_label, f"validation loss, {report_data.unit}", report_data.bigram_baseline)
     legend = [(index % LINE_STYLES, line.label) for index, line in enumerate(lines)]
     return {"title": title, "image": image, "legend": legend}
 
 
-def summary(findings: Findings) -> list[str]:
+def summary(report_data: ReportData) -> list[str]:
     """What was tried and found, in sentences for somebody who has never seen the study."""
-    definition, grid = findings.attrs["definition"], findings.grid
+    definition, grid = report_data.attrs["definition"], report_data.grid
     varied = {name: values for name, values in grid.items() if len(values) > 1}
-    n_cells = len(findings.rows)
+    n_cells = len(report_data.rows)
     variants = f"{_count(n_cells, 'variant')} ({'cell' if n_cells == 1 else 'cells'})"
     tried = ", ".join(
         [
@@ -97,20 +105,20 @@ def summary(findings: Findings) -> list[str]:
     sampler = definition.get("sampler", {}).get("name")
     how = "every combination of" if sampler is None else f"chosen by the sampler {sampler} from"
     # An objective of a person's own need not count the study's steps.
-    own = findings.attrs["corpus"] is None
+    own = report_data.attrs["corpus"] is None
     steps = "" if own else f"; {_amount(definition['training']['max_iters'])} training steps each"
     said = [
-        f"{_count(sum(findings.counts.values()), 'trial')} trained {variants} of {_subject(findings)}"
+        f"{_count(sum(report_data.counts.values()), 'trial')} trained {variants} of {_subject(report_data)}"
         + (f": {how} {tried}" if tried else "")
-        + (f", and {_count(len(findings.baselines), 'baseline')}" if findings.baselines else "")
+        + (f", and {_count(len(report_data.baselines), 'baseline')}" if report_data.baselines else "")
         + f"{steps}.",
     ]
-    ranked = findings.ranked
+    ranked = report_data.ranked
     if ranked:
-        said.append(_winner(findings, ranked[0]))
-        verdicts = findings.verdicts
+        said.append(_winner(report_data, ranked[0]))
+        verdicts = report_data.verdicts
         if verdicts is not None and len(verdicts.tied) > 1:
-            labels = [findings.label(cell) for cell in verdicts.tied]
+            labels = [report_data.label(cell) for cell in verdicts.tied]
             said.append(
                 f"{len(labels)} cells are tied for best, not separable from the winner: {'; '.join(labels[:6])}"
                 + ("; and more." if len(labels) > 6 else ".")
@@ -124,10 +132,10 @@ def summary(findings: Findings) -> list[str]:
     return said
 
 
-def _subject(findings: Findings) -> str:
-    corpus = findings.attrs["corpus"]
+def _subject(report_data: ReportData) -> str:
+    corpus = report_data.attrs["corpus"]
     if corpus is None:
-        return f"the objective {findings.attrs['definition']['objective']}"
+        return f"the objective {report_data.attrs['definition']['objective']}"
     return f"a small language model on the text {corpus}"
 
 
@@ -135,17 +143,18 @@ def _count(number: int, noun: str) -> str:
     return f"{_amount(number)} {noun}{'' if number == 1 else 's'}"
 
 
-def _winner(findings: Findings, row: Row) -> str:
+def _winner(report_data: ReportData, row: Row) -> str:
     spread = "" if row.interval is None else f" ± {_loss(row.interval)} (95 % interval over {row.trials[0]} seeds)"
     said = (
-        f"The lowest mean validation loss, {_loss(row.val_loss)}{spread} {findings.unit}, "
-        f"has {findings.label(row.cell)}."
+        f"The lowest mean validation loss, {_loss(row.val_loss)}{spread} {report_data.unit}, "
+        f"has {report_data.label(row.cell)}."
     )
-    if findings.floor is not None and row.val_loss is not None:
-        gap = findings.floor - row.val_loss
+    if report_data.bigram_baseline is not None and row.val_loss is not None:
+        gap = report_data.bigram_baseline - row.val_loss
         side = "below" if gap > 0 else "above"
-        said += f" That is {abs(gap):.4f} {side} {_loss(findings.floor)}, what counting pairs of characters reaches."
-    others = beside(findings.attrs, row)
+        counted = _loss(report_data.bigram_baseline)
+        said += f" That is {abs(gap):.4f} {side} {counted}, the loss that counting pairs of characters reaches."
+    others = beside(report_data.attrs, row)
     return f"{said} Beside it: {others}." if others else said
 
 

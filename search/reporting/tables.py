@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search.reporting.ranking import Row
+from search.statistics.ranking import Row
+from search.study.formatting import loss_text, value_text
 
 # The experiment log's own columns and their order; other axes of a study follow the cell's own.
 LOSSES = ("train_loss", "val_loss")
@@ -63,31 +63,6 @@ def columns(rows: Sequence[Row]) -> list[Column]:
 
 def _axis(name: str) -> Column:
     return Column(name, lambda row: value_text(row.cell.get(name)), is_number=name not in ("model", "pe_type"))
-
-
-def value_text(value: object) -> str:
-    """A value of an axis in print; what a sampler drew from a range is cut to six digits."""
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def describe_cell(cell: Mapping[str, Any]) -> str:
-    """A cell in one short line."""
-    plain = ("model", "pe_type")
-    named = [value_text(cell[name]) for name in plain if name in cell]
-    return " ".join([*named, *(f"{name}={value_text(value)}" for name, value in cell.items() if name not in plain)])
-
-
-def loss_text(value: float | None, digits: int = 5) -> str:
-    """A loss with so many decimal places; where those would show nothing of it, or too much, with an exponent.
-
-    Losses of characters lie between 0 and 10; those of an objective of a person's own may lie anywhere.
-    """
-    if value is None:
-        return ""
-    plain = value == 0 or 10.0**-digits <= abs(value) < 1e7 or not math.isfinite(value)
-    return f"{value:.{digits}f}" if plain else f"{value:.{digits - 1}e}"
 
 
 def _state(row: Row) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from search.reporting.comparisons import Comparison, describe
-from search.reporting.verdicts import Verdicts
+from search.statistics.comparisons import Comparison, describe
+from search.statistics.verdicts import Verdicts
 
 MAX_TIED = 20
 

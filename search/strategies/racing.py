@@ -15,11 +15,12 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from search.axes import RacingSettings
-from search.planner import cell_trials, grid_cells
-from storage.database import Database
-from storage.planning import PlannedTrial, extend
-from storage.slots import canonical
+from search.storage.database import Database
+from search.storage.planning import PlannedTrial, extend
+from search.storage.slots import canonical
+from search.study.cells import grid_cells
+from search.study.planner import cell_trials
+from search.study.search_space import RacingSettings
 
 # How many observations the variance of all cells weighs as much as, beside a cell's own.
 PRIOR_DF = 4.0

@@ -13,8 +13,8 @@ from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial
 
-from search.axes import SAMPLERS, SamplerSettings
 from search.errors import UsageError
+from search.study.search_space import SAMPLERS, SamplerSettings
 
 # A quasi-random sequence is one sequence: each of its points must be asked for with the same seed.
 _ONE_SEED = frozenset({"QMCSampler"})

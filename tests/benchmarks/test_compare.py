@@ -19,8 +19,8 @@ from benchmarks.plain_loop import PlainLoop, plain_model
 from benchmarks.service_run import ROOT, waited_at_the_end_s
 from benchmarks.tables import Contender, Page, markdown
 from benchmarks.task import Task, the_cells
-from models.registry import PE_TYPES, build_model
-from objectives.corpus import load_corpus
+from search.models.registry import PE_TYPES, build_model
+from search.objectives.corpus import load_corpus
 
 
 @pytest.mark.parametrize("pe_type", PE_TYPES)

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studyfiles import opened, program, sqlite, write_corpus, write_study
+from study_files import opened, program, sqlite, write_corpus, write_study
 
 from benchmarks.curves import load_curves
-from objectives.corpus import load_corpus
-from search.definition import load_definition
 from search.errors import UsageError
-from search.planner import Study, ensure_planned
-from storage.leases import Report
-from storage.queue import RunQueue
+from search.objectives.corpus import load_corpus
+from search.storage.leases import Report
+from search.storage.queue import TrialQueue
+from search.study.definition import load_definition
+from search.study.planner import Study, ensure_planned
 
 AXES = ("block_size", "n_embd", "pe_type")
 # At which step the trials of the pruned study end, in the order of the grid; the last step is 40.
@@ -51,7 +51,7 @@ def prune_by_hand(file: str, folder: Path) -> None:
     with opened(sqlite(folder)).closing() as database:
         study = Study(load_definition(file), "pruned", load_corpus(folder / "text.txt"), with_baselines=False)
         ensure_planned(database, study)
-        queue = RunQueue(database)
+        queue = TrialQueue(database)
         leases = sorted(queue.claim(["pruned"], "ann", limit=8), key=lambda lease: lease.number)
         for lease, stop in zip(leases, STOPS, strict=True):
             queue.report([Report(lease, step, 2.0, 2.0 + lease.number) for step in range(0, stop + 1, 10)])

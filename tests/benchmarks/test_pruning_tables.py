@@ -16,8 +16,8 @@ from benchmarks.pruning import DEFAULT, DEFAULT_ORDER, PRUNERS, RIVALS, all_prun
 from benchmarks.replay import Outcome
 from benchmarks.rules import NeverRule
 from benchmarks.scores import score
-from search.definition import load_definition
 from search.errors import UsageError
+from search.study.definition import load_definition
 
 DOCS = (Path(__file__).parents[2] / "docs" / "pruning.md").read_text(encoding="utf-8")
 

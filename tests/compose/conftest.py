@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from composestack import PASSWORD, ROOT, STUDY, TESTS, Stack, free_port, why_no_engine
+from compose_stack import PASSWORD, ROOT, STUDY, TESTS, Stack, free_port, why_no_engine
 
 _numbers = itertools.count()
 
@@ -42,7 +42,7 @@ def make_stack(images: None, tmp_path: Path) -> Iterator[Callable[..., Stack]]:
         folder = tmp_path / f"stack-{len(made)}"
         folder.mkdir()
         folder.chmod(0o755)
-        shutil.copy(TESTS / "standin.py", folder)
+        shutil.copy(TESTS / "support" / "fake_objective.py", folder)
         values = ", ".join(map(str, range(cells)))
         (folder / "standin.toml").write_text(STUDY.format(values=values, max_attempts=max_attempts))
         (folder / "override.yml").write_text(

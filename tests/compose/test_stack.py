@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable
 
 import pytest
-from composestack import PASSWORD, ROOT, Stack, wait_until
+from compose_stack import PASSWORD, ROOT, Stack, wait_until
 
 MakeStack = Callable[..., Stack]
 

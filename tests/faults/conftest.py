@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("faults.scenario")
+pytest.register_assert_rewrite("scenario")
 
-from faults.scenario import FaultStudy  # noqa: E402
 from postgres import PostgresServer  # noqa: E402
+from scenario import FaultStudy  # noqa: E402
 
 MakeStudy = Callable[..., FaultStudy]
 

@@ -7,9 +7,9 @@ import signal
 import subprocess
 
 import pytest
-from faults.scenario import Death
+from scenario import Death
 
-from storage.artifacts import ArtifactFolder
+from search.storage.checkpoint_store import CheckpointStore
 
 # Becomes a worker in a mount namespace of its own, after the shell command argv[1] in it; its $1 is the folder argv[2].
 IN_NAMESPACE = """
@@ -64,7 +64,7 @@ def test_no_checkpoints_and_a_death(make_study):
     study = make_study(2, ms=5, lease_s=0.3)
     study.out.mkdir()
     (study.out / "faulty").write_text("not a folder")
-    assert study.fork_worker(Death("storage.queue:RunQueue.report", "after", 7)) == -signal.SIGKILL
+    assert study.fork_worker(Death("search.storage.queue:TrialQueue.report", "after", 7)) == -signal.SIGKILL
     study.repair()
     assert [row.attempts for row in study.check_exactly_once()] == [1, 2], "the last cell of the grid goes first"
 
@@ -72,11 +72,11 @@ def test_no_checkpoints_and_a_death(make_study):
 @pytest.mark.parametrize("harm", ["torn", "empty", "rubbish", "foreign", "another trial's"])
 def test_bad_checkpoint_is_set_aside(make_sqlite_study, harm):
     study = make_sqlite_study(2, ms=5, lease_s=0.3)
-    assert study.fork_worker(Death("storage.queue:RunQueue.report", "after", 7)) == -signal.SIGKILL
+    assert study.fork_worker(Death("search.storage.queue:TrialQueue.report", "after", 7)) == -signal.SIGKILL
     checkpoint = study.out / "faulty" / "trial-00001" / "checkpoint"
     whole = checkpoint.read_bytes()
     if harm == "foreign":
-        ArtifactFolder(study.out).write_checkpoint("faulty", 1, b"payload", "the same trial of another database")
+        CheckpointStore(study.out).write_checkpoint("faulty", 1, b"payload", "the same trial of another database")
     elif harm == "another trial's":
         other = study.out / "faulty" / "trial-00000"
         other.mkdir()

@@ -6,57 +6,57 @@ import signal
 from dataclasses import replace
 
 import pytest
-from faults.scenario import Death
+from scenario import Death
 
 PLANNING = [
-    Death("storage.schema:_create", "before"),
+    Death("search.storage.schema:_create", "before"),
     # The tables are there, in a transaction that never ends.
-    Death("storage.schema:_create", "after"),
-    Death("storage.schema:create_or_upgrade", "after"),
-    Death("storage.optuna_tables:create_study", "before"),
-    Death("storage.optuna_tables:create_study", "after"),
-    Death("storage.planning:_mend", "after"),
+    Death("search.storage.schema:_create", "after"),
+    Death("search.storage.schema:migrate", "after"),
+    Death("search.storage.optuna_tables:create_study", "before"),
+    Death("search.storage.optuna_tables:create_study", "after"),
+    Death("search.storage.planning:_repair", "after"),
     # The trials are there, and no row is linked to them.
-    Death("storage.optuna_tables:insert_waiting_trials", "after"),
-    Death("storage.planning:insert", "before"),
-    Death("storage.planning:_plan_one", "after"),
-    Death("search.planner:plan", "after"),
+    Death("search.storage.optuna_tables:insert_waiting_trials", "after"),
+    Death("search.storage.planning:insert", "before"),
+    Death("search.storage.planning:_plan_one", "after"),
+    Death("search.study.planner:plan", "after"),
 ]
 
 WORK = [
     # The row is claimed, and Optuna's trial not started.
-    Death("storage.optuna_tables:start_trials", "before"),
-    Death("storage.optuna_tables:start_trials", "after"),
-    Death("storage.queue:RunQueue.claim", "after", 2),
+    Death("search.storage.optuna_tables:start_trials", "before"),
+    Death("search.storage.optuna_tables:start_trials", "after"),
+    Death("search.storage.queue:TrialQueue.claim", "after", 2),
     # The lease is renewed, and the loss not written.
-    Death("storage.optuna_tables:write_intermediate_value", "before", 5),
-    Death("storage.optuna_tables:write_intermediate_value", "after", 5),
+    Death("search.storage.optuna_tables:write_intermediate_value", "before", 5),
+    Death("search.storage.optuna_tables:write_intermediate_value", "after", 5),
     # Reported, no checkpoint of it.
-    Death("search.members:Member._save", "before", 4),
+    Death("search.workers.leased_trial:LeasedTrial._save", "before", 4),
     # In the middle of writing the checkpoint: the old one is there, and a part of the new.
     Death("os:fsync", "before", 4),
     Death("pathlib:Path.replace", "before", 4),
     Death("pathlib:Path.replace", "after", 4),
     # The row is finished, and Optuna's trial not told.
-    Death("storage.optuna_tables:finish_trial", "before"),
-    Death("storage.optuna_tables:finish_trial", "after"),
+    Death("search.storage.optuna_tables:finish_trial", "before"),
+    Death("search.storage.optuna_tables:finish_trial", "after"),
     # Finished, and the checkpoint still there.
-    Death("storage.queue:RunQueue.finish", "after"),
-    Death("storage.artifacts:ArtifactFolder.remove_checkpoint", "before", 3),
+    Death("search.storage.queue:TrialQueue.finish", "after"),
+    Death("search.storage.checkpoint_store:CheckpointStore.remove_checkpoint", "before", 3),
 ]
 
 # PostgreSQL does these transactions in one statement: there is no line within them, only one before and one after.
 ONE_STATEMENT = {
-    "storage.optuna_tables:start_trials": "storage.one_statement:claim",
-    "storage.optuna_tables:write_intermediate_value": "storage.one_statement:report",
-    "storage.optuna_tables:finish_trial": "storage.one_statement:finish",
+    "search.storage.optuna_tables:start_trials": "search.storage.postgres_queue:claim",
+    "search.storage.optuna_tables:write_intermediate_value": "search.storage.postgres_queue:report",
+    "search.storage.optuna_tables:finish_trial": "search.storage.postgres_queue:finish",
 }
 
 STOPPING = [
-    Death("search.members:Member.hand_back", "before"),
-    Death("storage.queue:RunQueue.release", "before"),
-    Death("storage.optuna_tables:release_trials", "before"),
-    Death("storage.queue:RunQueue.release", "after"),
+    Death("search.workers.leased_trial:LeasedTrial.save_and_release", "before"),
+    Death("search.storage.queue:TrialQueue.release", "before"),
+    Death("search.storage.optuna_tables:release_trials", "before"),
+    Death("search.storage.queue:TrialQueue.release", "after"),
 ]
 
 
@@ -95,7 +95,7 @@ def test_planner_dies_while_it_adds_seeds(make_study):
     study.repair()
     study.check_exactly_once()
     more = make_study(2, ms=1, seeds=3)
-    assert more.fork_worker(Death("storage.planning:insert", "after")) == -signal.SIGKILL
+    assert more.fork_worker(Death("search.storage.planning:insert", "after")) == -signal.SIGKILL
     assert len(study.rows()) == 2
     more.repair()
     assert [row.attempts for row in more.check_exactly_once()] == [1] * 6

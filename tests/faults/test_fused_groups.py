@@ -5,17 +5,17 @@ from __future__ import annotations
 import signal
 
 import pytest
-from faults.scenario import FIRST_SEED, Death
+from scenario import FIRST_SEED, Death
 
 # With how many trials the worker held when it died.
 DEATHS = [
-    (Death("storage.queue:RunQueue.claim_alike", "before"), 1),
-    (Death("storage.queue:RunQueue.claim_alike", "after"), 3),
-    (Death("storage.queue:RunQueue.report", "before", 4), 3),
-    (Death("storage.queue:RunQueue.report", "after", 4), 3),
-    (Death("search.members:Member._save", "before", 5), 3),
-    (Death("storage.queue:RunQueue.finish", "before", 2), 2),
-    (Death("storage.queue:RunQueue.finish", "after", 2), 1),
+    (Death("search.storage.queue:TrialQueue.claim_alike", "before"), 1),
+    (Death("search.storage.queue:TrialQueue.claim_alike", "after"), 3),
+    (Death("search.storage.queue:TrialQueue.report", "before", 4), 3),
+    (Death("search.storage.queue:TrialQueue.report", "after", 4), 3),
+    (Death("search.workers.leased_trial:LeasedTrial._save", "before", 5), 3),
+    (Death("search.storage.queue:TrialQueue.finish", "before", 2), 2),
+    (Death("search.storage.queue:TrialQueue.finish", "after", 2), 1),
 ]
 
 
@@ -33,7 +33,10 @@ def test_a_worker_with_a_group_dies(make_study, death, held):
 def test_a_worker_with_a_group_is_stopped_and_dies_of_it(make_study, when):
     study = make_study(1, seeds=3, ms=1000, lease_s=0.3, fuse="3")
     study.plan()
-    assert study.fork_worker(Death("storage.queue:RunQueue.release", when, 2), stop_after_s=0.3) == -signal.SIGKILL
+    assert (
+        study.fork_worker(Death("search.storage.queue:TrialQueue.release", when, 2), stop_after_s=0.3)
+        == -signal.SIGKILL
+    )
     study.ms = 1
     study.repair()
     study.check_exactly_once()

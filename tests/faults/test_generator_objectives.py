@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.scenario import wait_until
-from studyfiles import all_rows, opened, sqlite, write_study
+from scenario import wait_until
+from study_files import all_rows, opened, sqlite, write_study
 
-from storage.summaries import run_summaries, val_curves
+from search.storage.queries import trial_summaries, val_curves
 
 # A worker says in `calls` where each call began and how far it came.
 OBJECTIVE = """
@@ -85,7 +85,7 @@ def in_the_middle(folder: Path, step: int) -> bool:
 def check(folder: Path, attempts: list[int]) -> None:
     """Every trial is complete, with the curve of one that nothing happened to."""
     with opened(sqlite(folder)).closing() as database:
-        runs = run_summaries(database, ["interrupted"])
+        runs = trial_summaries(database, ["interrupted"])
         assert {run.state for run in runs} == {"complete"}
         # On a busy machine the first trial may be over before anybody looks: any one of them may be the killed one.
         assert sorted(run.attempts for run in runs) == attempts

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from faults.scenario import PATIENCE_S, FaultStudy
+from scenario import PATIENCE_S, FaultStudy
 
 
 def supervise(study: FaultStudy, workers: int, kills: int, seed: int) -> int:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from faults.scenario import FaultStudy, wait_until
+from scenario import FaultStudy, wait_until
 
 # Python reads this file at its start, before anything of ours.
 SITECUSTOMIZE = """

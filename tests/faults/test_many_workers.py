@@ -7,10 +7,10 @@ import time
 from collections import Counter
 
 import pytest
-from faults.scenario import FaultStudy, reading, wait_until
+from scenario import FaultStudy, reading, wait_until
 from sqlalchemy import text, update
 
-from storage.schema import runs
+from search.storage.schema import runs
 
 FAR_AWAY = 1e12
 

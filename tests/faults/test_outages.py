@@ -7,8 +7,8 @@ import sys
 import time
 
 import pytest
-from faults.scenario import FaultStudy, wait_until
 from postgres import PostgresServer
+from scenario import FaultStudy, wait_until
 
 # Holds the write lock of the SQLite file argv[1] for argv[2] seconds.
 LOCKER = """

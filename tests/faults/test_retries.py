@@ -7,13 +7,13 @@ import subprocess
 import sys
 import time
 
+import fake_objective
 import optuna
 import pytest
-import standin
-from faults.scenario import reading
+from scenario import reading
 
-from search.opening import open_planned
-from storage.queue import RunQueue
+from search.planning import open_planned
+from search.storage.queue import TrialQueue
 
 
 def by_fault(study):
@@ -74,12 +74,12 @@ def test_failed_trials_are_retried_when_asked(make_study, monkeypatch):
     study.repair()
     before = study.rows()
     assert [row.outcome for row in before] == ["failed", "complete", "failed"]
-    # The fault is mended, and the failed ones are put back.
-    monkeypatch.setattr(standin.StandInRun, "_misbehave", lambda self: None)
+    # The fault is repaired, and the failed ones are put back.
+    monkeypatch.setattr(fake_objective.StandInRun, "_misbehave", lambda self: None)
     database, planned = open_planned(study.options)
     with database.closing():
-        assert RunQueue(database).retry_failed(planned.names) == 2
-        assert RunQueue(database).retry_failed(planned.names) == 0
+        assert TrialQueue(database).retry_failed(planned.names) == 2
+        assert TrialQueue(database).retry_failed(planned.names) == 0
     assert [(row.state, row.attempts, row.reason) for row in study.rows()] == [
         ("waiting", 0, None),
         ("done", 1, None),
@@ -112,7 +112,7 @@ def test_own_row_is_taken_again_without_an_attempt(make_study, fault):
     study = make_study(grid={"fault": [fault]}, max_attempts=1)
     database, planned = open_planned(study.options)
     with database.closing():
-        queue = RunQueue(database, lease_s=60, max_attempts=1)
+        queue = TrialQueue(database, lease_s=60, max_attempts=1)
         [lost] = queue.claim(planned.names, "me")
         [again] = queue.claim(planned.names, "me")
     assert (lost.attempt, again.attempt) == (1, 1)

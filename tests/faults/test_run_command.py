@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from faults.scenario import FaultStudy, wait_until
+from scenario import FaultStudy, wait_until
 
 
 def start_run(study: FaultStudy, *arguments: str, workers: int = 2) -> subprocess.Popen[str]:

@@ -11,13 +11,13 @@ from multiprocessing.process import BaseProcess
 
 import optuna
 import pytest
-from faults.scenario import PATIENCE_S, Death, FaultStudy
 from optuna.trial import TrialState
+from scenario import PATIENCE_S, Death, FaultStudy
 from swarm import start_worker
 
-from search.planner import without_seed
-from storage.slots import REPETITION, SLOT, canonical, parameters_of
-from storage.url import parse_url
+from search.storage.slots import REPETITION, SLOT, canonical, parameters_of
+from search.storage.url import parse_url
+from search.study.cells import without_seed
 
 TPE = """sampler = { name = "tpe", n_startup_trials = 4 }
 trials = %d
@@ -111,12 +111,12 @@ def test_seeds_of_a_slot_share_its_cell(make_study):
 
 
 DEATHS = [
-    Death("search.strategies.sampling:ask", "before", 3),
-    Death("search.strategies.sampling:ask", "after", 3),
-    Death("storage.slots:_store", "before", 3),
-    Death("storage.slots:_store", "after", 3),
-    Death("storage.optuna_tables:write_parameters", "after", 3),
-    Death("search.strategies.sampling:fill", "after", 3),
+    Death("search.strategies.slot_sampling:ask", "before", 3),
+    Death("search.strategies.slot_sampling:ask", "after", 3),
+    Death("search.storage.slots:_store", "before", 3),
+    Death("search.storage.slots:_store", "after", 3),
+    Death("search.storage.optuna_tables:write_parameters", "after", 3),
+    Death("search.strategies.slot_sampling:fill", "after", 3),
 ]
 
 

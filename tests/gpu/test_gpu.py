@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from objectives.corpus import load_corpus
-from objectives.groups import RunGroup
-from objectives.language_model import start
-from objectives.language_model_run import LanguageModelRun
-from objectives.settings import TrainingSettings
+from search.objectives.corpus import load_corpus
+from search.objectives.language_model.objective import start
+from search.objectives.language_model.run import LanguageModelRun
+from search.objectives.language_model.stacked_runs import RunGroup
+from search.objectives.settings import TrainingSettings
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU that torch sees on this machine")
 
@@ -33,7 +33,7 @@ def test_a_member_of_a_captured_group_learns_what_it_learns_alone(pe_type: str, 
     runs = [begin(pe_type, seed) for seed in range(members)]
     group = RunGroup(runs)
     while group.runs:
-        group.leave([run for run, _ in group.advance(lambda: False) if run.finished])
+        group.remove([run for run, _ in group.advance(lambda: False) if run.finished])
     for seed, run in enumerate(runs):
         alone = begin(pe_type, seed)
         while not alone.finished:

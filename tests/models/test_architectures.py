@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from models import bigram_v2
-from models.bigram_mf import BigramMF
-from models.bigram_v2 import BigramV2
-from models.positional import RotaryEncoding, positional_encoding
-from models.registry import MODELS, PE_TYPES, build_model, model_arguments
+from search.models import bigram_v2
+from search.models.bigram_mf import BigramMF
+from search.models.bigram_v2 import BigramV2
+from search.models.positional import RotaryEncoding, positional_encoding
+from search.models.registry import MODELS, PE_TYPES, build_model, model_arguments
 
 V, C, T = 11, 6, 9
 EVERY_MODEL = [("bigram", "randn"), ("bigram_mf", "randn"), *(("bigram_v2", pe_type) for pe_type in PE_TYPES)]

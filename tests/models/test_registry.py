@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from models.bigram_v2 import BigramV2
-from models.errors import ModelError
-from models.positional import positional_encoding
-from models.registry import MODELS, PE_TYPES, build_model, count_parameters, model_arguments, model_class
+from search.models.bigram_v2 import BigramV2
+from search.models.errors import ModelError
+from search.models.positional import positional_encoding
+from search.models.registry import MODELS, PE_TYPES, build_model, count_parameters, model_arguments, model_class
 
 V2 = {"vocab_size": 7, "n_embd": 4, "block_size": 5, "pe_type": "randn"}
 
@@ -37,8 +37,8 @@ def test_every_listed_encoding_builds(pe_type: str) -> None:
     [
         ("trigram", "unknown model 'trigram': choose one of bigram, bigram_mf, bigram_v2"),
         ("no_such_module:Net", "module 'no_such_module' does not import"),
-        ("models.bigram:Trigram", "has no class 'Trigram'; it has .*Bigram"),
-        ("models.errors:ModelError", r"is no torch\.nn\.Module"),
+        ("search.models.bigram:Trigram", "has no class 'Trigram'; it has .*Bigram"),
+        ("search.models.errors:ModelError", r"is no torch\.nn\.Module"),
     ],
 )
 def test_a_wrong_name_says_what_to_do(name: str, message: str) -> None:
@@ -122,5 +122,5 @@ def test_parameters_are_counted_without_buffers() -> None:
 
 
 def test_the_registry_imports_without_torch() -> None:
-    code = "import sys, models.registry, models.errors; sys.exit('torch' in sys.modules)"
+    code = "import sys, search.models.registry, search.models.errors; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

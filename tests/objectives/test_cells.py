@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from models.errors import ModelError
-from objectives.cells import check_cell
-from objectives.corpus import encode
-from objectives.errors import CorpusError, ObjectiveError
-from objectives.language_model import start
-from objectives.settings import TrainingSettings
+from search.models.errors import ModelError
+from search.objectives.corpus import encode
+from search.objectives.errors import CorpusError, ObjectiveError
+from search.objectives.language_model.cells import check_cell
+from search.objectives.language_model.objective import start
+from search.objectives.settings import TrainingSettings
 
 CORPUS = encode("rhyme", "the cat sat on the mat,\nthe rat sat on the hat.\n" * 12)
 CELL = {"model": "bigram_v2", "pe_type": "rope", "n_embd": 8, "block_size": 6}

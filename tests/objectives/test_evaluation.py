@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.registry import build_model
-from objectives import evaluation
-from objectives.batches import BatchSampler, windows_of
-from objectives.evaluation import full_pass, sampled
+from search.models.registry import build_model
+from search.objectives.language_model import evaluation
+from search.objectives.language_model.batches import BatchSampler, windows_of
+from search.objectives.language_model.evaluation import full_pass, sampled
 
 V = 7
 

@@ -10,12 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from objectives.contract import Evaluation, TrainingRun
-from objectives.corpus import encode
-from objectives.errors import CheckpointError
-from objectives.language_model import start
-from objectives.language_model_run import LanguageModelRun
-from objectives.settings import TrainingSettings
+from search.objectives.corpus import encode
+from search.objectives.errors import CheckpointError
+from search.objectives.language_model.objective import start
+from search.objectives.language_model.run import LanguageModelRun
+from search.objectives.protocol import Evaluation, TrainingRun
+from search.objectives.settings import TrainingSettings
 
 CORPUS = encode("rhyme", "the cat sat on the mat,\nthe rat sat on the hat.\n" * 12)
 CELL = {"model": "bigram_v2", "pe_type": "rope", "n_embd": 8, "block_size": 6}

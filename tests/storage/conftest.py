@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from smallstudy import small_plan
+from sample_study import sample_plan
 
-from storage.database import Database
-from storage.planning import plan
-from storage.queue import RunQueue
+from search.storage.database import Database
+from search.storage.planning import plan
+from search.storage.queue import TrialQueue
 
 
 @pytest.fixture
-def queue(database: Database) -> RunQueue:
+def queue(database: Database) -> TrialQueue:
     """The queue of the planned small study."""
-    plan(database, [small_plan()])
-    return RunQueue(database)
+    plan(database, [sample_plan()])
+    return TrialQueue(database)

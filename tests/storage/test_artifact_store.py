@@ -16,13 +16,13 @@ import optuna
 import pytest
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.artifacts.exceptions import ArtifactNotFound
-from smallstudy import STUDY, small_plan
+from sample_study import STUDY, sample_plan
 
-from storage.artifact_store import FolderStore, artifact_id, open_store, put
-from storage.database import Database
-from storage.errors import LeaseLost, StorageError
-from storage.planning import plan
-from storage.queue import RunQueue
+from search.storage.artifact_store import FolderStore, artifact_id, open_store, put
+from search.storage.database import Database
+from search.storage.errors import LeaseLost, StorageError
+from search.storage.planning import plan
+from search.storage.queue import TrialQueue
 
 ID = artifact_id("a trial", 1, "curve.csv")
 
@@ -111,8 +111,8 @@ def test_stores_that_there_are_not(tmp_path: Path) -> None:
 
 
 def test_a_trial_ends_with_its_artifacts(database: Database, tmp_path: Path) -> None:
-    plan(database, [small_plan()])
-    queue, store = RunQueue(database), open_store(str(tmp_path / "kept"))
+    plan(database, [sample_plan()])
+    queue, store = TrialQueue(database), open_store(str(tmp_path / "kept"))
     [lease] = queue.claim([STUDY], "worker")
     attrs = put(store, ID, "curve.csv", b"step\n")
     queue.finish(lease, "complete", 1.5, {"device": "cpu"}, None, attrs)
@@ -127,8 +127,8 @@ def test_a_trial_ends_with_its_artifacts(database: Database, tmp_path: Path) -> 
 
 
 def test_a_late_worker_adds_no_artifacts(database: Database, tmp_path: Path) -> None:
-    plan(database, [small_plan()])
-    queue = RunQueue(database)
+    plan(database, [sample_plan()])
+    queue = TrialQueue(database)
     [late] = queue.claim([STUDY], "late")
     queue.abandon("late")
     [lease] = queue.claim([STUDY], "heir")

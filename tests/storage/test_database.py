@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 from postgres import PASSWORD, PostgresServer
-from smallstudy import STUDY, change, row, rows, small_plan
+from sample_study import STUDY, change, row, rows, sample_plan
 from sqlalchemy import event, insert, select, text
 from sqlalchemy.exc import DBAPIError
 
-from storage.database import Database, first_line, is_transient
-from storage.errors import StorageUnavailable
-from storage.opening import open_database
-from storage.planning import plan
-from storage.queue import RunQueue
-from storage.schema import runs, schema_info
-from storage.url import parse_url
+from search.storage.connect import open_database
+from search.storage.database import Database, first_line, is_transient
+from search.storage.errors import StorageUnavailable
+from search.storage.planning import plan
+from search.storage.queue import TrialQueue
+from search.storage.schema import runs, schema_info
+from search.storage.url import parse_url
 
 
 def fault(work: Callable[[], Any]) -> DBAPIError:
@@ -202,7 +202,7 @@ def test_an_outage_of_a_server_ends_without_its_password(server: Database, free_
 
 
 def open_away(server: Database, port: int) -> Any:
-    from storage.database import open_engine
+    from search.storage.database import open_engine
 
     return open_engine(parse_url(server.engine.url.set(port=port).render_as_string(hide_password=False)))
 
@@ -252,15 +252,15 @@ def test_leases_do_not_ask_the_workers_clock(
     storage_url: str, monkeypatch: pytest.MonkeyPatch, offset_s: int, zone: str
 ) -> None:
     with open_database(storage_url, create=True).closing() as right:
-        plan(right, [small_plan()])
-        [lease] = RunQueue(right).claim([STUDY], "ann")
+        plan(right, [sample_plan()])
+        [lease] = TrialQueue(right).claim([STUDY], "ann")
         monkeypatch.setenv("TZ", zone)
         monkeypatch.setenv("PGTZ", zone)
         time.tzset()
         clock = time.time
         monkeypatch.setattr(time, "time", lambda: clock() + offset_s)
         with open_database(storage_url, create=False).closing() as wrong:
-            queue = RunQueue(wrong)
+            queue = TrialQueue(wrong)
             if wrong.is_postgres:
                 event.listen(
                     wrong.engine, "begin", lambda connection: connection.execute(text(f"SET TIME ZONE '{zone}'"))

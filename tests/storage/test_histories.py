@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import math
 
-from smallstudy import STUDY, small_plan
+from sample_study import STUDY, sample_plan
 
-from storage.database import Database
-from storage.histories import run_histories
-from storage.leases import Report
-from storage.planning import plan
-from storage.queue import RunQueue
+from search.storage.database import Database
+from search.storage.leases import Report
+from search.storage.planning import plan
+from search.storage.queries import trial_histories
+from search.storage.queue import TrialQueue
 
 
 def test_curve_times_and_attrs(database: Database) -> None:
-    plan(database, [small_plan()])
-    queue = RunQueue(database)
+    plan(database, [sample_plan()])
+    queue = TrialQueue(database)
     [first] = queue.claim([STUDY], "one")
     [second] = queue.claim([STUDY], "two")
     for step, loss in ((0, 4.0), (100, 2.5), (50, 3.0)):
         queue.report([Report(first, step, loss, loss)])
     queue.report([Report(second, 0, 4.0, math.inf)])
     queue.finish(first, "complete", 2.5, {"sample": "to be", "tokens": 9})
-    found = run_histories(database, [STUDY], ("sample",))
+    found = trial_histories(database, [STUDY], ("sample",))
     assert [run.state for run in found] == ["complete", "running", *["waiting"] * 10]
     done, running, waiting = found[:3]
     assert list(done.curve.items()) == [(0, 4.0), (50, 3.0), (100, 2.5)]
@@ -37,4 +37,4 @@ def test_curve_times_and_attrs(database: Database) -> None:
 
 
 def test_unknown_study(database: Database) -> None:
-    assert run_histories(database, ["nope"]) == []
+    assert trial_histories(database, ["nope"]) == []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from optuna.testing.pytest_storages import StorageTestCase
 
-from storage.database import Database
-from storage.optuna_storage import SearchStorage
+from search.storage.database import Database
+from search.storage.optuna_storage import SearchStorage
 
 
 class TestSearchStorage(StorageTestCase):

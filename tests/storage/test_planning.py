@@ -9,18 +9,18 @@ import pytest
 import swarm
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState
-from smallstudy import CELLS, STUDY, change, optuna_trials, row, rows, small_plan
+from sample_study import CELLS, STUDY, change, optuna_trials, row, rows, sample_plan
 from sqlalchemy import delete, update
 
-from storage import optuna_tables
-from storage.database import Database
-from storage.ends import ENDED_ELSEWHERE
-from storage.leases import Report
-from storage.optuna_storage import SearchStorage
-from storage.planning import DefinitionChanged, Planned, plan
-from storage.queue import RunQueue
-from storage.schema import runs
-from storage.summaries import study_attrs, study_names
+from search.storage import optuna_tables
+from search.storage.database import Database
+from search.storage.leases import Report
+from search.storage.optuna_storage import SearchStorage
+from search.storage.planning import DefinitionChanged, Planned, plan
+from search.storage.queries import study_attrs, study_names
+from search.storage.queue import TrialQueue
+from search.storage.schema import runs
+from search.storage.state_transitions import ENDED_ELSEWHERE
 
 
 def everything(database: Database, url: str) -> Any:
@@ -29,7 +29,7 @@ def everything(database: Database, url: str) -> Any:
 
 
 def test_planning_makes_a_row_and_a_trial_of_each_cell(database: Database, storage_url: str) -> None:
-    assert plan(database, [small_plan()]) == Planned(added=CELLS, mended=0)
+    assert plan(database, [sample_plan()]) == Planned(added=CELLS, repaired=0)
 
     planned, trials = rows(database), optuna_trials(storage_url)
     assert [each.number for each in planned] == [trial.number for trial in trials] == list(range(CELLS))
@@ -46,19 +46,19 @@ def test_planning_makes_a_row_and_a_trial_of_each_cell(database: Database, stora
 
 
 def test_planning_again_adds_nothing(database: Database, storage_url: str) -> None:
-    plan(database, [small_plan()])
+    plan(database, [sample_plan()])
     before = everything(database, storage_url)
 
-    assert plan(database, [small_plan()]) == Planned(added=0, mended=0)
+    assert plan(database, [sample_plan()]) == Planned(added=0, repaired=0)
 
     assert everything(database, storage_url) == before
 
 
-def test_more_seeds_add_what_is_missing_and_fewer_take_nothing(database: Database, queue: RunQueue) -> None:
+def test_more_seeds_add_what_is_missing_and_fewer_take_nothing(database: Database, queue: TrialQueue) -> None:
     [lease] = queue.claim([STUDY], "ann")
 
-    assert plan(database, [small_plan(seeds=3)]) == Planned(added=2 * CELLS, mended=0)
-    assert plan(database, [small_plan(seeds=1)]) == Planned(added=0, mended=0)
+    assert plan(database, [sample_plan(seeds=3)]) == Planned(added=2 * CELLS, repaired=0)
+    assert plan(database, [sample_plan(seeds=1)]) == Planned(added=0, repaired=0)
 
     assert [each.number for each in rows(database)] == list(range(3 * CELLS))
     assert row(database, lease.number).state == "running"
@@ -73,22 +73,22 @@ def test_eight_planners_at_once_plan_each_cell_once(storage_url: str) -> None:
     assert len({tuple(trial.params.items()) for trial in trials}) == 3 * CELLS
 
 
-def test_another_definition_changes_nothing(database: Database, queue: RunQueue, storage_url: str) -> None:
+def test_another_definition_changes_nothing(database: Database, queue: TrialQueue, storage_url: str) -> None:
     before = everything(database, storage_url)
 
     with pytest.raises(DefinitionChanged, match="'small' exists with another definition") as caught:
-        plan(database, [small_plan(seeds=2, definition="other")])
+        plan(database, [sample_plan(seeds=2, definition="other")])
 
     assert (caught.value.stored or {})["called"] == "small"
     assert caught.value.wanted["called"] == "other"
     assert everything(database, storage_url) == before
 
 
-def test_plans_come_all_or_none(database: Database, queue: RunQueue, storage_url: str) -> None:
+def test_plans_come_all_or_none(database: Database, queue: TrialQueue, storage_url: str) -> None:
     before = everything(database, storage_url)
 
     with pytest.raises(DefinitionChanged, match="'small' exists with another definition"):
-        plan(database, [small_plan(study="a-new-one"), small_plan(definition="other")])
+        plan(database, [sample_plan(study="a-new-one"), sample_plan(definition="other")])
 
     assert everything(database, storage_url) == before
     assert optuna_tables_has(database, "a-new-one") is False
@@ -102,19 +102,19 @@ def test_a_study_that_optuna_made_is_not_taken_over(database: Database, storage_
     optuna.create_study(study_name=STUDY, storage=SearchStorage(database))
 
     with pytest.raises(DefinitionChanged, match="'small' exists") as caught:
-        plan(database, [small_plan()])
+        plan(database, [sample_plan()])
 
     assert caught.value.stored is None
     assert optuna_trials(storage_url) == []
 
 
-def test_a_deleted_study_is_planned_anew(database: Database, queue: RunQueue, storage_url: str) -> None:
+def test_a_deleted_study_is_planned_anew(database: Database, queue: TrialQueue, storage_url: str) -> None:
     [lease] = queue.claim([STUDY], "ann")
     queue.finish(lease, "complete", 2.0)
     before = study_attrs(database, STUDY)
     optuna.delete_study(study_name=STUDY, storage=SearchStorage(database))
 
-    assert plan(database, [small_plan()]) == Planned(added=CELLS, mended=0)
+    assert plan(database, [sample_plan()]) == Planned(added=CELLS, repaired=0)
 
     after = study_attrs(database, STUDY)
     assert before is not None
@@ -124,7 +124,7 @@ def test_a_deleted_study_is_planned_anew(database: Database, queue: RunQueue, st
     assert {trial.state for trial in optuna_trials(storage_url)} == {TrialState.WAITING}
 
 
-def test_a_trial_that_is_gone_is_made_again(database: Database, queue: RunQueue, storage_url: str) -> None:
+def test_a_trial_that_is_gone_is_made_again(database: Database, queue: TrialQueue, storage_url: str) -> None:
     gone, kept = queue.claim([STUDY], "ann", limit=2)
     queue.report([Report(gone, 0, 4.0, 4.1)])
     queue.finish(gone, "failed", None, reason="made up")
@@ -138,7 +138,7 @@ def test_a_trial_that_is_gone_is_made_again(database: Database, queue: RunQueue,
             )
         )
 
-    assert plan(database, [small_plan()]) == Planned(added=0, mended=1)
+    assert plan(database, [sample_plan()]) == Planned(added=0, repaired=1)
 
     [made] = [each for each in rows(database) if each.cell == gone.cell]
     assert made.number not in {kept.number, *range(2, CELLS - 1)}
@@ -154,17 +154,17 @@ def test_a_trial_that_is_gone_is_made_again(database: Database, queue: RunQueue,
     [("complete", TrialState.COMPLETE), ("pruned", TrialState.PRUNED), ("diverged", TrialState.FAIL)],
 )
 def test_an_end_that_optuna_was_not_told_is_told(
-    database: Database, queue: RunQueue, storage_url: str, outcome: str, state: TrialState
+    database: Database, queue: TrialQueue, storage_url: str, outcome: str, state: TrialState
 ) -> None:
     [lease] = queue.claim([STUDY], "ann")
     change(database, 0, state="done", outcome=outcome, value=2.5, reason="made up", finished_at=1e9)
 
-    assert plan(database, [small_plan()]) == Planned(added=0, mended=1)
+    assert plan(database, [sample_plan()]) == Planned(added=0, repaired=1)
 
     trial = optuna_trials(storage_url)[lease.number]
     assert (trial.state, trial.value) == (state, 2.5)
     assert trial.user_attrs == {"outcome": outcome, "reason": "made up"}
-    assert plan(database, [small_plan()]).mended == 0
+    assert plan(database, [sample_plan()]).repaired == 0
 
 
 @pytest.mark.parametrize(
@@ -172,23 +172,23 @@ def test_an_end_that_optuna_was_not_told_is_told(
     [(TrialState.FAIL, None, "failed"), (TrialState.COMPLETE, 1.5, "complete"), (TrialState.PRUNED, None, "pruned")],
 )
 def test_an_end_through_optuna_ends_the_row(
-    database: Database, queue: RunQueue, state: TrialState, value: float | None, outcome: str
+    database: Database, queue: TrialQueue, state: TrialState, value: float | None, outcome: str
 ) -> None:
     [lease] = queue.claim([STUDY], "ann")
     SearchStorage(database).set_trial_state_values(lease.trial_id, state, None if value is None else [value])
 
-    assert plan(database, [small_plan()]) == Planned(added=0, mended=1)
+    assert plan(database, [sample_plan()]) == Planned(added=0, repaired=1)
 
     ended = row(database, 0)
     assert (ended.state, ended.outcome, ended.value, ended.reason) == ("done", outcome, value, ENDED_ELSEWHERE)
     assert queue.report([Report(lease, 500, 1.0, 1.0)]) == [lease]
 
 
-def test_trials_of_others_are_left_alone(database: Database, queue: RunQueue, storage_url: str) -> None:
+def test_trials_of_others_are_left_alone(database: Database, queue: TrialQueue, storage_url: str) -> None:
     study = optuna.load_study(study_name=STUDY, storage=SearchStorage(database))
     study.enqueue_trial({"n_embd": 64})
 
-    assert plan(database, [small_plan(seeds=2)]) == Planned(added=CELLS, mended=0)
+    assert plan(database, [sample_plan(seeds=2)]) == Planned(added=CELLS, repaired=0)
 
     trials = optuna_trials(storage_url)
     assert [trial.number for trial in trials] == list(range(2 * CELLS + 1))
@@ -196,17 +196,17 @@ def test_trials_of_others_are_left_alone(database: Database, queue: RunQueue, st
     assert len(queue.claim([STUDY], "ann", limit=100)) == 2 * CELLS
 
 
-def test_rows_of_cells_that_are_planned_no_more_are_left_alone(database: Database, queue: RunQueue) -> None:
-    plan(database, [small_plan(seeds=2)])
+def test_rows_of_cells_that_are_planned_no_more_are_left_alone(database: Database, queue: TrialQueue) -> None:
+    plan(database, [sample_plan(seeds=2)])
     gone = update(runs).where(runs.c.number == 2 * CELLS - 1).values(trial_id=None)
     database.write(lambda connection: connection.execute(gone))
 
-    assert plan(database, [small_plan(seeds=1)]) == Planned(added=0, mended=0)
+    assert plan(database, [sample_plan(seeds=1)]) == Planned(added=0, repaired=0)
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_importances_can_be_computed(database: Database, queue: RunQueue, seeds: int) -> None:
-    plan(database, [small_plan(seeds)])
+def test_importances_can_be_computed(database: Database, queue: TrialQueue, seeds: int) -> None:
+    plan(database, [sample_plan(seeds)])
     for lease in queue.claim([STUDY], "ann", limit=100):
         width = 1.0 if '"n_embd": 64' in lease.cell else 2.0
         queue.finish(lease, "complete", width + (lease.number * 7) % CELLS * 0.001)

@@ -13,16 +13,16 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from smallstudy import CELLS, STUDY, optuna_trials, small_plan
+from sample_study import CELLS, STUDY, optuna_trials, sample_plan
 from sqlalchemy import event
 
-from search.strategies.pruner_settings import PrunerSettings
-from search.strategies.pruning import MedianPruner, PruningJudge
-from storage.database import Database
-from storage.leases import Lease, Report
-from storage.optuna_storage import PrunerStorage, SearchStorage
-from storage.planning import plan
-from storage.queue import RunQueue
+from search.storage.database import Database
+from search.storage.leases import Lease, Report
+from search.storage.optuna_storage import PrunerStorage, SearchStorage
+from search.storage.planning import plan
+from search.storage.queue import TrialQueue
+from search.strategies.pruners import MedianPruner, PruningJudge
+from search.study.pruner_settings import PrunerSettings
 
 STEPS = (0, 500, 1000, 1500)
 
@@ -33,11 +33,11 @@ def fresh(storage: PrunerStorage) -> list[FrozenTrial]:
     return storage.get_all_trials(0)
 
 
-def train(queue: RunQueue, lease: Lease, losses: list[float]) -> None:
+def train(queue: TrialQueue, lease: Lease, losses: list[float]) -> None:
     queue.report([Report(lease, step, loss, loss) for step, loss in zip(STEPS, losses, strict=False)])
 
 
-def test_pruners_see_what_optuna_sees(database: Database, queue: RunQueue, storage_url: str) -> None:
+def test_pruners_see_what_optuna_sees(database: Database, queue: TrialQueue, storage_url: str) -> None:
     storage = PrunerStorage(SearchStorage(database), STUDY)
     assert fresh(storage) == []
     leases = queue.claim([STUDY], "ann", limit=5)
@@ -58,7 +58,7 @@ def test_pruners_see_what_optuna_sees(database: Database, queue: RunQueue, stora
     assert list(storage.complete_values(1500)[1]) == []
 
 
-def test_news_are_seen_when_they_are_a_second_old(database: Database, queue: RunQueue) -> None:
+def test_news_are_seen_when_they_are_a_second_old(database: Database, queue: TrialQueue) -> None:
     storage = PrunerStorage(SearchStorage(database), STUDY)
     assert storage.complete_values(0)[0] == 0
     [lease] = queue.claim([STUDY], "ann")
@@ -68,7 +68,7 @@ def test_news_are_seen_when_they_are_a_second_old(database: Database, queue: Run
     assert storage.complete_values(0)[0] == 1
 
 
-def test_each_finished_trial_is_read_once(database: Database, queue: RunQueue) -> None:
+def test_each_finished_trial_is_read_once(database: Database, queue: TrialQueue) -> None:
     storage = PrunerStorage(SearchStorage(database), STUDY)
     read: list[Any] = []
     event.listen(database.engine, "before_cursor_execute", lambda *args: read.append((args[2], args[3])))
@@ -89,7 +89,7 @@ def _values(parameters: Any) -> list[Any]:
     return list(parameters.values() if isinstance(parameters, dict) else parameters)
 
 
-def test_a_trial_that_failed_and_was_put_back_counts_once(database: Database, queue: RunQueue) -> None:
+def test_a_trial_that_failed_and_was_put_back_counts_once(database: Database, queue: TrialQueue) -> None:
     storage = PrunerStorage(SearchStorage(database), STUDY)
     [lease] = queue.claim([STUDY], "ann")
     queue.finish(lease, "failed", None)
@@ -164,8 +164,8 @@ def test_the_judge_decides_like_optuna_on_the_database(
 ) -> None:
     database, url, names = judged
     study = f"study-{next(names)}"
-    plan(database, [small_plan(study=study)])
-    queue, settings = RunQueue(database), PrunerSettings(name="median", warmup_steps=500, min_trials=2)
+    plan(database, [sample_plan(study=study)])
+    queue, settings = TrialQueue(database), PrunerSettings(name="median", warmup_steps=500, min_trials=2)
     for curve in complete:
         [lease] = queue.claim([study], f"{next(names)}")
         train(queue, lease, curve)
@@ -190,7 +190,7 @@ def test_the_judge_decides_like_optuna_on_the_database(
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Any:
     import itertools
 
-    from storage.opening import open_database
+    from search.storage.connect import open_database
 
     url = f"sqlite:///{tmp_path_factory.mktemp('judge') / 'search.db'}"
     with open_database(url, create=True).closing() as database:
@@ -199,7 +199,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.mark.parametrize(("name", "key"), [("sha", "completed_rung_"), ("hyperband", "completed_rung_")])
 def test_rungs_of_other_pruners_are_in_the_database(
-    database: Database, queue: RunQueue, storage_url: str, name: Any, key: str
+    database: Database, queue: TrialQueue, storage_url: str, name: Any, key: str
 ) -> None:
     settings = PrunerSettings(name=name, warmup_steps=500)
     judge = PruningJudge(SearchStorage(database), STUDY, settings)
@@ -225,7 +225,7 @@ def test_rungs_of_other_pruners_are_in_the_database(
     assert sum(any(key in attr for attr in trial.system_attrs) for trial in trials) >= pruned
 
 
-def test_no_pruner_asks_nothing(database: Database, queue: RunQueue) -> None:
+def test_no_pruner_asks_nothing(database: Database, queue: TrialQueue) -> None:
     [lease] = queue.claim([STUDY], "ann")
     judge = PruningJudge(SearchStorage(database), STUDY, PrunerSettings(name="none"))
     trial = judge.trial(lease)

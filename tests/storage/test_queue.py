@@ -11,18 +11,18 @@ import optuna
 import pytest
 import swarm
 from optuna.trial import TrialState
-from smallstudy import CELLS, STUDY, change, expire, optuna_trials, row, rows, small_plan
+from sample_study import CELLS, STUDY, change, expire, optuna_trials, row, rows, sample_plan
 from sqlalchemy import Connection, select
 
-from storage import optuna_tables
-from storage.database import Database
-from storage.ends import ENDED_ELSEWHERE
-from storage.errors import LeaseLost
-from storage.leases import Lease, Report
-from storage.opening import open_database
-from storage.planning import plan
-from storage.queue import RunQueue
-from storage.summaries import counts
+from search.storage import optuna_tables
+from search.storage.connect import open_database
+from search.storage.database import Database
+from search.storage.errors import LeaseLost
+from search.storage.leases import Lease, Report
+from search.storage.planning import plan
+from search.storage.queries import counts
+from search.storage.queue import TrialQueue
+from search.storage.state_transitions import ENDED_ELSEWHERE
 
 Result = TypeVar("Result")
 
@@ -35,7 +35,7 @@ class ForgetfulDatabase(Database):
         return super().write(work)
 
 
-def claim(queue: RunQueue, owner: str = "ann") -> Lease:
+def claim(queue: TrialQueue, owner: str = "ann") -> Lease:
     [lease] = queue.claim([STUDY], owner)
     return lease
 
@@ -45,7 +45,7 @@ def snapshot(database: Database, url: str) -> Any:
     return [tuple(each) for each in rows(database)], optuna_trials(url)
 
 
-def test_claims_go_by_priority_then_by_age(database: Database, queue: RunQueue) -> None:
+def test_claims_go_by_priority_then_by_age(database: Database, queue: TrialQueue) -> None:
     change(database, 7, priority=-1)
     change(database, 3, priority=-1)
 
@@ -55,7 +55,7 @@ def test_claims_go_by_priority_then_by_age(database: Database, queue: RunQueue) 
     assert all((lease.owner, lease.token, lease.attempt, lease.study) == ("ann", 1, 1, STUDY) for lease in leases)
 
 
-def test_a_claim_shows_in_optuna(queue: RunQueue, storage_url: str) -> None:
+def test_a_claim_shows_in_optuna(queue: TrialQueue, storage_url: str) -> None:
     lease = claim(queue)
 
     trials = optuna_trials(storage_url)
@@ -65,8 +65,8 @@ def test_a_claim_shows_in_optuna(queue: RunQueue, storage_url: str) -> None:
     assert trials[0].datetime_start is not None
 
 
-def test_only_the_studies_asked_for_are_claimed(database: Database, queue: RunQueue) -> None:
-    plan(database, [small_plan(study="other")])
+def test_only_the_studies_asked_for_are_claimed(database: Database, queue: TrialQueue) -> None:
+    plan(database, [sample_plan(study="other")])
 
     assert {lease.study for lease in queue.claim(["other"], "ann", limit=100)} == {"other"}
     assert queue.claim(["nobody's"], "bob") == []
@@ -74,12 +74,12 @@ def test_only_the_studies_asked_for_are_claimed(database: Database, queue: RunQu
 
 
 def test_eight_threads_claim_each_row_once(storage_url: str, database: Database) -> None:
-    plan(database, [small_plan(seeds=8)])
+    plan(database, [sample_plan(seeds=8)])
 
     def work(name: int) -> list[int]:
         claimed: list[int] = []
         with open_database(storage_url, create=False).closing() as own:
-            queue = RunQueue(own)
+            queue = TrialQueue(own)
             while leases := queue.claim([STUDY], f"{name}-{len(claimed)}"):
                 claimed += [lease.number for lease in leases]
         return claimed
@@ -92,7 +92,7 @@ def test_eight_threads_claim_each_row_once(storage_url: str, database: Database)
 
 def test_eight_processes_claim_and_finish_each_row_once(storage_url: str, database: Database) -> None:
     seeds = 34
-    plan(database, [small_plan(seeds)])
+    plan(database, [sample_plan(seeds)])
 
     claimed = swarm.together(8, swarm.claim_all, storage_url, True)
 
@@ -103,7 +103,7 @@ def test_eight_processes_claim_and_finish_each_row_once(storage_url: str, databa
     assert {(trial.state, trial.value) for trial in optuna_trials(storage_url)} == {(TrialState.COMPLETE, 2.5)}
 
 
-def test_reports_reach_the_row_and_optuna(database: Database, queue: RunQueue, storage_url: str) -> None:
+def test_reports_reach_the_row_and_optuna(database: Database, queue: TrialQueue, storage_url: str) -> None:
     first, second = queue.claim([STUDY], "ann", limit=2)
     change(database, first.number, lease_until=1.0)
 
@@ -117,7 +117,7 @@ def test_reports_reach_the_row_and_optuna(database: Database, queue: RunQueue, s
     assert queue.claim([STUDY], "bob")[0].number == 2, "the report renewed the lease that had expired"
 
 
-def test_a_step_reported_again_replaces_the_first(database: Database, queue: RunQueue, storage_url: str) -> None:
+def test_a_step_reported_again_replaces_the_first(database: Database, queue: TrialQueue, storage_url: str) -> None:
     lease = claim(queue)
     queue.report([Report(lease, 500, 3.0, 3.1)])
 
@@ -129,7 +129,7 @@ def test_a_step_reported_again_replaces_the_first(database: Database, queue: Run
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
 def test_losses_that_are_no_numbers_can_be_reported(
-    database: Database, queue: RunQueue, storage_url: str, loss: float
+    database: Database, queue: TrialQueue, storage_url: str, loss: float
 ) -> None:
     lease = claim(queue)
 
@@ -139,7 +139,7 @@ def test_losses_that_are_no_numbers_can_be_reported(
     assert repr(optuna_trials(storage_url)[0].intermediate_values[500]) == repr(loss)
 
 
-def test_an_old_token_is_refused_and_writes_nothing(database: Database, queue: RunQueue, storage_url: str) -> None:
+def test_an_old_token_is_refused_and_writes_nothing(database: Database, queue: TrialQueue, storage_url: str) -> None:
     old = claim(queue)
     queue.report([Report(old, 0, 4.0, 4.1)])
     expire(database, old)
@@ -159,7 +159,7 @@ def test_an_old_token_is_refused_and_writes_nothing(database: Database, queue: R
     assert optuna_trials(storage_url)[0].intermediate_values == {0: 4.1, 500: 2.1}
 
 
-def test_one_lost_lease_does_not_spoil_the_others(database: Database, queue: RunQueue, storage_url: str) -> None:
+def test_one_lost_lease_does_not_spoil_the_others(database: Database, queue: TrialQueue, storage_url: str) -> None:
     first, second = queue.claim([STUDY], "ann", limit=2)
     expire(database, first)
     claim(queue, "bob")
@@ -170,7 +170,7 @@ def test_one_lost_lease_does_not_spoil_the_others(database: Database, queue: Run
     assert [trial.intermediate_values for trial in optuna_trials(storage_url)[:2]] == [{}, {0: 2.0}]
 
 
-def test_a_lease_lives_as_long_as_it_is_renewed(database: Database, queue: RunQueue) -> None:
+def test_a_lease_lives_as_long_as_it_is_renewed(database: Database, queue: TrialQueue) -> None:
     lease = claim(queue)
     change(database, 0, lease_until=1.0)
 
@@ -182,7 +182,7 @@ def test_a_lease_lives_as_long_as_it_is_renewed(database: Database, queue: RunQu
     assert 50 < left <= 60
 
 
-def test_an_expired_lease_goes_before_waiting_rows(database: Database, queue: RunQueue, storage_url: str) -> None:
+def test_an_expired_lease_goes_before_waiting_rows(database: Database, queue: TrialQueue, storage_url: str) -> None:
     leases = queue.claim([STUDY], "ann", limit=5)
     started = optuna_trials(storage_url)[3].datetime_start
     expire(database, leases[3])
@@ -193,7 +193,7 @@ def test_an_expired_lease_goes_before_waiting_rows(database: Database, queue: Ru
     assert optuna_trials(storage_url)[3].datetime_start == started
 
 
-def test_an_orderly_release_is_no_attempt(database: Database, queue: RunQueue, storage_url: str) -> None:
+def test_an_orderly_release_is_no_attempt(database: Database, queue: TrialQueue, storage_url: str) -> None:
     lease = claim(queue)
     queue.report([Report(lease, 0, 4.0, 4.1)])
 
@@ -207,7 +207,7 @@ def test_an_orderly_release_is_no_attempt(database: Database, queue: RunQueue, s
     assert (again.number, again.token, again.attempt) == (0, 2, 1)
 
 
-def test_a_release_with_a_reason_counts_and_waits(database: Database, queue: RunQueue) -> None:
+def test_a_release_with_a_reason_counts_and_waits(database: Database, queue: TrialQueue) -> None:
     lease = claim(queue)
 
     queue.release(lease, "MemoryError: no memory", delay_s=3600)
@@ -220,7 +220,7 @@ def test_a_release_with_a_reason_counts_and_waits(database: Database, queue: Run
 
 
 def test_a_trial_that_kills_its_workers_is_failed_for_good(
-    database: Database, queue: RunQueue, storage_url: str
+    database: Database, queue: TrialQueue, storage_url: str
 ) -> None:
     for owner in ("ann", "bob", "cid"):
         last = claim(queue, owner)
@@ -250,7 +250,7 @@ def test_a_trial_that_kills_its_workers_is_failed_for_good(
 )
 def test_every_outcome_is_told_to_both(
     database: Database,
-    queue: RunQueue,
+    queue: TrialQueue,
     storage_url: str,
     outcome: Any,
     value: float | None,
@@ -273,7 +273,7 @@ def test_every_outcome_is_told_to_both(
     assert queue.unfinished([STUDY]) == CELLS - 1
 
 
-def test_a_failed_attempt_leaves_no_reason_on_a_complete_trial(database: Database, queue: RunQueue) -> None:
+def test_a_failed_attempt_leaves_no_reason_on_a_complete_trial(database: Database, queue: TrialQueue) -> None:
     queue.release(claim(queue), "MemoryError: no memory")
 
     queue.finish(claim(queue), "complete", 2.0)
@@ -281,8 +281,8 @@ def test_a_failed_attempt_leaves_no_reason_on_a_complete_trial(database: Databas
     assert row(database, 0).reason is None
 
 
-def test_lost_acknowledgements_change_nothing(storage_url: str, database: Database, queue: RunQueue) -> None:
-    forgetful = RunQueue(ForgetfulDatabase(database.engine), max_attempts=1)
+def test_lost_acknowledgements_change_nothing(storage_url: str, database: Database, queue: TrialQueue) -> None:
+    forgetful = TrialQueue(ForgetfulDatabase(database.engine), max_attempts=1)
 
     lease = claim(forgetful)
     assert (lease.number, lease.attempt) == (0, 1), "the same row again, and nobody died of it"
@@ -297,7 +297,7 @@ def test_lost_acknowledgements_change_nothing(storage_url: str, database: Databa
     assert lease.number == 1
     forgetful.finish(lease, "failed", None, reason="made up")
     forgetful.retry_failed([STUDY])
-    plan(forgetful.database, [small_plan(seeds=2)])
+    plan(forgetful.database, [sample_plan(seeds=2)])
 
     assert [each.state for each in rows(database)] == ["done"] + ["waiting"] * (2 * CELLS - 1)
     states = [trial.state for trial in optuna_trials(storage_url)]
@@ -310,7 +310,7 @@ def test_lost_acknowledgements_change_nothing(storage_url: str, database: Databa
     [(TrialState.FAIL, None, "failed"), (TrialState.COMPLETE, 1.5, "complete"), (TrialState.PRUNED, None, "pruned")],
 )
 def test_a_trial_ended_through_optuna_keeps_that_end(
-    database: Database, queue: RunQueue, storage_url: str, state: TrialState, value: float | None, outcome: str
+    database: Database, queue: TrialQueue, storage_url: str, state: TrialState, value: float | None, outcome: str
 ) -> None:
     lease = claim(queue)
     storage = optuna.storages.RDBStorage(storage_url)
@@ -325,7 +325,7 @@ def test_a_trial_ended_through_optuna_keeps_that_end(
     assert (trial.state, trial.value, trial.user_attrs) == (state, value, {})
 
 
-def test_what_a_dead_worker_held_can_be_claimed_at_once(queue: RunQueue) -> None:
+def test_what_a_dead_worker_held_can_be_claimed_at_once(queue: TrialQueue) -> None:
     queue.claim([STUDY], "ann", limit=2)
     claim(queue, "bob")
 
@@ -335,7 +335,7 @@ def test_what_a_dead_worker_held_can_be_claimed_at_once(queue: RunQueue) -> None
     assert [lease.number for lease in queue.claim([STUDY], "cid", limit=3)] == [0, 1, 3]
 
 
-def test_retried_trials_are_as_new(database: Database, queue: RunQueue, storage_url: str) -> None:
+def test_retried_trials_are_as_new(database: Database, queue: TrialQueue, storage_url: str) -> None:
     complete, pruned, diverged, failed = queue.claim([STUDY], "ann", limit=4)
     for lease in (complete, pruned, diverged, failed):
         queue.report([Report(lease, 0, 4.0, 4.1)])

@@ -21,16 +21,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from optuna.trial import TrialState
-from smallstudy import CELLS, expire, rows, small_plan
+from sample_study import CELLS, expire, rows, sample_plan
 
-from storage.database import Database
-from storage.ends import OPTUNA_STATE
-from storage.errors import LeaseLost
-from storage.leases import Lease, Report
-from storage.opening import open_database
-from storage.planning import plan
-from storage.queue import RunQueue
-from storage.summaries import counts
+from search.storage.connect import open_database
+from search.storage.database import Database
+from search.storage.errors import LeaseLost
+from search.storage.leases import Lease, Report
+from search.storage.planning import plan
+from search.storage.queries import counts
+from search.storage.queue import TrialQueue
+from search.storage.state_transitions import OPTUNA_STATE
 
 MAX_ATTEMPTS = 3
 
@@ -56,17 +56,17 @@ class QueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.study = f"study-{next(self.names)}"
-        self.queue = RunQueue(self.database, max_attempts=MAX_ATTEMPTS)
+        self.queue = TrialQueue(self.database, max_attempts=MAX_ATTEMPTS)
         self.owners = itertools.count()
         self.trials: list[Trial] = []
         self.plan(1)
 
     @rule(seeds=st.integers(1, 2))
     def plan(self, seeds: int) -> None:
-        planned = plan(self.database, [small_plan(seeds, self.study)])
+        planned = plan(self.database, [sample_plan(seeds, self.study)])
         missing = max(0, seeds * CELLS - len(self.trials))
         self.trials += [Trial() for _ in range(missing)]
-        assert (planned.added, planned.mended) == (missing, 0)
+        assert (planned.added, planned.repaired) == (missing, 0)
 
     @rule(target=leases, limit=st.integers(1, 3))
     def claim(self, limit: int) -> Any:

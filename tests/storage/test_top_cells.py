@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState
-from smallstudy import CELLS, STUDY, optuna_trials
+from sample_study import CELLS, STUDY, optuna_trials
 
-from search.strategies.pruner_settings import PrunerSettings
-from search.strategies.pruning import PruningJudge
+from search.storage.database import Database
+from search.storage.leases import Report
+from search.storage.optuna_storage import SearchStorage
+from search.storage.queue import TrialQueue
+from search.strategies.pruners import PruningJudge
 from search.strategies.top_cells import TopCellsPruner
-from storage.database import Database
-from storage.leases import Report
-from storage.optuna_storage import SearchStorage
-from storage.queue import RunQueue
+from search.study.pruner_settings import PrunerSettings
 
 STEPS = (0, 500, 1000, 1500)
 
@@ -173,7 +173,7 @@ def test_many_cells() -> None:
         assert memory.train(cell, [9e9, 3.0 + cell, 2.0 + cell, 1.0 + cell]) == (None if cell < 70 else 500)
 
 
-def test_the_database_tells_it_enough(database: Database, queue: RunQueue, storage_url: str) -> None:
+def test_the_database_tells_it_enough(database: Database, queue: TrialQueue, storage_url: str) -> None:
     """Ended and running trials of other workers, and its own after a restart, through the real storage."""
     judge = PruningJudge(SearchStorage(database), STUDY, PrunerSettings(name="top", warmup_steps=500, keep=2))
     judge._history._refresh_s = 0.0
@@ -202,7 +202,7 @@ def _params(url: str, number: int) -> dict[str, Any]:
     return next(trial.params for trial in optuna_trials(url) if trial.number == number)
 
 
-def test_what_a_trial_had_before_a_restart_counts(database: Database, queue: RunQueue) -> None:
+def test_what_a_trial_had_before_a_restart_counts(database: Database, queue: TrialQueue) -> None:
     judge = PruningJudge(SearchStorage(database), STUDY, PrunerSettings(name="top", warmup_steps=500, keep=1))
     judge._history._refresh_s = 0.0
     rival, lease = queue.claim([STUDY], "ann", limit=2)

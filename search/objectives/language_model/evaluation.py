@@ -1,0 +1,100 @@
+"""The loss of a model on a text: over every character once, or as the mean of random batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from search.objectives.language_model.batches import BatchSampler
+
+TOKENS_PER_FORWARD = 16_384  # bounds the memory of a pass whatever block_size is
+
+
+@dataclass(frozen=True)
+class PassLosses:
+    """What one pass over a text measures.
+
+    Attributes:
+        loss: Mean cross-entropy over all predictions, in nats per character.
+        by_position: The same for each position of a window, T numbers, the full windows only; shorter than T when
+            the text does not fill one window.
+    """
+
+    loss: float
+    by_position: list[float]
+
+
+def full_pass(model: nn.Module, tokens: Tensor, block_size: int) -> PassLosses:
+    """Predict every character but the first of a text once, in windows that do not overlap.
+
+    Args:
+        model: From (B, T) int64 to logits (B, T, V).
+        tokens: (N,) int64 on the model's device, N >= 2.
+        block_size: Characters T of a window; what is left over at the end is one shorter window.
+
+    Returns:
+        The mean over the N - 1 predictions, and the mean by position over the full windows.
+    """
+    predictions = tokens.shape[0] - 1
+    full, rest = divmod(predictions, block_size)
+    inputs = tokens[: full * block_size].view(full, block_size)
+    targets = tokens[1 : full * block_size + 1].view(full, block_size)
+    rows = max(1, TOKENS_PER_FORWARD // block_size)
+    with _evaluating(model):
+        by_position = torch.zeros(block_size, dtype=torch.float64, device=tokens.device)
+        for start in range(0, full, rows):
+            by_position += _losses(model, inputs[start : start + rows], targets[start : start + rows])
+        total = by_position.sum()
+        if rest:
+            tail = _losses(model, tokens[-rest - 1 : -1].unsqueeze(0), tokens[-rest:].unsqueeze(0))
+            total = total + tail.sum()
+    means = by_position / full if full else tail
+    return PassLosses(total.item() / predictions, means.tolist())
+
+
+def sampled(
+    model: nn.Module, tokens: Tensor, block_size: int, batch_size: int, batches: int, generator: torch.Generator
+) -> float:
+    """Estimate the loss as the mean over random batches, as the published runs did.
+
+    Args:
+        model: From (B, T) int64 to logits (B, T, V).
+        tokens: (N,) int64 on the model's device, N > block_size.
+        block_size: Characters T of a window.
+        batch_size: Windows B of a batch.
+        batches: How many batches.
+        generator: A CPU generator for these batches alone.
+
+    Returns:
+        Mean cross-entropy in nats per character.
+    """
+    sampler = BatchSampler(tokens, block_size, batch_size, generator)
+    with _evaluating(model):
+        total = torch.zeros((), dtype=torch.float64, device=tokens.device)
+        for _ in range(batches):
+            total += _losses(model, *sampler.next()).sum()
+    return total.item() / (batches * batch_size * block_size)
+
+
+def _losses(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy summed over the batch; x and y (B, T) int64 to (T,) float64, where long sums keep their digits."""
+    logits = model(x)
+    losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")
+    return losses.view(y.shape).sum(dim=0, dtype=torch.float64)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients, and the mode of before at the end."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)

@@ -1,0 +1,247 @@
+"""One training run of a next-character model on a corpus, from its first step to its text sample."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from search.models.registry import count_parameters
+from search.objectives.corpus import Corpus
+from search.objectives.language_model.batches import BatchSampler
+from search.objectives.language_model.cells import ReadCell
+from search.objectives.language_model.checkpoints import pack, unpack
+from search.objectives.language_model.evaluation import full_pass, sampled
+from search.objectives.language_model.generation import sample_text
+from search.objectives.language_model.rng import OwnDraws, generator_for
+from search.objectives.phase_timer import PhaseTimer
+from search.objectives.protocol import Evaluation
+
+
+class LanguageModelRun:
+    """One training run, as `search.objectives.protocol.TrainingRun` describes it; made by `objective.start`.
+
+    Args:
+        read: The cell.
+        seed: Seed of the initial weights and of every draw.
+        corpus: The text.
+        model: The untrained model, on `device`.
+        device: Where it trains.
+        fingerprint: Says which run it is; a checkpoint with another one is refused.
+
+    Attributes:
+        model, optimizer, batches, settings: What it trains, and how. `stacked_runs` trains several runs as
+            one through these, and says so with `stepped`.
+        draws: The run's own random numbers for its model; active while it takes steps.
+        loss_sum: () float32 on the device, of the losses since the last evaluation; finite while all losses are.
+        timer: Where its time goes.
+    """
+
+    def __init__(
+        self, read: ReadCell, seed: int, corpus: Corpus, model: nn.Module, device: torch.device, fingerprint: str
+    ) -> None:
+        self.settings, self.block_size = read.settings, read.block_size
+        self.model, self.device = model, device
+        self._seed, self._corpus, self._fingerprint = seed, corpus, fingerprint
+        self._train, self._validation = texts_on(corpus, device)
+        # Fixed, and as long as the validation text, so that both losses cost and scatter alike.
+        self._train_stretch = self._train[: len(self._validation)]
+        self.batches = BatchSampler(
+            self._train, self.block_size, self.settings.batch_size, generator_for(seed, "batches")
+        )
+        self.draws = OwnDraws(seed, device)
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(),
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+            fused=True,
+            capturable=device.type == "cuda",
+        )
+        self.loss_sum = torch.zeros((), device=device)
+        self.timer = PhaseTimer()
+        self._step = 0
+        self._seconds = 0.0
+        self._curve: list[Evaluation] = []
+        self._by_position: list[float] | None = None
+        self._sample: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        """True once the last evaluation was returned, be it for divergence."""
+        return bool(self._curve) and (self._curve[-1].diverged or self._curve[-1].step >= self.settings.max_iters)
+
+    @property
+    def curve(self) -> list[Evaluation]:
+        """Every evaluation so far, in order of step."""
+        return list(self._curve)
+
+    @property
+    def due(self) -> bool:
+        """True when an evaluation is what comes next: at step 0, every `eval_interval` steps, and at the end."""
+        if not self._curve:
+            return True
+        interval = self.settings.eval_interval
+        return self._step >= min((self._curve[-1].step // interval + 1) * interval, self.settings.max_iters)
+
+    def advance(self, should_stop: Callable[[], bool]) -> Evaluation | None:
+        """Train up to the next evaluation.
+
+        Args:
+            should_stop: Asked after every step; at least one step is taken, or an evaluation made, in any case.
+
+        Returns:
+            The evaluation, its losses NaN as soon as a training loss is not finite (on a GPU that is looked at only
+            when an evaluation is due: looking waits for the device), or None when `should_stop` said so.
+        """
+        assert not self.finished, "a finished run was advanced"
+        with self.draws.active():
+            while not self.due:
+                if not self.take_step():
+                    return self.record_divergence()
+                if should_stop():
+                    return None
+        return self.evaluate()
+
+    def take_step(self) -> bool:
+        """Take one step; False when its loss is seen not to be finite, the weights then stay as they were."""
+        began = time.perf_counter()
+        self.timer.begin()
+        x, y = self.batches.next()
+        self.timer.end("data")
+        logits: Tensor = self.model(x)  # (B, T, V)
+        loss = F.cross_entropy(logits.flatten(0, 1), y.flatten())
+        finite = True
+        if self.device.type == "cpu":
+            finite = math.isfinite(loss.item())
+        else:
+            self.loss_sum += loss.detach()
+        self.timer.end("forward")
+        if finite:
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.timer.end("backward")
+            self.optimizer.step()
+            self.timer.end("optimizer")
+        self.stepped(time.perf_counter() - began)
+        return finite
+
+    def stepped(self, seconds: float) -> None:
+        """Count a step that was taken, and the time that this run's share of it took."""
+        self._step += 1
+        self._seconds += seconds
+
+    def evaluate(self) -> Evaluation:
+        """Measure both losses; NaN when a training loss since the last evaluation was not finite."""
+        self.timer.begin()
+        began = time.perf_counter()
+        if not math.isfinite(self.loss_sum.item()):
+            return self.record_divergence()
+        with self.draws.active():
+            evaluation = self._record(*self._measure())
+        if self.finished:
+            self._look_closer()
+        self.timer.end("evaluation")
+        self._seconds += time.perf_counter() - began
+        return evaluation
+
+    def record_divergence(self) -> Evaluation:
+        """End the run here, its losses NaN."""
+        return self._record(math.nan, math.nan)
+
+    def save(self) -> bytes:
+        """Everything that `restore` needs to continue to the same losses, to the last bit."""
+        state = {
+            "step": self._step,
+            "seconds": self._seconds,
+            "curve": [(point.step, point.train_loss, point.val_loss) for point in self._curve],
+            "loss_sum": self.loss_sum.clone(),
+            # A part of a stack would be saved with all of the stack.
+            "model": {name: value.clone() for name, value in self.model.state_dict().items()},
+            "optimizer": self.optimizer.state_dict(),
+            "batches": self.batches.state(),
+            "draws": self.draws.state(),
+        }
+        return pack(self._fingerprint, state)
+
+    def restore(self, payload: bytes) -> None:
+        """Continue from what `save` returned.
+
+        Args:
+            payload: The bytes; of a run on any kind of device.
+
+        Raises:
+            CheckpointError: They are damaged, or of a run with another cell, seed, settings or corpus.
+        """
+        state = unpack(self._fingerprint, payload)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.batches.restore(state["batches"])
+        self.draws.restore(state["draws"])
+        self.loss_sum.copy_(state["loss_sum"])
+        self._step, self._seconds = state["step"], state["seconds"]
+        self._curve = [Evaluation(*point) for point in state["curve"]]
+        self._by_position = self._sample = None
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able facts: n_params, tokens (characters trained on), train_seconds (evaluations included); of a run
+        that finished without diverging also sample and val_loss_by_position (nats, one number a position)."""
+        facts: dict[str, Any] = {
+            "n_params": count_parameters(self.model),
+            "tokens": self._step * self.settings.batch_size * self.block_size,
+            "train_seconds": self._seconds,
+        }
+        if self.finished and not self._curve[-1].diverged:
+            self._look_closer()
+            facts |= {"sample": self._sample, "val_loss_by_position": self._by_position}
+        return facts
+
+    def _look_closer(self) -> None:
+        """What a finished run is asked besides its losses, unless that is known."""
+        if self._by_position is None:
+            self._by_position = full_pass(self.model, self._validation, self.block_size).by_position
+        if self._sample is None:
+            self._sample = sample_text(
+                self.model, self._corpus, self.settings.sample_chars, self.block_size, self._seed, self.device
+            )
+
+    def files(self) -> dict[str, bytes]:
+        """What is kept of it when it has ended: the weights."""
+        # Cloned: the format knows no tensors that share memory, as tied weights and the parts of a stack do.
+        state = {name: value.detach().cpu().clone().contiguous() for name, value in self.model.state_dict().items()}
+        return {"model.safetensors": to_safetensors(state)}
+
+    def _measure(self) -> tuple[float, float]:
+        """The training and the validation loss, in nats per character."""
+        settings = self.settings
+        if settings.evaluation == "full":
+            train = full_pass(self.model, self._train_stretch, self.block_size)
+            validation = full_pass(self.model, self._validation, self.block_size)
+            self._by_position = validation.by_position
+            return train.loss, validation.loss
+
+        def estimate(split: str, tokens: Tensor) -> float:
+            # A generator for each evaluation: looking at a run more often must not change what it learns.
+            generator = generator_for(self._seed, "evaluation", self._step, split)
+            size, batches = settings.batch_size, settings.eval_batches
+            return sampled(self.model, tokens, self.block_size, size, batches, generator)
+
+        return estimate("train", self._train), estimate("val", self._validation)
+
+    def _record(self, train_loss: float, val_loss: float) -> Evaluation:
+        evaluation = Evaluation(self._step, train_loss, val_loss)
+        self._curve.append(evaluation)
+        self.loss_sum.zero_()
+        return evaluation
+
+
+@functools.lru_cache(maxsize=4)
+def texts_on(corpus: Corpus, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The training and the validation text as (N,) int64 on a device, where all runs of a process share them."""
+    return torch.tensor(corpus.train, device=device), torch.tensor(corpus.validation, device=device)

@@ -1,0 +1,243 @@
+"""A plain generator function as an objective: `def loss(params, seed): … yield step, train_loss, val_loss`. No torch.
+
+A generator cannot be saved. A trial that was interrupted therefore runs again from its start, silently up to where it
+was, and its evaluations are compared with those that are known: drawn from the seed alone they are the same.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import operator
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from search.objectives.corpus import Corpus
+from search.objectives.errors import CheckpointError, ObjectiveError
+from search.objectives.protocol import Evaluation
+from search.objectives.settings import TrainingSettings
+
+log = logging.getLogger("search.worker")
+
+# What a generator function may take, by name.
+ARGUMENTS = ("params", "seed", "settings", "corpus", "device")
+MAX_STEP = 2**31 - 1  # of a database's column
+
+
+class GeneratorRun:
+    """One call of a generator function, as `search.objectives.protocol.TrainingRun` describes a run.
+
+    Args:
+        name: The objective's, for messages.
+        begin: Calls the function.
+        identity: Tells this run from those of other cells and seeds.
+        max_iters: The step at which the study's trials end. From there on an evaluation is held back until the function
+            has gone on, since only then it is known whether it is the last, which no pruner shall judge.
+    """
+
+    def __init__(self, name: str, begin: Callable[[], Iterator[Any]], identity: str, max_iters: int) -> None:
+        self._name, self._identity, self._max_iters = name, identity, max_iters
+        self._yielded = begin()
+        self._curve: list[Evaluation] = []
+        self._at = 0  # how many evaluations of the curve this very call has yielded
+        self._held: Evaluation | None = None
+        self._last_step = -1
+        self._seconds = 0.0
+        self._finished = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether the function has ended."""
+        return self._finished
+
+    @property
+    def curve(self) -> list[Evaluation]:
+        """Every evaluation so far, in order of step."""
+        return list(self._curve)
+
+    def advance(self, should_stop: Callable[[], bool]) -> Evaluation | None:
+        """Have the function go on to its next evaluation.
+
+        Args:
+            should_stop: Asked whenever the function yields, and it is not resumed when that says True.
+
+        Returns:
+            The evaluation; the last one once more when the function has ended without announcing it; None when
+            `should_stop` said so.
+
+        Raises:
+            ObjectiveError: It yields something else, steps that do not grow, or nothing at all.
+            Exception: Whatever the function raises.
+        """
+        while not should_stop():
+            began = time.monotonic()
+            try:
+                yielded = next(self._yielded)
+            except StopIteration:
+                return self._end()
+            finally:
+                self._seconds += time.monotonic() - began
+            if yielded is None:  # a bare yield: a place to stop at, no more
+                continue
+            evaluation, self._held = self._held, self._read(yielded)
+            if evaluation is None and self._held.step < self._max_iters:
+                evaluation, self._held = self._held, None
+            if evaluation is not None and self._is_news(evaluation):
+                return evaluation
+        return None
+
+    def _read(self, yielded: Any) -> Evaluation:
+        try:
+            step, train_loss, val_loss = yielded
+            evaluation = Evaluation(operator.index(step), float(train_loss), float(val_loss))
+        except (TypeError, ValueError) as error:
+            raise ObjectiveError(
+                f"{self._name} yields {_shortened(yielded)}; it must yield step, train_loss, val_loss: a whole number "
+                f"and two numbers (where there is one loss only, yield it twice)"
+            ) from error
+        if not self._last_step < evaluation.step <= MAX_STEP:
+            before = f"after step {self._last_step}" if self._last_step >= 0 else "first"
+            raise ObjectiveError(
+                f"{self._name} yields step {evaluation.step} {before}; steps begin at 0 or above and must grow"
+            )
+        self._last_step = evaluation.step
+        return evaluation
+
+    def _is_news(self, evaluation: Evaluation) -> bool:
+        """Enter an evaluation into the curve, unless it only repeats what an earlier call had yielded."""
+        known = self._curve[self._at] if self._at < len(self._curve) else None
+        if known is not None and known != evaluation:
+            self._forget()
+        elif known is not None:
+            self._at += 1
+            return False
+        self._curve.append(evaluation)
+        self._at += 1
+        return True
+
+    def _forget(self) -> None:
+        log.warning(
+            "%s does not repeat itself after step %s: the trial was interrupted, and run again with the same seed it "
+            "gives other losses, which count now; draw every random number from the seed",
+            self._name,
+            self._curve[self._at - 1].step if self._at else "0, where it begins",
+        )
+        del self._curve[self._at :]
+
+    def _end(self) -> Evaluation:
+        if self._held is not None:
+            self._is_news(self._held)
+            self._held = None
+        if self._at == 0:
+            raise ObjectiveError(f"{self._name} ended without a single yield of step, train_loss, val_loss")
+        if self._at < len(self._curve):
+            self._forget()
+        self._finished = True
+        return self._curve[-1]
+
+    def save(self) -> bytes:
+        """The evaluations so far; with them the function can be run again, and be found to repeat itself."""
+        curve = [[point.step, point.train_loss, point.val_loss] for point in self._curve]
+        return json.dumps({"of": self._identity, "curve": curve}).encode()
+
+    def restore(self, payload: bytes) -> None:
+        """Go on after the evaluations of `save`, once the function has come to them again.
+
+        Raises:
+            CheckpointError: It is no checkpoint of this run.
+        """
+        try:
+            state = json.loads(payload)
+            identity, curve = state["of"], [Evaluation(*point) for point in state["curve"]]
+        except (ValueError, TypeError, KeyError) as error:
+            raise CheckpointError(f"it is damaged: {error}") from error
+        if identity != self._identity or not curve:
+            raise CheckpointError("it is of another run")
+        self._curve = curve
+
+    def describe(self) -> Mapping[str, Any]:
+        """How long the function has run, in seconds."""
+        return {"train_seconds": self._seconds}
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+@dataclass(frozen=True)
+class GeneratorObjective:
+    """Makes a run of a generator function for a cell and a seed.
+
+    Attributes:
+        function: Takes some of `ARGUMENTS`.
+        reference: "module:function".
+        taken: Which it takes.
+    """
+
+    function: Callable[..., Iterator[Any]]
+    reference: str
+    taken: frozenset[str]
+
+    @property
+    def takes_corpus(self) -> bool:
+        """Whether it wants a text."""
+        return "corpus" in self.taken
+
+    def __call__(
+        self, cell: Mapping[str, Any], seed: int, settings: TrainingSettings, corpus: Corpus | None, device: str
+    ) -> GeneratorRun:
+        """The run, at its beginning."""
+        given = {"params": dict(cell), "seed": seed, "settings": settings, "corpus": corpus, "device": device}
+        arguments = {name: value for name, value in given.items() if name in self.taken}
+        identity = json.dumps({"cell": dict(cell), "seed": seed}, sort_keys=True)
+        return GeneratorRun(self.reference, lambda: self.function(**arguments), identity, settings.max_iters)
+
+
+def as_objective(found: Any, reference: str) -> Any:
+    """What a worker can call, made of what a study file's `objective` names.
+
+    Args:
+        found: A generator function, or a function that makes a `TrainingRun` and is returned as it is.
+        reference: "module:function", for messages.
+
+    Raises:
+        ObjectiveError: It is neither.
+    """
+    said = f"objective = {reference!r}"
+    if not callable(found):
+        raise ObjectiveError(f"{said} names {_shortened(found)}, which is no function")
+    try:
+        parameters = inspect.signature(found).parameters
+    except ValueError:  # of a function in C, which says nothing about itself
+        return found
+    if not inspect.isgeneratorfunction(inspect.unwrap(found)):
+        if _takes_five(found):
+            return found
+        raise ObjectiveError(
+            f"{said} takes ({', '.join(parameters)}) and is no generator function; have it yield step, train_loss, "
+            f"val_loss, or take (cell, seed, settings, corpus, device) and return a run (objectives/contract.py)"
+        )
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    unknown = [
+        name
+        for name, parameter in parameters.items()
+        if name not in ARGUMENTS and parameter.default is inspect.Parameter.empty and parameter.kind not in variable
+    ]
+    if unknown:
+        raise ObjectiveError(
+            f"{said} takes {', '.join(unknown)}; a generator function is given what it takes of "
+            f"{', '.join(ARGUMENTS)}, by these names; the values of a cell are in params"
+        )
+    return GeneratorObjective(found, reference, frozenset(parameters) & frozenset(ARGUMENTS))
+
+
+def _takes_five(function: Any) -> bool:
+    try:
+        inspect.signature(function).bind("cell", "seed", "settings", "corpus", "device")
+    except TypeError:
+        return False
+    return True

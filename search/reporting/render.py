@@ -1,0 +1,108 @@
+"""A report in each of its formats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from search.reporting.latex import as_latex
+from search.reporting.report_data import ReportData, read_report_data
+from search.reporting.tables import as_csv, as_json, as_markdown
+from search.reporting.verdict_text import verdicts_as_markdown
+from search.statistics.ranking import Row
+from search.statistics.verdicts import judge
+from search.storage.database import Database
+from search.strategies.warm_start import beside
+from search.study.formatting import describe_cell
+from search.study.pruner_settings import USED_BY
+from search.study.user_modules import OURS
+
+
+def render(database: Database, names: Sequence[str], format: str, top: int | None = None) -> str:
+    """The report of the studies `names`, the first of which gives the title."""
+
+    report_data = read_report_data(database, names, with_histories=format == "html")
+    if format == "html":
+        from search.reporting.page import as_html
+
+        return as_html(report_data, top)
+    shown = report_data.rows[:top]
+    if format == "csv":
+        return as_csv(shown)
+    if format == "latex":
+        return as_latex(names[0], report_data.unit, shown, [*report_data.missing, *_left_out(report_data.rows, shown)])
+    verdicts = judge(database, names)
+    if format == "json":
+        facts = {"study": names[0], "counts": report_data.counts, "definition": report_data.attrs["definition"]}
+        said = {
+            "bigram_baseline": report_data.bigram_baseline,
+            "missing": report_data.missing,
+            "verdicts": asdict(verdicts),
+        }
+        return as_json(shown, {**facts, **said})
+    return f"{_as_page(report_data, shown)}\n\n{verdicts_as_markdown(verdicts).rstrip()}"
+
+
+def _as_page(report_data: ReportData, shown: Sequence[Row]) -> str:
+
+    attrs, found, rows = report_data.attrs, report_data.counts, report_data.rows
+    definition, pruner = attrs["definition"], attrs["settings"]["pruner"]
+    axes = "; ".join(f"{axis}: {', '.join(map(str, values))}" for axis, values in definition["grid"].items())
+    axes = "; ".join([axes, *(_range(axis, each) for axis, each in definition.get("axes", {}).items())])
+    training = ", ".join(f"{key} {value}" for key, value in definition["training"].items())
+    best = next((row for row in rows if row.state == "complete"), None)
+    others = "" if best is None else beside(attrs, best)
+    lines = [
+        f"# {report_data.name}",
+        "",
+        *([attrs["description"], ""] if attrs["description"] else []),
+        f"- trials: {', '.join(f'{count} {state}' for state, count in found.items() if count) or 'none'}",
+        *([f"- sampler: {_sampler(attrs)}"] if "sampler" in definition else []),
+        *(
+            [f"- best: {best.val_loss:.5f}, {describe_cell(best.cell)}; {others}"]
+            if best is not None and others
+            else []
+        ),
+        f"- grid: {axes}",
+        f"- training: {training}",
+        *([] if definition["objective"].startswith(OURS) else [f"- objective: {definition['objective']}"]),
+        *([f"- corpus: {attrs['corpus']}, SHA-256 {definition['corpus_sha256']}"] if attrs["corpus"] else []),
+        f"- pruner: {_pruner(pruner)}",
+        *(
+            [f"- counted bigram: {report_data.bigram_baseline:.5f}, the loss that counting pairs of characters reaches"]
+            if report_data.bigram_baseline is not None
+            else []
+        ),
+        *(f"- note: {sentence}" for sentence in report_data.missing),
+        "",
+        f"Losses are means over the trials of a cell, in {report_data.unit}; val_loss ranks."
+        + (" A pruned cell's loss is that of the step at which it was pruned." if found["pruned"] else "")
+        + (" Difference is val_loss minus the published loss." if any(row.published for row in rows) else ""),
+        "",
+        as_markdown(shown),
+    ]
+    for remark in _left_out(rows, shown):
+        lines += ["", remark]
+    return "\n".join(lines)
+
+
+def _left_out(rows: Sequence[Row], shown: Sequence[Row]) -> list[str]:
+    return [f"{len(rows) - len(shown)} more cells."] if len(shown) < len(rows) else []
+
+
+def _sampler(attrs: Mapping[str, Any]) -> str:
+    sampler = dict(attrs["definition"]["sampler"])
+    arguments = ", ".join(f"{key} {value}" for key, value in sampler.items() if key != "name")
+    started = f"; shown the cells of {attrs['from']['study']}" if "from" in attrs else ""
+    return str(sampler["name"]) + (f" ({arguments})" if arguments else "") + started
+
+
+def _range(axis: str, ends: Mapping[str, Any]) -> str:
+    return f"{axis}: {ends['low']} to {ends['high']}" + (", log" if ends["log"] else "")
+
+
+def _pruner(settings: Mapping[str, Any]) -> str:
+
+    rest = ", ".join(f"{key} {settings[key]}" for key in USED_BY[settings["name"]] if key in settings)
+    return f"{settings['name']} ({rest})" if rest else str(settings["name"])

@@ -1,0 +1,205 @@
+"""Where the files of finished trials are kept: a folder, or a bucket; both are Optuna artifact stores.
+
+A file is known by its id alone; which trial it belongs to, and its name, are written with the trial's end, in the form
+that `optuna.artifacts.upload_artifact` writes, so whatever knows Optuna's artifacts can read these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import mimetypes
+import os
+import re
+import shutil
+import time
+import uuid
+from dataclasses import asdict
+from pathlib import Path
+from typing import BinaryIO, Protocol
+from urllib.parse import urlsplit
+
+from optuna.artifacts import ArtifactMeta
+from optuna.artifacts.exceptions import ArtifactNotFound
+
+from search.storage.errors import StorageError
+
+ARTIFACTS_FOLDER = "artifacts"  # in the folder `--out`
+ATTR_PREFIX = "artifacts:"  # of the system attributes; Optuna's
+STALE_S = 3600.0
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NAMESPACE = uuid.UUID("6f0b0d0e-6c5c-4f5c-9d0a-3f1d4f2f7a11")
+_MIME_TYPES = {".safetensors": "application/octet-stream", ".csv": "text/csv", ".txt": "text/plain; charset=utf-8"}
+
+
+class ArtifactStore(Protocol):
+    """What Optuna asks of an artifact store, and one thing more."""
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """The content; raises ArtifactNotFound."""
+        ...
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """Store the content, replacing what was there."""
+        ...
+
+    def remove(self, artifact_id: str) -> None:
+        """Forget the content; raises ArtifactNotFound, where the store can tell."""
+        ...
+
+    def remove_stale_parts(self) -> None:
+        """Remove what writers left that were killed."""
+        ...
+
+
+class FolderStore:
+    """Files <root>/<id>, as `optuna.artifacts.FileSystemArtifactStore` lays them out.
+
+    Unlike that, it never shows half a file, opens nothing but its own regular files, and makes its folder when it is
+    first written to.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root, self._parts = root, root / ".parts"
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """As `ArtifactStore`; a link is not followed: it could lead out of the folder."""
+        try:
+            handle = os.open(self._path(artifact_id), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            raise ArtifactNotFound(f"no artifact {artifact_id}") from error
+        return os.fdopen(handle, "rb")
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """As `ArtifactStore`.
+
+        Raises:
+            OSError: The disk is full, or the folder cannot be written; nothing is changed then.
+        """
+        path = self._path(artifact_id)
+        aside = self._parts / f"{artifact_id}.{os.getpid()}"
+        try:
+            try:
+                file = aside.open("wb")
+            except FileNotFoundError:
+                self._parts.mkdir(parents=True, exist_ok=True)
+                file = aside.open("wb")
+            # Not synced, which would cost more than all else about a short trial: a power cut can take the files of
+            # its last seconds, and what a trial's result and record say is in the database.
+            with file:
+                shutil.copyfileobj(content_body, file)
+            aside.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
+            raise
+
+    def remove(self, artifact_id: str) -> None:
+        """As `ArtifactStore`."""
+        try:
+            self._path(artifact_id).unlink()
+        except FileNotFoundError as error:
+            raise ArtifactNotFound(f"no artifact {artifact_id}") from error
+
+    def remove_stale_parts(self) -> None:
+        """As `ArtifactStore`; a part that is younger than an hour may still be written to."""
+        for part in self._parts.glob("*"):
+            with contextlib.suppress(OSError):
+                if time.time() - part.stat().st_mtime > STALE_S:
+                    part.unlink()
+
+    def _path(self, artifact_id: str) -> Path:
+        if not _ID.fullmatch(artifact_id):
+            raise ArtifactNotFound(f"{artifact_id!r} is no artifact's id")
+        return self.root / artifact_id
+
+
+class BucketStore:
+    """Objects <prefix><id> of a bucket, through `optuna.artifacts.Boto3ArtifactStore`."""
+
+    def __init__(self, bucket: str, prefix: str) -> None:
+        from optuna.artifacts import Boto3ArtifactStore
+
+        self._store, self._prefix = Boto3ArtifactStore(bucket), prefix
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """As `ArtifactStore`."""
+        return self._store.open_reader(self._key(artifact_id))
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """As `ArtifactStore`."""
+        self._store.write(self._key(artifact_id), content_body)
+
+    def remove(self, artifact_id: str) -> None:
+        """As `ArtifactStore`."""
+        self._store.remove(self._key(artifact_id))
+
+    def remove_stale_parts(self) -> None:
+        """As `ArtifactStore`: a bucket shows whole objects only."""
+
+    def _key(self, artifact_id: str) -> str:
+        if not _ID.fullmatch(artifact_id):
+            raise ArtifactNotFound(f"{artifact_id!r} is no artifact's id")
+        return self._prefix + artifact_id
+
+
+def artifact_store(artifacts: str | None, out: Path) -> ArtifactStore | None:
+    """The artifact store that the options `--artifacts` and `--out` name; nothing is written.
+
+    Args:
+        artifacts: A folder, s3://bucket/prefix, or "none"; None is the folder "artifacts" in `out`.
+        out: Folder of checkpoints and logs.
+
+    Returns:
+        The store; None for "none".
+
+    Raises:
+        StorageError: `artifacts` names no store.
+    """
+    return None if artifacts == "none" else open_store(artifacts or str(out / ARTIFACTS_FOLDER))
+
+
+def open_store(where: str) -> ArtifactStore:
+    """The artifact store that a folder's path or s3://bucket/prefix names; nothing is written.
+
+    Raises:
+        StorageError: Another kind of URL, no bucket, a file in the folder's place, or boto3 is not installed.
+    """
+    if "://" not in where:
+        path = Path(where)
+        if path.exists() and not path.is_dir():
+            raise StorageError(f"--artifacts {where} is a file; name a folder, or s3://bucket/prefix")
+        return FolderStore(path)
+    parts = urlsplit(where)
+    if parts.scheme != "s3" or not parts.hostname:
+        raise StorageError(f"--artifacts {parts.scheme}://…: choices are a folder and s3://bucket/prefix")
+    prefix = parts.path.strip("/")
+    try:
+        return BucketStore(parts.netloc, f"{prefix}/" if prefix else "")
+    except ImportError as error:
+        raise StorageError(f"--artifacts {where} needs boto3: pip install 'lm-search[s3]'") from error
+
+
+def artifact_id(identity: str, token: int, name: str) -> str:
+    """The id of a trial's file.
+
+    Args:
+        identity: Tells the trial from all others, of other databases too.
+        token: That of the lease under which it was trained: a worker that has lost its lease and does not know it yet
+            must not replace the files of the one who went on.
+        name: The file's name.
+    """
+    return str(uuid.uuid5(_NAMESPACE, f"{identity} {token} {name}"))
+
+
+def put(store: ArtifactStore, its_id: str, name: str, content: bytes) -> dict[str, str]:
+    """Store a file.
+
+    Returns:
+        The system attribute, key and value, that makes it an artifact of the trial which has it.
+    """
+    store.write(its_id, io.BytesIO(content))
+    mime_type = _MIME_TYPES.get(Path(name).suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+    meta = ArtifactMeta(artifact_id=its_id, filename=name, mimetype=mime_type, encoding=None)
+    return {ATTR_PREFIX + its_id: json.dumps(asdict(meta))}

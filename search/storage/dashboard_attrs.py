@@ -1,0 +1,96 @@
+"""What optuna-dashboard shows of a study beside its trials: the note, plots, and the name of the value.
+
+It keeps them in system attributes of the study, cut into pieces. Its own functions write each piece in a transaction of
+its own; here all change together, so no visitor sees half of a plot, and two writers never mix.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.storages._rdb import models
+from sqlalchemy import Connection, Table, delete, insert, select
+
+from search.storage import optuna_tables
+from search.storage.database import Database
+
+_attrs: Table = models.StudySystemAttributeModel.__table__
+
+PIECE = 2045  # characters; what the smallest column that Optuna ever had for an attribute can hold
+NOTE_VERSION, NOTE_PIECES, PLOT = "dashboard:note_ver", "dashboard:note_str:", "dashboard:plot_data:"
+METRIC_NAMES = "study:metric_names"
+PUBLISHED_AT = "lm-search:published_at"
+
+
+def claim_turn(database: Database, study: str, every_s: float) -> bool:
+    """Whether it is this caller's turn to publish: nobody else's was within `every_s` seconds of the database's clock.
+
+    False also for a study that does not exist.
+    """
+
+    def work(connection: Connection) -> bool:
+        database.lock(connection, f"publish {study}")
+        study_id = optuna_tables.study_id(connection, study)
+        if study_id is None:
+            return False
+        now = float(connection.execute(select(database.now())).scalar_one())
+        before = _value(connection, study_id, PUBLISHED_AT)
+        # A clock that was set back must not silence everyone until it catches up.
+        if before is not None and 0 <= now - before < every_s:
+            return False
+        _replace(connection, study_id, {PUBLISHED_AT: now})
+        return True
+
+    return database.write(work)
+
+
+def show(database: Database, study: str, note: str, plots: Mapping[str, Any], metric: str) -> None:
+    """Replace a study's note, and its plots of these names.
+
+    Args:
+        note: Markdown.
+        plots: Figures as plotly's JSON, by name: letters, digits and hyphens.
+        metric: What the trials' value is called.
+    """
+
+    def work(connection: Connection) -> None:
+        database.lock(connection, f"publish {study}")
+        study_id = optuna_tables.study_id(connection, study)
+        if study_id is None:
+            return  # somebody deleted it
+        pieces = _pieces(NOTE_PIECES, note)
+        _remove(connection, study_id, NOTE_PIECES)
+        for name, figure in plots.items():
+            _remove(connection, study_id, f"{PLOT}{name}:")
+            pieces |= _pieces(f"{PLOT}{name}:", json.dumps(figure, separators=(",", ":")))
+        # The page of somebody who edits an older version is told so.
+        version = (_value(connection, study_id, NOTE_VERSION) or 0) + 1
+        pieces |= {NOTE_VERSION: version, METRIC_NAMES: [metric]}
+        _replace(connection, study_id, pieces)
+
+    database.write(work)
+
+
+def _pieces(prefix: str, text: str) -> dict[str, Any]:
+    return {f"{prefix}{at // PIECE}": text[at : at + PIECE] for at in range(0, len(text), PIECE)}
+
+
+def _value(connection: Connection, study_id: int, key: str) -> Any:
+    found = connection.execute(select(_attrs.c.value_json).where(_attrs.c.study_id == study_id, _attrs.c.key == key))
+    text = found.scalar()
+    return None if text is None else json.loads(text)
+
+
+def _remove(connection: Connection, study_id: int, prefix: str) -> None:
+    begins = _attrs.c.key.startswith(prefix, autoescape=True)
+    connection.execute(delete(_attrs).where(_attrs.c.study_id == study_id, begins))
+
+
+def _replace(connection: Connection, study_id: int, attrs: Mapping[str, Any]) -> None:
+    for key in (NOTE_VERSION, METRIC_NAMES, PUBLISHED_AT):
+        if key in attrs:
+            connection.execute(delete(_attrs).where(_attrs.c.study_id == study_id, _attrs.c.key == key))
+    rows = [{"study_id": study_id, "key": key, "value_json": json.dumps(value)} for key, value in attrs.items()]
+    connection.execute(insert(_attrs), rows)

@@ -1,0 +1,184 @@
+"""Optuna's view of the database: its own storage on our engine, and a quick one for pruners."""
+
+from __future__ import annotations
+
+import copy
+import time
+import weakref
+from collections.abc import Container, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from optuna._typing import JSONSerializable
+from optuna.storages import RDBStorage
+from optuna.storages._cached_storage import _CachedStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Connection, select
+from sqlalchemy.orm import scoped_session, sessionmaker
+
+from search.storage import optuna_tables
+from search.storage.database import Database, open_engine
+from search.storage.schema import runs
+from search.storage.url import parse_url
+
+# A worker that was stopped in the middle of its last transaction commits later than its time stamp says.
+_LATE_COMMIT_S = 10.0
+
+
+class SearchStorage(RDBStorage):
+    """Optuna's storage with the engine, the waiting and the locking of `Database`.
+
+    It holds exactly what Optuna's own storage would hold, so optuna-dashboard and a person's own scripts can open
+    the same URL.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._open(database)
+
+    def _open(self, database: Database) -> None:
+        # Optuna fills in {SCHEMA_VERSION}; braces of a password are no such thing.
+        url = database.engine.url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+        # The tables exist: `schema.migrate` made them, once, under a lock.
+        super().__init__(url, skip_table_creation=True, skip_compatibility_check=True)
+        self.engine.dispose()
+        self.database, self.engine = database, database.engine
+        if database.is_postgres:
+            # What Optuna does is not tried again when a pooled connection turns out to be dead: it has to look first.
+            self.engine = open_engine(database.engine.url, look_first=True)
+            weakref.finalize(self, self.engine.dispose)
+        self.scoped_session = scoped_session(sessionmaker(bind=self.engine))
+
+    def __getstate__(self) -> dict[Any, Any]:
+        url = self.database.engine.url.render_as_string(hide_password=False)
+        return {"url": url, "outage_s": self.database.outage_s}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        self._open(Database(open_engine(parse_url(state["url"])), state["outage_s"]))
+        # Nobody else has this engine.
+        weakref.finalize(self, self.database.engine.dispose)
+
+
+class PrunerStorage(_CachedStorage):
+    """What a pruner asks for, from memory: each finished trial is read once, running ones at most once a second.
+
+    Optuna reads every unfinished trial again at every check, and all trials of the study at the first; and its
+    storage gives up when the database does not answer at once, which would cost a worker its trial.
+    """
+
+    def __init__(self, backend: SearchStorage, study: str, refresh_s: float = 1.0) -> None:
+        super().__init__(backend)
+        self._database, self._study, self._refresh_s = backend.database, study, refresh_s
+        self._finished: dict[int, FrozenTrial] = {}
+        self._ended_at: dict[int, float] = {}
+        self._complete: list[FrozenTrial] = []
+        self._with_result: list[FrozenTrial] = []
+        self._running: list[FrozenTrial] = []
+        self._columns: dict[int, _Column] = {}
+        # What the pruner noted on trials, such as the rungs of successive halving.
+        self.written_attrs: dict[int, dict[str, Any]] = {}
+        self._seen_until = 0.0
+        self._refreshed_at = -float("inf")
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        study_id = self._database.read(lambda connection: optuna_tables.study_id(connection, study_name))
+        if study_id is None:
+            raise KeyError(study_name)
+        return study_id
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        return [StudyDirection.MINIMIZE]  # as `optuna_tables.create_study` made it
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        trials = self._database.read(lambda connection: optuna_tables.read_trials(connection, [trial_id]))
+        if not trials:
+            raise KeyError(trial_id)
+        return trials[0]
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        self._refresh()
+        if states == (TrialState.COMPLETE,) and not deepcopy:
+            return self._complete
+        trials = [
+            trial for trial in [*self._finished.values(), *self._running] if states is None or trial.state in states
+        ]
+        trials.sort(key=lambda trial: trial.number)
+        return copy.deepcopy(trials) if deepcopy else trials
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: JSONSerializable) -> None:
+        self._database.write(lambda connection: optuna_tables.write_system_attrs(connection, trial_id, {key: value}))
+        self.written_attrs.setdefault(trial_id, {})[key] = value
+
+    def ended(self) -> Sequence[FrozenTrial]:
+        """The complete and pruned trials in the order in which they were read: the sequence only grows."""
+        self._refresh()
+        return self._with_result
+
+    def running(self) -> Sequence[FrozenTrial]:
+        """The running trials, as they were within the last second."""
+        self._refresh()
+        return self._running
+
+    def complete_values(self, step: int) -> tuple[int, npt.NDArray[np.float64]]:
+        """The values that complete trials had at `step`.
+
+        Returns:
+            How many trials are complete, and the values (n,) of those that reported at `step`.
+        """
+        self._refresh()
+        column = self._columns.get(step)
+        return len(self._complete), np.empty(0) if column is None else column.values()
+
+    def _refresh(self) -> None:
+        if time.monotonic() - self._refreshed_at < self._refresh_s:
+            return
+        ended_at, finished, self._running = self._database.read(self._read_news)
+        self._ended_at |= ended_at
+        self._seen_until = max([self._seen_until, *ended_at.values()])
+        for trial in self._running:
+            self._finished.pop(trial._trial_id, None)  # it failed, and was put back
+        for trial in finished:
+            self._finished[trial._trial_id] = trial
+            if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+                self._with_result.append(trial)
+            if trial.state == TrialState.COMPLETE:
+                self._complete.append(trial)
+                for step, value in trial.intermediate_values.items():
+                    self._columns.setdefault(step, _Column()).append(value)
+        self._refreshed_at = time.monotonic()
+
+    def _read_news(self, connection: Connection) -> tuple[dict[int, float], list[FrozenTrial], list[FrozenTrial]]:
+        # Changes nothing of ours: it runs again from the start when the database goes away in the middle.
+        since = self._seen_until - _LATE_COMMIT_S
+        ended = connection.execute(
+            select(runs.c.trial_id, runs.c.finished_at).where(
+                runs.c.study == self._study, runs.c.state == "done", runs.c.finished_at >= since
+            )
+        )
+        # A failed trial that was put back ends a second time.
+        new = {trial_id: at for trial_id, at in ended if self._ended_at.get(trial_id) != at}
+        running = select(runs.c.trial_id).where(runs.c.study == self._study, runs.c.state == "running")
+        return (
+            new,
+            optuna_tables.read_trials(connection, new),
+            optuna_tables.read_trials(connection, connection.execute(running).scalars()),
+        )
+
+
+class _Column:
+    """The values of one step, growing."""
+
+    def __init__(self) -> None:
+        self._buffer, self._length = np.empty(64), 0
+
+    def append(self, value: float) -> None:
+        if self._length == len(self._buffer):
+            self._buffer = np.concatenate([self._buffer, np.empty_like(self._buffer)])
+        self._buffer[self._length] = value
+        self._length += 1
+
+    def values(self) -> npt.NDArray[np.float64]:
+        return self._buffer[: self._length]

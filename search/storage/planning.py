@@ -1,0 +1,188 @@
+"""Planning: every trial of a study gets one row and one Optuna trial, however many planners come at once."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import TrialState
+from sqlalchemy import Connection, Row, insert, select, update
+
+from search.storage import optuna_tables
+from search.storage.database import Database
+from search.storage.errors import StorageError
+from search.storage.optuna_tables import Parameter
+from search.storage.schema import runs
+from search.storage.slots import identity
+from search.storage.state_transitions import ENDED_ELSEWHERE, FRESH, OPTUNA_STATE, end_rows, ended_elsewhere
+
+DEFINITION = "definition"
+UID = "uid"
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A trial that shall exist.
+
+    Attributes:
+        cell: Canonical JSON of the cell with its seed; one trial per text.
+        parameters: What Optuna files the trial under.
+        shape_key: Equal for trials whose tensors have equal shapes.
+        priority: Lower goes first.
+    """
+
+    cell: str
+    parameters: Mapping[str, Parameter]
+    shape_key: str
+    priority: int
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """All trials of one study, with the definition that must stay the same as long as the study lives."""
+
+    study: str
+    definition: Mapping[str, Any]
+    attrs: Mapping[str, Any]
+    trials: Sequence[PlannedTrial]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What planning did: trials added, and rows repaired after a crash or somebody's hand."""
+
+    added: int
+    repaired: int
+
+
+class DefinitionChanged(StorageError):
+    """A study of this name exists with another definition."""
+
+    def __init__(self, study: str, stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> None:
+        super().__init__(f"the study {study!r} exists with another definition")
+        self.study, self.stored, self.wanted = study, stored, wanted
+
+
+def plan(database: Database, plans: Sequence[StudyPlan]) -> Planned:
+    """Make the rows and trials of `plans` exist: all of them in one transaction, so that a crash leaves nothing half.
+
+    Raises:
+        DefinitionChanged: One of the studies was planned with another definition; nothing was changed.
+    """
+
+    def work(connection: Connection) -> Planned:
+        done = []
+        for each in sorted(plans, key=lambda each: each.study):
+            # In the order of names, or two planners could hold one lock each and wait for the other's for ever.
+            database.lock(connection, f"search plan {each.study}")
+            done.append(_plan_one(database, connection, each))
+        return Planned(sum(p.added for p in done), sum(p.repaired for p in done))
+
+    return database.write(work)
+
+
+def _plan_one(database: Database, connection: Connection, wanted: StudyPlan) -> Planned:
+    study_id = optuna_tables.study_id(connection, wanted.study)
+    if study_id is None:
+        # Rows without a study: somebody deleted it, in the dashboard say, and now wants it anew.
+        connection.execute(runs.delete().where(runs.c.study == wanted.study))
+        # The uid tells this study from an earlier one of the same name, whose files may still lie about.
+        attrs = {**wanted.attrs, DEFINITION: wanted.definition, UID: uuid.uuid4().hex}
+        study_id = optuna_tables.create_study(connection, wanted.study, attrs)
+    else:
+        stored = optuna_tables.study_attrs(connection, study_id).get(DEFINITION)
+        if stored != wanted.definition:
+            raise DefinitionChanged(wanted.study, stored, wanted.definition)
+        optuna_tables.write_study_attrs(connection, study_id, wanted.attrs)
+    rows = connection.execute(select(runs).where(runs.c.study == wanted.study)).all()
+    repaired = _repair(database, connection, study_id, rows, {identity(trial.cell): trial for trial in wanted.trials})
+    return Planned(_insert_missing(connection, study_id, wanted.study, rows, wanted.trials), repaired)
+
+
+def extend(database: Database, study: str, choose: Callable[[Sequence[Row[Any]]], Sequence[PlannedTrial]]) -> int:
+    """Add trials to a study that has come to its end.
+
+    Args:
+        choose: Says which trials from the rows of the study, all of which have ended; none when nothing is left to do.
+
+    Returns:
+        How many were added; none when another worker was first, whose trials have not ended yet.
+    """
+
+    def work(connection: Connection) -> int:
+        database.lock(connection, f"search plan {study}")
+        study_id = optuna_tables.study_id(connection, study)
+        rows = connection.execute(select(runs).where(runs.c.study == study)).all()
+        if study_id is None or any(row.state != "done" for row in rows):
+            return 0
+        return _insert_missing(connection, study_id, study, rows, choose(rows))
+
+    return database.write(work)
+
+
+def _insert_missing(
+    connection: Connection, study_id: int, study: str, rows: Sequence[Row[Any]], trials: Sequence[PlannedTrial]
+) -> int:
+    known = {identity(row.cell) for row in rows}
+    missing = [trial for trial in trials if identity(trial.cell) not in known]
+    created = optuna_tables.insert_waiting_trials(connection, study_id, [trial.parameters for trial in missing])
+    values = [
+        {
+            "study": study,
+            "cell": trial.cell,
+            "trial_id": trial_id,
+            "number": number,
+            "shape_key": trial.shape_key,
+            "priority": trial.priority,
+        }
+        for trial, (trial_id, number) in zip(missing, created, strict=True)
+    ]
+    if values:
+        connection.execute(insert(runs), values)
+    return len(missing)
+
+
+def _repair(
+    database: Database,
+    connection: Connection,
+    study_id: int,
+    rows: Sequence[Row[Any]],
+    wanted: Mapping[str, PlannedTrial],
+) -> int:
+    """Bring rows and Optuna's trials together again where one of the two was changed without the other."""
+    now = connection.execute(select(database.now())).scalar_one()
+    states = optuna_tables.trial_states(connection, study_id)
+    odd = [row.id for row in rows if not _agree(row, states.get(row.trial_id))]
+    if odd:
+        # Look again with the rows locked: a worker may have ended a trial between the two queries above.
+        rows = connection.execute(select(runs).where(runs.c.id.in_(odd)).order_by(runs.c.id).with_for_update()).all()
+        states = optuna_tables.trial_states(connection, study_id)
+    repaired = 0
+    for row in rows:
+        state = states.get(row.trial_id)
+        if _agree(row, state):
+            continue
+        if state is None:  # the trial is gone, or was never linked
+            lost = wanted.get(identity(row.cell))
+            if lost is None:
+                continue
+            [(trial_id, number)] = optuna_tables.insert_waiting_trials(connection, study_id, [lost.parameters])
+            link = {"trial_id": trial_id, "number": number, "cell": lost.cell, "shape_key": lost.shape_key}
+            fresh = {**FRESH, **link, "token": row.token + 1}
+            connection.execute(update(runs).where(runs.c.id == row.id).values(fresh))
+        elif row.state == "done":
+            attrs = {"outcome": row.outcome, **({"reason": row.reason} if row.reason else {})}
+            optuna_tables.finish_trial(
+                connection, row.trial_id, OPTUNA_STATE[row.outcome], row.value, attrs, row.finished_at or now
+            )
+        else:
+            outcome, value = ended_elsewhere(connection, row.trial_id)
+            end_rows(connection, runs.c.id == row.id, outcome, value, ENDED_ELSEWHERE, now)
+        repaired += 1
+    return repaired
+
+
+def _agree(row: Row[Any], state: TrialState | None) -> bool:
+    return state is not None and state.is_finished() == (row.state == "done")

@@ -1,0 +1,199 @@
+"""What is in the database, read in a few queries however many trials there are."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, select, tuple_
+
+from search.storage import optuna_queries, optuna_tables
+from search.storage.database import Database
+from search.storage.planning import DEFINITION
+from search.storage.schema import runs
+from search.storage.slots import parameters_of
+
+STATES = ("waiting", "running", "complete", "pruned", "diverged", "failed")
+
+
+@dataclass(frozen=True)
+class TrialSummary:
+    """One row of the run queue, with the facts that its worker recorded.
+
+    Attributes:
+        cell: The parameters with the seed; the seed alone while a sampler has not chosen them.
+        state: One of `STATES`.
+        lease_left_s: Seconds until the lease expires, negative when it has; None unless running.
+        seconds: From the last claim to the end; None before.
+        attrs: The user attributes asked for.
+    """
+
+    study: str
+    number: int
+    cell: Mapping[str, Any]
+    state: str
+    attempts: int
+    owner: str | None
+    lease_left_s: float | None
+    step: int | None
+    train_loss: float | None
+    val_loss: float | None
+    value: float | None
+    reason: str | None
+    seconds: float | None
+    attrs: Mapping[str, Any]
+
+
+def study_attrs(database: Database, study: str) -> Mapping[str, Any] | None:
+    """The user attributes of a study, the definition it was planned with among them; None when it was not planned."""
+
+    def work(connection: Connection) -> Mapping[str, Any] | None:
+        study_id = optuna_tables.study_id(connection, study)
+        attrs = {} if study_id is None else optuna_tables.study_attrs(connection, study_id)
+        return attrs if DEFINITION in attrs else None
+
+    return database.read(work)
+
+
+def study_names(database: Database) -> list[str]:
+    """The names of all studies with rows in the queue, sorted."""
+    query = select(runs.c.study).distinct().order_by(runs.c.study)
+    return database.read(lambda connection: list(connection.execute(query).scalars()))
+
+
+def counts(database: Database, studies: Sequence[str]) -> dict[str, int]:
+    """How many trials are in each of `STATES`."""
+    query = (
+        select(runs.c.state, runs.c.outcome, func.count())
+        .where(runs.c.study.in_(studies))
+        .group_by(runs.c.state, runs.c.outcome)
+    )
+    found: Counter[str] = Counter()
+    for state, outcome, count in database.read(lambda connection: connection.execute(query).all()):
+        found[outcome if state == "done" else state] += count
+    return {state: found[state] for state in STATES}
+
+
+def trial_summaries(
+    database: Database, studies: Sequence[str], states: Sequence[str] = STATES, attrs: Sequence[str] = ()
+) -> list[TrialSummary]:
+    """The rows of `studies` in any of `states`, ordered by study and number.
+
+    Args:
+        attrs: Names of the user attributes to read along.
+    """
+    wanted = [state for state in ("waiting", "running") if state in states]
+    query = (
+        select(runs, (runs.c.lease_until - database.now()).label("lease_left_s"))
+        .where(
+            runs.c.study.in_(studies),
+            runs.c.state.in_(wanted) | runs.c.outcome.in_([state for state in states if state not in wanted]),
+        )
+        .order_by(runs.c.study, runs.c.number)
+    )
+
+    def work(connection: Connection) -> list[TrialSummary]:
+        rows = connection.execute(query).all()
+        found = optuna_queries.read_user_attrs(connection, [row.trial_id for row in rows], attrs)
+        return [_summary(row, found.get(row.trial_id, {})) for row in rows]
+
+    return database.read(work)
+
+
+def _summary(row: Any, attrs: Mapping[str, Any]) -> TrialSummary:
+    ended = row.finished_at is not None and row.started_at is not None
+    return TrialSummary(
+        study=row.study,
+        number=row.number,
+        cell=parameters_of(row.cell),
+        state=row.outcome if row.state == "done" else row.state,
+        attempts=row.attempts,
+        owner=row.owner if row.state == "running" else None,
+        lease_left_s=row.lease_left_s if row.state == "running" else None,
+        step=row.step,
+        train_loss=row.train_loss,
+        val_loss=row.val_loss,
+        value=row.value,
+        reason=row.reason,
+        seconds=row.finished_at - row.started_at if ended else None,
+        attrs=attrs,
+    )
+
+
+def cell_texts(database: Database, study: str, numbers: Sequence[int]) -> dict[int, str]:
+    """The canonical cells of trials, by number."""
+    query = select(runs.c.number, runs.c.cell).where(runs.c.study == study, runs.c.number.in_(numbers))
+    return database.read(lambda connection: {row.number: row.cell for row in connection.execute(query)})
+
+
+def val_curves(database: Database, trials: Sequence[tuple[str, int]]) -> dict[tuple[str, int], list[tuple[int, float]]]:
+    """The validation losses of a few trials by step, by study and number; NaN and infinite ones are left out."""
+    wanted = tuple_(runs.c.study, runs.c.number).in_(trials)
+    query = select(runs.c.study, runs.c.number, runs.c.trial_id).where(wanted)
+
+    def work(connection: Connection) -> dict[tuple[str, int], list[tuple[int, float]]]:
+        owners = {row.trial_id: (row.study, row.number) for row in connection.execute(query)} if trials else {}
+        curves = optuna_queries.read_curves(connection, list(owners))
+        return {
+            owner: [(step, value) for step, value in curves.get(trial_id, {}).items() if math.isfinite(value)]
+            for trial_id, owner in owners.items()
+        }
+
+    return database.read(work)
+
+
+@dataclass(frozen=True)
+class TrialHistory:
+    """One trial over time.
+
+    Attributes:
+        cell: The parameters with the seed.
+        state: One of `search.storage.queries.STATES`.
+        started: When it was first claimed, UTC; None before.
+        ended: When it ended, UTC; None before.
+        curve: Step to validation loss, steps ascending; losses may be NaN or infinite where training diverged.
+        attrs: The user attributes asked for.
+    """
+
+    study: str
+    cell: Mapping[str, Any]
+    state: str
+    started: datetime | None
+    ended: datetime | None
+    curve: Mapping[int, float]
+    attrs: Mapping[str, Any]
+
+
+def trial_histories(database: Database, studies: Sequence[str], attrs: Sequence[str] = ()) -> list[TrialHistory]:
+    """The trials of `studies`, by study and number.
+
+    Args:
+        attrs: Names of the user attributes to read along.
+    """
+    columns = (runs.c.study, runs.c.cell, runs.c.state, runs.c.outcome, runs.c.trial_id)
+    query = select(*columns).where(runs.c.study.in_(studies)).order_by(runs.c.study, runs.c.number)
+
+    def work(connection: Connection) -> list[TrialHistory]:
+        rows = connection.execute(query).all()
+        ids = [row.trial_id for row in rows]
+        curves = optuna_queries.read_curves(connection, ids)
+        times = optuna_queries.read_times(connection, ids)
+        found = optuna_queries.read_user_attrs(connection, ids, attrs)
+        return [
+            TrialHistory(
+                study=row.study,
+                cell=parameters_of(row.cell),
+                state=row.outcome if row.state == "done" else row.state,
+                started=times.get(row.trial_id, (None, None))[0],
+                ended=times.get(row.trial_id, (None, None))[1],
+                curve=curves.get(row.trial_id, {}),
+                attrs=found.get(row.trial_id, {}),
+            )
+            for row in rows
+        ]
+
+    return database.read(work)

@@ -1,0 +1,207 @@
+"""Numbered slots: rows of the run queue whose cell a sampler chooses when the first worker claims them.
+
+A slot has a row per repetition. All of them get the same cell, in one transaction, each with a seed of its own; from
+then on they are rows like any other, so a slot whose worker dies goes on with the same parameters, seed and checkpoint.
+A worker that dies between asking the sampler and storing the answer has changed nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from optuna.distributions import IntDistribution
+from optuna.trial import FrozenTrial
+from sqlalchemy import Connection, Row, select, update
+
+from search.storage import optuna_tables
+from search.storage.database import Database
+from search.storage.leases import Lease
+from search.storage.optuna_tables import Parameter
+from search.storage.schema import runs
+
+# No axis can have these names: they are no identifiers.
+SLOT = "@slot"
+REPETITION = "@repetition"
+# So many times is the sampler asked again because another slot was filled meanwhile.
+_ATTEMPTS = 3
+
+
+def canonical(value: Mapping[str, Any]) -> str:
+    """One text for one mapping, whatever the order of its keys."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def slot_text(slot: int, repetition: int, seed: int) -> str:
+    """What stands in the row of a slot that is not filled yet."""
+    return canonical({SLOT: slot, REPETITION: repetition, "seed": seed})
+
+
+def identity(text: str) -> str:
+    """What makes a row this row: its cell and seed, or its slot and repetition, filled or not."""
+    if SLOT not in text:
+        return text
+    named = json.loads(text)
+    return canonical({SLOT: named[SLOT], REPETITION: named[REPETITION]})
+
+
+def parameters_of(text: str) -> dict[str, Any]:
+    """What stands in a row: its cell and its seed; the seed alone while its slot is not filled."""
+    return {name: value for name, value in json.loads(text).items() if name not in (SLOT, REPETITION)}
+
+
+@dataclass(frozen=True)
+class SlotTrial:
+    """A filled row of a slot.
+
+    Attributes:
+        cell: Its parameters, without the seed.
+        state: waiting, running, complete, pruned, diverged or failed.
+        trial: What Optuna holds of it.
+    """
+
+    slot: int
+    cell: Mapping[str, Any]
+    state: str
+    trial: FrozenTrial
+
+
+@dataclass(frozen=True)
+class SlotHistory:
+    """What a sampler may know: the filled rows of a study, by slot, and what it noted on the study itself."""
+
+    trials: Sequence[SlotTrial]
+    notes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A sampler's answer.
+
+    Attributes:
+        parameters: What Optuna files the cell under; without the seed.
+        shape_key: Equal for cells whose tensors have equal shapes.
+        trial_notes: What the sampler noted on the trial, for later calls of its own.
+        study_notes: The same on the study.
+    """
+
+    parameters: Mapping[str, Parameter]
+    shape_key: str
+    trial_notes: Mapping[str, Any]
+    study_notes: Mapping[str, Any]
+
+
+def is_unfilled(lease: Lease) -> bool:
+    """Whether a sampler has to be asked before the leased trial can be trained."""
+    return SLOT in lease.cell and set(json.loads(lease.cell)) == {SLOT, REPETITION, "seed"}
+
+
+def fill(
+    database: Database,
+    lease: Lease,
+    first_seed: int,
+    ask: Callable[[int, SlotHistory], Choice],
+    choice_of: Callable[[Mapping[str, Any]], Choice],
+) -> Lease:
+    """Give the slot of a lease a cell, unless it has one.
+
+    Args:
+        first_seed: The seed of a cell's first repetition.
+        ask: Makes a choice for a slot from what is known; called outside of any transaction, for it may take long.
+        choice_of: The same choice for a repetition that was added after its slot had got a cell.
+
+    Returns:
+        The lease with its cell and shape.
+    """
+    slot = json.loads(lease.cell)[SLOT]
+    for attempt in itertools.count(1):
+        history, cell = database.read(lambda connection: _read(connection, lease.study, slot))
+        choice = choice_of(cell) if cell is not None else ask(slot, history)
+        # The choice was made without what others have chosen since: with them in view it might be another.
+        seen = None if attempt >= _ATTEMPTS or cell is not None else len(history.trials)
+        if database.write(_storing(database, lease, slot, first_seed, choice, seen)):
+            break
+    row = database.read(lambda connection: connection.execute(select(runs).where(runs.c.id == lease.queue_id)).one())
+    return replace(lease, cell=row.cell, shape_key=row.shape_key)
+
+
+def _storing(
+    database: Database, lease: Lease, slot: int, first_seed: int, choice: Choice, seen: int | None
+) -> Callable[[Connection], bool]:
+    return lambda connection: _store(database, connection, lease, slot, first_seed, choice, seen)
+
+
+def _rows(connection: Connection, study: str) -> list[tuple[Row[Any], dict[str, Any]]]:
+    rows = connection.execute(select(runs).where(runs.c.study == study).order_by(runs.c.id)).all()
+    return [(row, json.loads(row.cell)) for row in rows]
+
+
+def _cell(named: Mapping[str, Any]) -> dict[str, Any] | None:
+    return {name: value for name, value in named.items() if name not in (SLOT, REPETITION, "seed")} or None
+
+
+def _read(connection: Connection, study: str, slot: int) -> tuple[SlotHistory, dict[str, Any] | None]:
+    filled = [(row, named, cell) for row, named in _rows(connection, study) if (cell := _cell(named)) is not None]
+    trials = {
+        each._trial_id: each for each in optuna_tables.read_trials(connection, [r.trial_id for r, _, _ in filled])
+    }
+    found = [
+        SlotTrial(named[SLOT], cell, row.outcome if row.state == "done" else row.state, trials[row.trial_id])
+        for row, named, cell in filled
+        if row.trial_id in trials  # somebody may have deleted it
+    ]
+    study_id = optuna_tables.study_id(connection, study)
+    notes = {} if study_id is None else optuna_tables.study_system_attrs(connection, study_id)
+    own = next((cell for _, named, cell in filled if named[SLOT] == slot), None)
+    return SlotHistory(sorted(found, key=lambda each: each.slot), notes), own
+
+
+def _store(
+    database: Database,
+    connection: Connection,
+    lease: Lease,
+    slot: int,
+    first_seed: int,
+    choice: Choice,
+    seen: int | None,
+) -> bool:
+    """Fill every row of the slot that is empty.
+
+    Args:
+        seen: How many filled rows the choice was made from; None to take it whatever has happened since.
+
+    Returns:
+        False when the choice is out of date.
+    """
+    database.lock(connection, f"search plan {lease.study}")
+    rows = _rows(connection, lease.study)
+    own = [(row, named) for row, named in rows if named[SLOT] == slot]
+    empty = [(row, named) for row, named in own if _cell(named) is None]
+    if not any(row.id == lease.queue_id for row, _ in empty):
+        return True  # another worker of the same slot was first, or this transaction's answer got lost
+    if len(empty) < len(own) and seen is not None:
+        return False
+    filled = [named for _, named in rows if _cell(named) is not None]
+    if seen is not None and len(filled) != seen:
+        return False
+    cell = {name: parameter.value for name, parameter in choice.parameters.items()}
+    # A cell that was chosen before goes on with further seeds: the same seed again would give the same losses.
+    taken = {named["seed"] for named in filled if _cell(named) == cell}
+    free = (seed for seed in itertools.count(first_seed) if seed not in taken)
+    for (row, named), seed in zip(sorted(empty, key=lambda each: each[1][REPETITION]), free, strict=False):
+        text = canonical({**cell, "seed": seed, SLOT: slot, REPETITION: named[REPETITION]})
+        changed = update(runs).where(runs.c.id == row.id).values(cell=text, shape_key=choice.shape_key)
+        connection.execute(changed)
+        optuna_tables.write_parameters(connection, row.trial_id, {**choice.parameters, "seed": _seed(seed)})
+        optuna_tables.write_system_attrs(connection, row.trial_id, choice.trial_notes)
+    study_id = optuna_tables.study_id(connection, lease.study)
+    assert study_id is not None
+    optuna_tables.write_study_system_attrs(connection, study_id, choice.study_notes)
+    return True
+
+
+def _seed(seed: int) -> Parameter:
+    return Parameter(seed, IntDistribution(seed, seed))

@@ -1,0 +1,61 @@
+"""How a row of the run queue ends, and how one that has ended starts afresh."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from optuna.trial import TrialState
+from sqlalchemy import ColumnElement, Connection, update
+
+from search.storage import optuna_tables
+from search.storage.schema import runs
+
+Outcome = Literal["complete", "pruned", "diverged", "failed"]
+
+OPTUNA_STATE: dict[Outcome, TrialState] = {
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "diverged": TrialState.FAIL,
+    "failed": TrialState.FAIL,
+}
+ENDED_ELSEWHERE = "ended by another program, such as the dashboard"
+# A row as it was planned; only its token goes on counting, so that no lease of earlier days fits again.
+FRESH: dict[str, Any] = {
+    "state": "waiting",
+    "attempts": 0,
+    "not_before": 0.0,
+    **dict.fromkeys(("owner", "lease_until", "started_at", "finished_at")),
+    **dict.fromkeys(("step", "train_loss", "val_loss", "outcome", "value", "reason")),
+}
+
+
+def end_rows(
+    connection: Connection,
+    which: ColumnElement[bool],
+    outcome: Outcome,
+    value: float | None,
+    reason: str | None,
+    now: float,
+) -> bool:
+    """End the rows that `which` picks.
+
+    Returns:
+        False when it picks none.
+    """
+    ended = {"outcome": outcome, "value": nan_to_none(value), "reason": reason, "finished_at": now}
+    done = update(runs).where(which).values(state="done", lease_until=None, **ended)
+    return connection.execute(done).rowcount > 0
+
+
+def ended_elsewhere(connection: Connection, trial_id: int) -> tuple[Outcome, float | None]:
+    """Outcome and value of a trial that another program has finished."""
+    found = optuna_tables.read_trials(connection, [trial_id])
+    if found and found[0].state == TrialState.COMPLETE:
+        return "complete", found[0].value
+    return ("pruned" if found and found[0].state == TrialState.PRUNED else "failed"), None
+
+
+def nan_to_none(value: float | None) -> float | None:
+    """The value, None for NaN: PostgreSQL would store that, SQLite makes NULL of it."""
+    return None if value is None or math.isnan(value) else value

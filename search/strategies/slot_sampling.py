@@ -1,0 +1,120 @@
+"""From a slot to a cell: what a sampler is shown of a study, and what becomes of its answer."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search.storage.database import Database
+from search.storage.leases import Lease
+from search.storage.optuna_tables import Parameter
+from search.storage.slots import Choice, SlotHistory, SlotTrial, fill, is_unfilled
+from search.strategies.samplers import Answer, ask, make_sampler
+from search.study.planner import axis_distributions, shape_key
+from search.study.search_space import GRID, Range, SamplerSettings
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the slots of a study are filled.
+
+    Attributes:
+        distributions: What the sampler chooses from.
+        first_seed: The seed of a cell's first repetition; the sampler's own come from it and the slot.
+        observations: Cells of another study with their losses, which the sampler is shown too.
+    """
+
+    database: Database
+    sampler: SamplerSettings
+    distributions: Mapping[str, BaseDistribution]
+    first_seed: int
+    observations: Sequence[Mapping[str, Any]] = ()
+
+    def fill(self, lease: Lease) -> Lease:
+        """Give the slot of a lease a cell, unless it has one.
+
+        Raises:
+            Exception: What the sampler raises; nothing was changed.
+        """
+        if not is_unfilled(lease):
+            return lease
+        return fill(self.database, lease, self.first_seed, self._ask, self._choice)
+
+    def _ask(self, slot: int, history: SlotHistory) -> Choice:
+        known = [*observed_trials(self.observations, self.distributions), *shown_trials(history.trials)]
+        answer = ask(make_sampler(self.sampler, self.first_seed, slot), self.distributions, known, history.notes)
+        return self._choice(answer.values, answer)
+
+    def _choice(self, cell: Mapping[str, Any], answer: Answer | None = None) -> Choice:
+        parameters = {name: Parameter(cell[name], self.distributions[name]) for name in self.distributions}
+        notes = (answer.trial_notes, answer.study_notes) if answer is not None else ({}, {})
+        return Choice(parameters, shape_key(cell), *notes)
+
+
+def make_sampling(database: Database, attrs: Mapping[str, Any]) -> Sampling | None:
+    """How the slots of a planned study are filled; None for a study without any.
+
+    Args:
+        attrs: The study's attributes, as they were planned.
+    """
+    definition = attrs["definition"]
+    sampler = SamplerSettings.model_validate(definition.get("sampler", GRID))
+    if sampler.name == GRID:
+        return None
+    axes = {name: Range.model_validate(axis) for name, axis in definition["axes"].items()}
+    distributions = axis_distributions(definition["grid"], axes)
+    observations = attrs.get("from", {}).get("observations", [])
+    return Sampling(database, sampler, distributions, definition["first_seed"], observations)
+
+
+def observed_trials(
+    observations: Sequence[Mapping[str, Any]], distributions: Mapping[str, BaseDistribution]
+) -> list[FrozenTrial]:
+    """Complete trials for a sampler's eyes only; they are no trials of the study."""
+    return [
+        create_trial(params=dict(each["cell"]), distributions=dict(distributions), value=each["val_loss"])
+        for each in observations
+    ]
+
+
+def shown_trials(trials: Sequence[SlotTrial]) -> list[FrozenTrial]:
+    """A study as its sampler sees it: each slot is one trial, with the mean over its seeds."""
+    slots: dict[int, list[SlotTrial]] = {}
+    for trial in trials:
+        slots.setdefault(trial.slot, []).append(trial)
+    return [_shown(own) for _, own in sorted(slots.items())]
+
+
+def _shown(own: Sequence[SlotTrial]) -> FrozenTrial:
+    states = {each.state for each in own}
+    first = own[0].trial
+    params = {name: value for name, value in first.params.items() if name != "seed"}
+    make = functools.partial(
+        create_trial,
+        params=params,
+        distributions={name: kind for name, kind in first.distributions.items() if name != "seed"},
+        system_attrs=first.system_attrs,
+    )
+    if states & {"waiting", "running"}:
+        return make(state=TrialState.RUNNING)
+    if states == {"complete"}:
+        return make(value=math.fsum(each.trial.value or 0.0 for each in own) / len(own))
+    if "diverged" in states:
+        # As if pruned before its first step: the worst of all, where a failed trial would teach nothing.
+        return make(state=TrialState.PRUNED)
+    if "pruned" in states:
+        return make(state=TrialState.PRUNED, intermediate_values=_mean_curve([each.trial for each in own]))
+    return make(state=TrialState.FAIL)
+
+
+def _mean_curve(trials: Sequence[FrozenTrial]) -> dict[int, float]:
+    """The mean at every step that all trials have reached."""
+    measured = [trial.intermediate_values for trial in trials if trial.intermediate_values]
+    steps = set.intersection(*(set(curve) for curve in measured)) if measured else set()
+    return {step: math.fsum(curve[step] for curve in measured) / len(measured) for step in sorted(steps)}

@@ -1,0 +1,1 @@
+"""A study on paper: from its file to its definition, its cells and its planned trials."""

@@ -1,0 +1,19 @@
+"""The cells of a study: points of its grid, without their seeds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from search.study.claims import Cell, Scalar
+
+
+def without_seed(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """The cell of a trial: its parameters but for the seed."""
+    return {name: value for name, value in cell.items() if name != "seed"}
+
+
+def grid_cells(grid: Mapping[str, Sequence[Scalar]]) -> list[Cell]:
+    """Every point of the grid; the last axis varies fastest."""
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]

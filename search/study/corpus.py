@@ -1,0 +1,57 @@
+"""The text that a study trains on: chosen on the command line, in the study file, or the default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from search.errors import UsageError
+from search.objectives.corpus import Corpus, load_corpus
+from search.study.definition import load_definition
+from search.study.user_modules import takes_corpus
+
+
+def read_corpus(objective: str, given: Path | None, of_file: str | None) -> Corpus | None:
+    """The text of a study; None where its objective takes none.
+
+    Args:
+        objective: "module:function".
+        given: The text on the command line.
+        of_file: The text in the study file; without either it is tiny shakespeare.
+
+    Raises:
+        UsageError, ObjectiveError: The objective or the text is missing, or the one has no use for the other.
+    """
+    chosen = Path(of_file) if given is None and of_file is not None else given
+    if takes_corpus(objective):
+        return load_corpus(chosen)
+    if chosen is not None:
+        raise UsageError(
+            f"the corpus {chosen} is for nothing: {objective} takes none; leave it out, or give the function an "
+            f"argument corpus"
+        )
+    return None
+
+
+def corpus_of_file(study: str) -> str | None:
+    """The text that a study file names; None when it names none, and for a study that is no file.
+
+    Raises:
+        UsageError: The file cannot be read.
+    """
+    return load_definition(study).corpus if study.endswith(".toml") else None
+
+
+def corpus_difference(attrs: Mapping[str, Any], corpus: Corpus | None) -> str | None:
+    """What to say when `corpus` is not the text that a study was planned with; None when it is.
+
+    Args:
+        attrs: The study's user attributes.
+    """
+    planned = attrs["definition"]["corpus_sha256"]
+    if (None if corpus is None else corpus.sha256) == planned:
+        return None
+    known = "no corpus" if planned is None else f"{attrs['corpus']} (SHA-256 {planned[:12]}…)"
+    found = "its objective takes none" if corpus is None else f"{corpus.name} has {corpus.sha256[:12]}…"
+    return f"trains on {known}, but {found}"

@@ -1,0 +1,268 @@
+"""Study definitions: the TOML file that says what a study varies, how it trains and how it prunes."""
+
+from __future__ import annotations
+
+import copy
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from search.errors import UsageError
+from search.objectives.settings import TrainingSettings
+from search.study.claims import STRICT, Cell, Claim, Published, Scalar, check_claims
+from search.study.pruner_settings import PrunerSettings
+from search.study.search_space import GRID, RacingSettings, Range, SamplerSettings, normalize_axes
+from search.study.validation_messages import did_you_mean, explain
+
+BASELINES_SUFFIX = "-baselines"
+MAX_SEED = 2**31 - 1
+# More is a slip of the finger, which would fill the database with millions of trials.
+MAX_SEEDS = 1000
+
+
+class WorkerSettings(BaseModel):
+    """How workers hold on to trials."""
+
+    model_config = STRICT
+
+    # A worker that is silent for so long loses its trial.
+    lease_s: float = Field(default=60.0, gt=0)
+    # So many workers may die of a trial before it is failed for good.
+    max_attempts: int = Field(default=3, ge=1)
+    # A trial that ran out of memory or disk waits so long before its second attempt, then twice as long each time.
+    retry_delay_s: float = Field(default=5.0, ge=0)
+    # A checkpoint is written at an evaluation when the last one is at least so old.
+    checkpoint_s: float = Field(default=10.0, ge=0)
+
+
+class StudyDefinition(BaseModel):
+    """What a study file holds."""
+
+    model_config = STRICT
+
+    name: str
+    description: str = ""
+    # What a trial measures: "module:function", see objectives/contract.py.
+    objective: str = Field(default="search.objectives.language_model.objective:start", pattern=r"^[\w.]+:\w+$")
+    # The text that it trains on; in a study file the path starts at the file's folder.
+    corpus: str | None = None
+    # The axes that are lists; the last one varies fastest, and the grid's cells run in that order.
+    grid: dict[str, list[Scalar]]
+    # The axes that are ranges, which only a sampler can choose from.
+    axes: dict[str, Range] = {}
+    # "grid" trains every cell of the grid; any other sampler chooses `trials` cells.
+    sampler: SamplerSettings = SamplerSettings()
+    trials: int | None = Field(default=None, ge=1, le=1_000_000)
+    # Cells outside the grid; they live in the sibling study "<name>-baselines".
+    baselines: list[Cell] = []
+    # Every cell is trained with `seeds` seeds: first_seed, first_seed + 1, …
+    seeds: int = Field(default=1, ge=1, le=MAX_SEEDS)
+    first_seed: int = Field(default=1337, ge=0, le=MAX_SEED - MAX_SEEDS)
+    # With seeds = "adaptive": further seeds for the cells that may still be the best.
+    racing: RacingSettings | None = None
+    training: TrainingSettings = TrainingSettings()
+    pruner: PrunerSettings = PrunerSettings()
+    workers: WorkerSettings = WorkerSettings()
+    published: list[Published] = []
+    claims: list[Claim] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sort_out(cls, raw: Any) -> Any:
+        return normalize_axes(raw)
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        fault = name_fault(name)
+        if fault:
+            raise ValueError(f"{fault} (a file that does not say name = … gives its own)")
+        return name
+
+    @field_validator("grid", mode="before")
+    @classmethod
+    def _list_fixed_values(cls, grid: Any) -> Any:
+        if not isinstance(grid, Mapping):
+            return grid
+        return {axis: [value] if isinstance(value, (bool, int, float, str)) else value for axis, value in grid.items()}
+
+    @field_validator("grid")
+    @classmethod
+    def _check_axes(cls, grid: dict[str, list[Scalar]]) -> dict[str, list[Scalar]]:
+        for axis, values in grid.items():
+            _check_axis_name(axis)
+            if not values:
+                raise ValueError(f"the axis {axis} is empty; give it at least one value")
+            # 1, 1.0 and true are the same value to Optuna, which finds a trial's choice by comparing.
+            if len(set(values)) < len(values):
+                raise ValueError(f"the axis {axis} = {values} has a value twice")
+        return grid
+
+    @model_validator(mode="after")
+    def _check_sampler(self) -> StudyDefinition:
+        for axis in self.axes:
+            _check_axis_name(axis)
+        if not self.grid and not self.axes:
+            raise ValueError("grid = {}: give it at least one entry")
+        if self.is_sampled and self.trials is None:
+            raise ValueError(f"sampler = {self.sampler.name!r} needs trials = N, the number of cells that it chooses")
+        if self.is_sampled and self.racing is not None:
+            raise ValueError(
+                f'seeds = "adaptive" is for the grid, not for sampler = {self.sampler.name!r}; give a number'
+            )
+        if not self.is_sampled and self.axes:
+            axis = next(iter(self.axes))
+            raise ValueError(f'the grid needs lists, and the axis {axis} is a range; give a sampler, such as "tpe"')
+        if not self.is_sampled and (self.trials is not None or self.sampler.arguments):
+            raise ValueError(
+                'the grid trains every cell: it takes neither trials = N nor arguments; sampler = "tpe" does'
+            )
+        return self
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether a sampler chooses the cells."""
+        return self.sampler.name != GRID
+
+    @model_validator(mode="after")
+    def _check_baselines(self) -> StudyDefinition:
+        for index, cell in enumerate(self.baselines):
+            if not cell:
+                raise ValueError(f"baselines.{index} is empty; give it the keys of a cell")
+            for axis in cell:
+                _check_axis_name(axis)
+            if cell in self.baselines[:index]:
+                raise ValueError(f"baselines.{index} = {cell} is there twice")
+        return self
+
+
+def name_fault(name: str) -> str | None:
+    """What is wrong with a study's name, which is also the name of a folder; None when nothing is."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        return "write letters, digits, '.', '_' and '-', the first a letter or digit"
+    if len(name) > 200:
+        return f"it has {len(name)} characters, 200 are allowed"
+    if name.endswith(BASELINES_SUFFIX):
+        return f"names that end in {BASELINES_SUFFIX} are kept for the baselines of other studies"
+    return None
+
+
+def _check_axis_name(axis: str) -> None:
+    if axis == "seed":
+        raise ValueError("seed is no axis; write seeds = N and first_seed = N at the top of the file")
+    if not axis.isidentifier():
+        raise ValueError(f"{axis!r} is no name for an axis; write letters, digits and '_', the first no digit")
+
+
+def builtin_studies() -> list[str]:
+    """The names of the studies that come with lm-search."""
+    files = resources.files("search.studies").iterdir()
+    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
+
+
+def load_definition(study: str, settings: Sequence[str] = ()) -> StudyDefinition:
+    """Read a built-in study or a study file, with `--set` settings applied.
+
+    Args:
+        study: The name of a built-in study, or the path of a TOML file, whose stem names the study.
+        settings: "key=value" or "key=value,value" texts; an axis, first_seed, a training, pruner or worker setting.
+
+    Raises:
+        UsageError: No such study; or the file, key and value at fault, with the choices.
+    """
+    source, text = _read(study)
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{source} is not valid TOML: {error}") from error
+    raw.setdefault("name", Path(source).stem)
+    if isinstance(raw.get("corpus"), str):
+        raw["corpus"] = str(Path(source).parent / raw["corpus"])
+    definition = _validated(raw, source)
+    # Before --set: a claim about a value that a setting takes away is no slip in the file, and is answered.
+    check_claims(definition.claims, definition.grid, definition.baselines, source)
+    for setting in settings:
+        raw = copy.deepcopy(raw)
+        _apply(raw, setting)
+        definition = _validated(raw, f"--set {setting}")
+    return definition
+
+
+def _read(study: str) -> tuple[str, str]:
+    known = ", ".join(builtin_studies())
+    if study in builtin_studies():
+        return f"{study}.toml", (resources.files("search.studies") / f"{study}.toml").read_text(encoding="utf-8")
+    if not study.endswith(".toml"):
+        raise UsageError(f"unknown study {study!r}; built-in studies: {known}; or give the path of a .toml file")
+    try:
+        # Some editors begin a file with a byte order mark, which TOML does not know.
+        return study, Path(study).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot read the study file {study}: it is not UTF-8 text") from error
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the study file {study}: {error.strerror}; check the path, or name a built-in study: {known}"
+        ) from error
+
+
+def _validated(raw: Mapping[str, Any], source: str) -> StudyDefinition:
+    try:
+        return StudyDefinition.model_validate(raw)
+    except ValidationError as error:
+        raise UsageError(f"{source}: {explain(error, StudyDefinition, SECTIONS)}") from error
+
+
+def _apply(raw: dict[str, Any], setting: str) -> None:
+    key, _, text = setting.partition("=")
+    key, parts = key.strip(), [part.strip() for part in text.split(",")]
+    if not key or not all(parts):
+        raise UsageError(f"--set {setting}: write KEY=VALUE or KEY=VALUE,VALUE, such as --set n_embd=64,128")
+    values = [_parse(part) for part in parts]
+    grid, sections = raw.get("grid", {}), {name: SECTIONS[name] for name in ("training", "racing", "pruner", "workers")}
+    axes = raw.get("axes", {})
+    if key in grid or key in axes:
+        # A value takes the place of a list or a range.
+        (grid if key in grid else axes)[key] = values
+        return
+    home = {name: section for section, model in sections.items() for name in model.model_fields if name != "name"}
+    settable = ["first_seed", "seeds", "trials", *home]
+    if key in settable:
+        if len(values) > 1:
+            raise UsageError(f"--set {setting}: {key} is no axis of the grid and takes one value")
+        (raw.setdefault(home[key], {}) if key in home else raw)[key] = values[0]
+        return
+    raise UsageError(
+        f"--set {setting}: unknown key {key!r}{did_you_mean(key, [*grid, *axes, *settable])}; "
+        f"axes: {', '.join([*grid, *axes])}; settings: {', '.join(settable)}"
+    )
+
+
+def _parse(text: str) -> Scalar:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "training": TrainingSettings,
+    "pruner": PrunerSettings,
+    "workers": WorkerSettings,
+    "racing": RacingSettings,
+    "published": Published,
+    "claims": Claim,
+    "axes": Range,
+}
+
+
+def sections(definition: StudyDefinition) -> Mapping[str, Any]:
+    """The part of a definition that may change between two starts: how workers prune, hold their trials and race."""
+    racing = {} if definition.racing is None else {"racing": definition.racing.model_dump()}
+    return {"pruner": definition.pruner.model_dump(), "workers": definition.workers.model_dump(), **racing}

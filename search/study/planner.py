@@ -1,0 +1,232 @@
+"""From a study definition to the trials that shall exist in the database."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from search.errors import UsageError
+from search.objectives.corpus import Corpus
+from search.objectives.language_model.bigram_baseline import bigram_baseline_loss
+from search.objectives.settings import TrainingSettings
+from search.storage.database import Database
+from search.storage.optuna_tables import Parameter
+from search.storage.planning import DefinitionChanged, Planned, PlannedTrial, StudyPlan, plan
+from search.storage.slots import canonical, slot_text
+from search.study.cells import grid_cells
+from search.study.claims import Cell, Scalar
+from search.study.definition import BASELINES_SUFFIX, StudyDefinition, sections
+from search.study.search_space import Range
+from search.study.user_modules import resolve_objective
+
+# Axes that change no tensor's shape; trials that differ only in these can be trained as one stacked model.
+SHAPELESS = frozenset({"pe_type", *TrainingSettings.model_fields})
+
+
+@dataclass(frozen=True)
+class Study:
+    """A definition with everything that the command line adds to it.
+
+    Attributes:
+        name: The study's name in the database.
+        corpus: The text that its trials train on; None where the objective takes none.
+        modules: Where its own modules are, besides the Python path.
+        with_baselines: Whether the sibling study is planned and trained too.
+    """
+
+    definition: StudyDefinition
+    name: str
+    corpus: Corpus | None
+    with_baselines: bool = True
+    modules: Path | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the study and, if it has one, of its sibling with the baselines."""
+        siblings = [self.name + BASELINES_SUFFIX] if self.with_baselines and self.definition.baselines else []
+        return [self.name, *siblings]
+
+
+def axis_distributions(grid: Mapping[str, Sequence[Scalar]], axes: Mapping[str, Range]) -> dict[str, BaseDistribution]:
+    """What a sampler chooses from: the lists of `grid` and the ranges of `axes`."""
+    found: dict[str, BaseDistribution] = {name: CategoricalDistribution(values) for name, values in grid.items()}
+    for name, axis in axes.items():
+        if axis.is_integer:
+            found[name] = IntDistribution(int(axis.low), int(axis.high), log=axis.log, step=int(axis.step or 1))
+        else:
+            found[name] = FloatDistribution(float(axis.low), float(axis.high), log=axis.log, step=axis.step)
+    return found
+
+
+def edge_cells(definition: StudyDefinition) -> list[Cell]:
+    """Cells that a sampler might choose, in which every listed value and both ends of every range occur."""
+    lists: dict[str, list[Scalar]] = {
+        **definition.grid,
+        **{name: [axis.low, axis.high] for name, axis in definition.axes.items()},
+    }
+    first = {name: values[0] for name, values in lists.items()}
+    others = [{**first, name: value} for name, values in lists.items() for value in values[1:]]
+    return [first, *others]
+
+
+def shape_key(cell: Mapping[str, Scalar]) -> str:
+    """Equal for cells whose tensors have equal shapes."""
+    return canonical({name: value for name, value in cell.items() if name not in SHAPELESS})
+
+
+def study_plans(study: Study) -> list[StudyPlan]:
+    """What shall exist for a study and its baselines.
+
+    Trials are numbered seed by seed: a table with one seed of everything comes first, error bars later.
+    """
+    definition = study.definition
+    cells = {study.name: [] if definition.is_sampled else grid_cells(definition.grid)}
+    if study.with_baselines and definition.baselines:
+        # Baselines differ in their parameters, and importances need parameters that all trials share.
+        cells[study.name + BASELINES_SUFFIX] = definition.baselines
+    common = {
+        "objective": definition.objective,
+        "training": definition.training.model_dump(),
+        "corpus_sha256": None if study.corpus is None else study.corpus.sha256,
+    }
+    attrs = {
+        "description": definition.description,
+        "corpus": None if study.corpus is None else study.corpus.name,
+        # A report may be made where the corpus is not.
+        "bigram_baseline": None if study.corpus is None else bigram_baseline_loss(study.corpus),
+        "settings": sections(definition),
+        **{key: getattr(definition, key) for key in ("first_seed", "seeds", "trials")},
+        "published": [published.model_dump() for published in definition.published],
+        "claims": [claim.model_dump() for claim in definition.claims],
+    }
+    plans = []
+    for name, its_cells in cells.items():
+        is_grid = name == study.name
+        axes = _own_axes(definition) if is_grid else {"baselines": definition.baselines}
+        wanted = json.loads(json.dumps({**axes, **common}))
+        if is_grid and definition.is_sampled:
+            trials = _slots(definition)
+        else:
+            # Baselines are quick and give every later row something to be compared with: first of their seed.
+            places = _places(len(its_cells), definition.pruner.name) if is_grid else range(len(its_cells))
+            trials = list(cell_trials(its_cells, definition.seeds, definition.first_seed, places))
+        plans.append(StudyPlan(name, wanted, attrs, trials))
+    return plans
+
+
+def _places(cells: int, pruner: str) -> range:
+    """Where the cells of a grid stand in the queue of their seed.
+
+    A pruner wants the quick ones first (docs/pruning.md), and grids are written so. Without one the slow ones go first,
+    or all workers but one would wait for the last of them.
+    """
+    order = range(1_000, 1_000 + cells)
+    return order[::-1] if pruner == "none" else order
+
+
+def _own_axes(definition: StudyDefinition) -> dict[str, Any]:
+    if not definition.is_sampled:
+        return {"grid": definition.grid}
+    axes = {name: axis.model_dump() for name, axis in definition.axes.items()}
+    sampler = definition.sampler.model_dump()
+    return {"grid": definition.grid, "axes": axes, "sampler": sampler, "first_seed": definition.first_seed}
+
+
+def _slots(definition: StudyDefinition) -> list[PlannedTrial]:
+    assert definition.trials is not None
+    points = itertools.product(range(definition.trials), range(definition.seeds))
+    return [
+        # All seeds of a slot before the next slot: the sampler learns from a cell only when the last has ended.
+        PlannedTrial(slot_text(slot, repetition, definition.first_seed + repetition), {}, "", 1_000 + slot)
+        for slot, repetition in points
+    ]
+
+
+def cell_trials(
+    cells: Sequence[Cell], seeds: int, first_seed: int, places: Sequence[int] | None = None
+) -> Iterable[PlannedTrial]:
+    """The trials of cells, seed by seed.
+
+    Args:
+        places: Of each cell in the queue of its seed; by default as they come.
+    """
+    places = range(len(cells)) if places is None else places
+    distributions = _distributions(cells)
+    for repetition in range(seeds):
+        for cell, place in zip(cells, places, strict=True):
+            seed = first_seed + repetition
+            parameters = {name: Parameter(value, distributions[name]) for name, value in cell.items()}
+            # A range of one value keeps Optuna's importances free of the seed; in a wide range, which the seeds fill
+            # at one spot, it would come out as the most important parameter of all.
+            parameters["seed"] = Parameter(seed, IntDistribution(seed, seed))
+            yield PlannedTrial(
+                cell=canonical({**cell, "seed": seed}),
+                parameters=parameters,
+                shape_key=shape_key(cell),
+                priority=repetition * 1_000_000 + place,
+            )
+
+
+def _distributions(cells: Sequence[Cell]) -> dict[str, BaseDistribution]:
+    choices: dict[str, list[Scalar]] = {}
+    for cell in cells:
+        for name, value in cell.items():
+            if value not in choices.setdefault(name, []):
+                choices[name].append(value)
+    return {name: CategoricalDistribution(values) for name, values in choices.items()}
+
+
+def check_cells(study: Study) -> None:
+    """Let the objective look at every cell before anything is planned.
+
+    Raises:
+        UsageError, ModelError, ObjectiveError: A sampler that cannot be made, or a cell that could never be trained.
+    """
+    definition = study.definition
+    module = definition.objective.partition(":")[0]
+    resolve_objective(definition.objective)
+    # An objective may leave its cells unchecked: a wrong one then fails as a trial.
+    check = getattr(import_module(module), "check_cell", None)
+    if check is not None:
+        cells = edge_cells(definition) if definition.is_sampled else grid_cells(definition.grid)
+        for cell in [*cells, *(definition.baselines if study.with_baselines else [])]:
+            check(cell, definition.training, study.corpus)
+
+
+def ensure_planned(database: Database, study: Study, plans: Sequence[StudyPlan] | None = None) -> Planned:
+    """Plan what is missing of a study.
+
+    Args:
+        plans: What shall exist; by default what the definition says.
+
+    Raises:
+        UsageError: The database has a study of this name with another definition.
+    """
+    try:
+        return plan(database, study_plans(study) if plans is None else plans)
+    except DefinitionChanged as error:
+        raise UsageError(_explain_change(error)) from error
+
+
+def _explain_change(change: DefinitionChanged) -> str:
+    step = "give this one another name with --name, or another --storage"
+    if change.stored is None:
+        return f"the study {change.study!r} in the database was not planned by lm-search; {step}"
+    before, after = _flat(change.stored), _flat(change.wanted)
+    differing = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    changes = "; ".join(f"{key} was {before.get(key, 'unset')}, is {after.get(key, 'unset')}" for key in differing)
+    return f"the study {change.study!r} was planned with another definition ({changes}); {step}"
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat

@@ -1,0 +1,101 @@
+"""A study's own modules: where they are looked for, and the objective that is found in them."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from search.errors import USER_ERRORS, UsageError
+from search.objectives.python_function import as_objective
+
+OURS = "search."
+
+
+def module_folder(study: str) -> Path | None:
+    """The folder of a study file, where its modules are looked for; None for a built-in study or a name."""
+    return Path(study).absolute().parent if study.endswith(".toml") else None
+
+
+def extend_sys_path(*folders: Path | None) -> None:
+    """Have modules also be looked for in some folders and in the working directory.
+
+    `python -m` looks in the working directory, an installed script does not. Last in the order, so that a file there
+    hides no module of an installed package.
+    """
+    for folder in (*folders, Path.cwd()):
+        if folder is not None and str(folder) not in sys.path:
+            sys.path.append(str(folder))
+
+
+def import_user_module(module: str, named: str) -> ModuleType:
+    """Import a module that a study names.
+
+    Args:
+        named: What names it, for the message.
+
+    Raises:
+        UsageError: It does not import.
+    """
+    try:
+        return importlib.import_module(module)
+    except USER_ERRORS:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise UsageError(f"{named}: the module {module!r} needs {error.name!r}, which is not installed") from error
+        raise UsageError(
+            f"{named}: no module {module!r} on the Python path; put {module}.py beside the study file"
+        ) from error
+    except Exception as error:  # a person's module may fail at import with anything
+        raise UsageError(f"{named}: the module {module!r} does not import ({_told(error)})") from error
+
+
+def _told(error: Exception) -> str:
+    at = f" at line {error.lineno}" if isinstance(error, SyntaxError) else ""
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}{at}: {said}"
+
+
+def resolve_objective(reference: str) -> Any:
+    """What "module:function" names, as a worker calls it: (cell, seed, settings, corpus, device) to a training run.
+
+    Raises:
+        UsageError: The module does not import, or has no such function.
+        ObjectiveError: It is a function of another kind.
+    """
+    named = f"objective = {reference!r}"
+    module_name, _, name = reference.partition(":")
+    module = import_user_module(module_name, named)
+    found = getattr(module, name, None)
+    if found is None:
+        raise UsageError(f"{named}: the module {module_name!r} has no function {name!r}")
+    return as_objective(found, reference)
+
+
+def takes_corpus(reference: str) -> bool:
+    """Whether an objective trains on a text.
+
+    Raises:
+        UsageError, ObjectiveError: As for `resolve_objective`.
+    """
+    # Ours do, and asking them would load torch, which the launcher of a finished study does without.
+    return reference.startswith(OURS) or bool(getattr(resolve_objective(reference), "takes_corpus", True))
+
+
+def user_modules(definition: Mapping[str, Any]) -> list[str]:
+    """The modules that a planned study needs besides ours: its objective's, and those of its models.
+
+    Args:
+        definition: As the database has it.
+    """
+    models = [
+        *definition.get("grid", {}).get("model", []),
+        *(cell.get("model") for cell in definition.get("baselines", [])),
+    ]
+    references = [definition["objective"], *(model for model in models if isinstance(model, str) and ":" in model)]
+    modules = {reference.partition(":")[0]: None for reference in references}
+    return [module for module in modules if not module.startswith(OURS)]

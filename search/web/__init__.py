@@ -1,0 +1,1 @@
+"""The dashboard, what stands in front of it, and what is published to it."""

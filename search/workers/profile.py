@@ -1,0 +1,68 @@
+"""`--profile`: where the workers' time went."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from search.workers.worker_loop import Worker
+
+log = logging.getLogger("search.worker")
+
+# In the order in which a trial meets them.
+WORK = ("starting", "data", "forward", "backward", "optimizer", "step", "evaluation", "storage", "waiting")
+
+
+@contextlib.contextmanager
+def profiled(worker: Worker, out: Path, wanted: bool) -> Iterator[None]:
+    """Write where a worker's time went to <out>/profile/, and to its log, when it ends.
+
+    Args:
+        wanted: False does nothing.
+    """
+    if wanted and "torch" in sys.modules:
+        import torch
+
+        if worker.context.device.startswith("cuda"):
+            worker.wait_for_device = lambda: torch.cuda.synchronize(worker.context.device)
+    try:
+        yield
+    finally:
+        if wanted:
+            folder = _folder(out)
+            folder.mkdir(parents=True, exist_ok=True)
+            seconds = dict(worker.timer.seconds)
+            (folder / f"{worker.owner.replace('/', '_')}.json").write_text(json.dumps(seconds), encoding="utf-8")
+            log.info("where the time went:\n%s", as_text(seconds))
+
+
+def clear_profiles(out: Path) -> None:
+    """Forget the profiles of earlier runs."""
+    for file in _folder(out).glob("*.json"):
+        file.unlink(missing_ok=True)
+
+
+def summed_profiles(out: Path) -> dict[str, float]:
+    """Seconds by kind of work, of all workers since `clear_profiles`."""
+    total: Counter[str] = Counter()
+    for file in _folder(out).glob("*.json"):
+        total.update(json.loads(file.read_text(encoding="utf-8")))
+    return dict(total)
+
+
+def as_text(seconds: Mapping[str, float]) -> str:
+    """One line for each kind of work: seconds, and the share of all."""
+    whole = sum(seconds.values()) or 1.0
+    rows = [*(work for work in WORK if work in seconds), *sorted(set(seconds) - set(WORK))]
+    return "\n".join(f"{work:<11}{seconds[work]:>9.1f} s {seconds[work] / whole:>6.1%}" for work in rows)
+
+
+def _folder(out: Path) -> Path:
+    return out / "profile"

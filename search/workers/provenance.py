@@ -1,0 +1,82 @@
+"""What a trial leaves behind beside its losses: a record of what it ran on, and its files in the artifact store."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+import platform
+import sys
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from search.study.user_modules import user_modules
+
+log = logging.getLogger("search.worker")
+
+RECORD = "record"  # the user attribute of a trial
+PACKAGES = ("torch", "numpy", "optuna", "lm-search")
+MAX_EARLIER = 20  # so many earlier claims of a trial are looked through for files
+RESULT_PACKAGES = ("search.objectives", "search.models")  # whose sources decide the losses
+
+
+def environment(device: str, definition: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything beside the study's definition that a trial's losses depend on, by name; JSON-able and flat.
+
+    Args:
+        device: As torch names it.
+        definition: The study's, as the database has it.
+    """
+    facts: dict[str, Any] = {name: _version(name) for name in PACKAGES}
+    facts |= {
+        "code": code_digest(tuple(user_modules(definition))),
+        "python": platform.python_version(),
+        "system": platform.system(),
+    }
+    facts |= {"machine": platform.machine(), "processor": processor_name(), "device": device.partition(":")[0]}
+    torch = sys.modules.get("torch")  # only where the objective needs it
+    if torch is not None:
+        facts["threads"] = torch.get_num_threads()
+        if device.startswith("cuda"):
+            facts["gpu"] = torch.cuda.get_device_name(device)
+    return facts
+
+
+@cache
+def code_digest(modules: tuple[str, ...]) -> str:
+    """First 16 hex digits of the SHA-256 of the sources that decide about losses: ours, and a study's own modules."""
+    digest = hashlib.sha256()
+    paths = [path for package in RESULT_PACKAGES for path in sorted(_folder(package).rglob("*.py"))]
+    for module in modules:
+        source = inspect.getsourcefile(import_module(module))
+        paths += [Path(source)] if source else []
+    for path in paths:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _folder(package: str) -> Path:
+    return Path(inspect.getfile(import_module(package))).parent
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None  # lm-search itself, when it runs from its sources
+
+
+@cache
+def processor_name() -> str:
+    """The processor's model name, as the operating system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,134 @@
+"""Makes a worker of a planned study."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from search.errors import UsageError
+from search.objectives.corpus import Corpus
+from search.objectives.protocol import RunGroup, TrainingRun
+from search.objectives.settings import TrainingSettings
+from search.storage.artifact_store import ArtifactStore, artifact_store
+from search.storage.checkpoint_store import CheckpointStore
+from search.storage.optuna_storage import SearchStorage
+from search.storage.queries import study_attrs
+from search.storage.queue import TrialQueue
+from search.strategies.pruners import PruningJudge
+from search.strategies.racing import make_race
+from search.strategies.slot_sampling import make_sampling
+from search.study.corpus import corpus_difference, corpus_of_file, read_corpus
+from search.study.definition import WorkerSettings
+from search.study.lookup import open_studies
+from search.study.pruner_settings import PrunerSettings
+from search.study.user_modules import (
+    extend_sys_path,
+    import_user_module,
+    module_folder,
+    resolve_objective,
+    user_modules,
+)
+from search.workers.artifact_writer import ArtifactWriter
+from search.workers.devices import check_device
+from search.workers.group_size import GroupSizes, check_fuse
+from search.workers.leased_trial import WorkerContext, WorkerStudy
+from search.workers.provenance import environment
+from search.workers.worker_loop import Worker, new_owner_name
+
+
+def open_worker(
+    study: str,
+    storage: str,
+    device: str,
+    *,
+    name: str | None = None,
+    owner: str | None = None,
+    baselines: bool = True,
+    corpus: Path | None = None,
+    out: Path,
+    artifacts: str | None = None,
+    storage_wait_s: float = 60.0,
+    fuse: str = "off",
+    modules: Path | None = None,
+) -> Worker:
+    """Make a worker of a study that is planned.
+
+    Args:
+        study: Its name in the database, or the study file that names it.
+        storage: The storage URL.
+        device: As torch names it.
+        name: The study's name in the database, where it is not that of the study file.
+        owner: A name that no other worker has; None makes one.
+        baselines: Whether to train the sibling study with the baselines too.
+        corpus: A text file; None is that of the study file, else tiny shakespeare.
+        out: Folder of checkpoints and logs.
+        artifacts: As for `search.storage.artifact_store.artifact_store`.
+        storage_wait_s: How long to wait for a database that is starting, in seconds.
+        fuse: "auto", "off", or how many trials of one shape to train as one model.
+        modules: Another folder to look for the study's own modules in.
+
+    Raises:
+        UsageError, ModelError, ObjectiveError, StorageError: What the user can fix, one line each.
+    """
+    check_device(device)
+    check_fuse(fuse)
+    sizes = GroupSizes(fuse, device, out)
+    store = artifact_store(artifacts, out)
+    extend_sys_path(modules or module_folder(study))
+    database, [first, *siblings] = open_studies(name or study, storage, storage_wait_s, baselines=baselines)
+    planned = {each: attrs for each in [first, *siblings] if (attrs := study_attrs(database, each)) is not None}
+    for each, attrs in planned.items():
+        # A worker that lacks one must not begin: each of its trials would fail for good.
+        for module in user_modules(attrs["definition"]):
+            import_user_module(module, f"the study {each!r}")
+    backend = SearchStorage(database)
+    # A study and its baselines have one objective and one text.
+    text = read_corpus(planned[first]["definition"]["objective"], corpus, corpus_of_file(study))
+    if "torch" in sys.modules:  # only where the objective needs it
+        from search.objectives.torch_setup import prepare_torch
+
+        prepare_torch()
+    worked = {each: _worker_study(backend, each, attrs, text, sizes, store) for each, attrs in planned.items()}
+    held = WorkerSettings.model_validate(planned[first]["settings"]["workers"])
+    queue = TrialQueue(database, held.lease_s, held.max_attempts)
+    context = WorkerContext(queue, CheckpointStore(out), device, held.retry_delay_s)
+    return Worker(context, worked, owner or new_owner_name(device))
+
+
+def _worker_study(
+    backend: SearchStorage,
+    name: str,
+    attrs: Mapping[str, Any],
+    corpus: Corpus | None,
+    sizes: GroupSizes,
+    store: ArtifactStore | None,
+) -> WorkerStudy:
+    definition = attrs["definition"]
+    if difference := corpus_difference(attrs, corpus):
+        raise UsageError(f"the study {name!r} {difference}; give the right file with --corpus, or another --name")
+    objective = resolve_objective(definition["objective"])
+    module = sys.modules[objective.__module__]
+    training = TrainingSettings.model_validate(definition["training"])
+
+    def start(cell: Mapping[str, Any], seed: int) -> TrainingRun:
+        run: TrainingRun = objective(cell, seed, training, corpus, sizes.device)
+        return run
+
+    def group_size(cell: Mapping[str, Any], shape_key: str) -> int:
+        shape = f"{shape_key} batch_size {training.batch_size}"
+        return sizes.of(shape, lambda: int(module.group_size(cell, training, corpus, sizes.device)))
+
+    stack_runs: Callable[[Sequence[TrainingRun]], RunGroup] | None = getattr(module, "stack_runs", None)
+    pruner = PrunerSettings.model_validate(attrs["settings"]["pruner"])
+    held = WorkerSettings.model_validate(attrs["settings"]["workers"])
+    judge = PruningJudge(backend, name, pruner)
+    facts = {key: definition[key] for key in ("objective", "training", "corpus_sha256")}
+    facts |= {"corpus": attrs["corpus"], "study_uid": attrs["uid"]}
+    keeper = ArtifactWriter(store, facts, environment(sizes.device, definition))
+    worked = WorkerStudy(start, attrs["uid"], judge, held.checkpoint_s, keeper, stack_runs, group_size)
+    sampling, race = make_sampling(backend.database, attrs), make_race(backend.database, name, attrs)
+    worked = replace(worked, race=race)
+    return worked if sampling is None else replace(worked, fill=sampling.fill)

@@ -1,0 +1,143 @@
+"""Worker processes that die, die again, or do not stop."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from study_files import all_rows, sqlite
+
+from search.errors import WorkersKeepCrashing
+from search.launchers.local import Launcher
+from search.planning import StudyOptions, open_planned
+from search.storage.database import Database
+from search.storage.queue import TrialQueue
+from search.workers.devices import worker_slots
+
+
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def planned(study_file: str, corpus_file: str, work_folder: Path) -> Iterator[Database]:
+    """The stand-in study, planned in the working folder's database."""
+    database, _ = open_planned(StudyOptions(study_file, sqlite(work_folder), corpus=Path(corpus_file)))
+    with database.closing():
+        yield database
+
+
+def launcher(database: Database, folder: Path, arguments: list[str], workers: int = 1) -> Launcher:
+    slots = worker_slots("cpu", str(workers))
+    return Launcher(slots, arguments, sqlite(folder), folder / "logs", TrialQueue(database).abandon)
+
+
+def workers_of(run: Launcher) -> list[int]:
+    return [process.popen.pid for process in run._processes]
+
+
+def test_killed_worker_is_replaced_and_its_trial_goes_on(
+    planned: Database,
+    corpus_file: str,
+    work_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("STANDIN_MS", "60000")
+    run = launcher(planned, work_folder, ["--study", "small", "--corpus", corpus_file])
+    try:
+        run.start()
+        until(lambda: any(row["state"] == "running" for row in all_rows(sqlite(work_folder))))
+        [killed] = workers_of(run)
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: run.running == 0)
+        monkeypatch.setenv("STANDIN_MS", "10")
+        run.tend()
+        [other] = workers_of(run)
+        assert other != killed
+        until(lambda: run.running == 0)
+        run.tend()
+    finally:
+        run.stop(1)
+    rows = all_rows(sqlite(work_folder))
+    assert {row["outcome"] for row in rows} == {"complete"}
+    # The lease of ten seconds need not run out: the launcher knows that the worker is dead.
+    assert sorted(row["attempts"] for row in rows) == [1] * 8 + [2]
+    assert re.search(r"worker cpu-0 ended with SIGKILL \(.*\); restarting it", caplog.text)
+
+
+def test_workers_that_die_again_and_again(
+    planned: Database, corpus_file: str, work_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A broken installation: the interpreter itself fails as it starts.
+    (work_folder / "sitecustomize.py").write_text(
+        'import os, sys\nprint("no libcudart.so.99", file=sys.stderr)\nos._exit(7)\n'
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{work_folder}{os.pathsep}{os.environ['PYTHONPATH']}")
+    run = launcher(planned, work_folder, ["--study", "small", "--corpus", corpus_file])
+    run.start()
+
+    def tend() -> bool:
+        run.tend()
+        return False
+
+    with pytest.raises(
+        WorkersKeepCrashing,
+        match=r"^worker cpu-0 ended with exit code 7: no libcudart\.so\.99; its log is .*worker-cpu-0\.log$",
+    ):
+        until(tend)
+    run.stop(1)
+    assert run.running == 0
+    log = (work_folder / "logs" / "worker-cpu-0.log").read_text()
+    assert log.count("no libcudart") == 3
+    assert {row["state"] for row in all_rows(sqlite(work_folder))} == {"waiting"}
+
+
+def test_worker_with_a_wrong_option_is_not_started_again(planned: Database, work_folder: Path) -> None:
+    run = launcher(planned, work_folder, ["--study", "small", "--corpus", "no.txt"])
+    run.start()
+    until(lambda: run.running == 0)
+    with pytest.raises(
+        WorkersKeepCrashing, match=r"worker cpu-0 ended with exit code 2: error: corpus 'no\.txt' does not"
+    ):
+        run.tend()
+    run.stop(1)
+
+
+def test_stop_kills_what_does_not_end(
+    planned: Database, corpus_file: str, work_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STANDIN_MS", "60000")
+    run = launcher(planned, work_folder, ["--study", "small", "--corpus", corpus_file])
+    run.start()
+    until(lambda: any(row["state"] == "running" for row in all_rows(sqlite(work_folder))))
+    [stuck] = workers_of(run)
+    os.kill(stuck, signal.SIGSTOP)  # SIGTERM waits for a stopped process to go on
+    run.stop(grace_s=0.2)
+    assert run.running == 0
+    with pytest.raises(ProcessLookupError, match="No such process"):
+        os.kill(stuck, 0)
+    # The lease of the dead worker has ended with it: every trial can be claimed at once.
+    claims = [TrialQueue(planned).claim(["small", "small-baselines"], f"worker {turn}") for turn in range(9)]
+    assert all(claims)
+
+
+def test_stop_hands_trials_back(
+    planned: Database, corpus_file: str, work_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STANDIN_MS", "60000")
+    run = launcher(planned, work_folder, ["--study", "small", "--corpus", corpus_file], workers=2)
+    run.start()
+    until(lambda: sum(row["state"] == "running" for row in all_rows(sqlite(work_folder))) == 2)
+    run.stop()
+    rows = all_rows(sqlite(work_folder))
+    assert {row["state"] for row in rows} == {"waiting"}
+    assert "is back in the queue" in (work_folder / "logs" / "worker-cpu-0.log").read_text()

@@ -1,0 +1,196 @@
+"""What a trial leaves behind, and running it again from that, with the real language model and with the stand-in."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from safetensors.torch import load
+from study_files import REAL, all_rows, opened, program, sqlite, write_corpus, write_study
+
+from search.models.registry import build_model
+from search.objectives.corpus import load_corpus
+from search.storage.artifact_store import open_store
+from search.workers.provenance import environment
+from search.workers.replay import RecordedTrial, differences, read_recorded_trial, rerun
+
+PRUNED = REAL.replace('name = "none"', 'name = "median"\nwarmup_steps = 5\nmin_trials = 1').replace(
+    'pe_type = ["randn", "rope"]', 'pe_type = ["rope"]\nlearning_rate = [1e-2, 9e-3, 1e-7]'
+)
+BASELINES = '\n[[baselines]]\nmodel = "bigram"\nblock_size = 8\n'
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a run left behind."""
+
+    folder: Path
+    storage: str
+    corpus: str
+
+    def replay(self, *arguments: str, corpus: str | None = None) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr of `search.replay`."""
+        options = ["--storage", self.storage, "--corpus", corpus or self.corpus]
+        done = program("replay", *options, *arguments, cwd=self.folder)
+        return done.returncode, done.stdout, done.stderr
+
+    def past(self, number: int, name: str = "real") -> RecordedTrial:
+        with opened(self.storage).closing() as database:
+            return read_recorded_trial(database, name, number)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Six trials of a real model, and two of a baseline; the slowest learner of the second seed is pruned."""
+    folder = tmp_path_factory.mktemp("replay")
+    file, corpus, storage = write_study(folder, PRUNED + BASELINES, "real"), write_corpus(folder), sqlite(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        root = Path(__file__).parent.parent.parent
+        patch.setenv("PYTHONPATH", f"{root}:{root / 'tests'}")
+        for seeds in "12":
+            options = ["--study", file, "--corpus", corpus, "--storage", storage, "--seeds", seeds, "--workers", "1"]
+            done = program("run", *options, "--quiet", cwd=folder)
+            assert done.returncode == 0, done.stderr
+    return Study(folder, storage, corpus)
+
+
+def artifacts(study: Study, name: str = "real") -> list[Mapping[str, bytes]]:
+    """The artifacts of each trial of a study, by file name, as Optuna finds them."""
+    store = open_store(str(study.folder / "search-out" / "artifacts"))
+    storage = optuna.storages.RDBStorage(study.storage)
+    found = []
+    for trial in optuna.load_study(study_name=name, storage=storage).trials:
+        files = {}
+        for meta in optuna.artifacts.get_all_artifact_meta(trial, storage=storage):
+            with store.open_reader(meta.artifact_id) as file:
+                files[meta.filename] = file.read()
+        found.append(files)
+    storage.engine.dispose()
+    return found
+
+
+def test_every_trial_keeps_its_files(study: Study) -> None:
+    rows = [row for row in all_rows(study.storage) if row["study"] == "real"]
+    assert {row["outcome"] for row in rows} == {"complete", "pruned"}
+    for row, files in zip(rows, artifacts(study), strict=True):
+        wanted = {"record.json", "curve.csv", "model.safetensors"}
+        assert set(files) == (wanted | {"sample.txt"} if row["outcome"] == "complete" else wanted)
+        record = json.loads(files["record.json"])
+        cell = dict(row["cell"])
+        assert (record["seed"], record["outcome"]) == (cell.pop("seed"), row["outcome"])
+        assert (record["cell"], record["val_loss"], record["step"]) == (cell, row["val_loss"], row["step"])
+        assert record["training"]["eval_interval"] == 5
+        assert set(record) >= {"corpus", "corpus_sha256", "objective", "study_uid", "environment", "n_params"}
+        last = files["curve.csv"].decode().splitlines()[-1].split(",")
+        assert (int(last[0]), float(last[2])) == (row["step"], row["val_loss"])
+    parts = study.folder / "search-out" / "artifacts" / ".parts"
+    assert list(parts.iterdir()) == []
+
+
+def test_the_weights_are_those_of_the_model(study: Study) -> None:
+    weights = load(artifacts(study, "real-baselines")[0]["model.safetensors"])
+    [table] = weights.values()
+    model = build_model("bigram", {"vocab_size": table.shape[0]}, seed=0)
+    model.load_state_dict(weights)
+    assert table.shape[0] == table.shape[1]
+
+
+def test_three_random_trials_meet_their_losses(study: Study) -> None:
+    rows = all_rows(study.storage)
+    by_outcome = [next(row for row in rows if row["outcome"] == "pruned"), *random.Random().sample(rows, 2)]
+    for row in by_outcome:
+        past = study.past(row["number"], row["study"])
+        said: list[str] = []
+        verdict = rerun(past, load_corpus(Path(study.corpus)), None, said.append)
+        assert (verdict.met, verdict.tolerance, verdict.differs) == (True, None, ())
+        assert (verdict.again, verdict.step) == (row["val_loss"], row["step"])
+        assert said[-1].startswith(f"step {row['step']} of {row['step']}: val_loss ")
+
+
+def test_command(study: Study) -> None:
+    code, out, err = study.replay("--study", "real-baselines", "--trial", "0")
+    assert (code, out.count("\n")) == (0, 1), err
+    assert "met (exactly)" in out
+    assert "step 20 of 20" in err
+    code, out, err = study.replay("--study", "real", "--trial", "0", "--quiet", "--json")
+    found = json.loads(out)
+    assert (code, found["met"], found["exact"], found["recorded"]) == (0, True, True, found["again"])
+    assert err == ""
+
+
+def test_what_cannot_be_replayed(study: Study, tmp_path: Path) -> None:
+    other = write_corpus(tmp_path, 3000)
+    cases = {
+        ("--trial", "77"): "--trial 77: real has the trials 0 to 5",
+        ("--trial", "0", "--study", "none"): "no study 'none'",
+    }
+    for arguments, message in cases.items():
+        code, out, err = study.replay("--study", "real", *arguments)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert message in err
+    code, out, err = study.replay("--study", "real", "--trial", "0", corpus=other)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "the corpus differs: real trains on text.txt (SHA-256 " in err
+
+
+def changed(past: RecordedTrial, val_loss: float, **record: Any) -> RecordedTrial:
+    """The trial with another loss, and another record."""
+    attrs = {"record": {**(past.record or {}), **record}}
+    return RecordedTrial(
+        past.study, past.attrs, type(past.run)(**{**vars(past.run), "val_loss": val_loss, "attrs": attrs})
+    )
+
+
+def test_another_version_is_told_and_tolerated(study: Study) -> None:
+    past = study.past(0)
+    assert past.run.val_loss is not None
+    said: list[str] = []
+    near = rerun(
+        changed(past, past.run.val_loss + 0.01, torch="1.0"), load_corpus(Path(study.corpus)), "cpu", said.append
+    )
+    assert said[0].startswith("torch was 1.0, is 2.")
+    assert (near.met, near.tolerance) == (True, 0.02)
+    far = rerun(
+        changed(past, past.run.val_loss + 0.03, torch="1.0"), load_corpus(Path(study.corpus)), "cpu", said.append
+    )
+    assert not far.met
+    same_place = rerun(changed(past, past.run.val_loss + 1e-12), load_corpus(Path(study.corpus)), "cpu", said.append)
+    assert (same_place.met, same_place.tolerance) == (False, None)
+
+
+def test_what_differs() -> None:
+    now = environment("cpu", {"objective": "fake_objective:start"})
+    assert differences(now, now) == ((), ())
+    decisive, others = differences({**now, "python": "3.1.0", "optuna": "1.0"}, now)
+    assert [line.split(" was ")[0] for line in decisive] == ["python"]
+    assert others == (f"optuna was 1.0, is {now['optuna']}",)
+    assert differences(None, now)[0] == (
+        "the trial has no record of versions and machine: it is of an older version of lm-search",
+    )
+
+
+def test_a_full_disk_costs_the_files_and_not_the_result(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / ".parts").write_text("a file where the folder of parts shall be")
+    file, corpus, storage = write_study(tmp_path), write_corpus(tmp_path), sqlite(tmp_path)
+    options = ["--study", file, "--corpus", corpus, "--storage", storage, "--artifacts", str(tmp_path / "kept")]
+    done = program("worker", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "record.json not kept: Not a directory; its losses are" in done.stderr
+    assert {row["outcome"] for row in all_rows(storage)} == {"complete"}
+
+
+def test_no_artifacts_when_told_so(tmp_path: Path) -> None:
+    file, corpus, storage = write_study(tmp_path), write_corpus(tmp_path), sqlite(tmp_path)
+    options = ["--study", file, "--corpus", corpus, "--storage", storage, "--artifacts", "none"]
+    done = program("worker", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "search-out" / "artifacts").exists()
+    with opened(storage).closing() as database:
+        assert read_recorded_trial(database, "small", 0).record is not None

@@ -1,0 +1,140 @@
+"""The report in all its formats, of studies that are finished, half-run, empty, pruned, failed, or have one seed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finished_studies import GRID, completed, ended_study, failed, half, mixed, nothing, pruned
+from study_files import sqlite
+from typer.testing import CliRunner
+
+from search.report import FORMATS, app
+from search.reporting.render import render
+from search.storage.database import Database
+
+NAMES = ["small", "small-baselines"]
+# How the trials end and with how many seeds; then what every report must say of it.
+STATES: dict[str, tuple[Callable[..., Any], int, list[str]]] = {
+    "finished": (completed, 3, []),
+    "one seed": (completed, 1, ["Every cell has one seed"]),
+    "half-run": (half, 3, ["15 of 27 trials have not ended yet"]),
+    "nothing run": (nothing, 3, ["None of the 27 trials has ended yet"]),
+    "all pruned": (pruned, 3, ["No trial was trained to its end", "27 of 27 trials were stopped early"]),
+    "all failed": (failed, 3, ["No trial was trained to its end", "27 of 27 trials failed with an error"]),
+    "mixed": (mixed, 3, ["12 of 27 trials were stopped early", "3 of 27 trials failed with an error"]),
+}
+
+
+def reported(database: Database, format: str, top: int | None = None) -> str:
+    return render(database, NAMES, format, top)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_every_format_says_what_is_missing(state: str, tmp_path: Path) -> None:
+    end, seeds, said = STATES[state]
+    with ended_study(tmp_path, end, seeds) as database:
+        texts = {format: reported(database, format) for format in FORMATS}
+    for format in ("markdown", "json", "latex", "html"):
+        for sentence in said:
+            assert sentence in texts[format], format
+    read = json.loads(texts["json"])
+    assert len(read["missing"]) == len(said)
+    assert len(read["rows"]) == len(list(csv.DictReader(io.StringIO(texts["csv"])))) == 9
+    assert ("What is missing" in texts["html"]) == bool(said)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_study_without_trials(format: str, tmp_path: Path) -> None:
+    with ended_study(tmp_path, nothing) as database:
+        with database.engine.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM search_runs")
+        text = reported(database, format)
+    if format == "csv":
+        assert list(csv.DictReader(io.StringIO(text))) == []
+    else:
+        assert "This study has no trials." in text
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_top(format: str, tmp_path: Path) -> None:
+    with ended_study(tmp_path, completed) as database:
+        whole, short = reported(database, format), reported(database, format, 2)
+    if format == "csv":
+        read = [[row["val_loss"] for row in csv.DictReader(io.StringIO(text))] for text in (whole, short)]
+        assert read[1] == read[0][:2]
+    elif format == "json":
+        assert len(json.loads(short)["rows"]) == 2
+    else:
+        assert "7 more cells" in short
+        assert "more cells" not in whole
+
+
+def test_intervals_tokens_and_floor(tmp_path: Path) -> None:
+    with ended_study(tmp_path, completed) as database:
+        read = json.loads(reported(database, "json"))
+        table = reported(database, "markdown")
+    best = read["rows"][0]
+    assert best["cell"] == {"block_size": 16, "n_embd": 64, "pe_type": "rope"}
+    # Losses x, x + 0.01, x + 0.02: their standard deviation is 0.01, and t with 2 degrees of freedom is 4.3027.
+    assert best["interval"] == pytest.approx(4.3027 * 0.01 / 3**0.5, rel=1e-4)
+    assert best["seed_range"][1] - best["seed_range"][0] == pytest.approx(0.02)
+    assert (best["tokens"], best["published"], best["published_inside"]) == (640, 2.0, False)
+    assert 1 < read["bigram_baseline"] < 3
+    assert f"- counted bigram: {read['floor']:.5f}" in table
+    assert "outside" in table
+
+
+def test_one_seed_has_no_interval(tmp_path: Path) -> None:
+    with ended_study(tmp_path, completed, seeds=1) as database:
+        rows = json.loads(reported(database, "json"))["rows"]
+    assert {row["interval"] for row in rows} == {None}
+    assert {row["published_inside"] for row in rows} == {None}
+
+
+def test_pruned_cells_have_no_interval(tmp_path: Path) -> None:
+    with ended_study(tmp_path, pruned) as database:
+        rows = json.loads(reported(database, "json"))["rows"]
+    assert {(row["interval"], row["seed_range"], row["rank"]) for row in rows} == {(None, None, None)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "begins"),
+    [
+        (["--output", "a.html"], "<!DOCTYPE html>"),
+        (["--output", "a.tex"], "% needs"),
+        (["--output", "a.CSV"], "rank,"),
+        (["--output", "a.json"], "{"),
+        (["--output", "a.txt"], "# small"),
+        (["--output", "a.html", "--format", "markdown"], "# small"),
+    ],
+)
+def test_ending_of_the_output_names_the_format(
+    arguments: list[str], begins: str, tmp_path: Path, work_folder: Path
+) -> None:
+    with ended_study(tmp_path, completed, seeds=1):
+        result = CliRunner().invoke(app, ["--study", "small", "--storage", sqlite(tmp_path), *arguments])
+    assert result.exit_code == 0, result.output
+    assert (work_folder / arguments[1]).read_text(encoding="utf-8").startswith(begins)
+
+
+def test_floor_is_planned_for_the_baselines_too(tmp_path: Path) -> None:
+    with ended_study(tmp_path, nothing, study=GRID) as database:
+        floors = {json.loads(render(database, [name], "json"))["bigram_baseline"] for name in NAMES}
+    assert len(floors) == 1
+
+
+def test_verdicts_are_in_markdown_and_json(tmp_path: Path) -> None:
+    with ended_study(tmp_path, completed, 3) as database:
+        text, found = reported(database, "markdown"), json.loads(reported(database, "json"))["verdicts"]
+    assert "## Verdicts" in text
+    assert text.index("val_loss ranks") < text.index("## Verdicts")
+    for each in found["comparisons"]:
+        assert f"| {each['factor']} | {each['better']} | {each['worse']} | {each['mean']:.4f} |" in text
+    assert len(found["comparisons"]) >= 3
+    assert found["best"] == found["tied"][0]

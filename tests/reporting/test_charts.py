@@ -1,0 +1,132 @@
+"""Charts: round ticks, means over seeds, the layout of a grid, and colours that can be read."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.reporting.charts import Bar, Line, Point, line_chart, over_seeds, ticks, timeline
+from search.reporting.heatmaps import RAMP, Axes, choose_axes, contrast, heat_maps, ramp_colour, text_colour
+from search.statistics.ranking import Row
+
+GRID: dict[str, list[Any]] = {"model": ["bigram_v2"], "block_size": [8, 64], "n_embd": [64, 128], "pe_type": ["a", "b"]}
+
+
+def row(loss: float | None, state: str = "complete", interval: float | None = None, **cell: Any) -> Row:
+    return Row(None, {"model": "bigram_v2", **cell}, state, (1, 1), loss, loss, 40, 7, 1.0, None, 640, interval)
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
+def test_ticks_are_within_and_few(low: float, span: float) -> None:
+    found = ticks(low, low + span)
+    assert 1 <= len(found) <= 8
+    assert all(low - span * 1e-6 <= value <= low + span * (1 + 1e-6) for value in found)
+
+
+def test_ticks_are_round() -> None:
+    assert ticks(0, 5000) == [0, 1000, 2000, 3000, 4000, 5000]
+    assert ticks(2.31, 2.52) == [2.35, 2.4, 2.45, 2.5]
+    assert ticks(3, 3) == [3]
+
+
+def test_over_seeds_keeps_to_common_finite_steps() -> None:
+    curves = [{0: 4.0, 10: 2.0, 20: 1.0}, {0: 4.2, 10: math.inf, 20: 1.5, 30: 1.0}]
+    assert over_seeds(curves) == [Point(0, 4.1, 4.0, 4.2), Point(20, 1.25, 1.0, 1.5)]
+    assert over_seeds([]) == []
+
+
+def test_line_chart_is_well_formed_and_escaped() -> None:
+    points = [Point(1, 2.0, 1.9, 2.1), Point(2, 1.5, 1.4, 1.6)]
+    lines = [Line("<rope> & co", points), Line("one", points[:1])]
+    image = line_chart(lines, 'a "title" <b>', "steps", "loss", reference=1.7)
+    root = ElementTree.fromstring(image)
+    assert root.find("title").text == 'a "title" <b>'  # type: ignore[union-attr]
+    assert {element.tag for element in root} >= {"polyline", "polygon", "line", "text", "circle"}
+    assert root.findall("line[@class='reference']")
+    # The band of the line reaches from the highest to the lowest seed: y grows downwards.
+    [band] = root.findall("polygon[@class='band c0']")
+    ys = [float(pair.split(",")[1]) for pair in band.attrib["points"].split()]
+    assert ys[0] < ys[-1]
+
+
+def test_floor_far_away_does_not_flatten_the_lines() -> None:
+    image = line_chart([Line("a", [Point(1, 2.0, 2.0, 2.0), Point(2, 1.9, 1.9, 1.9)])], "t", "x", "y", reference=9.0)
+    assert 'class="reference"' not in image
+
+
+def test_timeline_has_a_path_for_each_outcome() -> None:
+    bars = [Bar(at, at + 5, "pruned" if at % 2 else "complete") for at in range(10_000)]
+    image = timeline(bars, "title")
+    assert len(ElementTree.fromstring(image).findall("path")) == 2
+    assert image.count("M") == 10_000
+    assert len(image) < 400_000
+
+
+@pytest.mark.parametrize(
+    ("grid", "axes"),
+    [
+        (GRID, Axes("n_embd", "block_size", "pe_type")),
+        ({"learning_rate": [0.1, 0.01], "model": ["a", "b"]}, Axes("learning_rate", None, "model")),
+        ({"a": [1, 2], "b": [1, 2], "c": [1, 2]}, Axes("a", "b", "c")),
+        ({"model": ["a", "b"]}, Axes(None, None, "model")),
+        ({"flag": [True, False], "n_embd": [1, 2]}, Axes("n_embd", None, "flag")),
+        ({"n_embd": [64]}, Axes(None, None, None)),
+    ],
+)
+def test_choose_axes(grid: dict[str, list[Any]], axes: Axes) -> None:
+    assert choose_axes(grid) == axes
+
+
+def test_heat_maps_of_a_grid() -> None:
+    rows = [
+        row(2.0 + at / 10, interval=0.01, block_size=block_size, n_embd=n_embd, pe_type=pe_type)
+        for at, (block_size, n_embd, pe_type) in enumerate((b, n, p) for b in (8, 64) for n in (64, 128) for p in "ab")
+    ]
+    rows[5] = row(1.0, "pruned", block_size=64, n_embd=64, pe_type="b")
+    rows.append(row(0.5, block_size=8))  # a baseline, outside the grid
+    found = heat_maps(rows, GRID)
+    assert found is not None
+    assert [each.heading for each in found.maps] == ["pe_type a", "pe_type b"]
+    assert (found.low, found.high) == (2.0, pytest.approx(2.7))
+    titles = [each.text for each in ElementTree.fromstring(found.maps[1].image).iter("title")]
+    assert "pe_type b, n_embd 64, block_size 8: 2.1000 ± 0.010" in titles
+    assert "pe_type b, n_embd 64, block_size 64: no final loss" in titles
+
+
+def test_tile_is_the_best_over_axes_that_are_not_shown() -> None:
+    grid = {"n_embd": [1, 2], "block_size": [1, 2], "lr": [0.1, 0.2], "wd": [0.0, 0.1]}
+    rows = [
+        row(2.0 + lr + wd, n_embd=n, block_size=b, lr=lr, wd=wd)
+        for n in (1, 2)
+        for b in (1, 2)
+        for lr in (0.1, 0.2)
+        for wd in (0.0, 0.1)
+    ]
+    found = heat_maps([Row(**{**vars(each), "cell": {**each.cell}}) for each in rows], grid)
+    assert found is not None
+    assert found.notes == ["A tile shows the best cell over wd."]
+    assert (found.low, found.high) == (pytest.approx(2.1), pytest.approx(2.2))
+
+
+def test_no_heat_map_without_numbers_or_final_losses() -> None:
+    assert heat_maps([row(2.0, model="a")], {"model": ["a", "b"]}) is None
+    pruned = row(2.0, "pruned", block_size=8, n_embd=64, pe_type="a")
+    assert heat_maps([pruned], GRID) is None
+
+
+@given(st.floats(0, 1))
+def test_text_on_a_tile_can_be_read(share: float) -> None:
+    # WCAG 2.2, level AA, asks for 4.5.
+    colour = ramp_colour(share)
+    assert contrast(colour, text_colour(colour)) >= 4.5
+
+
+def test_ramp_darkens_evenly() -> None:
+    lightness = [contrast(ramp_colour(at / 20), "#000000") for at in range(21)]
+    assert lightness == sorted(lightness, reverse=True)
+    assert (ramp_colour(0), ramp_colour(1)) == (RAMP[0], RAMP[-1])

@@ -1,0 +1,194 @@
+"""The HTML page as text: self-contained, escaped, complete, and usable for large studies."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finished_studies import CORPUS, GRID, completed, ended_study, large_study, nothing
+
+from search.reporting.page import as_html
+from search.reporting.report_data import read_report_data
+from search.statistics.comparisons import Comparison
+from search.statistics.verdicts import Answer, Verdicts
+
+NAMES = ["small", "small-baselines"]
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+HOSTILE = '</title><script>alert(1)</script><img src=x onerror="alert(2)">\'"&amp;'
+
+
+class Outline(HTMLParser):
+    """Tags and visible text of a page; complains about a tag that is closed wrongly."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def comparison(**changes: Any) -> Comparison:
+    found = Comparison(
+        factor="pe_type",
+        better="rope",
+        worse="randn",
+        pairs=12,
+        agree=11,
+        cells=4,
+        cells_agree=4,
+        mean=0.125,
+        low=0.1,
+        high=0.15,
+        p=0.001,
+        p_adjusted=0.002,
+        verdict="supported",
+        seeds_needed=None,
+        sentence="rope has lower losses than randn.",
+    )
+    return replace(found, **changes)
+
+
+def test_page_of_a_finished_study(tmp_path: Path) -> None:
+    with ended_study(tmp_path, completed) as database:
+        page = as_html(read_report_data(database, NAMES, with_histories=True))
+    outline = Outline(page)
+    headings = re.findall(r"<h2>(.*?)</h2>", page)
+    assert headings[-7:] == [
+        "Validation loss over the grid",
+        "Ranked table",
+        "Learning curves",
+        "Loss by position",
+        "When the trials ran",
+        "What the models write",
+        "To run it again",
+    ]
+    assert "27 trials trained 9 variants (cells)" in outline.text
+    assert "has block_size 16, n_embd 64, pe_type rope." in outline.text
+    assert "Published losses inside the range of our seeds: 0 of 1." in outline.text
+    assert 'Morrow <b>& "sun"</b>' in outline.text
+    assert "python -m search.run --study small.toml --corpus text" in outline.text
+    assert page.count('<polyline class="line') >= 6
+    assert len(page) < 200_000
+
+
+def test_nothing_is_fetched(tmp_path: Path) -> None:
+    with ended_study(tmp_path, completed) as database:
+        page = as_html(read_report_data(database, NAMES, with_histories=True))
+    outline = Outline(page)
+    assert not {"script", "img", "iframe", "object", "form"} & {tag for tag, _ in outline.tags}
+    for _, attrs in outline.tags:
+        assert not {"src", "srcset", "xlink:href"} & set(attrs)
+        assert (attrs.get("href") or "data:").startswith("data:")
+    assert not re.search(r"https?://|url\(|@import", page)
+    assert "default-src 'none'" in page
+
+
+def test_what_an_author_wrote_is_text(tmp_path: Path) -> None:
+    grid = f"note = [{json.dumps(HOSTILE)}, 'plain']\nn_embd = [1, 2]"
+    text = f"description = {json.dumps(HOSTILE)}\nobjective = 'standin:start'\n[grid]\nblock_size = [8]\n{grid}\n"
+    with ended_study(tmp_path, completed, study=text) as database:
+        page = as_html(read_report_data(database, ["small"], with_histories=True))
+    outline = Outline(page)
+    assert HOSTILE in outline.text
+    assert not {"script", "img"} & {tag for tag, _ in outline.tags}
+    assert all(not name.startswith("on") for _, attrs in outline.tags for name in attrs)
+
+
+@pytest.mark.parametrize("top", [None, 3])
+def test_verdicts(tmp_path: Path, top: int | None) -> None:
+    tied = ({"block_size": 16, "n_embd": 64, "pe_type": "rope"}, {"block_size": 8, "n_embd": 64, "pe_type": "rope"})
+    unclear = comparison(
+        factor="n_embd", better=64, worse=HOSTILE, verdict="cannot tell", low=None, high=None, p=None, seeds_needed=23
+    )
+    answer = Answer("pe_type: rope < randn", "supported", "In all 4 cells.", ())
+    said = Verdicts((comparison(), unclear), (answer,), tied[0], tied, ("Pruned cells are left out.",))
+    with ended_study(tmp_path, completed) as database:
+        report_data = replace(read_report_data(database, NAMES, with_histories=True), verdicts=said)
+    outline = Outline(as_html(report_data, top))
+    for expected in (
+        "pe_type: rope < randn",
+        "In all 4 cells.",
+        "2 cells are tied for best, not separable from the winner",
+        "Pruned cells are left out.",
+        "+0.1000 to +0.1500",
+        "11 of 12",
+        "23",
+        HOSTILE,
+    ):
+        assert expected in outline.text
+    verdicts = [attrs["class"] for _, attrs in outline.tags if str(attrs.get("class")).startswith("verdict")]
+    assert verdicts == ["verdict supported", "verdict supported", "verdict cannot-tell"]
+
+
+def test_real_verdicts_and_records(tmp_path: Path) -> None:
+    claims = '[[claims]]\nfactor = "pe_type"\norder = ["rope", "randn"]\n'
+    with ended_study(tmp_path, completed, study=f"{GRID}\n{claims}") as database:
+        report_data = read_report_data(database, NAMES, with_histories=True)
+        ran = [replace(run, attrs={**run.attrs, "record": {"torch": "2.13.0"}}) for run in report_data.histories]
+    assert report_data.verdicts is not None
+    outline = Outline(as_html(report_data))
+    assert report_data.verdicts.answers[0].claim in outline.text
+    assert report_data.verdicts.answers[0].sentence in outline.text
+    assert len(report_data.verdicts.comparisons) == 3
+    assert "Versions and devices were not recorded" in outline.text
+    assert "2.13.0" in Outline(as_html(replace(report_data, histories=ran))).text
+    assert "[[claims]]" in outline.text
+
+
+def test_study_without_axes(tmp_path: Path) -> None:
+    text = "objective = 'standin:start'\n[grid]\nblock_size = [8]\n"
+    with ended_study(tmp_path, completed, study=text) as database:
+        outline = Outline(as_html(read_report_data(database, ["small"], with_histories=True)))
+    assert "No heat map: it needs a numeric setting" in outline.text
+    assert "3 trials trained 1 variant (cell) of a small language model" in outline.text
+
+
+def test_database_without_a_bigram_baseline(tmp_path: Path) -> None:
+    with ended_study(tmp_path, completed) as database:
+        with database.engine.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM study_user_attributes WHERE key = 'bigram_baseline'")
+        outline = Outline(as_html(read_report_data(database, NAMES, with_histories=True)))
+    assert "Counted bigram: not recorded for this study." in outline.text
+
+
+@pytest.mark.parametrize("end", [nothing])
+def test_page_of_nothing(end: Any, tmp_path: Path) -> None:
+    with ended_study(tmp_path, end, study=GRID, corpus=CORPUS) as database:
+        outline = Outline(as_html(read_report_data(database, NAMES, with_histories=True)))
+    assert "No learning curves: no cell is complete." in outline.text
+    assert "No trial has ended yet." in outline.text
+
+
+def test_ten_thousand_trials(tmp_path: Path) -> None:
+    with large_study(tmp_path) as database:
+        begun = time.process_time()
+        page = as_html(read_report_data(database, ["small"], with_histories=True))
+        seconds = time.process_time() - begun  # other tests run beside this one
+    outline = Outline(page)
+    assert "10\u202f000 trials trained 2\u202f000 variants" in outline.text
+    assert "1\u202f800 more cells are left out" in outline.text
+    assert "Only the first 16 of 25 values of n_embd are shown." in outline.text
+    assert len(page.encode()) < 3_000_000
+    assert seconds < 10

@@ -1,0 +1,255 @@
+"""Studies of a person's own modules and text: found beside the study file, or refused in one line before anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from study_files import all_rows, program, sqlite, write_corpus, write_study
+
+from search import run_study
+from search.errors import UsageError
+from search.planning import StudyOptions, load_study
+from search.storage.connect import open_database
+from search.storage.queries import study_attrs, trial_summaries
+from search.study.user_modules import resolve_objective, user_modules
+from search.workers.setup import open_worker
+
+ROOT = Path(__file__).parents[2]
+
+OBJECTIVE = """
+import sys
+import random
+
+def loss(params, seed):
+    assert "torch" not in sys.modules
+    draw = random.Random(seed)
+    for step in (10, 20):
+        yield step, params["x"] + draw.random(), params["x"] + draw.random()
+
+def of_text(params, corpus):
+    yield 1, len(corpus.train), len(corpus.validation)
+
+def wrong(params):
+    fault = params["fault"]
+    yield 1, 1.0, 1.0
+    if fault == "raises":
+        raise RuntimeError("no more")
+    yield {"steps": (1, 1.0, 1.0), "words": "done", "nan": (2, 1.0, float("nan")), "none": (2, 1.0, 1.0)}[fault]
+
+def returns(params, seed):
+    return 1.0
+"""
+
+MODEL = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, vocab_size, width, depth):
+        super().__init__()
+        self.table = nn.Embedding(vocab_size, vocab_size)
+
+    def forward(self, tokens):
+        return self.table(tokens)
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A folder that is on nobody's path, with modules of names that no other test has."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "own_objective.py").write_text(OBJECTIVE)
+    (folder / "own_model.py").write_text(MODEL)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _forget(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The path and the modules of this process are afterwards as they were."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name.startswith("own_"):
+            del sys.modules[name]
+
+
+def study(folder: Path, objective: str, grid: str = "x = [1.0, 2.0]", more: str = "") -> str:
+    return write_study(folder, f'objective = "own_objective:{objective}"\n{more}\n[grid]\n{grid}\n', objective)
+
+
+class TestOwnObjective:
+    def test_from_another_folder_without_torch_and_text(self, own: Path, work_folder: Path) -> None:
+        file = study(own, "loss")
+        done = program("run", "--study", file, "--json", "--workers", "1", cwd=work_folder)
+        assert done.returncode == 0, done.stderr
+        assert [row["state"] for row in json.loads(done.stdout)["rows"]] == ["complete", "complete"]
+        with open_database(sqlite(work_folder), create=False).closing() as database:
+            attrs = study_attrs(database, "loss")
+        assert attrs is not None
+        assert (attrs["corpus"], attrs["definition"]["corpus_sha256"], attrs["bigram_baseline"]) == (None, None, None)
+        page = program("report", "--study", file, "--output", "page.html", cwd=work_folder)
+        assert page.returncode == 0, page.stderr
+        text = (work_folder / "page.html").read_text(encoding="utf-8")
+        assert "variants (cells) of the objective own_objective:loss: every combination of 2 values of x." in text
+        assert "nats" not in text
+        assert "None" not in text.split("What the trials ran on")[0]
+        report = program("report", "--study", file, cwd=work_folder).stdout
+        assert "- objective: own_objective:loss\n" in report
+        assert "corpus" not in report
+
+    def test_that_takes_a_text_gets_it(self, own: Path, work_folder: Path) -> None:
+        write_corpus(own, 1000)
+        file = study(own, "of_text", more='corpus = "text.txt"')
+        result = run_study(file, workers=1, quiet=True)
+        assert [(row.train_loss, row.val_loss) for row in result.rows] == [(900.0, 100.0), (900.0, 100.0)]
+        other = write_corpus(work_folder, 2000, "longer.txt")
+        result = run_study(file, workers=1, quiet=True, corpus=other, name="longer")
+        assert {row.val_loss for row in result.rows} == {200.0}
+
+    def test_text_for_nothing(self, own: Path, work_folder: Path) -> None:
+        with pytest.raises(UsageError, match=r"the corpus .*text\.txt is for nothing: own_objective:loss takes none;"):
+            run_study(study(own, "loss"), corpus=write_corpus(own), quiet=True)
+        assert list(work_folder.iterdir()) == []
+
+    def test_faults_of_trials(self, own: Path, work_folder: Path) -> None:
+        file = study(own, "wrong", 'fault = ["none", "raises", "steps", "words", "nan"]')
+        result = run_study(file, workers=1, quiet=True)
+        assert (result.exit_code, result.counts["complete"], result.counts["failed"]) == (1, 1, 3)
+        reasons = {row["cell"]["fault"]: row["reason"] for row in all_rows(sqlite(work_folder))}
+        said = "ObjectiveError: own_objective:wrong yields"
+        assert reasons == {
+            "none": None,
+            "raises": "RuntimeError: no more",
+            "steps": f"{said} step 1 after step 1; steps begin at 0 or above and must grow",
+            "words": f"{said} 'done'; it must yield step, train_loss, val_loss: a whole number and two numbers (where "
+            "there is one loss only, yield it twice)",
+            "nan": "the loss was not finite at step 2",
+        }
+
+    def test_pruned_at_once_but_not_at_its_end(self, own: Path, work_folder: Path) -> None:
+        pruner = '[pruner]\nname = "median"\nwarmup_steps = {warmup}\nmin_trials = 1\n[training]\nmax_iters = 20'
+        for warmup, state in ((10, "pruned"), (20, "complete")):
+            file = study(own, "loss", "x = [1.0, 9.0]\n" + pruner.format(warmup=warmup))
+            # Two starts: a worker looks for news of other trials at most once a second.
+            for seeds in (1, 2):
+                result = run_study(file, name=f"after-{warmup}", seeds=seeds, workers=1, quiet=True)
+            assert [row.state for row in result.rows] == ["complete", state]
+
+
+class TestOwnModel:
+    GRID = 'model = "own_model:Net"\nblock_size = 8\nwidth = 4'
+
+    def test_argument_without_a_value(self, own: Path, work_folder: Path) -> None:
+        file = write_study(own, f"[grid]\n{self.GRID}\n", "lacking")
+        done = program("run", "--study", file, "--corpus", write_corpus(own), cwd=work_folder)
+        assert (done.returncode, done.stdout) == (2, "")
+        needs = (
+            "model 'own_model:Net' needs depth: give each a value in the study file (it takes depth, vocab_size, width)"
+        )
+        assert done.stderr == f"error: {needs}\n"
+        assert list(work_folder.iterdir()) == []
+
+    def test_installed_script_and_its_workers_find_it(self, own: Path, work_folder: Path, tmp_path: Path) -> None:
+        """An installed script has its own folder at the head of the path, and not the working directory."""
+        training = "[training]\nmax_iters = 4\neval_interval = 2\n[pruner]\nname = 'none'\n"
+        write_corpus(own)
+        file = write_study(own, f'corpus = "text.txt"\n[grid]\n{self.GRID}\ndepth = 1\n{training}', "own")
+        script = tmp_path / "bin" / "lm-search"
+        script.parent.mkdir()
+        script.write_text("from search.run import main\nmain()\n")
+        environment = {**os.environ, "PYTHONPATH": ""}
+        for folder, path in ((work_folder, file), (own, "own.toml")):
+            command = [sys.executable, str(script), "--study", path, "--workers", "1", "--json", "--quiet"]
+            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
+            assert done.returncode == 0, done.stderr
+            assert [row["state"] for row in json.loads(done.stdout)["rows"]] == ["complete"]
+
+    def test_worker_without_the_module_takes_no_trial(
+        self, own: Path, work_folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        corpus = Path(write_corpus(own))
+        file = write_study(own, f"[grid]\n{self.GRID}\ndepth = 1\n", "own")
+        run_study(file, corpus=corpus, plan_only=True, quiet=True)
+        monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(own)])
+        del sys.modules["own_model"]
+        with pytest.raises(UsageError, match=r"the study 'own': no module 'own_model' on the Python path; put"):
+            open_worker("own", sqlite(work_folder), "cpu", corpus=corpus, out=work_folder / "out")
+        with open_database(sqlite(work_folder), create=False).closing() as database:
+            assert [run.attempts for run in trial_summaries(database, ["own"])] == [0]
+
+
+class TestText:
+    def test_command_line_goes_before_the_file(self, own: Path, work_folder: Path) -> None:
+        write_corpus(own, 3000)
+        file = study(own, "of_text", more='corpus = "text.txt"')
+        assert load_study(StudyOptions(file)).corpus.name == "text.txt"  # type: ignore[union-attr]
+        other = Path(write_corpus(own, 2000, "other.txt"))
+        assert load_study(StudyOptions(file, corpus=other)).corpus.name == "other.txt"  # type: ignore[union-attr]
+
+    def test_that_is_not_there(self, own: Path, work_folder: Path) -> None:
+        with pytest.raises(ValueError, match=r"corpus '.*/own/text\.txt' does not exist: check the path"):
+            run_study(study(own, "of_text", more='corpus = "text.txt"'), quiet=True)
+        assert list(work_folder.iterdir()) == []
+
+    def test_losses_published_for_another_text_are_not_compared_with(self, tmp_path: Path) -> None:
+        corpus = Path(write_corpus(tmp_path))
+        assert load_study(StudyOptions("bigram")).definition.published
+        assert not load_study(StudyOptions("bigram", corpus=corpus)).definition.published
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "said"),
+    [
+        (None, "loss", r"no module 'own_absent' on the Python path; put own_absent\.py beside the study file"),
+        ("import absent_package\n", "loss", r"the module 'own_absent' needs 'absent_package', which is not installed"),
+        ("x = = 1\n", "loss", r"the module 'own_absent' does not import \(SyntaxError at line 1: invalid syntax\)"),
+        ("1 / 0\n", "loss", r"the module 'own_absent' does not import \(ZeroDivisionError: division by zero\)"),
+        ("x = 1\n", "loss", r"the module 'own_absent' has no function 'loss'"),
+    ],
+)
+def test_objective_that_cannot_be_had(
+    own: Path, monkeypatch: pytest.MonkeyPatch, module: str | None, name: str, said: str
+) -> None:
+    monkeypatch.syspath_prepend(str(own))
+    if module is not None:
+        (own / "own_absent.py").write_text(module)
+    with pytest.raises(UsageError, match=rf"^objective = 'own_absent:{name}': {said}"):
+        resolve_objective(f"own_absent:{name}")
+
+
+def test_objective_of_another_kind_is_refused_before_anything(own: Path, work_folder: Path) -> None:
+    done = program("run", "--study", study(own, "returns"), cwd=work_folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(
+        "error: objective = 'own_objective:returns' takes (params, seed) and is no generator "
+    )
+    assert done.stderr.count("\n") == 1
+    assert list(work_folder.iterdir()) == []
+
+
+def test_replay_finds_modules_and_notices_that_they_changed(own: Path, work_folder: Path) -> None:
+    file = study(own, "loss")
+    run_study(file, workers=1, quiet=True)
+    done = program("replay", "--study", file, "--trial", "0", cwd=work_folder)
+    assert done.returncode == 0, done.stderr
+    assert "met (exactly)" in done.stdout
+    (own / "own_objective.py").write_text(OBJECTIVE + "# changed\n")
+    done = program("replay", "--study", file, "--trial", "0", cwd=work_folder)
+    assert "code was " in done.stderr
+
+
+def test_modules_of_a_study() -> None:
+    ours = {
+        "objective": "search.objectives.language_model.objective:start",
+        "grid": {"model": ["bigram", "a:B", "a:C"]},
+    }
+    assert user_modules(ours) == ["a"]
+    mine = {"objective": "mine:loss", "baselines": [{"model": "b:D"}, {"x": 1}]}
+    assert user_modules(mine) == ["mine", "b"]

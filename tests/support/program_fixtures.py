@@ -1,0 +1,55 @@
+"""An empty working folder with a study file and a text in it, and one finished stand-in study for the whole session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from study_files import program, sqlite, write_corpus, write_study
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> str:
+    """The stand-in study: 8 cells and a baseline."""
+    return write_study(tmp_path)
+
+
+@pytest.fixture
+def corpus_file(tmp_path: Path) -> str:
+    """A text of 4,000 characters."""
+    return write_corpus(tmp_path)
+
+
+@pytest.fixture
+def work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, empty."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@dataclass(frozen=True)
+class FinishedStudy:
+    """What a whole run of the command line left behind."""
+
+    folder: Path
+    file: str
+    corpus: str
+    storage: str
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
+    """The stand-in study with 2 seeds, trained by 2 workers from the command line."""
+    folder = tmp_path_factory.mktemp("finished")
+    file, corpus, storage = write_study(folder), write_corpus(folder), sqlite(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        options = ["--study", file, "--corpus", corpus, "--storage", storage, "--seeds", "2", "--workers", "2"]
+        done = program("run", *options, cwd=folder)
+    return FinishedStudy(folder, file, corpus, storage, done.returncode, done.stdout, done.stderr)

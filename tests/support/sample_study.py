@@ -1,0 +1,76 @@
+"""A study of 12 cells a seed, and ways to look at what the database and Optuna hold of it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.trial import FrozenTrial
+from sqlalchemy import Row, select, update
+
+from search.storage.database import Database
+from search.storage.leases import Lease
+from search.storage.optuna_tables import Parameter
+from search.storage.planning import PlannedTrial, StudyPlan
+from search.storage.schema import runs
+
+STUDY = "small"
+CELLS = 12
+_AXES: dict[str, list[Any]] = {"block_size": [8, 64], "n_embd": [64, 128], "pe_type": ["randn", "sinpe", "rope"]}
+_DISTRIBUTIONS = {name: CategoricalDistribution(values) for name, values in _AXES.items()}
+
+
+def sample_plan(seeds: int = 1, study: str = STUDY, definition: str = "small") -> StudyPlan:
+    """The plan of the small study; trials are numbered and prioritized seed by seed."""
+    points = itertools.product(range(seeds), itertools.product(*_AXES.values()))
+    trials = [
+        _planned(dict(zip(_AXES, values, strict=True)), 1337 + seed, at) for at, (seed, values) in enumerate(points)
+    ]
+    return StudyPlan(study, {"grid": _AXES, "called": definition}, {"description": "a small study"}, trials)
+
+
+def _planned(cell: dict[str, Any], seed: int, priority: int) -> PlannedTrial:
+    parameters = {name: Parameter(value, _DISTRIBUTIONS[name]) for name, value in cell.items()}
+    parameters["seed"] = Parameter(seed, IntDistribution(0, 2**31 - 1))
+    shape = json.dumps({name: cell[name] for name in ("block_size", "n_embd")})
+    return PlannedTrial(json.dumps({**cell, "seed": seed}, sort_keys=True), parameters, shape, priority)
+
+
+def row(database: Database, number: int, study: str = STUDY) -> Row[Any]:
+    """Our row of a trial."""
+    query = select(runs).where(runs.c.study == study, runs.c.number == number)
+    return database.read(lambda connection: connection.execute(query).one())
+
+
+def rows(database: Database, study: str = STUDY) -> list[Row[Any]]:
+    """All rows of a study, by number."""
+    query = select(runs).where(runs.c.study == study).order_by(runs.c.number)
+    return list(database.read(lambda connection: connection.execute(query).all()))
+
+
+def change(database: Database, number: int, study: str = STUDY, **values: Any) -> None:
+    """Write into our row of a trial, behind the queue's back."""
+    statement = update(runs).where(runs.c.study == study, runs.c.number == number).values(values)
+    assert database.write(lambda connection: connection.execute(statement).rowcount) == 1
+
+
+def expire(database: Database, lease: Lease) -> None:
+    """Let the lease of a trial end a second ago."""
+    change(
+        database,
+        lease.number,
+        lease.study,
+        lease_until=database.read(lambda connection: connection.execute(select(database.now())).scalar_one()) - 1,
+    )
+
+
+def optuna_trials(url: str, study: str = STUDY) -> list[FrozenTrial]:
+    """What anyone sees who opens the URL with Optuna."""
+    storage = optuna.storages.RDBStorage(url)
+    try:
+        return optuna.load_study(study_name=study, storage=storage).trials
+    finally:
+        storage.engine.dispose()

@@ -1,0 +1,108 @@
+"""Study files and texts for tests, and the programs of `search` as subprocesses."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from search.storage.connect import open_database
+from search.storage.database import Database
+from search.storage.schema import runs
+
+STANDIN_GRID = """
+objective = "fake_objective:start"
+first_seed = 0
+
+[grid]
+block_size = [8, 16]
+n_embd = [64, 128]
+pe_type = ["randn", "rope"]
+
+[[baselines]]
+model = "bigram"
+block_size = 8
+
+[training]
+max_iters = 40
+eval_interval = 10
+"""
+
+STANDIN = f"""{STANDIN_GRID}
+[pruner]
+name = "none"
+
+[workers]
+lease_s = 10
+"""
+
+REAL = """
+[grid]
+model = ["bigram_v2"]
+block_size = [8]
+n_embd = [16]
+pe_type = ["randn", "rope"]
+
+[training]
+batch_size = 8
+max_iters = 20
+eval_interval = 5
+
+[pruner]
+name = "none"
+"""
+
+
+def write_study(folder: Path, text: str = STANDIN, name: str = "small") -> str:
+    """A study file; its path."""
+    path = folder / f"{name}.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def write_corpus(folder: Path, characters: int = 4000, name: str = "text.txt") -> str:
+    """A text of made-up words; its path."""
+    draw = random.Random(5)
+    words = ["".join(draw.choices("abcdefgh", k=draw.randint(1, 6))) for _ in range(characters)]
+    path = folder / name
+    path.write_text(" ".join(words)[:characters], encoding="utf-8")
+    return str(path)
+
+
+def sqlite(folder: Path) -> str:
+    """The URL of a database file in a folder."""
+    return f"sqlite:///{folder / 'search.db'}"
+
+
+def program(
+    name: str, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m search.<name>` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", f"search.{name}", *arguments],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
+def opened(storage: str) -> Database:
+    """An existing database; close it with `with opened(…).closing() as database`."""
+    return open_database(storage, create=False)
+
+
+def all_rows(storage: str) -> list[dict[str, Any]]:
+    """Every row of the queue, by study and number, its cell as a mapping."""
+    with opened(storage).closing() as database:
+        query = select(runs).order_by(runs.c.study, runs.c.number)
+        found = database.read(lambda connection: connection.execute(query).mappings().all())
+        return [{**row, "cell": json.loads(row["cell"])} for row in found]
