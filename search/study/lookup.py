@@ -7,7 +7,10 @@ from search.storage.connect import open_database
 from search.storage.database import Database
 from search.storage.queries import study_names
 from search.storage.url import display_url
-from search.study.definition import BASELINES_SUFFIX, load_definition
+
+
+class UnknownStudy(UsageError):
+    """The database has studies, or could have, but none of this name."""
 
 
 def open_studies(study: str, storage: str, wait_s: float, *, baselines: bool) -> tuple[Database, list[str]]:
@@ -20,14 +23,17 @@ def open_studies(study: str, storage: str, wait_s: float, *, baselines: bool) ->
         The database, and the names of the study and of its sibling with the baselines if that exists too.
 
     Raises:
-        UsageError, StorageError: There is no such study; the message lists those that there are.
+        UnknownStudy: There is no such study; the message lists those that there are.
+        StorageError: The database cannot be opened.
     """
+    if study.endswith(".toml"):
+        from search.study.definition import load_definition
     name = load_definition(study).name if study.endswith(".toml") else study
     database = open_database(storage, create=False, wait_s=wait_s)
     there = study_names(database)
     if name not in there:
         database.engine.dispose()
-        raise UsageError(
+        raise UnknownStudy(
             f"no study {name!r} in {display_url(storage)}; studies there: {', '.join(there) or 'none'}; "
             f"start one with: python -m search.run --study {study}"
         )
