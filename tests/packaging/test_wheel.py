@@ -28,9 +28,13 @@ eval_interval = 2
 [pruner]
 name = "none"
 """
-TRAIN = (
-    "from models.gpt import Tiny\nfrom storage.files import WIDTH\nfrom objectives import NAME\nassert NAME, WIDTH\n"
-)
+TRAIN = """
+from models.gpt import Tiny
+from objectives import NAME
+from storage.files import WIDTH
+
+assert NAME and WIDTH
+"""
 GPT = """
 import torch
 from torch import nn
@@ -67,9 +71,6 @@ def research_folder(folder: Path, *, with_init: bool) -> Path:
         "objectives/names.py": "NAME = 'loss'\n",
         "train.py": TRAIN if with_init else TRAIN.replace("objectives import", "objectives.names import"),
         "own.toml": STUDY,
-        # Names of what lm-search itself imports: they must not take its place.
-        "typer.py": "raise AssertionError('a file of the study folder was imported in place of typer')\n",
-        "alembic.py": "raise AssertionError('a file of the study folder was imported in place of alembic')\n",
     }
     if with_init:
         files |= {"models/__init__.py": "", "storage/__init__.py": "", "objectives/__init__.py": "NAME = 'loss'\n"}
@@ -103,7 +104,7 @@ def test_a_folder_with_packages_of_the_same_names(tmp_path: Path, python_path: s
     study = ["--study", "own.toml"]
 
     def ours(program: str, *arguments: str) -> str:
-        done = call(folder, python_path, "-P", "-m", f"search.{program}", *arguments)
+        done = call(folder, python_path, "-m", f"search.{program}", *arguments)
         assert done.returncode == 0, f"{program}: {done.stderr}"
         return done.stdout
 
@@ -126,7 +127,8 @@ def test_nothing_imports_through_the_links(tmp_path: Path, wheel: Path) -> None:
         "result = run_study('bigram', settings={'max_iters': 2, 'eval_interval': 1, 'n_embd': [64], 'block_size': [8]},"
         " corpus='text.txt', quiet=True, workers=1)\n"
         "assert result.counts['complete'] == 5, result.counts\n"
-        "import search.reporting.page, search.web.app, search.workers.setup, search.objectives.language_model.objective\n"
+        "import search.reporting.page, search.web.app, search.workers.setup\n"
+        "import search.objectives.language_model.objective\n"
         "print([name for name in ('models', 'objectives', 'storage') if name in sys.modules])\n"
     )
     (tmp_path / "empty").mkdir()
@@ -140,7 +142,19 @@ def test_a_folder_with_its_own_search(tmp_path: Path, python_path: str) -> None:
     folder = research_folder(tmp_path / "research", with_init=True)
     (folder / "search").mkdir()
     (folder / "search" / "__init__.py").write_text("raise AssertionError('the folder search was imported')\n")
-    script = tmp_path / "lm-search"
+    run_installed_script(folder, python_path, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["typer", "alembic", "optuna", "json"])
+def test_a_file_in_the_place_of_a_dependency(tmp_path: Path, python_path: str, name: str) -> None:
+    folder = research_folder(tmp_path / "research", with_init=True)
+    (folder / f"{name}.py").write_text(f"raise AssertionError('the file {name}.py was imported')\n")
+    run_installed_script(folder, python_path, tmp_path)
+
+
+def run_installed_script(folder: Path, python_path: str, scripts: Path) -> None:
+    """Train the study with `lm-search`, whose own folder heads the path; its workers are children."""
+    script = scripts / "lm-search"
     script.write_text("import sys\nfrom search.__main__ import main\nsys.exit(main())\n")
     done = call(folder, python_path, str(script), "run", "--study", "own.toml", "--workers", "1", "--json", "--quiet")
     assert done.returncode == 0, done.stderr
