@@ -18,24 +18,21 @@ print('\n'.join(project['dependencies'] + project['optional-dependencies']['post
  && pip install ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} -r torch.txt \
  && pip install -r requirements.txt
 COPY README.md ./
-COPY models models
-COPY objectives objectives
-COPY storage storage
 COPY search search
 RUN pip install --no-deps . \
  # The corpus lies ready in the image, so that a worker starts at once and needs no place to write it.
  && cd / && XDG_CACHE_HOME=/opt/cache /opt/venv/bin/python -c "from search.objectives.corpus import load_corpus; load_corpus()" \
- && /opt/venv/bin/python -m compileall -q /opt/venv/lib/python3*/site-packages/search /opt/venv/lib/python3*/site-packages/storage
+ && /opt/venv/bin/python -m compileall -q /opt/venv/lib/python3*/site-packages/search
 
 FROM python:${PYTHON_TAG}
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 LABEL org.opencontainers.image.title="lm-search" org.opencontainers.image.version="${VERSION}"
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/cache /opt/cache
 # /out keeps checkpoints and logs; /study is where a person's own study file, corpus and models are mounted.
 RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin search \
  && mkdir /out /study && chown search: /out /study
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/study \
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     XDG_CACHE_HOME=/opt/cache SEARCH_OUT=/out
 USER search
 WORKDIR /study
