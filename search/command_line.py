@@ -75,7 +75,9 @@ def _parameter(each: OptionField, default: Any, *, is_ignored: bool = False) -> 
     """A function parameter as Typer takes it."""
     option, kind = each.option, each.type
     if kind == tuple[str, ...]:
-        kind, default = list[str] | None, None
+        kind = list[str]
+        if default is not MISSING:
+            kind, default = list[str] | None, None
     if is_ignored:
         kind = kind | None
     info = typer.Option(

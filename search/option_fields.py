@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from functools import cache
 from inspect import Parameter, Signature
+from textwrap import fill
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from search.errors import UsageError
@@ -117,7 +117,6 @@ class Options:
         return arguments
 
 
-@cache
 def option_fields(cls: type[Options]) -> tuple[OptionField, ...]:
     """The fields of an options class, in the order in which `--help` lists them."""
     hints = get_type_hints(cls, include_extras=True)
@@ -150,5 +149,6 @@ def as_docstring(cls: type[Options]) -> str:
     lines = []
     for each in option_fields(cls):
         default = each.option.unset or (None if each.default in (MISSING, None, (), False) else each.default)
-        lines.append(f"{each.name}: {each.option.help}" + (f" Default: {default}." if default else ""))
+        text = f"{each.name}: {each.option.help}" + (f" Default: {default}." if default else "")
+        lines.append(fill(text, 112, subsequent_indent="    "))
     return "\n".join(lines)

@@ -12,6 +12,9 @@ from typing import Annotated, Any
 
 from search.option_fields import Option, Options
 
+DEFAULT_STORAGE = "sqlite:///search.db"
+DEFAULT_STORAGE_WAIT_S = 60.0
+
 
 def as_setting_texts(settings: Mapping[str, Any] | Sequence[str] | str) -> tuple[str, ...]:
     """Overrides as `--set` takes them: {"n_embd": [64, 128]} is "n_embd=64,128"."""
@@ -29,7 +32,7 @@ class StorageOptions(Options):
 
     storage: Annotated[str, Option("Database that the workers share.", "URL", env="SEARCH_STORAGE", secret=True)] = (
         field(
-            default="sqlite:///search.db",
+            default=DEFAULT_STORAGE,
             repr=False,  # it may hold a password
         )
     )
@@ -49,7 +52,7 @@ class StudyOptions(StorageOptions, StudyNameOptions):
     storage_wait_s: Annotated[
         float,
         Option("Seconds to wait for a database that is starting.", "SECONDS", flag="--storage-wait", minimum=0),
-    ] = 60.0
+    ] = DEFAULT_STORAGE_WAIT_S
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,20 +56,24 @@ class StudyResult:
 def run_study(study: str = "bigram", **options: Any) -> StudyResult:
     """Plan a study, train what is missing of it in parallel workers, and return the ranked table.
 
-        Args:
-    {arguments}
+    Paths may be texts; `settings` is a mapping, such as {"n_embd": [64, 128], "max_iters": 200},
+    or texts as for `--set`.
 
-        Returns:
-            The table, the counts, and the exit code that `search.run` would have.
+    Args:
+        {arguments}
 
-        Raises:
-            UsageError, ModelError, ObjectiveError, StorageError: What the user can fix; one line each.
+    Returns:
+        The table, the counts, and the exit code that `search.run` would have.
+
+    Raises:
+        UsageError, ModelError, ObjectiveError, StorageError: What the user can fix; one line each.
     """
     return run_with_options(RunStudyOptions.from_keywords({"study": study, **options}))
 
 
 # From the one declaration of each option, for `help(run_study)` and for editors.
-run_study.__doc__ = (run_study.__doc__ or "").replace("{arguments}", indent(as_docstring(RunStudyOptions), "        "))
+_ARGUMENTS = indent(as_docstring(RunStudyOptions), " " * 8).lstrip()
+run_study.__doc__ = (run_study.__doc__ or "").replace("{arguments}", _ARGUMENTS)
 run_study.__signature__ = python_signature(  # type: ignore[attr-defined]
     RunStudyOptions, StudyResult, study="bigram"
 )

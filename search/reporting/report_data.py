@@ -15,8 +15,7 @@ from search.statistics.verdicts import Verdicts, judge
 from search.storage.database import Database
 from search.storage.queries import TrialHistory, counts, study_attrs, trial_histories
 from search.storage.slots import canonical
-from search.study.cells import without_seed
-from search.study.definition import BASELINES_SUFFIX
+from search.study.cells import BASELINES_SUFFIX, without_seed
 from search.study.formatting import value_text
 from search.study.user_modules import user_modules
 from search.workers.provenance import RECORD

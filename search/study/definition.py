@@ -14,12 +14,12 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from search.errors import UsageError
 from search.objectives.settings import TrainingSettings
+from search.study.cells import BASELINES_SUFFIX
 from search.study.claims import STRICT, Cell, Claim, Published, Scalar, check_claims
 from search.study.pruner_settings import PrunerSettings
 from search.study.search_space import GRID, RacingSettings, Range, SamplerSettings, normalize_axes
 from search.study.validation_messages import did_you_mean, explain
 
-BASELINES_SUFFIX = "-baselines"
 MAX_SEED = 2**31 - 1
 # More is a slip of the finger, which would fill the database with millions of trials.
 MAX_SEEDS = 1000

@@ -7,6 +7,7 @@ from search.storage.connect import open_database
 from search.storage.database import Database
 from search.storage.queries import study_names
 from search.storage.url import display_url
+from search.study.cells import BASELINES_SUFFIX
 
 
 class UnknownStudy(UsageError):
@@ -26,9 +27,7 @@ def open_studies(study: str, storage: str, wait_s: float, *, baselines: bool) ->
         UnknownStudy: There is no such study; the message lists those that there are.
         StorageError: The database cannot be opened.
     """
-    if study.endswith(".toml"):
-        from search.study.definition import load_definition
-    name = load_definition(study).name if study.endswith(".toml") else study
+    name = _name_in_file(study) if study.endswith(".toml") else study
     database = open_database(storage, create=False, wait_s=wait_s)
     there = study_names(database)
     if name not in there:
@@ -39,3 +38,9 @@ def open_studies(study: str, storage: str, wait_s: float, *, baselines: bool) ->
         )
     siblings = [name + BASELINES_SUFFIX] if baselines and name + BASELINES_SUFFIX in there else []
     return database, [name, *siblings]
+
+
+def _name_in_file(study: str) -> str:
+    from search.study.definition import load_definition  # its models take a while, and a name needs none
+
+    return load_definition(study).name

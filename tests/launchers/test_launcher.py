@@ -14,7 +14,8 @@ from study_files import all_rows, sqlite
 
 from search.errors import WorkersKeepCrashing
 from search.launchers.local import Launcher
-from search.planning import StudyOptions, open_planned
+from search.options import PlanningOptions
+from search.planning import open_planned
 from search.storage.database import Database
 from search.storage.queue import TrialQueue
 from search.workers.devices import worker_slots
@@ -30,7 +31,7 @@ def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 @pytest.fixture
 def planned(study_file: str, corpus_file: str, work_folder: Path) -> Iterator[Database]:
     """The stand-in study, planned in the working folder's database."""
-    database, _ = open_planned(StudyOptions(study_file, sqlite(work_folder), corpus=Path(corpus_file)))
+    database, _ = open_planned(PlanningOptions(study=study_file, storage=sqlite(work_folder), corpus=Path(corpus_file)))
     with database.closing():
         yield database
 
