@@ -52,7 +52,7 @@ EXAMPLES = (
     ("the ten best cells", "--study bigram --top 10"),
     ("one page with plots, to open in a browser", "--study bigram --output bigram.html"),
 )
-app = new_program(report, ReportOptions, EXAMPLES)
+app = new_program(report, ReportOptions, EXAMPLES, short=True)
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ EXAMPLES = (
     ("how far the study is", "--study bigram"),
     ("try the failed trials again", "--study bigram --retry-failed"),
 )
-app = new_program(status, StatusOptions, EXAMPLES)
+app = new_program(status, StatusOptions, EXAMPLES, short=True)
 
 
 def main() -> None:

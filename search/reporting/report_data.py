@@ -18,7 +18,8 @@ from search.storage.slots import canonical
 from search.study.cells import BASELINES_SUFFIX, without_seed
 from search.study.formatting import value_text
 from search.study.user_modules import user_modules
-from search.workers.provenance import RECORD
+
+RECORD = "record"  # the user attribute of a trial that search.workers.provenance writes
 
 BEST_LINES = 5  # lines of the chart of the best cells; more of them cannot be told apart
 MOST_FACETS = 6
