@@ -45,8 +45,8 @@ def new_program(
         given = {each.flag: values.pop(each.name) for each in without_effect}
         if flags := [flag for flag, value in given.items() if value]:
             print(
-                f"warning: without effect in search.{function.__name__}: {', '.join(flags)}; "
-                "a study is planned by search.run",
+                f"warning: {', '.join(flags)}: no effect in search.{function.__name__}, which never changes a study; "
+                "give it to: python -m search.run --plan-only",
                 file=sys.stderr,
             )
         # A repeatable option without a value is None or a list to Typer, and an empty tuple to us.

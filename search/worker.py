@@ -69,7 +69,7 @@ def _open(options: WorkerOptions) -> Worker:
         shown = display_url(options.storage)
         name = "" if options.name is None else f" --name {options.name}"
         raise UsageError(
-            f"no study {options.name or options.study!r} in {shown}, and a worker plans none; plan it with: "
+            f"the study {options.name or options.study!r} is not in {shown}, and a worker plans none; plan it with: "
             f"python -m search.run --study {options.study}{name} --storage {shown} --plan-only"
         ) from error
 
