@@ -50,9 +50,7 @@ def estimated_rows(made: Measurements) -> list[Contender]:
     saving, ray = made.measure("stock"), made.measure("ray")
     trained, trained_cpu = sum(cost.run_s() for cost in parallel) / cores, sum(cost.run_cpu_s() for cost in parallel)
     return [
-        Contender(
-            PLAIN, start + sum(c.run_s() for c in plain), start + sum(c.run_cpu_s() for c in plain), "estimated"
-        ),
+        Contender(PLAIN, start + sum(c.run_s() for c in plain), start + sum(c.run_cpu_s() for c in plain), "estimated"),
         Contender(
             FLUSHED,
             start + sum(c.run_s() for c in flushed),

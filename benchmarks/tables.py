@@ -48,15 +48,15 @@ class Page:
 
 HEADER = """# Benchmarks
 
-The work: {trials} trials of {max_iters} steps of the study `bigram` (one seed). `python -m benchmarks.compare` made this
-page. "Measured" means that the whole work was run.
+The work: {trials} trials of {max_iters} steps of the study `bigram` (one seed). Made by
+`python -m benchmarks.compare`. "Measured" means that the whole work was run.
 """
 
 ESTIMATED_MEANS = """
 "Estimated" means: the plain loop was timed for a few steps and batches from states of each cell at steps 0, 500, 1500,
-3000 and 5000 (trained with denormals kept). The cost of a run is the mean over its length times 5000 steps, plus 11
-evaluations of 200 batches of each split. Start-up counts once for each process, and parallel processes are assumed to
-share the work without waiting, which favours them.
+3000 and 5000 (trained with denormals kept). The cost of a run is the mean over its length times 5000 steps,
+plus 11 evaluations of 200 batches of each split. Start-up counts once for each process, and parallel processes are
+assumed to share the work without waiting, which favours them.
 """
 
 SHORT = """
@@ -82,7 +82,8 @@ def markdown(contenders: Sequence[Contender], page: Page) -> str:
         HEADER.format(trials=page.trials, max_iters=page.max_iters),
         *([ESTIMATED_MEANS.strip(), ""] if any(each.how.startswith("estimated") for each in contenders) else []),
         *([SHORT.strip(), ""] if page.max_iters != FULL_LENGTH else []),
-        "| way | time | trials an hour | CPU time | speed-up without pruning | speed-up with the default pruner | figures |",
+        "| way | time | trials an hour | CPU time | speed-up without pruning | speed-up with the default pruner "
+        "| figures |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for each in contenders:

@@ -147,7 +147,7 @@ def test_study_files_page_shows_valid_files(tmp_path: Path) -> None:
 def test_study_files_page_has_every_training_setting() -> None:
     page = (ROOT / "docs" / "study-files.md").read_text(encoding="utf-8")
     table = page.split("## Training settings")[1].split("## ")[0]
-    shown = {name: value for name, value in re.findall(r"^\| `(\w+)` \| `?([^`|]+?)`? \|", table, re.MULTILINE)}
+    shown = dict(re.findall(r"^\| `(\w+)` \| `?([^`|]+?)`? \|", table, re.MULTILINE))
     assert shown == {
         name: f'"{value}"' if isinstance(value, str) else f"{value:g}"
         for name, value in TrainingSettings().model_dump().items()
