@@ -153,7 +153,7 @@ def _winner(report_data: ReportData, row: Row) -> str:
         gap = report_data.bigram_baseline - row.val_loss
         side = "below" if gap > 0 else "above"
         baseline = _loss(report_data.bigram_baseline)
-        said += f" That is {abs(gap):.4f} {side} the bigram baseline, {baseline}: the loss of counting pairs of characters."
+        said += f" That is {abs(gap):.4f} {side} the bigram baseline, {baseline}, the loss of counting character pairs."
     others = beside(report_data.attrs, row)
     return f"{said} Beside it: {others}." if others else said
 

@@ -272,9 +272,9 @@ def missing_notes(database: Database, studies: Sequence[str], losses: Losses) ->
         notes.append("Each cell has one seed, so no difference can be separated from chance. Run it with --seeds 5.")
     if found["pruned"]:
         notes.append(
-            f"{found['pruned']} trials were pruned. Their final losses are unknown, so their cells are left out. Pruning "
-            "takes the worse cells, so the remaining comparisons lean towards no difference. To compare all cells, run "
-            "it with --pruner none."
+            f"{found['pruned']} trials were pruned. Their final losses are unknown, so their cells are left out. "
+            "Pruning takes the worse cells, so the remaining comparisons lean towards no difference. To compare all "
+            "cells, run it with --pruner none."
         )
     lost = found["failed"] + found["diverged"]
     if lost:
