@@ -22,7 +22,7 @@ PAGES = {
 SOURCES = {page: source for source, page in PAGES.items()}
 # Code comes first, since it may hold what looks like a link.
 CODE_OR_LINK = re.compile(
-    r"(?P<code>^(?P<fence>```+|~~~+).*?^(?P=fence)|`[^`\n]+`)"
+    r"(?P<code>^[ ]*(?P<fence>```+|~~~+).*?^[ ]*(?P=fence)|`[^`\n]+`)"
     r"|(?P<image>!?)\[(?P<text>(?:[^\[\]`]|`[^`]*`)*)\]\((?P<target>[^()\s]+)\)",
     re.MULTILINE | re.DOTALL,
 )

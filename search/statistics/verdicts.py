@@ -163,9 +163,7 @@ def _not_always_answer(
     if counter:
         first, second, _ = counter[0]
         where = f"{claim.factor} {first} is worse than {second} in one of them"
-        sentence = (
-            f"{len(counter)} of {len(tests)} pairs of cells contradict the order beyond chance; {where}."
-        )
+        sentence = f"{len(counter)} of {len(tests)} pairs of cells contradict the order beyond chance; {where}."
         return Answer(in_words(claim), SUPPORTED, sentence, its)
     always = bool(its) and all(each.verdict == SUPPORTED and each.cells_agree == each.cells for each in its)
     sentence = f"None of {len(tests)} pairs of cells contradicts the order beyond chance."
