@@ -10,16 +10,16 @@ WORKDIR /build
 # pip stays outside: the image that runs has no use for it.
 RUN python -m venv --without-pip /opt/venv
 ENV PIP_PYTHON=/opt/venv/bin/python PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-# Dependencies change seldom, our code often: each has a layer of its own.
-COPY pyproject.toml .
-RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print('\n'.join(project['dependencies'] + project['optional-dependencies']['postgres']))" > requirements.txt \
- && grep '^torch' requirements.txt > torch.txt \
- && pip install ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} -r torch.txt \
- && pip install -r requirements.txt
-COPY README.md ./
+# Dependencies change seldom, our code often: each has a layer of its own. All of constraints.txt but torch has hashes,
+# and pip refuses to mix the two: torch comes second, when whatever else it needs is there (CUDA's packages excepted).
+COPY constraints.txt .
+RUN grep '^torch==' constraints.txt > torch.txt \
+ && grep -v '^torch==' constraints.txt > hashed.txt \
+ && pip install --require-hashes --no-deps -r hashed.txt \
+ && pip install ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} -r torch.txt
+COPY pyproject.toml README.md LICENSE ./
 COPY search search
-RUN pip install --no-deps . \
+RUN pip install --no-deps --no-build-isolation . && pip check \
  # The corpus lies ready in the image, so that a worker starts at once and needs no place to write it.
  && cd / && XDG_CACHE_HOME=/opt/cache /opt/venv/bin/python -c "from search.objectives.corpus import load_corpus; load_corpus()" \
  && /opt/venv/bin/python -m compileall -q /opt/venv/lib/python3*/site-packages/search
