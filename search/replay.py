@@ -40,11 +40,11 @@ def replay(
         from search.study.user_modules import extend_sys_path, module_folder
         from search.workers.replay import read_recorded_trial, rerun
 
-        database, [name] = open_studies(study, storage, storage_wait, baselines=False)
+        database, [name] = open_studies(study, storage, storage_wait, baselines=False, outdated="refuse")
         with database.closing():
             past = read_recorded_trial(database, name, trial)
         extend_sys_path(module_folder(study))
-        text = read_corpus(past.attrs["definition"]["objective"], corpus, corpus_of_file(study))
+        text = read_corpus(past.study.definition.objective, corpus, corpus_of_file(study))
         verdict = rerun(past, text, device, _say_nothing if quiet else _say)
     if as_json:
         print(json.dumps(verdict.as_dict(), indent=2))

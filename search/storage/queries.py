@@ -47,6 +47,11 @@ class TrialSummary:
     seconds: float | None
     attrs: Mapping[str, Any]
 
+    @property
+    def seed(self) -> int:
+        """The trial's seed."""
+        return int(self.cell["seed"])
+
 
 def study_attrs(database: Database, study: str) -> Mapping[str, Any] | None:
     """The user attributes of a study, the definition it was planned with among them; None when it was not planned."""
@@ -169,6 +174,11 @@ class TrialHistory:
     ended: datetime | None
     curve: Mapping[int, float]
     attrs: Mapping[str, Any]
+
+    @property
+    def seed(self) -> int:
+        """The trial's seed."""
+        return int(self.cell["seed"])
 
 
 def trial_histories(database: Database, studies: Sequence[str], attrs: Sequence[str] = ()) -> list[TrialHistory]:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from search.errors import UsageError
 from search.storage.connect import open_database
 from search.storage.database import Database
+from search.storage.migrations.runner import Outdated
 from search.storage.queries import study_names
 from search.storage.url import display_url
 from search.study.definition import BASELINES_SUFFIX, load_definition
 
 
-def open_studies(study: str, storage: str, wait_s: float, *, baselines: bool) -> tuple[Database, list[str]]:
+def open_studies(
+    study: str, storage: str, wait_s: float, *, baselines: bool, outdated: Outdated = "read"
+) -> tuple[Database, list[str]]:
     """Open a study that exists, for reading.
 
     Args:
         study: Its name in the database, or the study file that names it.
+        outdated: What to do with a database of an older version, as for `search.storage.connect.open_database`.
 
     Returns:
         The database, and the names of the study and of its sibling with the baselines if that exists too.
@@ -23,7 +27,7 @@ def open_studies(study: str, storage: str, wait_s: float, *, baselines: bool) ->
         UsageError, StorageError: There is no such study; the message lists those that there are.
     """
     name = load_definition(study).name if study.endswith(".toml") else study
-    database = open_database(storage, create=False, wait_s=wait_s)
+    database = open_database(storage, create=False, outdated=outdated, wait_s=wait_s)
     there = study_names(database)
     if name not in there:
         database.engine.dispose()

@@ -86,7 +86,7 @@ def test_intervals_tokens_and_floor(tmp_path: Path) -> None:
     assert best["seed_range"][1] - best["seed_range"][0] == pytest.approx(0.02)
     assert (best["tokens"], best["published"], best["published_inside"]) == (640, 2.0, False)
     assert 1 < read["bigram_baseline"] < 3
-    assert f"- counted bigram: {read['floor']:.5f}" in table
+    assert f"- counted bigram: {read['bigram_baseline']:.5f}" in table
     assert "outside" in table
 
 
