@@ -47,8 +47,8 @@ class StudyDefinition(BaseModel):
 
     name: str
     description: str = ""
-    # What a trial measures: "module:function", see objectives/contract.py.
-    objective: str = Field(default="search.objectives.language_model.objective:start", pattern=r"^[\w.]+:\w+$")
+    # What a trial measures: "language_model", or "module:function" as search/objectives/protocol.py describes it.
+    objective: str = Field(default="language_model", pattern=r"^([\w.]+:\w+|language_model)$")
     # The text that it trains on; in a study file the path starts at the file's folder.
     corpus: str | None = None
     # The axes that are lists; the last one varies fastest, and the grid's cells run in that order.

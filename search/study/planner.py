@@ -24,7 +24,7 @@ from search.study.cells import BASELINES_SUFFIX, grid_cells
 from search.study.claims import Cell, Scalar
 from search.study.definition import StudyDefinition, sections
 from search.study.search_space import Range
-from search.study.user_modules import resolve_objective
+from search.study.user_modules import OBJECTIVES, resolve_objective
 
 # Axes that change no tensor's shape; trials that differ only in these can be trained as one stacked model.
 SHAPELESS = frozenset({"pe_type", *TrainingSettings.model_fields})
@@ -190,7 +190,7 @@ def check_cells(study: Study) -> None:
         UsageError, ModelError, ObjectiveError: A sampler that cannot be made, or a cell that could never be trained.
     """
     definition = study.definition
-    module = definition.objective.partition(":")[0]
+    module = OBJECTIVES.get(definition.objective, definition.objective).partition(":")[0]
     resolve_objective(definition.objective)
     # An objective may leave its cells unchecked: a wrong one then fails as a trial.
     check = getattr(import_module(module), "check_cell", None)

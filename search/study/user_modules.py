@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,8 +11,18 @@ from typing import Any
 from search.errors import USER_ERRORS, UsageError
 from search.objectives.python_function import as_objective
 from search.study.module_finder import use_study_folder
+from search.study.stored import StoredDefinition
 
 OURS = "search."
+# Objectives by name.
+OBJECTIVES = {"language_model": "search.objectives.language_model.objective:start"}
+# What built-in objectives were called in study files of lm-search 0.1; for messages, for it may be a module of theirs.
+MOVED = {"objectives.language_model:start": "language_model"}
+
+
+def is_builtin(reference: str) -> bool:
+    """Whether an objective or a model comes with lm-search: a registered name, or a module of ours."""
+    return ":" not in reference or reference.startswith(OURS)
 
 
 def module_folder(study: str) -> Path | None:
@@ -50,7 +59,7 @@ def import_user_module(module: str, named: str) -> ModuleType:
     except USER_ERRORS:
         raise
     except ModuleNotFoundError as error:
-        if error.name != module:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise UsageError(f"{named}: the module {module!r} needs {error.name!r}, which is not installed") from error
         raise UsageError(
             f"{named}: no module {module!r} on the Python path; put {module}.py beside the study file"
@@ -73,7 +82,9 @@ def resolve_objective(reference: str) -> Any:
         ObjectiveError: It is a function of another kind.
     """
     named = f"objective = {reference!r}"
-    module_name, _, name = reference.partition(":")
+    module_name, _, name = OBJECTIVES.get(reference, reference).partition(":")
+    if reference in MOVED:
+        named += f" (the built-in one is now objective = {MOVED[reference]!r})"
     module = import_user_module(module_name, named)
     found = getattr(module, name, None)
     if found is None:
@@ -87,20 +98,12 @@ def takes_corpus(reference: str) -> bool:
     Raises:
         UsageError, ObjectiveError: As for `resolve_objective`.
     """
-    # Ours do, and asking them would load torch, which the launcher of a finished study does without.
-    return reference.startswith(OURS) or bool(getattr(resolve_objective(reference), "takes_corpus", True))
+    # The built-in ones do, and asking them would load torch, which the launcher of a finished study does without.
+    return is_builtin(reference) or bool(getattr(resolve_objective(reference), "takes_corpus", True))
 
 
-def user_modules(definition: Mapping[str, Any]) -> list[str]:
-    """The modules that a planned study needs besides ours: its objective's, and those of its models.
-
-    Args:
-        definition: As the database has it.
-    """
-    models = [
-        *definition.get("grid", {}).get("model", []),
-        *(cell.get("model") for cell in definition.get("baselines", [])),
-    ]
-    references = [definition["objective"], *(model for model in models if isinstance(model, str) and ":" in model)]
-    modules = {reference.partition(":")[0]: None for reference in references}
-    return [module for module in modules if not module.startswith(OURS)]
+def user_modules(definition: StoredDefinition) -> list[str]:
+    """The modules that a planned study needs besides ours: its objective's, and those of its models."""
+    references = [definition.objective, *(model for model in definition.models if isinstance(model, str))]
+    modules = {reference.partition(":")[0]: None for reference in references if not is_builtin(reference)}
+    return list(modules)
