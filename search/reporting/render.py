@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from search.objectives.registry import OBJECTIVES
 from search.reporting.latex import as_latex
 from search.reporting.report_data import ReportData, read_report_data
 from search.reporting.tables import as_csv, as_json, as_markdown
@@ -15,8 +16,7 @@ from search.statistics.verdicts import judge
 from search.storage.database import Database
 from search.strategies.warm_start import beside
 from search.study.formatting import describe_cell
-from search.study.pruner_settings import USED_BY
-from search.study.user_modules import OURS
+from search.study.pruner_settings import PrunerSettings
 
 
 def render(database: Database, names: Sequence[str], format: str, top: int | None = None) -> str:
@@ -66,7 +66,7 @@ def _as_page(report_data: ReportData, shown: Sequence[Row]) -> str:
         ),
         f"- grid: {axes}",
         f"- training: {training}",
-        *([] if definition["objective"].startswith(OURS) else [f"- objective: {definition['objective']}"]),
+        *([] if definition["objective"] in OBJECTIVES else [f"- objective: {definition['objective']}"]),
         *([f"- corpus: {attrs['corpus']}, SHA-256 {definition['corpus_sha256']}"] if attrs["corpus"] else []),
         f"- pruner: {_pruner(pruner)}",
         *(
@@ -103,6 +103,6 @@ def _range(axis: str, ends: Mapping[str, Any]) -> str:
 
 
 def _pruner(settings: Mapping[str, Any]) -> str:
-
-    rest = ", ".join(f"{key} {settings[key]}" for key in USED_BY[settings["name"]] if key in settings)
-    return f"{settings['name']} ({rest})" if rest else str(settings["name"])
+    pruner = PrunerSettings.model_validate(settings)
+    used = ", ".join(f"{key} {value}" for key, value in pruner.arguments.items())
+    return f"{pruner.name} ({used})" if used else pruner.name

@@ -6,7 +6,6 @@ import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -190,14 +189,10 @@ def check_cells(study: Study) -> None:
         UsageError, ModelError, ObjectiveError: A sampler that cannot be made, or a cell that could never be trained.
     """
     definition = study.definition
-    module = definition.objective.partition(":")[0]
-    resolve_objective(definition.objective)
-    # An objective may leave its cells unchecked: a wrong one then fails as a trial.
-    check = getattr(import_module(module), "check_cell", None)
-    if check is not None:
-        cells = edge_cells(definition) if definition.is_sampled else grid_cells(definition.grid)
-        for cell in [*cells, *(definition.baselines if study.with_baselines else [])]:
-            check(cell, definition.training, study.corpus)
+    objective = resolve_objective(definition.objective)
+    cells = edge_cells(definition) if definition.is_sampled else grid_cells(definition.grid)
+    for cell in [*cells, *(definition.baselines if study.with_baselines else [])]:
+        objective.check_cell(cell, definition.training, study.corpus)
 
 
 def ensure_planned(database: Database, study: Study, plans: Sequence[StudyPlan] | None = None) -> Planned:

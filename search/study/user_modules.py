@@ -10,7 +10,9 @@ from types import ModuleType
 from typing import Any
 
 from search.errors import USER_ERRORS, UsageError
-from search.objectives.python_function import as_objective
+from search.objectives.protocol import Objective
+from search.objectives.registry import OBJECTIVES, as_objective
+from search.study.validation_messages import did_you_mean
 
 OURS = "search."
 
@@ -60,20 +62,28 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}{at}: {said}"
 
 
-def resolve_objective(reference: str) -> Any:
-    """What "module:function" names, as a worker calls it: (cell, seed, settings, corpus, device) to a training run.
+def resolve_objective(reference: str) -> Objective:
+    """The objective that a study names.
+
+    Args:
+        reference: A name of `search.objectives.registry.OBJECTIVES`, or "module:name" of a person's own.
 
     Raises:
-        UsageError: The module does not import, or has no such function.
-        ObjectiveError: It is a function of another kind.
+        UsageError: The name is unknown, or the module does not import or lacks it.
+        ObjectiveError: It is something else.
     """
     named = f"objective = {reference!r}"
-    module_name, _, name = reference.partition(":")
+    module_name, colon, name = OBJECTIVES.get(reference, reference).partition(":")
+    if not colon:
+        raise UsageError(
+            f"{named}: choices are {', '.join(OBJECTIVES)}{did_you_mean(reference, OBJECTIVES)}, or your own as "
+            f"module:function"
+        )
     module = import_user_module(module_name, named)
     found = getattr(module, name, None)
     if found is None:
         raise UsageError(f"{named}: the module {module_name!r} has no function {name!r}")
-    return as_objective(found, reference)
+    return as_objective(found, reference, module)
 
 
 def takes_corpus(reference: str) -> bool:
@@ -82,8 +92,7 @@ def takes_corpus(reference: str) -> bool:
     Raises:
         UsageError, ObjectiveError: As for `resolve_objective`.
     """
-    # Ours do, and asking them would load torch, which the launcher of a finished study does without.
-    return reference.startswith(OURS) or bool(getattr(resolve_objective(reference), "takes_corpus", True))
+    return resolve_objective(reference).takes_corpus
 
 
 def user_modules(definition: Mapping[str, Any]) -> list[str]:
@@ -96,6 +105,6 @@ def user_modules(definition: Mapping[str, Any]) -> list[str]:
         *definition.get("grid", {}).get("model", []),
         *(cell.get("model") for cell in definition.get("baselines", [])),
     ]
-    references = [definition["objective"], *(model for model in models if isinstance(model, str) and ":" in model)]
+    references = [each for each in (definition["objective"], *models) if isinstance(each, str) and ":" in each]
     modules = {reference.partition(":")[0]: None for reference in references}
     return [module for module in modules if not module.startswith(OURS)]

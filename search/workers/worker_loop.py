@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from search.objectives.phase_timer import PhaseTimer
-from search.objectives.protocol import Evaluation, RunGroup, TrainingRun
+from search.objectives.protocol import Evaluation, RunGroup, Timed, TrainingRun
 from search.storage.errors import LeaseLost, StorageUnavailable
 from search.storage.leases import Lease, Report
 from search.storage.queries import cell_texts
@@ -252,7 +252,7 @@ class Worker:
 
 
 def _timer_of(run: TrainingRun) -> PhaseTimer | None:
-    return getattr(run, "timer", None)  # an objective need not measure its time
+    return run.timer if isinstance(run, Timed) else None
 
 
 def new_owner_name(label: str) -> str:
