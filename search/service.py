@@ -13,7 +13,8 @@ from types import FrameType
 from typing import Any
 
 from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED
-from search.launchers.local import Launcher
+from search.launchers.protocol import Launcher, Places, WorkerJob
+from search.launchers.registry import make_launcher
 from search.options import DEFAULT_FUSE, DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
 from search.planning import StudyOptions, open_planned
 from search.reporting.progress import Snapshot, progress_display
@@ -25,7 +26,6 @@ from search.storage.queue import TrialQueue
 from search.study.planner import Study
 from search.web.background import dashboard_process
 from search.web.dashboard_publisher import publishing
-from search.workers.devices import worker_slots
 from search.workers.profile import clear_profiles, summed_profiles
 
 POLL_S = 0.5
@@ -121,7 +121,7 @@ def run_study(
         fuse=fuse,
         warm_start=warm_start,
     )
-    slots = worker_slots(devices, str(workers))
+    launcher = make_launcher("local", Places(devices, str(workers)), study)
     database, planned = open_planned(options)
     with database.closing():
         queue = TrialQueue(database)
@@ -131,14 +131,14 @@ def run_study(
             arguments = [*_worker_arguments(options, planned), *(["--profile"] if profile else [])]
             clear_profiles(options.out)
             logs = options.out / planned.name / "logs"
-            launcher = Launcher(slots[:unfinished], arguments, storage, logs, on_death=queue.abandon)
+            job = WorkerJob(arguments, storage, logs, on_death=queue.abandon)
             deadline = None if timeout_s is None else started + timeout_s
             kept_in = artifacts or str(options.out / ARTIFACTS_FOLDER)
             with (
                 publishing(database, planned.names),
                 dashboard_process(storage, kept_in) if dashboard else nullcontext(),
             ):
-                interrupted = _train(database, planned, launcher, deadline, target, quiet)
+                interrupted = _train(database, planned, launcher, unfinished, job, deadline, target, quiet)
         found = counts(database, planned.names)
         exit_code = EXIT_INTERRUPTED if interrupted else _exit_code(found)
         rows = ranked_rows(database, planned.names)
@@ -169,7 +169,14 @@ def _worker_arguments(options: StudyOptions, study: Study) -> list[str]:
 
 
 def _train(
-    database: Database, study: Study, launcher: Launcher, deadline: float | None, target: float | None, quiet: bool
+    database: Database,
+    study: Study,
+    launcher: Launcher,
+    unfinished: int,
+    job: WorkerJob,
+    deadline: float | None,
+    target: float | None,
+    quiet: bool,
 ) -> bool:
     """Run the workers until all trials have ended, the target is met, or somebody stops us.
 
@@ -185,7 +192,7 @@ def _train(
         if _is_met(target, snapshot):
             return False
         try:
-            launcher.start()
+            launcher.start(unfinished, job)
             looking_s = 0.0
             while launcher.running and not stop.is_set():
                 # Looking at a study of 10,000 trials takes a while; it shall not cost more than it is worth.
