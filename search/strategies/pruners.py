@@ -15,6 +15,7 @@ import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, SuccessiveHalvingPruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial
+from pydantic import ValidationError
 
 from search.errors import UsageError
 from search.strategies import top_cells
@@ -110,7 +111,7 @@ def make_pruner(settings: PrunerSettings, history: History, named: str | None = 
         except (TypeError, ValueError) as error:
             takes = ", ".join(name for name in taken if name != "history") or "nothing"
             fault = str(error).replace(f"{make.__name__}.__init__() ", "").replace(f"{make.__name__}() ", "")
-            raise UsageError(f"{named}: {fault.splitlines()[0]}; it takes {takes}") from error
+            raise UsageError(f"{named}: {fault.splitlines()[0].rstrip('.')}; it takes {takes}") from error
     if not isinstance(made, BasePruner):
         raise UsageError(f"{named} is no pruner: derive it from optuna.pruners.BasePruner")
     return made
@@ -119,7 +120,10 @@ def make_pruner(settings: PrunerSettings, history: History, named: str | None = 
 def _parameters(make: Callable[..., Any], named: str) -> list[str]:
     if not callable(make):
         raise UsageError(f"{named} names {make!r}, which is no class")
-    return list(inspect.signature(make).parameters)
+    try:
+        return list(inspect.signature(make).parameters)
+    except ValueError as error:  # a class in C
+        raise UsageError(f"{named} is no pruner: derive it from optuna.pruners.BasePruner") from error
 
 
 def _settings(value: object, named: str) -> PrunerSettings:
@@ -139,21 +143,24 @@ def read_pruner(text: str, before: PrunerSettings | None = None) -> PrunerSettin
         UsageError: There is no such pruner, or it does not take these arguments; nothing has been written.
     """
     named = f"--pruner {text}"
-    if "(" not in text:
-        settings = (before or PrunerSettings()).with_name(text)
-    else:
-        try:
-            parsed = ast.parse(text, mode="eval").body
-            settings = PrunerSettings.model_validate(_read_call(parsed, named))
-        except (SyntaxError, ValueError) as error:
-            if isinstance(error, UsageError):
-                raise
-            fault = str(error).splitlines()[0]
-            raise UsageError(
-                f"{named}: {fault}; write NAME or NAME(ARGUMENTS), such as ThresholdPruner(upper=4.5)"
-            ) from error
+    settings = _called(text, named) if "(" in text else (before or PrunerSettings()).with_name(text)
     check_pruner(settings, named)
     return settings
+
+
+def _called(text: str, named: str) -> PrunerSettings:
+    try:
+        return PrunerSettings.model_validate(_read_call(ast.parse(text, mode="eval").body, named))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{named}: {key} = {first['input']!r}: {first['msg']}") from error
+    except UsageError:
+        raise
+    except (SyntaxError, ValueError) as error:
+        fault = str(error).splitlines()[0]
+        step = "write NAME or NAME(ARGUMENTS), such as ThresholdPruner(upper=4.5)"
+        raise UsageError(f"{named}: {fault}; {step}") from error
 
 
 def _read_call(node: ast.expr, named: str) -> Any:
