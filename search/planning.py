@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from search.errors import UsageError
-from search.options import DEFAULT_FUSE, DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
+from search.options import PlanningOptions
 from search.storage.artifact_store import artifact_store
 from search.storage.connect import open_database
 from search.storage.database import Database
@@ -24,44 +23,7 @@ from search.study.user_modules import extend_sys_path, module_folder
 from search.workers.group_size import check_fuse
 
 
-@dataclass(frozen=True)
-class StudyOptions:
-    """Which study, where, and what of its definition is overridden.
-
-    Attributes:
-        study: A built-in study or a study file.
-        storage: The storage URL.
-        name: The study's name in the database; None is that of the definition.
-        seeds: Trials a cell; None is as the definition says.
-        pruner: The pruner's name; None is as the definition says.
-        settings: "key=value" overrides of axes and settings.
-        corpus: A text file; None is that of the study file, else tiny shakespeare.
-        out: Folder of checkpoints and logs.
-        storage_wait_s: How long to wait for a database that is starting, in seconds.
-        fuse: "auto", "off", or how many trials of one shape a worker trains together.
-        artifacts: Where the files of finished trials are kept: a folder, s3://bucket/prefix, or "none"; None is the
-            folder "artifacts" in `out`.
-        modules: Another folder to look for the study's own modules in.
-        warm_start: A study in the same database whose complete cells the sampler is shown; None is no study.
-    """
-
-    study: str = "bigram"
-    storage: str = DEFAULT_STORAGE
-    name: str | None = None
-    seeds: int | None = None
-    pruner: str | None = None
-    settings: tuple[str, ...] = ()
-    baselines: bool = True
-    corpus: Path | None = None
-    out: Path = DEFAULT_OUT
-    storage_wait_s: float = DEFAULT_STORAGE_WAIT_S
-    fuse: str = DEFAULT_FUSE
-    artifacts: str | None = None
-    modules: Path | None = None
-    warm_start: str | None = None
-
-
-def load_study(options: StudyOptions) -> Study:
+def load_study(options: PlanningOptions) -> Study:
     """The study that `options` ask for; nothing is written.
 
     Raises:
@@ -77,7 +39,7 @@ def load_study(options: StudyOptions) -> Study:
         if not 1 <= options.seeds <= MAX_SEEDS:
             raise UsageError(f"--seeds {options.seeds}: give a number from 1 to {MAX_SEEDS}")
         changes |= {"seeds": options.seeds, "racing": None}
-    modules = options.modules or module_folder(options.study)
+    modules = module_folder(options.study)
     extend_sys_path(modules)
     if options.pruner is not None:
         changes["pruner"] = read_pruner(options.pruner, definition.pruner)
@@ -93,7 +55,7 @@ def load_study(options: StudyOptions) -> Study:
     return Study(definition, options.name or definition.name, corpus, options.baselines, modules)
 
 
-def open_planned(options: StudyOptions) -> tuple[Database, Study]:
+def open_planned(options: PlanningOptions) -> tuple[Database, Study]:
     """Open the database with the study planned in it; whatever is wrong is found before anything is written.
 
     Raises:
@@ -121,7 +83,7 @@ def open_planned(options: StudyOptions) -> tuple[Database, Study]:
     return database, study
 
 
-def _is_planned(options: StudyOptions, study: Study) -> bool:
+def _is_planned(options: PlanningOptions, study: Study) -> bool:
     try:
         with open_database(options.storage, create=False, wait_s=options.storage_wait_s).closing() as database:
             return all(study_attrs(database, name) is not None for name in study.names)

@@ -15,11 +15,11 @@ from search.statistics.verdicts import Verdicts, judge
 from search.storage.database import Database
 from search.storage.queries import TrialHistory, counts, study_attrs, trial_histories
 from search.storage.slots import canonical
-from search.study.cells import without_seed
-from search.study.definition import BASELINES_SUFFIX
+from search.study.cells import BASELINES_SUFFIX, without_seed
 from search.study.formatting import value_text
 from search.study.user_modules import user_modules
-from search.workers.provenance import RECORD
+
+RECORD = "record"  # the user attribute of a trial that search.workers.provenance writes
 
 BEST_LINES = 5  # lines of the chart of the best cells; more of them cannot be told apart
 MOST_FACETS = 6
@@ -67,7 +67,7 @@ class ReportData:
 
     @property
     def bigram_baseline(self) -> float | None:
-        """The counted bigram's validation loss, in nats per character; None where nobody has counted."""
+        """The validation loss of the bigram baseline, in nats per character; None if it was not computed."""
         found: float | None = self.attrs.get("bigram_baseline")
         return found
 
@@ -204,8 +204,8 @@ def missing(found: Mapping[str, int], rows: Sequence[Row]) -> list[str]:
         said.append("No trial was trained to its end, so no cell has a final loss and none is ranked.")
     if found["pruned"]:
         said.append(
-            f"{found['pruned']} of {total} trials were stopped early (pruned); their losses are no final losses "
-            "and cannot be compared with those of completed trials."
+            f"{found['pruned']} of {total} trials were pruned (stopped early); their losses are not final "
+            "and cannot be compared with those of complete trials."
         )
     for state, words in (
         ("failed", "failed with an error"),

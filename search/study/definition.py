@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from search.errors import UsageError
 from search.objectives.registry import DEFAULT_OBJECTIVE
 from search.objectives.settings import TrainingSettings
+from search.study.cells import BASELINES_SUFFIX
 from search.study.claims import STRICT, Cell, Claim, Published, Scalar, check_claims
 from search.study.pruner_settings import PrunerSettings, SharedSettings
 from search.study.references import full_reference
@@ -22,7 +23,6 @@ from search.study.search_space import GRID, RacingSettings, Range, SamplerSettin
 from search.study.user_modules import module_folder
 from search.study.validation_messages import did_you_mean, explain
 
-BASELINES_SUFFIX = "-baselines"
 MAX_SEED = 2**31 - 1
 # More is a slip of the finger, which would fill the database with millions of trials.
 MAX_SEEDS = 1000

@@ -19,9 +19,9 @@ from search.storage.database import Database
 from search.storage.optuna_tables import Parameter
 from search.storage.planning import DefinitionChanged, Planned, PlannedTrial, StudyPlan, plan
 from search.storage.slots import canonical, slot_text
-from search.study.cells import grid_cells
+from search.study.cells import BASELINES_SUFFIX, grid_cells
 from search.study.claims import Cell, Scalar
-from search.study.definition import BASELINES_SUFFIX, StudyDefinition, sections
+from search.study.definition import StudyDefinition, sections
 from search.study.search_space import Range
 from search.study.user_modules import resolve_objective
 

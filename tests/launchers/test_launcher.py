@@ -16,7 +16,8 @@ from search.errors import WorkersKeepCrashing
 from search.launchers.local import LocalLauncher
 from search.launchers.protocol import Places, WorkerJob
 from search.launchers.registry import make_launcher
-from search.planning import StudyOptions, open_planned
+from search.options import PlanningOptions
+from search.planning import open_planned
 from search.storage.database import Database
 from search.storage.queue import TrialQueue
 
@@ -31,7 +32,7 @@ def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 @pytest.fixture
 def planned(study_file: str, corpus_file: str, work_folder: Path) -> Iterator[Database]:
     """The stand-in study, planned in the working folder's database."""
-    database, _ = open_planned(StudyOptions(study_file, sqlite(work_folder), corpus=Path(corpus_file)))
+    database, _ = open_planned(PlanningOptions(study=study_file, storage=sqlite(work_folder), corpus=Path(corpus_file)))
     with database.closing():
         yield database
 

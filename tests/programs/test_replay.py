@@ -14,6 +14,7 @@ import pytest
 from safetensors.torch import load
 from study_files import REAL, all_rows, opened, program, sqlite, write_corpus, write_study
 
+from search import run_study
 from search.models.registry import build_model
 from search.objectives.corpus import load_corpus
 from search.storage.artifact_store import open_store
@@ -171,7 +172,7 @@ def test_what_differs() -> None:
     assert [line.split(" was ")[0] for line in decisive] == ["python"]
     assert others == (f"optuna was 1.0, is {now['optuna']}",)
     assert differences(None, now)[0] == (
-        "the trial has no record of versions and machine: it is of an older version of lm-search",
+        "the trial has no record of versions and machine: an older version of lm-search trained it",
     )
 
 
@@ -179,6 +180,7 @@ def test_a_full_disk_costs_the_files_and_not_the_result(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / ".parts").write_text("a file where the folder of parts shall be")
     file, corpus, storage = write_study(tmp_path), write_corpus(tmp_path), sqlite(tmp_path)
+    run_study(file, corpus=corpus, storage=storage, plan_only=True)
     options = ["--study", file, "--corpus", corpus, "--storage", storage, "--artifacts", str(tmp_path / "kept")]
     done = program("worker", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -188,6 +190,7 @@ def test_a_full_disk_costs_the_files_and_not_the_result(tmp_path: Path) -> None:
 
 def test_no_artifacts_when_told_so(tmp_path: Path) -> None:
     file, corpus, storage = write_study(tmp_path), write_corpus(tmp_path), sqlite(tmp_path)
+    run_study(file, corpus=corpus, storage=storage, plan_only=True)
     options = ["--study", file, "--corpus", corpus, "--storage", storage, "--artifacts", "none"]
     done = program("worker", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -120,9 +120,7 @@ def test_a_persons_own_sampler(tmp_path: Path) -> None:
     extend_sys_path(tmp_path)
     made: Any = make_sampler(SamplerSettings.model_validate({"name": "own_samplers_here:Mine", "share": 0.1}), 3, 4)
     assert made.given == (3_000_013, 0.1)
-    with pytest.raises(
-        UsageError, match="sampler = 'own_samplers_here:Other' is no sampler: derive it from optuna.sam"
-    ):
+    with pytest.raises(UsageError, match="is no sampler: derive it from optuna"):
         make_sampler(SamplerSettings(name="own_samplers_here:Other"), 0)
 
 

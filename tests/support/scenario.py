@@ -32,7 +32,8 @@ from sqlalchemy.exc import DBAPIError
 from search.objectives.corpus import Corpus, load_corpus
 from search.objectives.protocol import Evaluation
 from search.objectives.settings import TrainingSettings
-from search.planning import StudyOptions, open_planned
+from search.options import PlanningOptions
+from search.planning import open_planned
 from search.storage.schema import runs
 from search.storage.slots import canonical
 from search.storage.url import parse_url
@@ -104,8 +105,10 @@ class FaultStudy:
         return load_corpus(self.corpus_file)
 
     @property
-    def options(self) -> StudyOptions:
-        return StudyOptions(str(self.file), self.url, corpus=self.corpus_file, out=self.out, fuse=self.fuse)
+    def options(self) -> PlanningOptions:
+        return PlanningOptions(
+            study=str(self.file), storage=self.url, corpus=self.corpus_file, out=self.out, fuse=self.fuse
+        )
 
     @property
     def arguments(self) -> list[str]:

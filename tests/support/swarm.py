@@ -12,7 +12,7 @@ from typing import Any
 
 from sample_study import sample_plan
 
-from search.planning import StudyOptions
+from search.options import PlanningOptions
 from search.storage.connect import open_database
 from search.storage.planning import plan
 from search.storage.queue import TrialQueue
@@ -33,7 +33,7 @@ def together(processes: int, work: Callable[..., Any], *arguments: Any) -> list[
         return [each.result(timeout=100) for each in started]
 
 
-def start_worker(options: StudyOptions, ms: float) -> BaseProcess:
+def start_worker(options: PlanningOptions, ms: float) -> BaseProcess:
     """Start one worker; SIGTERM stops it as it would stop `python -m search.worker`.
 
     Args:
@@ -46,7 +46,7 @@ def start_worker(options: StudyOptions, ms: float) -> BaseProcess:
     return process
 
 
-def _work(options: StudyOptions, ms: float) -> None:
+def _work(options: PlanningOptions, ms: float) -> None:
     os.environ["STANDIN_MS"] = str(ms)  # the server's environment is that of an earlier test
     worker = open_worker(
         options.study, options.storage, "cpu", corpus=options.corpus, out=options.out, fuse=options.fuse
