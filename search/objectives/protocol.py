@@ -134,7 +134,7 @@ class Objective(Protocol):
 
     @property
     def settings_class(self) -> type[TrainingSettings]:
-        """What the settings of a study are read as, before `start` gets them."""
+        """What the settings of a study are read as: a subclass may allow fewer values."""
         return TrainingSettings
 
     def prepare(self) -> None:

@@ -47,7 +47,7 @@ class MedianPruner(optuna.pruners.MedianPruner):
     Args:
         history: The finished trials of the study.
         warmup_steps: No trial is pruned before this step.
-        min_trials: Nor before so many trials are complete, in all and at the step.
+        min_trials: Nor before this many trials are complete, in all and at the step.
     """
 
     def __init__(self, history: History, warmup_steps: int = 2000, min_trials: int = 4) -> None:

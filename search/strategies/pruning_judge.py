@@ -30,7 +30,7 @@ class PruningJudge:
         """The trial as the pruner knows it, with what earlier workers reported."""
         if lease.token > 1 and not isinstance(self._pruner, NopPruner):
             return self._history.get_trial(lease.trial_id)
-        # Nobody has worked on it before, or nobody will ask: nothing has to be read.
+        # The trial is new, or the pruner never looks: nothing has to be read.
         return FrozenTrial(
             number=lease.number,
             trial_id=lease.trial_id,

@@ -14,7 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from search.errors import UsageError
 from search.objectives.corpus import Corpus
 from search.objectives.language_model.bigram_baseline import bigram_baseline_loss
-from search.objectives.settings import TrainingSettings
+from search.objectives.settings import TrainingSettings, read_settings
 from search.storage.database import Database
 from search.storage.optuna_tables import Parameter
 from search.storage.planning import DefinitionChanged, Planned, PlannedTrial, StudyPlan, plan
@@ -190,9 +190,10 @@ def check_cells(study: Study) -> None:
     """
     definition = study.definition
     objective = resolve_objective(definition.objective)
+    training = read_settings(objective.settings_class, definition.training.model_dump())
     cells = edge_cells(definition) if definition.is_sampled else grid_cells(definition.grid)
     for cell in [*cells, *(definition.baselines if study.with_baselines else [])]:
-        objective.check_cell(cell, definition.training, study.corpus)
+        objective.check_cell(cell, training, study.corpus)
 
 
 def ensure_planned(database: Database, study: Study, plans: Sequence[StudyPlan] | None = None) -> Planned:

@@ -25,9 +25,9 @@ class SharedSettings(BaseModel):
     name: str = "top"
     # No trial is compared with others before this step.
     warmup_steps: int = Field(default=2000, ge=0)
-    # top: a trial is stopped when so many cells that are still in the race were better at its step.
+    # top: a trial stops when this many cells that are still in the race were better at its step.
     keep: int = Field(default=5, ge=1)
-    # median: nor before so many trials are complete.
+    # median: nor before this many trials are complete.
     min_trials: int = Field(default=4, ge=1)
 
 

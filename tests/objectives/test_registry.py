@@ -6,16 +6,17 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import fake_objective
 import pytest
+from pydantic import Field
 
 from search.errors import UsageError
 from search.objectives.errors import ObjectiveError
 from search.objectives.protocol import KeepsFiles, Objective, Timed, TrainingRun
 from search.objectives.registry import FunctionObjective, as_objective
-from search.objectives.settings import TrainingSettings
+from search.objectives.settings import TrainingSettings, read_settings
 from search.study.user_modules import resolve_objective, user_modules
 
 SETTINGS = TrainingSettings(max_iters=4, eval_interval=2)
@@ -123,3 +124,14 @@ def test_what_a_study_needs_besides_ours() -> None:
     }
     assert user_modules(definition) == ["mine", "own.models"]
     assert user_modules({"objective": "language_model"}) == []
+
+
+def test_an_objective_may_allow_fewer_settings() -> None:
+    class Few(TrainingSettings):
+        max_iters: Annotated[int, Field(gt=0, le=10)] = 5
+
+    assert read_settings(Few, SETTINGS.model_dump()).max_iters == 4
+    with pytest.raises(
+        ObjectiveError, match=r"training settings: max_iters=5000: Input should be less than or equal to 10"
+    ):
+        read_settings(Few, TrainingSettings().model_dump())

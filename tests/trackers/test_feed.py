@@ -1,4 +1,4 @@
-"""What trackers hear of a study: everything, in order, whoever trains and however often it is started again."""
+"""What trackers receive of a study: every event, in order, from any worker and after any number of restarts."""
 
 from __future__ import annotations
 

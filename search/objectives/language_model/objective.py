@@ -1,6 +1,6 @@
 """The objective of a study that names no other: a next-character model is trained on a corpus.
 
-torch is imported where a run is made: whoever asks only what the objective takes does without it.
+torch is imported where a run is made: programs that only plan or report do without it.
 """
 
 from __future__ import annotations
