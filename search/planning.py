@@ -19,6 +19,7 @@ from search.strategies.warm_start import warm_started
 from search.study.corpus import read_corpus
 from search.study.definition import MAX_SEEDS, load_definition, name_fault
 from search.study.planner import Study, check_cells, ensure_planned, study_plans
+from search.study.stored import planned_study
 from search.study.user_modules import extend_sys_path, module_folder
 from search.workers.group_size import check_fuse
 
@@ -68,14 +69,15 @@ def open_planned(options: PlanningOptions) -> tuple[Database, Study]:
         check_cells(study)
     _check_out(options.out)
     # With --from there is a study in it, or nothing shall be made.
-    database = open_database(options.storage, create=options.warm_start is None, wait_s=options.storage_wait_s)
+    create = options.warm_start is None
+    database = open_database(options.storage, create=create, outdated="upgrade", wait_s=options.storage_wait_s)
     try:
         plans = study_plans(study)
         if options.warm_start is not None:
             plans[0] = warm_started(database, study, plans[0], options.warm_start)
         ensure_planned(database, study, plans)
         # The last worker may have been killed between its last trial and the planning of further seeds.
-        if (race := make_race(database, study.name, {"definition": plans[0].definition, **plans[0].attrs})) is not None:
+        if (race := make_race(database, planned_study(plans[0]))) is not None:
             race()
     except BaseException:
         database.engine.dispose()

@@ -29,11 +29,13 @@ def replay(options: ReplayOptions) -> None:
         from search.study.user_modules import extend_sys_path, module_folder
         from search.workers.replay import read_recorded_trial, rerun
 
-        database, [name] = open_studies(options.study, options.storage, options.storage_wait_s, baselines=False)
+        database, [name] = open_studies(
+            options.study, options.storage, options.storage_wait_s, baselines=False, outdated="refuse"
+        )
         with database.closing():
             past = read_recorded_trial(database, name, options.trial)
         extend_sys_path(module_folder(options.study))
-        text = read_corpus(past.attrs["definition"]["objective"], options.corpus, corpus_of_file(options.study))
+        text = read_corpus(past.study.definition.objective, options.corpus, corpus_of_file(options.study))
         verdict = rerun(past, text, options.device, _say_nothing if options.quiet else _say)
     if options.json:
         print(json.dumps(verdict.as_dict(), indent=2))

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, and_, or_, select
 from search.storage import optuna_queries, optuna_tables
 from search.storage.database import Database
 from search.storage.planning import UID
-from search.storage.schema import runs
+from search.storage.schema import queue_table
 from search.storage.slots import parameters_of
 
 # A process that was stopped in the middle of its last transaction commits later than its time stamp says.
@@ -55,9 +55,13 @@ def trials_with_news(database: Database, studies: Sequence[str], since: float) -
     Returns:
         By study and number.
     """
-    going_on = and_(runs.c.state != "done", runs.c.step.is_not(None))
-    ended = and_(runs.c.state == "done", runs.c.finished_at >= since - LATE_COMMIT_S)
-    query = select(runs).where(runs.c.study.in_(studies), or_(going_on, ended)).order_by(runs.c.study, runs.c.number)
+    going_on = and_(queue_table.c.state != "done", queue_table.c.step.is_not(None))
+    ended = and_(queue_table.c.state == "done", queue_table.c.finished_at >= since - LATE_COMMIT_S)
+    query = (
+        select(queue_table)
+        .where(queue_table.c.study.in_(studies), or_(going_on, ended))
+        .order_by(queue_table.c.study, queue_table.c.number)
+    )
 
     def work(connection: Connection) -> list[TrackedTrial]:
         rows = connection.execute(query).all()

@@ -20,7 +20,7 @@ from search.study.claims import STRICT, Cell, Claim, Published, Scalar, check_cl
 from search.study.pruner_settings import PrunerSettings, SharedSettings
 from search.study.references import full_reference
 from search.study.search_space import GRID, RacingSettings, Range, SamplerSettings, normalize_axes
-from search.study.user_modules import module_folder
+from search.study.user_modules import MOVED, module_folder
 from search.study.validation_messages import did_you_mean, explain
 
 MAX_SEED = 2**31 - 1
@@ -206,7 +206,10 @@ def _with_full_references(definition: StudyDefinition, folders: Sequence[Path | 
         grid["model"] = [full_reference(value, folders) for value in grid["model"]]
     return definition.model_copy(
         update={
-            "objective": full_reference(definition.objective, folders),
+            # An old name of ours is left for `resolve_objective` to explain.
+            "objective": definition.objective
+            if definition.objective in MOVED
+            else full_reference(definition.objective, folders),
             "grid": grid,
             "baselines": [full(cell) for cell in definition.baselines],
         }

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from search.errors import USER_ERRORS, UsageError
 from search.objectives.protocol import Objective
@@ -15,7 +14,12 @@ from search.objectives.registry import OBJECTIVES, as_objective
 from search.study.module_finder import use_study_folder
 from search.study.validation_messages import did_you_mean
 
+if TYPE_CHECKING:
+    from search.study.stored import StoredDefinition
+
 OURS = "search."
+# What built-in objectives were called in study files of lm-search 0.1; for messages, for it may be a module of theirs.
+MOVED = {"objectives.language_model:start": "language_model"}
 
 
 def module_folder(study: str) -> Path | None:
@@ -52,7 +56,7 @@ def import_user_module(module: str, named: str) -> ModuleType:
     except USER_ERRORS:
         raise
     except ModuleNotFoundError as error:
-        if error.name != module:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise UsageError(f"{named}: the module {module!r} needs {error.name!r}, which is not installed") from error
         raise UsageError(
             f"{named}: no module {module!r} on the Python path; put {module}.py beside the study file"
@@ -84,6 +88,8 @@ def resolve_objective(reference: str) -> Objective:
             f"{named}: choices are {', '.join(OBJECTIVES)}{did_you_mean(reference, OBJECTIVES)}, or your own as "
             f"module:function"
         )
+    if reference in MOVED:
+        named += f" (the built-in one is now objective = {MOVED[reference]!r})"
     module = import_user_module(module_name, named)
     found = getattr(module, name, None)
     if found is None:
@@ -100,16 +106,8 @@ def takes_corpus(reference: str) -> bool:
     return resolve_objective(reference).takes_corpus
 
 
-def user_modules(definition: Mapping[str, Any]) -> list[str]:
-    """The modules that a planned study needs besides ours: its objective's, and those of its models.
-
-    Args:
-        definition: As the database has it.
-    """
-    models = [
-        *definition.get("grid", {}).get("model", []),
-        *(cell.get("model") for cell in definition.get("baselines", [])),
-    ]
-    references = [each for each in (definition["objective"], *models) if isinstance(each, str) and ":" in each]
+def user_modules(definition: StoredDefinition) -> list[str]:
+    """The modules that a planned study needs besides ours: its objective's, and those of its models."""
+    references = [each for each in (definition.objective, *definition.models) if isinstance(each, str) and ":" in each]
     modules = {reference.partition(":")[0]: None for reference in references}
     return [module for module in modules if not module.startswith(OURS)]

@@ -15,7 +15,7 @@ from search.storage.errors import LeaseLost, StorageUnavailable
 from search.storage.leases import Lease, Report
 from search.storage.queries import cell_texts
 from search.storage.queue import TrialQueue
-from search.storage.slots import parameters_of
+from search.storage.slots import cell_and_seed
 from search.workers.leased_trial import LeasedTrial, WorkerContext, WorkerStudy, release_or_fail
 
 log = logging.getLogger("search.worker")
@@ -121,8 +121,7 @@ class Worker:
         study = self.studies[lease.study]
         if study.stack_runs is None or not lease.shape_key:
             return 1
-        cell = parameters_of(lease.cell)
-        del cell["seed"]
+        cell, _ = cell_and_seed(lease.cell)
         return min(study.group_size(cell, lease.shape_key), self._most.get((lease.study, lease.shape_key), 1_000_000))
 
     def _tidy(self) -> None:

@@ -52,7 +52,8 @@ def examples() -> dict[str, Example]:
 
 EXAMPLES = examples()
 REGISTRIES = dict(re.findall(r"`([A-Z]+)` in `([\w./]+)`", PAGE.split("\n## ")[0]))
-RUN = [title for title, example in EXAMPLES.items() if example.command]
+REGISTERED_ONLY = "A kind of database"
+RUN = [title for title, example in EXAMPLES.items() if example.command and title != REGISTERED_ONLY]
 
 
 def run(arguments: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -64,7 +65,7 @@ def run(arguments: list[str], folder: Path, **variables: str) -> subprocess.Comp
 
 def test_the_page_has_an_example_of_each_extension_point() -> None:
     assert list(EXAMPLES) == [
-        "An objective", "A model", "A sampler", "A pruner", "A launcher", "A tracker", "An option",
+        "An objective", "A model", "A sampler", "A pruner", "A launcher", "A tracker", REGISTERED_ONLY, "An option",
     ]  # fmt: skip
     assert {example.registry for example in EXAMPLES.values()} - {"TrainingOptions"} == REGISTRIES.keys()
 
@@ -134,6 +135,16 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_file_and_a_line_make_a_name(extended: Path) -> None:
     ran = run(["-c", LOAD], extended)
     assert ran.returncode == 0, ran.stderr
+
+
+def test_a_kind_of_database_runs_as_printed(extended: Path) -> None:
+    example = EXAMPLES[REGISTERED_ONLY]
+    for name, content in example.files.items():
+        (extended / name).write_text(content, encoding="utf-8")
+    ran = run(example.command, extended, PYTHONPATH=str(extended))  # for the worker too
+    assert ran.returncode == 0, ran.stderr
+    # It is SQLite's file, which the other name opens too.
+    assert [row["outcome"] for row in all_rows(sqlite(extended))] == ["complete"] * 3
 
 
 def test_a_field_makes_an_option_everywhere(extended: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from scenario import FaultStudy, reading, wait_until
 from sqlalchemy import text, update
 
-from search.storage.schema import runs
+from search.storage.schema import queue_table
 
 FAR_AWAY = 1e12
 
@@ -83,7 +83,7 @@ def pace(study: FaultStudy, workers: int) -> tuple[float, float]:
 
 def set_not_before(study: FaultStudy, when: float) -> None:
     with reading(study.url) as connection:
-        connection.execute(update(runs).values(not_before=when))
+        connection.execute(update(queue_table).values(not_before=when))
         connection.commit()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -142,10 +142,8 @@ def test_what_cannot_be_replayed(study: Study, tmp_path: Path) -> None:
 
 def changed(past: RecordedTrial, val_loss: float, **record: Any) -> RecordedTrial:
     """The trial with another loss, and another record."""
-    attrs = {"record": {**(past.record or {}), **record}}
-    return RecordedTrial(
-        past.study, past.attrs, type(past.run)(**{**vars(past.run), "val_loss": val_loss, "attrs": attrs})
-    )
+    attrs = {"record": {**(past.facts.record or {}), **record}}
+    return RecordedTrial(past.study, replace(past.run, val_loss=val_loss, attrs=attrs))
 
 
 def test_another_version_is_told_and_tolerated(study: Study) -> None:
@@ -166,7 +164,7 @@ def test_another_version_is_told_and_tolerated(study: Study) -> None:
 
 
 def test_what_differs() -> None:
-    now = environment("cpu", {"objective": "fake_objective:start"})
+    now = environment("cpu", ["fake_objective"])
     assert differences(now, now) == ((), ())
     decisive, others = differences({**now, "python": "3.1.0", "optuna": "1.0"}, now)
     assert [line.split(" was ")[0] for line in decisive] == ["python"]

@@ -17,7 +17,8 @@ from search.errors import UsageError
 from search.options import PlanningOptions
 from search.planning import load_study
 from search.storage.connect import open_database
-from search.storage.queries import study_attrs, trial_summaries
+from search.storage.queries import trial_summaries
+from search.study.stored import parse_study, read_stored_study
 from search.study.user_modules import resolve_objective, user_modules
 from search.workers.setup import open_worker
 
@@ -92,9 +93,9 @@ class TestOwnObjective:
         assert done.returncode == 0, done.stderr
         assert [row["state"] for row in json.loads(done.stdout)["rows"]] == ["complete", "complete"]
         with open_database(sqlite(work_folder), create=False).closing() as database:
-            attrs = study_attrs(database, "loss")
-        assert attrs is not None
-        assert (attrs["corpus"], attrs["definition"]["corpus_sha256"], attrs["bigram_baseline"]) == (None, None, None)
+            stored = read_stored_study(database, "loss")
+        assert stored is not None
+        assert (stored.corpus, stored.definition.corpus_sha256, stored.bigram_baseline) == (None, None, None)
         page = program("report", "--study", file, "--output", "page.html", cwd=work_folder)
         assert page.returncode == 0, page.stderr
         text = (work_folder / "page.html").read_text(encoding="utf-8")
@@ -247,10 +248,8 @@ def test_replay_finds_modules_and_notices_that_they_changed(own: Path, work_fold
 
 
 def test_modules_of_a_study() -> None:
-    ours = {
-        "objective": "search.objectives.language_model.objective:start",
-        "grid": {"model": ["bigram", "a:B", "a:C"]},
-    }
-    assert user_modules(ours) == ["a"]
+    for objective in ("language_model", "search.objectives.language_model.objective:start"):
+        ours = {"objective": objective, "grid": {"model": ["bigram", "search.models.bigram:Bigram", "a:B", "a:C"]}}
+        assert user_modules(parse_study("s", {"definition": ours}).definition) == ["a"]
     mine = {"objective": "mine:loss", "baselines": [{"model": "b:D"}, {"x": 1}]}
-    assert user_modules(mine) == ["mine", "b"]
+    assert user_modules(parse_study("s", {"definition": mine}).definition) == ["mine", "b"]
