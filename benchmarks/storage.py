@@ -40,7 +40,7 @@ from search.storage.queries import counts
 from search.storage.queue import TrialQueue
 from search.storage.schema import queue_table
 from search.storage.url import display_url
-from search.strategies.pruners import PruningJudge
+from search.strategies.pruning_judge import PruningJudge
 from search.study.definition import load_definition
 from search.study.planner import Study, study_plans
 from search.study.pruner_settings import PrunerSettings
@@ -148,7 +148,9 @@ def stock(url: str, finished: int, trials: int) -> tuple[Callable[[], None], Cal
     # sampler shows the storage's.
     sampler = optuna.samplers.GridSampler(space, seed=0) if finished == 0 else optuna.samplers.RandomSampler(seed=0)
     pruner = optuna.pruners.MedianPruner(
-        n_startup_trials=PRUNER.min_trials, n_warmup_steps=PRUNER.warmup_steps, n_min_trials=PRUNER.min_trials
+        n_startup_trials=PRUNER.arguments["min_trials"],
+        n_warmup_steps=PRUNER.arguments["warmup_steps"],
+        n_min_trials=PRUNER.arguments["min_trials"],
     )
     study = optuna.create_study(study_name=f"stock{finished}", storage=storage, sampler=sampler, pruner=pruner)
     _fill_stock(url, study, finished, space)

@@ -106,7 +106,12 @@ class DefinitionOptions(Options):
     ] = None
     pruner: Annotated[
         str | None,
-        Option("none, top, median, sha or hyperband.", "NAME", env="SEARCH_PRUNER", unset="that of the study"),
+        Option(
+            "none, top, median, sha, hyperband, or any pruner of Optuna's as NAME(ARGUMENTS).",
+            "NAME",
+            env="SEARCH_PRUNER",
+            unset="that of the study",
+        ),
     ] = None
     settings: Annotated[
         tuple[str, ...],
@@ -169,6 +174,18 @@ class RunStudyOptions(QuietOptions, PlanningOptions):
         Option("Worker processes: auto is one a GPU, or one a core.", "auto|N", env="SEARCH_WORKERS", convert=str),
     ] = "auto"
     devices: Annotated[str, Option("auto, cpu, cuda (all GPUs) or cuda:0,1.", "DEVICES", env="SEARCH_DEVICES")] = "auto"
+    launcher: Annotated[
+        str, Option("What starts the workers: local, or your own as module:Class.", "NAME", env="SEARCH_LAUNCHER")
+    ] = "local"
+    track: Annotated[
+        tuple[str, ...],
+        Option(
+            "Write evaluations as they come: jsonl:FILE, or your own as module:Class:TARGET; may be repeated.",
+            "NAME:TARGET",
+            env="SEARCH_TRACK",
+            convert=as_setting_texts,
+        ),
+    ] = ()
     timeout_s: Annotated[
         float | None,
         Option("Stop after so many seconds; running trials can be resumed.", "SECONDS", flag="--timeout", minimum=0),

@@ -12,13 +12,13 @@ from search.storage.connect import open_database
 from search.storage.database import Database
 from search.storage.errors import NoStudyYet
 from search.storage.queries import study_attrs
+from search.strategies.pruners import check_pruner, read_pruner
 from search.strategies.racing import make_race
 from search.strategies.samplers import make_sampler
 from search.strategies.warm_start import warm_started
 from search.study.corpus import read_corpus
 from search.study.definition import MAX_SEEDS, load_definition, name_fault
 from search.study.planner import Study, check_cells, ensure_planned, study_plans
-from search.study.pruner_settings import PRUNERS
 from search.study.stored import planned_study
 from search.study.user_modules import extend_sys_path, module_folder
 from search.workers.group_size import check_fuse
@@ -40,13 +40,13 @@ def load_study(options: PlanningOptions) -> Study:
         if not 1 <= options.seeds <= MAX_SEEDS:
             raise UsageError(f"--seeds {options.seeds}: give a number from 1 to {MAX_SEEDS}")
         changes |= {"seeds": options.seeds, "racing": None}
-    if options.pruner is not None:
-        if options.pruner not in PRUNERS:
-            raise UsageError(f"--pruner {options.pruner}: choices are {', '.join(PRUNERS)}")
-        changes["pruner"] = definition.pruner.model_copy(update={"name": options.pruner})
-    definition = definition.model_copy(update=changes)
     modules = module_folder(options.study)
     extend_sys_path(modules)
+    if options.pruner is not None:
+        changes["pruner"] = read_pruner(options.pruner, definition.pruner)
+    else:
+        check_pruner(definition.pruner)
+    definition = definition.model_copy(update=changes)
     corpus = read_corpus(definition.objective, options.corpus, definition.corpus)
     if options.corpus is not None and definition.published:
         of_file = read_corpus(definition.objective, None, definition.corpus)

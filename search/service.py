@@ -13,7 +13,8 @@ from types import FrameType
 from typing import Any
 
 from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED
-from search.launchers.local import Launcher
+from search.launchers.protocol import Launcher, Places, WorkerJob
+from search.launchers.registry import make_launcher
 from search.option_fields import as_docstring, python_signature
 from search.options import RunStudyOptions, WorkerOptions
 from search.planning import open_planned
@@ -24,9 +25,10 @@ from search.storage.database import Database
 from search.storage.queries import counts
 from search.storage.queue import TrialQueue
 from search.study.planner import Study
+from search.trackers.feed import tracking
+from search.trackers.registry import make_trackers
 from search.web.background import dashboard_process
 from search.web.dashboard_publisher import publishing
-from search.workers.devices import worker_slots
 from search.workers.profile import clear_profiles, summed_profiles
 
 POLL_S = 0.5
@@ -82,9 +84,10 @@ run_study.__signature__ = python_signature(  # type: ignore[attr-defined]
 def run_with_options(options: RunStudyOptions) -> StudyResult:
     """As `run_study`."""
     started = time.monotonic()
-    slots = worker_slots(options.devices, options.workers)
+    launcher = make_launcher(options.launcher, Places(options.devices, options.workers), options.study)
+    trackers = make_trackers(options.track, options.study)
     database, planned = open_planned(options)
-    with database.closing():
+    with database.closing(), tracking(database, planned.names, trackers):
         queue = TrialQueue(database)
         unfinished = queue.unfinished(planned.names)
         interrupted = False
@@ -92,14 +95,16 @@ def run_with_options(options: RunStudyOptions) -> StudyResult:
             clear_profiles(options.out)
             logs = options.out / planned.name / "logs"
             arguments = _worker_options(options, planned).as_arguments()
-            launcher = Launcher(slots[:unfinished], arguments, options.storage, logs, on_death=queue.abandon)
+            job = WorkerJob(arguments, options.storage, logs, on_death=queue.abandon)
             deadline = None if options.timeout_s is None else started + options.timeout_s
             kept_in = options.artifacts or str(options.out / ARTIFACTS_FOLDER)
             with (
                 publishing(database, planned.names),
                 dashboard_process(options.storage, kept_in) if options.dashboard else nullcontext(),
             ):
-                interrupted = _train(database, planned, launcher, deadline, options.target, options.quiet)
+                interrupted = _train(
+                    database, planned, launcher, unfinished, job, deadline, options.target, options.quiet
+                )
         found = counts(database, planned.names)
         exit_code = EXIT_INTERRUPTED if interrupted else _exit_code(found)
         rows = ranked_rows(database, planned.names)
@@ -122,7 +127,14 @@ def _worker_options(options: RunStudyOptions, study: Study) -> WorkerOptions:
 
 
 def _train(
-    database: Database, study: Study, launcher: Launcher, deadline: float | None, target: float | None, quiet: bool
+    database: Database,
+    study: Study,
+    launcher: Launcher,
+    unfinished: int,
+    job: WorkerJob,
+    deadline: float | None,
+    target: float | None,
+    quiet: bool,
 ) -> bool:
     """Run the workers until all trials have ended, the target is met, or a signal stops it.
 
@@ -138,7 +150,7 @@ def _train(
         if _is_met(target, snapshot):
             return False
         try:
-            launcher.start()
+            launcher.start(unfinished, job)
             looking_s = 0.0
             while launcher.running and not stop.is_set():
                 # Looking at a study of 10,000 trials takes a while; it shall not cost more than it is worth.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from search.errors import UsageError
 from search.objectives.corpus import Corpus
-from search.objectives.protocol import Evaluation
+from search.objectives.protocol import Evaluation, TrainingRun
+from search.objectives.settings import read_settings
 from search.storage.database import Database
 from search.storage.queries import TrialSummary, trial_summaries
 from search.study.cells import without_seed
@@ -20,6 +20,7 @@ from search.study.stored import RECORD, StoredStudy, TrialFacts, read_stored_stu
 from search.study.user_modules import resolve_objective, user_modules
 from search.workers.devices import check_device
 from search.workers.provenance import environment
+from search.workers.setup import prepare_process
 
 # Other processors and versions round differently, and thousands of steps carry it on. An independent implementation
 # with other random numbers came within 0.02 of our losses in every cell that is not chaotic, as
@@ -136,16 +137,14 @@ def rerun(past: RecordedTrial, text: Corpus | None, device: str | None, say: Cal
     objective = resolve_objective(definition.objective)
     place = device or past.facts.device or "cpu"
     check_device(place)
-    if "torch" in sys.modules:  # only where the objective needs it
-        from search.objectives.torch_setup import prepare_torch
-
-        prepare_torch()
+    prepare_process(objective)
     decisive, others = differences(past.facts.record, environment(place, user_modules(definition)))
     for line in (*decisive, *others):
         say(line)
+    training = read_settings(objective.settings_class, definition.training.model_dump())
     step = past.run.step
     assert step is not None, "read_recorded_trial looked"
-    last = _train(objective(without_seed(past.run.cell), past.run.seed, definition.training, text, place), step, say)
+    last = _train(objective.start(without_seed(past.run.cell), past.run.seed, training, text, place), step, say)
     # On a GPU the same trial may have been one of a stack, whose kernels add up in another order.
     exact = not decisive and not place.startswith("cuda")
     recorded = None if past.run.state == "diverged" else past.run.val_loss
@@ -168,9 +167,10 @@ def differences(then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tuple
     return decisive, others
 
 
-def _train(run: Any, step: int, say: Callable[[str], None]) -> Evaluation:
+def _train(run: TrainingRun, step: int, say: Callable[[str], None]) -> Evaluation:
     while True:
-        evaluation: Evaluation = run.advance(lambda: False)
+        evaluation = run.advance(lambda: False)
+        assert evaluation is not None, "nothing stopped it"
         say(f"step {evaluation.step} of {step}: val_loss {loss_text(evaluation.val_loss)}")
         if evaluation.step >= step or run.finished:
             return evaluation

@@ -102,7 +102,7 @@ CASES: dict[str, tuple[str, list[str], str]] = {
     "pruner unknown": (
         "run",
         [*STUDY, "--pruner", "foo"],
-        r"--pruner foo: choices are none, top, median, sha, hyperband",
+        r"--pruner foo: choices are none, top, median, sha, hyperband, .*, or your own as module:Class",
     ),
     "too many seeds": ("run", [*STUDY, "--seeds", "1000000"], r"--seeds 1000000: give a number from 1 to 1000"),
     "name is a path": ("run", [*STUDY, "--name", "../up"], r"--name '\.\./up': write letters, digits, .*"),

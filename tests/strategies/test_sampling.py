@@ -19,6 +19,7 @@ from search.study.definition import load_definition
 from search.study.planner import axis_distributions, edge_cells
 from search.study.search_space import SamplerSettings
 from search.study.stored import read_stored_study
+from search.study.user_modules import extend_sys_path
 
 TPE = """
 objective = "fake_objective:start"
@@ -106,6 +107,21 @@ def test_faults_of_a_study_file(tmp_path: Path, old: str, new: str, said: str) -
 def test_a_sampler_that_cannot_be_made(sampler: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         make_sampler(SamplerSettings.model_validate(sampler), 0)
+
+
+def test_a_persons_own_sampler(tmp_path: Path) -> None:
+    (tmp_path / "own_samplers_here.py").write_text(
+        "from optuna.samplers import RandomSampler\n\n\nclass Mine(RandomSampler):\n"
+        "    def __init__(self, seed, share=0.5):\n"
+        "        super().__init__(seed)\n"
+        "        self.given = (seed, share)\n\n\nclass Other:\n    pass\n",
+        encoding="utf-8",
+    )
+    extend_sys_path(tmp_path)
+    made: Any = make_sampler(SamplerSettings.model_validate({"name": "own_samplers_here:Mine", "share": 0.1}), 3, 4)
+    assert made.given == (3_000_013, 0.1)
+    with pytest.raises(UsageError, match="is no sampler: derive it from optuna"):
+        make_sampler(SamplerSettings(name="own_samplers_here:Other"), 0)
 
 
 @pytest.mark.parametrize("name", ["random", "tpe", "gp", "QMCSampler", "NSGAIISampler"])
