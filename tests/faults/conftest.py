@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("scenario")
+pytest.register_assert_rewrite("scenario", "gates", "deaths")
 
 from postgres import PostgresServer  # noqa: E402
 from scenario import FaultStudy  # noqa: E402
@@ -20,7 +20,7 @@ MakeStudy = Callable[..., FaultStudy]
 
 @pytest.fixture
 def make_study(tmp_path: Path, storage_url: str) -> Iterator[MakeStudy]:
-    """Makes studies in an empty database; whatever runs for them at the end of the test is killed."""
+    """Makes studies in an empty database; what still runs for them at the end of the test is killed."""
     yield from _makes_studies(tmp_path, storage_url)
 
 
@@ -55,7 +55,7 @@ def _makes_studies(folder: Path, url: str) -> Iterator[MakeStudy]:
     made: list[FaultStudy] = []
 
     def make(trials: int = 0, **settings: Any) -> FaultStudy:
-        """A study with an axis `slot` of so many values, unless `grid` says otherwise."""
+        """A study with an axis `slot` that has a value a trial, unless `grid` says otherwise."""
         settings.setdefault("grid", {"slot": list(range(trials))})
         made.append(FaultStudy(folder, url, **settings))
         return made[-1]

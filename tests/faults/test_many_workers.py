@@ -1,4 +1,4 @@
-"""Many workers on one database: nothing is claimed twice, nobody dies, and nobody waits for the others."""
+"""Many workers on one database: nothing is claimed twice, no worker dies, and none waits for the others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import time
 from collections import Counter
 
 import pytest
-from scenario import FaultStudy, reading, wait_until
+from gates import wait_until
+from scenario import FaultStudy, reading
 from sqlalchemy import text, update
 
 from search.storage.schema import runs

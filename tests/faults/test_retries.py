@@ -75,7 +75,7 @@ def test_failed_trials_are_retried_when_asked(make_study, monkeypatch):
     before = study.rows()
     assert [row.outcome for row in before] == ["failed", "complete", "failed"]
     # The fault is repaired, and the failed ones are put back.
-    monkeypatch.setattr(fake_objective.StandInRun, "_misbehave", lambda self: None)
+    monkeypatch.setattr(fake_objective.FakeRun, "_misbehave", lambda self: None)
     database, planned = open_planned(study.options)
     with database.closing():
         assert TrialQueue(database).retry_failed(planned.names) == 2
@@ -92,7 +92,7 @@ def test_failed_trials_are_retried_when_asked(make_study, monkeypatch):
     assert all("reason" not in trial.user_attrs for trial in optuna_trials(study).values())
 
 
-def test_run_tells_of_failed_trials(make_sqlite_study):
+def test_run_reports_failed_trials(make_sqlite_study):
     """`search.run` goes on around a trial that kills its worker, and ends with 1."""
     study = make_sqlite_study(grid={"fault": ["exit", "none", "error"]}, ms=2, max_attempts=3)
     command = [sys.executable, "-m", "search.run", *study.arguments, "--workers", "1", "--devices", "cpu", "--quiet"]
@@ -108,7 +108,7 @@ def test_run_tells_of_failed_trials(make_sqlite_study):
 
 @pytest.mark.parametrize("fault", ["none"])
 def test_own_row_is_taken_again_without_an_attempt(make_study, fault):
-    """The answer to a claim got lost with the connection: the worker claims again, and nobody died of anything."""
+    """The answer to a claim got lost with the connection: the worker claims again, and no attempt is counted."""
     study = make_study(grid={"fault": [fault]}, max_attempts=1)
     database, planned = open_planned(study.options)
     with database.closing():

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import random
 import signal
-import time
 from collections import Counter
 from multiprocessing.process import BaseProcess
 
 import optuna
 import pytest
+from deaths import Death
+from gates import PATIENCE_S
 from optuna.trial import TrialState
-from scenario import PATIENCE_S, Death, FaultStudy
+from scenario import FaultStudy
 from swarm import start_worker
 
 from search.storage.slots import REPETITION, SLOT, canonical, parameters_of
@@ -29,7 +29,7 @@ GRID = {"pe_type": ["randn", "sinpe", "rope"], "n_embd": [8, 16]}
 
 
 def check_slots(study: FaultStudy, slots: int) -> None:
-    """Every slot ended complete, once a repetition, with the losses that an undisturbed run of its cell gives."""
+    """Every slot is complete, once a repetition, with the losses that an undisturbed run of its cell gives."""
     rows = study.rows()
     named = [json.loads(row.cell) for row in rows]
     wanted = {(slot, repetition) for slot in range(slots) for repetition in range(study.seeds)}
@@ -52,53 +52,48 @@ def check_slots(study: FaultStudy, slots: int) -> None:
     assert len(chosen) == slots, "one slot, one cell"
 
 
-def tend(study: FaultStudy, workers: list[BaseProcess], until_done: int, kills: int, rng: random.Random) -> int:
-    """Keep 8 workers alive until so many trials are done, and kill some that hold a trial.
-
-    Returns:
-        How many were killed.
-    """
-    killed, deadline = 0, time.monotonic() + PATIENCE_S
-    while study.counts()["done"] < until_done:
-        assert time.monotonic() < deadline, study.counts()
-        workers[:] = [worker for worker in workers if worker.is_alive()]
-        workers += [start_worker(study.options, study.ms) for _ in range(8 - len(workers))]
-        holders = study.holders()
-        victims = [worker for worker in workers if worker.pid in holders]
-        if killed < kills and victims:
-            victim = rng.choice(victims)
-            victim.kill()
-            victim.join()
-            workers.remove(victim)
-            killed += 1
-        time.sleep(rng.uniform(0.02, 0.1))
-    return killed
+def kill_in_a_trial(study: FaultStudy, workers: int, step: int) -> None:
+    """Start workers and kill each in its first trial, after a step."""
+    gate = study.gate(step)
+    victims = start(study, workers)
+    gate.wait(workers)
+    for victim in victims:
+        victim.kill()
+        victim.join()
+    study.expire_leases()
 
 
-def restart(workers: list[BaseProcess]) -> None:
-    for worker in workers:
+def stop_in_third_trial(study: FaultStudy, workers: int) -> None:
+    """Start workers, let each finish two trials, and stop all of them in the middle of another."""
+    gate = study.gate(7, after=2)
+    stopped = start(study, workers)
+    gate.wait(workers)
+    for worker in stopped:
         worker.terminate()
-    for worker in workers:
+    for worker in stopped:
         worker.join(PATIENCE_S)
-        # Who had not begun yet dies of the signal.
-        assert worker.exitcode in (0, -signal.SIGTERM)
+        assert worker.exitcode == 0
+
+
+def start(study: FaultStudy, workers: int) -> list[BaseProcess]:
+    """Start workers; those that start later do not stop at the gates of these."""
+    started = [start_worker(study.options, study.environment) for _ in range(workers)]
+    study.gates = ()
+    return started
 
 
 def test_sixty_slots_two_restarts_five_kills(make_study):
-    study = make_study(grid=GRID, head=TPE % 60, ms=100, lease_s=0.7)
+    study = make_study(grid=GRID, head=TPE % 60, ms=40, lease_s=60)
     study.plan()
-    rng, workers = random.Random(5), []
-    try:
-        killed = tend(study, workers, until_done=15, kills=3, rng=rng)
-        restart(workers)
-        killed += tend(study, workers, until_done=35, kills=2, rng=rng)
-        restart(workers)
-        tend(study, workers, until_done=60, kills=0, rng=rng)
-    finally:
-        for worker in workers:
-            worker.join(PATIENCE_S)
-            worker.kill()
-    assert killed == 5
+    kill_in_a_trial(study, 3, step=7)
+    stop_in_third_trial(study, 8)
+    kill_in_a_trial(study, 2, step=13)
+    stop_in_third_trial(study, 8)
+    assert study.counts()["done"] == 2 * 8 * 2
+    workers = start(study, 8)
+    for worker in workers:
+        worker.join(PATIENCE_S)
+        assert worker.exitcode == 0
     check_slots(study, 60)
     assert max(row.attempts for row in study.rows()) > 1, "a killed worker's trial was tried again"
 
@@ -123,10 +118,10 @@ DEATHS = [
 @pytest.mark.parametrize("death", DEATHS, ids=str)
 def test_death_at_the_choice(make_study, death):
     """A choice is stored or was never made: the slot whose worker dies gets the cell that it would have got."""
-    study = make_study(grid=GRID, head=TPE % 10, ms=5, lease_s=0.3)
+    study = make_study(grid=GRID, head=TPE % 10, ms=5, lease_s=60)
     study.plan()
     assert study.fork_worker(death) == -signal.SIGKILL, study.fork_log.read_text()
-    time.sleep(2 * study.lease_s)  # or the next worker would fill the next slot before this one
+    study.expire_leases()  # or the next worker would fill the next slot before this one
     study.repair()
     check_slots(study, 10)
     # One worker at a time: what was chosen depends on nothing but the seed and what was known.
@@ -134,7 +129,7 @@ def test_death_at_the_choice(make_study, death):
 
 
 def undisturbed_cells(study: FaultStudy) -> set[str]:
-    """The cells that a worker chooses to whom nothing happens."""
+    """The cells that an undisturbed worker chooses."""
     folder = study.folder / "undisturbed"
     folder.mkdir()
     other = FaultStudy(folder, f"sqlite:///{folder / 'search.db'}", study.grid, ms=0, head=study.head)

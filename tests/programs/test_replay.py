@@ -1,4 +1,4 @@
-"""What a trial leaves behind, and running it again from that, with the real language model and with the stand-in."""
+"""What a trial leaves behind, and its replay, with the real language model and with the fake objective."""
 
 from __future__ import annotations
 

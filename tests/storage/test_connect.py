@@ -237,7 +237,7 @@ def test_a_database_of_optuna_gets_our_tables_beside(storage_url: str) -> None:
 
 
 def create_at_once(url: str, processes: int) -> None:
-    swarm.together(processes, swarm.create_tables, url)
+    swarm.run_at_once(processes, swarm.create_tables, url)
     with open_database(url, create=False).closing() as database:
         assert database.read(lambda c: c.execute(text("SELECT count(*) FROM search_schema")).scalar()) == 1
         assert database.read(lambda c: c.execute(text("SELECT count(*) FROM alembic_version")).scalar()) == 1

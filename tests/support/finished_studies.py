@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
-from study_files import STANDIN_GRID, sqlite, write_study
+from study_files import FAKE_GRID, sqlite, write_study
 
 from search.objectives.corpus import encode
 from search.storage.connect import open_database
@@ -22,7 +22,7 @@ from search.study.planner import Study, ensure_planned
 
 GRID = f"""
 description = "A study for tests"
-{STANDIN_GRID}
+{FAKE_GRID}
 [[published]]
 cell = {{ pe_type = "rope", n_embd = 64, block_size = 16 }}
 val_loss = 2.0

@@ -1,11 +1,11 @@
-"""Many real processes that do the same thing to one database at the same moment."""
+"""Many real processes that do the same to one database at the same moment."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -24,8 +24,8 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _gate: Any = None
 
 
-def together(processes: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """Call `work(*arguments)` in so many processes at once and return what they returned."""
+def run_at_once(processes: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """Call `work(*arguments)` in several processes at once and return what they returned."""
     _CONTEXT.set_forkserver_preload(["swarm"])
     gate = _CONTEXT.Barrier(processes)
     with ProcessPoolExecutor(processes, _CONTEXT, initializer=_keep, initargs=(gate,)) as pool:
@@ -33,21 +33,21 @@ def together(processes: int, work: Callable[..., Any], *arguments: Any) -> list[
         return [each.result(timeout=100) for each in started]
 
 
-def start_worker(options: StudyOptions, ms: float) -> BaseProcess:
+def start_worker(options: StudyOptions, environment: Mapping[str, str]) -> BaseProcess:
     """Start one worker; SIGTERM stops it as it would stop `python -m search.worker`.
 
     Args:
-        ms: What a stand-in trial takes, in milliseconds.
+        environment: More variables, such as those of the fake objective.
     """
     # What every worker imports is imported once.
     _CONTEXT.set_forkserver_preload(["swarm"])
-    process = _CONTEXT.Process(target=_work, args=(options, ms))
+    process = _CONTEXT.Process(target=_work, args=(options, environment))
     process.start()
     return process
 
 
-def _work(options: StudyOptions, ms: float) -> None:
-    os.environ["STANDIN_MS"] = str(ms)  # the server's environment is that of an earlier test
+def _work(options: StudyOptions, environment: Mapping[str, str]) -> None:
+    os.environ.update(environment)  # the server's environment is that of an earlier test
     worker = open_worker(
         options.study, options.storage, "cpu", corpus=options.corpus, out=options.out, fuse=options.fuse
     )
@@ -78,7 +78,11 @@ def plan_small(url: str, seeds: int) -> int:
 
 
 def claim_all(url: str, finish: bool) -> list[int]:
-    """Claim until nothing is left, and say what was claimed."""
+    """Claim until nothing is left.
+
+    Returns:
+        The numbers of the trials that this process got.
+    """
     claimed = []
     with open_database(url, create=False, wait_s=30).closing() as database:
         queue = TrialQueue(database)

@@ -49,7 +49,7 @@ class Visit:
 
 @pytest.fixture(scope="module")
 def visit(finished: Any) -> Iterator[Visit]:
-    """A visit to the dashboard of the finished stand-in study."""
+    """A visit to the dashboard of the finished study of the fake objective."""
     kept = str(finished.folder / "search-out" / "artifacts")
     with served(finished.storage, kept) as address, chromium() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 1500})
