@@ -42,7 +42,7 @@ def test_disk(make_sqlite_study, prepare, why):
     study.plan()
     study.out.mkdir()
     # By the study's name, as the launcher starts it: with the study file it would refuse the folder at once.
-    worker = study.start_worker("--name", study.name, script=["-c", IN_NAMESPACE, prepare, str(study.out)])
+    worker = study.start_worker_program("--name", study.name, script=["-c", IN_NAMESPACE, prepare, str(study.out)])
     assert study.join() == [0], study.logs()
     folder = study.out / "faulty" / "trial-00000"
     assert f"no checkpoint in {folder} ({why}); training goes on without" in study.log(worker)

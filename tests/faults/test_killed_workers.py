@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 import random
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from gates import Gate
-from scenario import FaultStudy
+from scenario import AnyWorker, FaultStudy
 
 
 def supervise(study: FaultStudy, workers: int, kills: int, seed: int) -> int:
@@ -26,7 +24,7 @@ def supervise(study: FaultStudy, workers: int, kills: int, seed: int) -> int:
         How many were killed.
     """
     rng = random.Random(seed)
-    victims: list[tuple[subprocess.Popen[Any], Gate, float]] = []
+    victims: list[tuple[AnyWorker, Gate, float]] = []
     killed = 0
     while True:
         alive = sum(worker.poll() is None for worker in study.workers)

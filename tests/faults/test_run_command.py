@@ -102,7 +102,7 @@ def test_killed_while_its_workers_start(make_sqlite_study):
     study.plan()
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    study.start_worker("--parent", str(gone.pid))
+    study.start_worker_program("--parent", str(gone.pid))
     assert study.join() == [0]
     assert study.counts() == {"waiting": 4, "running": 0, "done": 0}
 

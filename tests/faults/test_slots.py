@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import signal
 from collections import Counter
-from multiprocessing.process import BaseProcess
 
 import optuna
 import pytest
 from deaths import Death
 from gates import PATIENCE_S
 from optuna.trial import TrialState
-from scenario import FaultStudy
-from swarm import start_worker
+from scenario import AnyWorker, FaultStudy
 
 from search.storage.slots import REPETITION, SLOT, canonical, parameters_of
 from search.storage.url import parse_url
@@ -59,7 +57,7 @@ def kill_in_a_trial(study: FaultStudy, workers: int, step: int) -> None:
     gate.wait(workers)
     for victim in victims:
         victim.kill()
-        victim.join()
+        victim.wait()
     study.expire_leases()
 
 
@@ -69,15 +67,13 @@ def stop_in_third_trial(study: FaultStudy, workers: int) -> None:
     stopped = start(study, workers)
     gate.wait(workers)
     for worker in stopped:
-        worker.terminate()
-    for worker in stopped:
-        worker.join(PATIENCE_S)
-        assert worker.exitcode == 0
+        worker.send_signal(signal.SIGTERM)
+    assert {worker.wait(PATIENCE_S) for worker in stopped} == {0}, study.logs()
 
 
-def start(study: FaultStudy, workers: int) -> list[BaseProcess]:
+def start(study: FaultStudy, workers: int) -> list[AnyWorker]:
     """Start workers; those that start later do not stop at the gates of these."""
-    started = [start_worker(study.options, study.environment) for _ in range(workers)]
+    started = [study.start_worker() for _ in range(workers)]
     study.gates = ()
     return started
 
@@ -90,10 +86,7 @@ def test_sixty_slots_two_restarts_five_kills(make_study):
     kill_in_a_trial(study, 2, step=13)
     stop_in_third_trial(study, 8)
     assert study.counts()["done"] == 2 * 8 * 2
-    workers = start(study, 8)
-    for worker in workers:
-        worker.join(PATIENCE_S)
-        assert worker.exitcode == 0
+    assert {worker.wait(PATIENCE_S) for worker in start(study, 8)} == {0}, study.logs()
     check_slots(study, 60)
     assert max(row.attempts for row in study.rows()) > 1, "a killed worker's trial was tried again"
 

@@ -25,6 +25,7 @@ from optuna.trial import TrialState
 from sqlalchemy import create_engine, func, select, update
 from sqlalchemy.engine import URL, Row
 from sqlalchemy.exc import DBAPIError
+from swarm import ForkedWorker
 
 from search.objectives.corpus import Corpus, load_corpus
 from search.objectives.protocol import Evaluation
@@ -37,6 +38,8 @@ from search.workers.setup import open_worker
 
 SETTINGS = TrainingSettings(max_iters=20, eval_interval=2)
 FIRST_SEED = 7
+
+AnyWorker = subprocess.Popen[Any] | ForkedWorker
 
 
 @dataclass
@@ -67,7 +70,7 @@ class FaultStudy:
     fuse: str = "off"
     head: str = ""
     gates: Sequence[Gate] = ()
-    workers: list[subprocess.Popen[Any]] = field(default_factory=list)
+    workers: list[AnyWorker] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.corpus_file.write_text("to be, or not to be: that is the question\n" * 20)
@@ -154,10 +157,15 @@ class FaultStudy:
         """What the fake objective reads in a worker of this study."""
         return {"FAKE_TRIAL_MS": str(self.ms), **gates_environment(*self.gates)}
 
-    def start_worker(
+    def start_worker(self) -> AnyWorker:
+        """Start one worker process; its log is `log(worker)`."""
+        self.workers.append(ForkedWorker(self.options, self.environment, self._log_file(len(self.workers))))
+        return self.workers[-1]
+
+    def start_worker_program(
         self, *arguments: str, environment: Mapping[str, str] | None = None, script: Sequence[str] = ()
-    ) -> subprocess.Popen[Any]:
-        """Start one worker process; its log is `log(worker)`.
+    ) -> AnyWorker:
+        """Start one worker from the command line.
 
         Args:
             arguments: More of the command line.
@@ -216,7 +224,7 @@ class FaultStudy:
         code = self.fork_worker(plan=True)
         assert code == 0, self.fork_log.read_text()
 
-    def log(self, worker: subprocess.Popen[Any]) -> str:
+    def log(self, worker: AnyWorker) -> str:
         """A worker's output."""
         return self._log_file(self.workers.index(worker)).read_text()
 
