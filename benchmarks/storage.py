@@ -228,7 +228,7 @@ def answers(url: str, finished: int, corpus: Corpus, folder: Path) -> dict[str, 
             work()
             took[name] = time.perf_counter() - started
     environment = {**os.environ, "SEARCH_STORAGE": url}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])
     command = [
         sys.executable,
         "-m",
@@ -256,11 +256,8 @@ def databases(storage: str, folder: Path) -> Iterator[tuple[str, Callable[[], st
     elif storage == "postgresql":
         from postgres import PostgresServer
 
-        server = PostgresServer(folder)
-        try:
+        with PostgresServer() as server:
             yield "PostgreSQL started here, fsync off", lambda: server.create_database(f"bench{next(numbers)}")
-        finally:
-            server.stop("immediate")
     else:
         yield f"{display_url(storage)}, which must be empty", lambda: storage
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,8 @@ def make_study(tmp_path: Path, storage_url: str) -> Iterator[MakeStudy]:
 @pytest.fixture
 def own_postgres() -> Iterator[PostgresServer]:
     """A server that a test may stop and start."""
-    with tempfile.TemporaryDirectory(prefix="lm-search-postgres-") as folder:
-        server = PostgresServer(Path(folder))
+    with PostgresServer() as server:
         yield server
-        server.stop("immediate")
 
 
 @pytest.fixture

@@ -78,8 +78,8 @@ def start(study: FaultStudy, workers: int) -> list[AnyWorker]:
     return started
 
 
-def test_sixty_slots_two_restarts_five_kills(make_study):
-    study = make_study(grid=GRID, head=TPE % 60, ms=40, lease_s=60)
+def test_forty_slots_two_restarts_five_kills(make_study):
+    study = make_study(grid=GRID, head=TPE % 40, ms=40, lease_s=60)
     study.plan()
     kill_in_a_trial(study, 3, step=7)
     stop_in_third_trial(study, 8)
@@ -87,7 +87,7 @@ def test_sixty_slots_two_restarts_five_kills(make_study):
     stop_in_third_trial(study, 8)
     assert study.counts()["done"] == 2 * 8 * 2
     assert {worker.wait(PATIENCE_S) for worker in start(study, 8)} == {0}, study.logs()
-    check_slots(study, 60)
+    check_slots(study, 40)
     assert max(row.attempts for row in study.rows()) > 1, "a killed worker's trial was tried again"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import sqlite3
 import subprocess
@@ -255,9 +254,7 @@ def test_sixteen_processes_create_the_tables_at_once_again_and_again(storage_url
 
 
 def test_a_server_that_starts_later_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
-    folder = tempfile.mkdtemp()
-    server = PostgresServer(Path(folder))
-    try:
+    with PostgresServer() as server:
         server.stop()
         starting = threading.Timer(1.0, server.start)
         starting.start()
@@ -267,9 +264,6 @@ def test_a_server_that_starts_later_is_waited_for(caplog: pytest.LogCaptureFixtu
         assert "does not answer yet" in caplog.text
         assert "waiting up to 60 s" in caplog.text
         assert PASSWORD not in caplog.text
-    finally:
-        server.stop("immediate")
-        shutil.rmtree(folder)
 
 
 def test_a_password_with_special_characters_works_everywhere(postgres: PostgresServer) -> None:
