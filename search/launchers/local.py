@@ -7,13 +7,13 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from search.errors import EXIT_USAGE, WorkersKeepCrashing
+from search.launchers.child_process import child_command, child_environment
 from search.workers.devices import WorkerSlot
 from search.workers.worker_loop import new_owner_name
 
@@ -63,8 +63,8 @@ class Launcher:
     def _spawn(self, slot: WorkerSlot) -> _Process:
         log_file = self.log_folder / f"worker-{slot.label}.log"
         owner = new_owner_name(slot.label)
-        command = [sys.executable, "-m", "search.worker", *self.arguments, "--device", slot.device, "--owner", owner]
-        environment = {**os.environ, **slot.environment, "SEARCH_STORAGE": self.storage}
+        command = [*child_command("search.worker"), *self.arguments, "--device", slot.device, "--owner", owner]
+        environment = child_environment({**slot.environment, "SEARCH_STORAGE": self.storage})
         with log_file.open("ab") as output:
             popen = subprocess.Popen(
                 [*command, "--parent", str(os.getpid())],

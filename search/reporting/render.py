@@ -70,7 +70,7 @@ def _as_page(report_data: ReportData, shown: Sequence[Row]) -> str:
         *([f"- corpus: {attrs['corpus']}, SHA-256 {definition['corpus_sha256']}"] if attrs["corpus"] else []),
         f"- pruner: {_pruner(pruner)}",
         *(
-            [f"- counted bigram: {report_data.bigram_baseline:.5f}, the loss that counting pairs of characters reaches"]
+            [f"- bigram baseline: {report_data.bigram_baseline:.5f}, the loss of counting character pairs"]
             if report_data.bigram_baseline is not None
             else []
         ),

@@ -67,7 +67,7 @@ class ReportData:
 
     @property
     def bigram_baseline(self) -> float | None:
-        """The counted bigram's validation loss, in nats per character; None where nobody has counted."""
+        """The validation loss of the bigram baseline, in nats per character; None if it was not computed."""
         found: float | None = self.attrs.get("bigram_baseline")
         return found
 
@@ -204,8 +204,8 @@ def missing(found: Mapping[str, int], rows: Sequence[Row]) -> list[str]:
         said.append("No trial was trained to its end, so no cell has a final loss and none is ranked.")
     if found["pruned"]:
         said.append(
-            f"{found['pruned']} of {total} trials were stopped early (pruned); their losses are no final losses "
-            "and cannot be compared with those of completed trials."
+            f"{found['pruned']} of {total} trials were pruned (stopped early); their losses are not final "
+            "and cannot be compared with those of complete trials."
         )
     for state, words in (
         ("failed", "failed with an error"),

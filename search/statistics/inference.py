@@ -19,7 +19,7 @@ from scipy import stats
 CONFIDENCE = 0.95
 ALPHA = 0.05
 POWER = 0.8
-MAX_SEEDS_NEEDED = 100  # who would train more has another question
+MAX_SEEDS_NEEDED = 100  # a difference that needs more is too small to matter
 
 Floats = npt.NDArray[np.float64]
 
@@ -105,6 +105,6 @@ def not_separable(losses: Floats) -> list[int]:
     order = [int(index) for index in np.argsort(means, kind="stable")]
     best, *others = order
     # The true best cell stays among them in 94 to 98 % of hard draws; with Bonferroni's bound in up to 99.6 %, at the
-    # price of noisy cells that nobody would call good.
+    # price of noisy cells that are clearly not good.
     corrected = holm([one_sided(losses[other] - losses[best]) for other in others])
     return [best, *(other for other, p in zip(others, corrected, strict=True) if p > ALPHA)]

@@ -11,6 +11,7 @@ from typing import Any
 
 from search.errors import USER_ERRORS, UsageError
 from search.objectives.python_function import as_objective
+from search.study.module_finder import use_study_folder
 
 OURS = "search."
 
@@ -20,15 +21,19 @@ def module_folder(study: str) -> Path | None:
     return Path(study).absolute().parent if study.endswith(".toml") else None
 
 
-def extend_sys_path(*folders: Path | None) -> None:
-    """Have modules also be looked for in some folders and in the working directory.
+def extend_sys_path(folder: Path | None) -> None:
+    """Have a study's modules found in its folder, or in the working directory where it has none.
 
-    `python -m` looks in the working directory, an installed script does not. Last in the order, so that a file there
-    hides no module of an installed package.
+    Both are also appended to `sys.path`: `python -m` looks in the working directory first, an installed script and a
+    process that was started with -P do not.
+
+    Args:
+        folder: The folder of the study file; None for a built-in study or a name.
     """
-    for folder in (*folders, Path.cwd()):
-        if folder is not None and str(folder) not in sys.path:
-            sys.path.append(str(folder))
+    use_study_folder(folder or Path.cwd())
+    for each in (folder, Path.cwd()):
+        if each is not None and str(each) not in sys.path:
+            sys.path.append(str(each))
 
 
 def import_user_module(module: str, named: str) -> ModuleType:

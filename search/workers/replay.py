@@ -32,6 +32,8 @@ CHAOS = (
 # What decides about the digits. Optuna and lm-search itself only keep the books: a change of theirs is told, no more.
 DECISIVE = ("torch", "numpy", "code", "python", "system", "machine", "processor", "device", "threads", "gpu")
 BOOKKEEPING = ("optuna", "lm-search")
+# Its sources lay in four packages, so that their digest changed with the move into one, whatever they compute.
+FLAT_LAYOUT_VERSION = "0.1.0"
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,10 @@ def rerun(past: RecordedTrial, text: Corpus | None, device: str | None, say: Cal
 def differences(then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What differs between a trial's record and here: what decides about the digits, and the rest; a line each."""
     if then is None:
-        return ("the trial has no record of versions and machine: it is of an older version of lm-search",), ()
+        return ("the trial has no record of versions and machine: an older version of lm-search trained it",), ()
+    then = dict(then)
+    if then.get("code") != now.get("code") and then.get("lm-search") == FLAT_LAYOUT_VERSION:
+        then["code"] = f"{then.get('code')} (lm-search {FLAT_LAYOUT_VERSION}; the sources have moved since)"
     decisive, others = (
         tuple(f"{name} was {then.get(name)}, is {now.get(name)}" for name in names if then.get(name) != now.get(name))
         for names in (DECISIVE, BOOKKEEPING)

@@ -54,7 +54,7 @@ def test_line_chart_is_well_formed_and_escaped() -> None:
     assert ys[0] < ys[-1]
 
 
-def test_floor_far_away_does_not_flatten_the_lines() -> None:
+def test_baseline_far_away_does_not_flatten_the_lines() -> None:
     image = line_chart([Line("a", [Point(1, 2.0, 2.0, 2.0), Point(2, 1.9, 1.9, 1.9)])], "t", "x", "y", reference=9.0)
     assert 'class="reference"' not in image
 
