@@ -99,8 +99,8 @@ def test_stop_hands_back_and_up_goes_on(make_stack: MakeStack) -> None:
     stack.compose("down")
     stack.up()
     wait_until(lambda: bool(stack.containers("worker")), 60, "workers again")
-    logs = lambda: stack.compose("logs", "worker").stdout  # noqa: E731
-    wait_until(lambda: logs().count("goes on after step") == 2, 60, "both trials go on from their checkpoints")
+    resumed = "goes on after step"
+    wait_until(lambda: stack.compose("logs", "worker").stdout.count(resumed) == 2, 60, "both trials are resumed")
     wait_until(lambda: stack.finished() == 4, 120, "all trials")
     stack.check_exactly_once()
 

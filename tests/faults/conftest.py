@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,7 @@ import pytest
 pytest.register_assert_rewrite("scenario", "gates", "deaths")
 
 from postgres import PostgresServer  # noqa: E402
-from scenario import FaultStudy  # noqa: E402
-
-MakeStudy = Callable[..., FaultStudy]
+from scenario import FaultStudy, MakeStudy  # noqa: E402
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 from deaths import Death
+from scenario import MakeStudy
 
 from search.storage.checkpoint_store import CheckpointStore
 
@@ -36,7 +37,7 @@ def need_mounts() -> None:
     ],
     ids=["full", "read-only"],
 )
-def test_disk(make_sqlite_study, prepare, why):
+def test_disk(make_sqlite_study: MakeStudy, prepare: str, why: str) -> None:
     need_mounts()
     study = make_sqlite_study(3, ms=10)
     study.plan()
@@ -49,7 +50,7 @@ def test_disk(make_sqlite_study, prepare, why):
     assert [row.attempts for row in study.check_exactly_once()] == [1, 1, 1]
 
 
-def test_file_in_place_of_the_folder(make_study):
+def test_file_in_place_of_the_folder(make_study: MakeStudy) -> None:
     study = make_study(3, ms=5)
     study.out.mkdir()
     (study.out / "faulty").write_text("not a folder")
@@ -59,7 +60,7 @@ def test_file_in_place_of_the_folder(make_study):
     assert [row.attempts for row in study.check_exactly_once()] == [1, 1, 1]
 
 
-def test_no_checkpoints_and_a_death(make_study):
+def test_no_checkpoints_and_a_death(make_study: MakeStudy) -> None:
     """Without checkpoints the next worker begins again, and comes to the same."""
     study = make_study(2, ms=5, lease_s=60)
     study.out.mkdir()
@@ -71,7 +72,7 @@ def test_no_checkpoints_and_a_death(make_study):
 
 
 @pytest.mark.parametrize("harm", ["torn", "empty", "rubbish", "foreign", "another trial's"])
-def test_bad_checkpoint_is_set_aside(make_sqlite_study, harm):
+def test_bad_checkpoint_is_set_aside(make_sqlite_study: MakeStudy, harm: str) -> None:
     study = make_sqlite_study(2, ms=5, lease_s=60)
     assert study.fork_worker(Death("search.storage.queue:TrialQueue.report", "after", 7), plan=True) == -signal.SIGKILL
     checkpoint = study.out / "faulty" / "trial-00001" / "checkpoint"

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from deaths import Death
+from scenario import MakeStudy
 
 PLANNING = [
     Death("search.storage.schema:_create", "before"),
@@ -61,7 +62,7 @@ STOPPING = [
 
 
 @pytest.mark.parametrize("death", PLANNING, ids=str)
-def test_planner_dies(make_study, death):
+def test_planner_dies(make_study: MakeStudy, death: Death) -> None:
     study = make_study(3, ms=1)
     assert study.fork_worker(death, plan=True) == -signal.SIGKILL
     study.repair()
@@ -70,7 +71,7 @@ def test_planner_dies(make_study, death):
 
 
 @pytest.mark.parametrize("death", WORK, ids=str)
-def test_worker_dies(make_study, death):
+def test_worker_dies(make_study: MakeStudy, death: Death) -> None:
     study = make_study(3, ms=1, lease_s=60)
     study.plan()
     if study.url.startswith("postgresql"):
@@ -82,7 +83,7 @@ def test_worker_dies(make_study, death):
 
 
 @pytest.mark.parametrize("death", STOPPING, ids=str)
-def test_worker_dies_while_it_releases_its_trial(make_study, death):
+def test_worker_dies_while_it_releases_its_trial(make_study: MakeStudy, death: Death) -> None:
     study = make_study(2, ms=1, lease_s=60)
     study.plan()
     gate = study.gate(7)
@@ -93,7 +94,7 @@ def test_worker_dies_while_it_releases_its_trial(make_study, death):
     study.check_exactly_once()
 
 
-def test_planner_dies_while_it_adds_seeds(make_study):
+def test_planner_dies_while_it_adds_seeds(make_study: MakeStudy) -> None:
     study = make_study(2, ms=1)
     study.repair()
     study.check_exactly_once()
@@ -105,7 +106,7 @@ def test_planner_dies_while_it_adds_seeds(make_study):
 
 
 @pytest.mark.soak
-def test_one_death_after_the_other(make_study):
+def test_one_death_after_the_other(make_study: MakeStudy) -> None:
     """All of them in the same study, without an ordinary start in between."""
     study = make_study(4, ms=1, lease_s=0.05)
     for death in [*PLANNING[:1], *PLANNING[3:-1], *WORK]:

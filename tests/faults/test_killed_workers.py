@@ -7,11 +7,10 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
 
 import pytest
 from gates import Gate
-from scenario import AnyWorker, FaultStudy
+from scenario import AnyWorker, FaultStudy, MakeStudy, Record
 
 
 def supervise(study: FaultStudy, workers: int, kills: int, seed: int) -> int:
@@ -49,7 +48,7 @@ def supervise(study: FaultStudy, workers: int, kills: int, seed: int) -> int:
         time.sleep(0.01)
 
 
-def run_with_kills(study: FaultStudy, workers: int, kills: int, record_property: Callable[[str, object], None]) -> None:
+def run_with_kills(study: FaultStudy, workers: int, kills: int, record_property: Record) -> None:
     study.plan()
     started = time.monotonic()
     killed = supervise(study, workers, kills, seed=kills)
@@ -68,19 +67,19 @@ def run_with_kills(study: FaultStudy, workers: int, kills: int, record_property:
     assert killed == kills
 
 
-def test_random_kills(make_study, record_property):
+def test_random_kills(make_study: MakeStudy, record_property: Record) -> None:
     study = make_study(60, ms=20)
     run_with_kills(study, workers=3, kills=15, record_property=record_property)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(480)
-def test_two_hundred_random_kills(make_study, record_property):
+def test_two_hundred_random_kills(make_study: MakeStudy, record_property: Record) -> None:
     study = make_study(240, ms=150)
     run_with_kills(study, workers=4, kills=200, record_property=record_property)
 
 
-def test_every_attempt_counts_a_death(make_study):
+def test_every_attempt_counts_a_death(make_study: MakeStudy) -> None:
     """With one attempt allowed, the trial of a killed worker is failed for good, and says why."""
     study = make_study(2, ms=5, max_attempts=1, lease_s=60)
     study.plan()

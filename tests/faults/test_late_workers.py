@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from gates import wait_until
-from scenario import FaultStudy
+from scenario import FaultStudy, MakeStudy
 
 # Python reads this file at its start, before anything of ours.
 SITECUSTOMIZE = """
@@ -37,7 +37,7 @@ datetime.datetime = Shifted
 LIBFAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
 
-def test_stopped_worker_comes_back_late(make_study):
+def test_stopped_worker_comes_back_late(make_study: MakeStudy) -> None:
     """SIGSTOP beyond the lease: the trial goes on elsewhere, and the late worker overwrites nothing."""
     study = make_study(3, ms=5, lease_s=60)
     study.plan()
@@ -56,7 +56,7 @@ def test_stopped_worker_comes_back_late(make_study):
     assert [row.attempts for row in before] == [2, 1, 1]
 
 
-def test_stopped_worker_finds_the_trial_in_other_hands(make_study):
+def test_stopped_worker_finds_the_trial_in_other_hands(make_study: MakeStudy) -> None:
     """The late worker comes back while another trains its trial, and leaves the trial to it."""
     study = make_study(3, ms=5, lease_s=60)
     study.plan()
@@ -105,12 +105,12 @@ def check_clocks_do_not_matter(study: FaultStudy, ahead: dict[str, str], behind:
 @pytest.mark.parametrize(
     ("first", "second"), [(1, -1), pytest.param(-1, 1, marks=pytest.mark.soak)], ids=["dead-ahead", "dead-behind"]
 )
-def test_wrong_clocks(make_study, tmp_path, first, second):
+def test_wrong_clocks(make_study: MakeStudy, tmp_path: Path, first: float, second: float) -> None:
     study = make_study(3, ms=3000, lease_s=2, eval_interval=20)
     check_clocks_do_not_matter(study, shifted(first, tmp_path), shifted(second, tmp_path))
 
 
-def test_the_shift_works(tmp_path):
+def test_the_shift_works(tmp_path: Path) -> None:
     """The workers of these tests really have another clock."""
     code = "import time, datetime; print(time.time(), datetime.datetime.now(datetime.UTC).timestamp())"
     environment = {**os.environ, **shifted(1, tmp_path)}
@@ -120,7 +120,7 @@ def test_the_shift_works(tmp_path):
 
 
 @pytest.mark.skipif(LIBFAKETIME is None, reason="the package libfaketime is not installed")
-def test_wrong_clocks_of_the_whole_process(make_study_on_postgres):
+def test_wrong_clocks_of_the_whole_process(make_study_on_postgres: MakeStudy) -> None:
     """Also what C code sees is wrong; not on SQLite, where the worker's clock is the database's."""
     study = make_study_on_postgres(3, ms=3000, lease_s=2, eval_interval=20)
     fake = {"LD_PRELOAD": str(LIBFAKETIME), "DONT_FAKE_MONOTONIC": "1"}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from gates import Gate, wait_until
 from postgres import PostgresServer
-from scenario import FaultStudy
+from scenario import FaultStudy, MakeStudy, Record
 
 # Holds the write lock of the SQLite file argv[1] for argv[2] seconds.
 LOCKER = """
@@ -41,9 +42,9 @@ def stop_for_a_while(server: PostgresServer, mode: str, seconds: float) -> None:
     server.start()
 
 
-def said(study: FaultStudy, text: str) -> list[int]:
-    """How often each worker's log has a text."""
-    return [study.log(worker).count(text) for worker in study.workers]
+def both_said(study: FaultStudy, text: str, times: int) -> bool:
+    """Whether each worker's log has a text at least `times` times."""
+    return all(study.log(worker).count(text) >= times for worker in study.workers)
 
 
 def check_no_lease_was_lost(study: FaultStudy) -> None:
@@ -53,7 +54,7 @@ def check_no_lease_was_lost(study: FaultStudy) -> None:
     assert {row.attempts for row in rows} == {1}
 
 
-def test_server_stopped_and_crashed(own_postgres, make_study_there):
+def test_server_stopped_and_crashed(own_postgres: PostgresServer, make_study_there: MakeStudy) -> None:
     study = make_study_there(12, ms=10, lease_s=60)
     gates = pairs(study, 9, 3)
     study.plan()
@@ -62,16 +63,18 @@ def test_server_stopped_and_crashed(own_postgres, make_study_there):
         gate.wait(2)
         own_postgres.stop(mode)
         gate.open()  # both report in vain
-        wait_until(lambda n=outages: min(said(study, "is away")) >= n, "both workers miss the server")
+        wait_until(partial(both_said, study, "is away", outages), "both workers miss the server")
         own_postgres.start()
     check_no_lease_was_lost(study)
-    assert min(said(study, "is back")) >= 2
+    assert both_said(study, "is back", 2)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(480)
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_server_away_for_long(own_postgres, make_study_there, mode, record_property):
+def test_server_away_for_long(
+    own_postgres: PostgresServer, make_study_there: MakeStudy, mode: str, record_property: Record
+) -> None:
     """Longer than any lease: when the server is back, any worker may claim any trial."""
     study = make_study_there(100, ms=500, lease_s=2)
     start_and_wait(study, workers=4)
@@ -82,7 +85,7 @@ def test_server_away_for_long(own_postgres, make_study_there, mode, record_prope
     print(f"\n{mode}: begun again: {sum(row.attempts > 1 for row in rows)} of {len(rows)}")
 
 
-def test_connections_terminated(postgres, make_study_on_postgres):
+def test_connections_terminated(postgres: PostgresServer, make_study_on_postgres: MakeStudy) -> None:
     study = make_study_on_postgres(20, ms=10, lease_s=60)
     gates = pairs(study, 17, 14, 11, 8, 5)
     study.plan()
@@ -111,7 +114,7 @@ def lock_for_a_while(study: FaultStudy, seconds: float, gate: Gate | None = None
         assert locker.wait() == 0
 
 
-def test_file_locked(make_sqlite_study):
+def test_file_locked(make_sqlite_study: MakeStudy) -> None:
     study = make_sqlite_study(6, ms=10, lease_s=60)
     [gate] = pairs(study, 3)
     study.plan()
@@ -125,7 +128,7 @@ def test_file_locked(make_sqlite_study):
 @pytest.mark.timeout(480)
 # Shorter and longer than SQLite is told to wait for a lock (60 s).
 @pytest.mark.parametrize("seconds", [30, 70])
-def test_file_locked_for_long(make_sqlite_study, seconds, record_property):
+def test_file_locked_for_long(make_sqlite_study: MakeStudy, seconds: float, record_property: Record) -> None:
     study = make_sqlite_study(100, ms=500, lease_s=2)
     start_and_wait(study, workers=4)
     lock_for_a_while(study, seconds)

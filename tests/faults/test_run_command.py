@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from gates import Gate, wait_until
-from scenario import FaultStudy
+from scenario import FaultStudy, MakeStudy, Record
 
 
 def start_run(study: FaultStudy, *arguments: str, workers: int = 2) -> subprocess.Popen[str]:
@@ -63,7 +63,7 @@ def is_alive(pid: int) -> bool:
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)], ids=["SIGINT", "SIGTERM"]
 )
-def test_interrupted(make_study, number):
+def test_interrupted(make_study: MakeStudy, number: int) -> None:
     study = make_study(8, ms=5, lease_s=60)
     run, workers, gate = run_half(study)
     run.send_signal(number)
@@ -82,7 +82,7 @@ def test_interrupted(make_study, number):
     assert {row.attempts for row in study.check_exactly_once()} == {1}
 
 
-def test_killed(make_study):
+def test_killed(make_study: MakeStudy) -> None:
     study = make_study(8, ms=5, lease_s=60)
     run, workers, gate = run_half(study)
     run.kill()
@@ -96,7 +96,7 @@ def test_killed(make_study):
     assert {row.attempts for row in study.check_exactly_once()} == {1}
 
 
-def test_killed_while_its_workers_start(make_sqlite_study):
+def test_killed_while_its_workers_start(make_sqlite_study: MakeStudy) -> None:
     """A worker ends, too, whose launcher died before the worker could look it up."""
     study = make_sqlite_study(4, ms=10_000)
     study.plan()
@@ -129,19 +129,19 @@ def repeat_grid(folder: Path, repetitions: int) -> list[float]:
     return seconds
 
 
-def test_grid_is_trained_exactly_once(tmp_path):
+def test_grid_is_trained_exactly_once(tmp_path: Path) -> None:
     repeat_grid(tmp_path, 2)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(480)
-def test_grid_is_trained_exactly_once_twenty_times(tmp_path, record_property):
+def test_grid_is_trained_exactly_once_twenty_times(tmp_path: Path, record_property: Record) -> None:
     seconds = repeat_grid(tmp_path, 20)
     record_property("seconds", seconds)
     print(f"\n20 × 36 trials, seconds each: {' '.join(f'{each:.1f}' for each in seconds)}")
 
 
-def test_finished_study_is_left_alone_and_more_seeds_are_added(make_study):
+def test_finished_study_is_left_alone_and_more_seeds_are_added(make_study: MakeStudy) -> None:
     study = make_study(4, ms=5)
     finish(study, workers=1)
     before, logs = study.check_exactly_once(), list(study.out.rglob("*.log"))

@@ -11,7 +11,7 @@ import pytest
 from deaths import Death
 from gates import PATIENCE_S
 from optuna.trial import TrialState
-from scenario import AnyWorker, FaultStudy
+from scenario import AnyWorker, FaultStudy, MakeStudy
 
 from search.storage.slots import REPETITION, SLOT, canonical, parameters_of
 from search.storage.url import parse_url
@@ -78,7 +78,7 @@ def start(study: FaultStudy, workers: int) -> list[AnyWorker]:
     return started
 
 
-def test_forty_slots_two_restarts_five_kills(make_study):
+def test_forty_slots_two_restarts_five_kills(make_study: MakeStudy) -> None:
     study = make_study(grid=GRID, head=TPE % 40, ms=40, lease_s=60)
     study.plan()
     kill_in_a_trial(study, 3, step=7)
@@ -91,7 +91,7 @@ def test_forty_slots_two_restarts_five_kills(make_study):
     assert max(row.attempts for row in study.rows()) > 1, "a killed worker's trial was tried again"
 
 
-def test_seeds_of_a_slot_share_its_cell(make_study):
+def test_seeds_of_a_slot_share_its_cell(make_study: MakeStudy) -> None:
     study = make_study(grid=GRID, head=TPE % 6, seeds=3, ms=5)
     study.plan()
     study.repair()
@@ -109,7 +109,7 @@ DEATHS = [
 
 
 @pytest.mark.parametrize("death", DEATHS, ids=str)
-def test_death_at_the_choice(make_study, death):
+def test_death_at_the_choice(make_study: MakeStudy, death: Death) -> None:
     """A choice is stored or was never made: the slot whose worker dies gets the cell that it would have got."""
     study = make_study(grid=GRID, head=TPE % 10, ms=5, lease_s=60)
     study.plan()

@@ -64,9 +64,9 @@ def artifacts(study: Study, name: str = "real") -> list[Mapping[str, bytes]]:
     """The artifacts of each trial of a study, by file name, as Optuna finds them."""
     store = open_store(str(study.folder / "search-out" / "artifacts"))
     storage = optuna.storages.RDBStorage(study.storage)
-    found = []
+    found: list[Mapping[str, bytes]] = []
     for trial in optuna.load_study(study_name=name, storage=storage).trials:
-        files = {}
+        files: dict[str, bytes] = {}
         for meta in optuna.artifacts.get_all_artifact_meta(trial, storage=storage):
             with store.open_reader(meta.artifact_id) as file:
                 files[meta.filename] = file.read()

@@ -113,7 +113,7 @@ class PostgresServer:
         with psycopg.connect(
             host="127.0.0.1", port=self.port, user="search", password=PASSWORD, dbname="postgres", autocommit=True
         ) as connection:
-            connection.execute(statement)  # type: ignore[call-overload]  # it asks for literal text
+            connection.execute(statement)
 
     def _run(self, program: str, *arguments: str) -> None:
         environment = {**os.environ, "LC_ALL": "C.UTF-8"}

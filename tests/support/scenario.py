@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -201,6 +201,10 @@ class FaultStudy:
             Its exit code, or minus the number of the signal that ended it. Its output is in `fork_log`.
         """
 
+        def stop(gate: Gate, event: threading.Event) -> None:
+            gate.wait()
+            event.set()
+
         def work() -> None:
             os.environ.update(self.environment)
             if death is not None:
@@ -209,7 +213,7 @@ class FaultStudy:
                 self.plan()
             worker = open_worker(str(self.file), self.url, "cpu", corpus=self.corpus_file, out=self.out, fuse=self.fuse)
             if stop_at is not None:
-                threading.Thread(target=lambda: (stop_at.wait(), worker.stop.set()), daemon=True).start()
+                threading.Thread(target=stop, args=(stop_at, worker.stop), daemon=True).start()
             worker.run()
 
         return in_child(work, self.fork_log)
@@ -315,6 +319,10 @@ class FaultStudy:
         assert trial.datetime_start is not None
         assert trial.datetime_complete is not None
         assert trial.datetime_start <= trial.datetime_complete
+
+
+MakeStudy = Callable[..., FaultStudy]
+Record = Callable[[str, object], None]  # pytest's `record_property`
 
 
 class reading:

@@ -117,7 +117,7 @@ def claim_all(url: str, finish: bool) -> list[int]:
     Returns:
         The numbers of the trials that this process got.
     """
-    claimed = []
+    claimed: list[int] = []
     with open_database(url, create=False, wait_s=30).closing() as database:
         queue = TrialQueue(database)
         # A new name for each claim: rows that a name holds already are given to it again.
