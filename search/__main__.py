@@ -55,7 +55,7 @@ def _print_version(is_wanted: bool) -> None:
         try:
             print(f"lm-search {version('lm-search')}")
         except PackageNotFoundError:  # it runs from its sources
-            print("lm-search, not installed")
+            print("lm-search (not installed)")
         raise typer.Exit
 
 

@@ -51,7 +51,7 @@ def load_study(options: PlanningOptions) -> Study:
     if options.corpus is not None and definition.published:
         of_file = read_corpus(definition.objective, None, definition.corpus)
         if corpus is None or of_file is None or corpus.sha256 != of_file.sha256:
-            # Losses that somebody published for the study's own text mean nothing beside those of another.
+            # Losses published for the study's own text cannot be compared with those of another text.
             definition = definition.model_copy(update={"published": []})
     return Study(definition, options.name or definition.name, corpus, options.baselines, modules)
 
@@ -60,7 +60,7 @@ def open_planned(options: PlanningOptions) -> tuple[Database, Study]:
     """Open the database with the study planned in it; whatever is wrong is found before anything is written.
 
     Raises:
-        UsageError, ModelError, ObjectiveError, StorageError: What the user can mend.
+        UsageError, ModelError, ObjectiveError, StorageError: What the user can fix.
     """
     study = load_study(options)
     if not _is_planned(options, study):

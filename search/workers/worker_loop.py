@@ -243,7 +243,7 @@ class Worker:
             return
         first, most = members[0].lease, max(1, len(members) // 2)
         log.warning(
-            "%d trials of %s stack_runs: %s: %s; they go on in groups of %d from their checkpoints",
+            "%d trials of %s together: %s: %s; they go on in groups of %d from their checkpoints",
             len(members), first.study, type(error).__name__, str(error).splitlines()[:1], most,
         )  # fmt: skip
         self._most[first.study, first.shape_key] = most

@@ -31,7 +31,7 @@ def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 @pytest.fixture
 def planned(study_file: str, corpus_file: str, work_folder: Path) -> Iterator[Database]:
-    """The stand-in study, planned in the working folder's database."""
+    """The study of the fake objective, planned in the working folder's database."""
     database, _ = open_planned(PlanningOptions(study=study_file, storage=sqlite(work_folder), corpus=Path(corpus_file)))
     with database.closing():
         yield database
@@ -58,7 +58,7 @@ def test_killed_worker_is_replaced_and_its_trial_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setenv("STANDIN_MS", "60000")
+    monkeypatch.setenv("FAKE_TRIAL_MS", "60000")
     run, work = launcher(), job(planned, work_folder, ["--study", "small", "--corpus", corpus_file])
     try:
         run.start(9, work)
@@ -66,7 +66,7 @@ def test_killed_worker_is_replaced_and_its_trial_goes_on(
         [killed] = workers_of(run)
         os.kill(killed, signal.SIGKILL)
         until(lambda: run.running == 0)
-        monkeypatch.setenv("STANDIN_MS", "10")
+        monkeypatch.setenv("FAKE_TRIAL_MS", "10")
         run.tend()
         [other] = workers_of(run)
         assert other != killed
@@ -122,7 +122,7 @@ def test_worker_with_a_wrong_option_is_not_started_again(planned: Database, work
 def test_stop_kills_what_does_not_end(
     planned: Database, corpus_file: str, work_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STANDIN_MS", "60000")
+    monkeypatch.setenv("FAKE_TRIAL_MS", "60000")
     run, work = launcher(), job(planned, work_folder, ["--study", "small", "--corpus", corpus_file])
     run.start(9, work)
     until(lambda: any(row["state"] == "running" for row in all_rows(sqlite(work_folder))))
@@ -140,7 +140,7 @@ def test_stop_kills_what_does_not_end(
 def test_stop_hands_trials_back(
     planned: Database, corpus_file: str, work_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STANDIN_MS", "60000")
+    monkeypatch.setenv("FAKE_TRIAL_MS", "60000")
     run, work = launcher(2), job(planned, work_folder, ["--study", "small", "--corpus", corpus_file])
     run.start(9, work)
     until(lambda: sum(row["state"] == "running" for row in all_rows(sqlite(work_folder))) == 2)

@@ -1,4 +1,4 @@
-"""What a trial leaves behind, and running it again from that, with the real language model and with the stand-in."""
+"""What a trial leaves behind, and its replay, with the real language model and with the fake objective."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def artifacts(study: Study, name: str = "real") -> list[Mapping[str, bytes]]:
     """The artifacts of each trial of a study, by file name, as Optuna finds them."""
     store = open_store(str(study.folder / "search-out" / "artifacts"))
     storage = optuna.storages.RDBStorage(study.storage)
-    found = []
+    found: list[Mapping[str, bytes]] = []
     for trial in optuna.load_study(study_name=name, storage=storage).trials:
-        files = {}
+        files: dict[str, bytes] = {}
         for meta in optuna.artifacts.get_all_artifact_meta(trial, storage=storage):
             with store.open_reader(meta.artifact_id) as file:
                 files[meta.filename] = file.read()

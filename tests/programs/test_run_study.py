@@ -138,14 +138,14 @@ def test_diverged_cell(tmp_path: Path, corpus_file: str, work_folder: Path) -> N
 def test_timeout_then_the_rest(
     study_file: str, corpus_file: str, work_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STANDIN_MS", "60000")
+    monkeypatch.setenv("FAKE_TRIAL_MS", "60000")
     options = ["--study", study_file, "--corpus", corpus_file, "--workers", "2"]
     done = program("run", *options, "--timeout", "2", cwd=work_folder)
     assert done.returncode == 130, done.stderr
     assert "the same command goes on from here" in done.stderr
     rows = all_rows(sqlite(work_folder))
     assert {row["state"] for row in rows} == {"waiting"}, "stopped workers hand their trials back"
-    monkeypatch.setenv("STANDIN_MS", "10")
+    monkeypatch.setenv("FAKE_TRIAL_MS", "10")
     result = run_study(study_file, corpus=corpus_file, workers=2, quiet=True)
     assert (result.exit_code, result.counts["complete"]) == (0, 9)
 
@@ -153,7 +153,7 @@ def test_timeout_then_the_rest(
 def test_target_ends_the_run_early(
     study_file: str, corpus_file: str, work_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STANDIN_MS", "500")
+    monkeypatch.setenv("FAKE_TRIAL_MS", "500")
     result = run_study(study_file, corpus=corpus_file, workers=1, target=100.0, quiet=True)
     assert result.exit_code == 0
     assert 0 < result.counts["complete"] < 9

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from study_files import all_rows, opened, program, sqlite, write_corpus, write_study
 
@@ -144,7 +144,8 @@ def complete(number: int, value: float) -> FrozenTrial:
 
 
 def test_a_quasi_random_sequence_goes_on() -> None:
-    settings, space = SamplerSettings(name="QMCSampler"), {"x": FloatDistribution(0, 1)}
+    settings = SamplerSettings(name="QMCSampler")
+    space: dict[str, BaseDistribution] = {"x": FloatDistribution(0, 1)}
     notes: dict[str, Any] = {}
     seen: list[float] = []
     for slot in range(3):
