@@ -28,7 +28,7 @@ class OwnObjective(Objective):
     def start(
         self, cell: Mapping[str, Any], seed: int, settings: TrainingSettings, corpus: Any, device: str
     ) -> TrainingRun:
-        return fake_objective.StandInRun(cell, seed, settings)
+        return fake_objective.FakeRun(cell, seed, settings)
 
 
 class NoObjective:
@@ -65,7 +65,7 @@ def test_a_class_and_an_instance() -> None:
 
 
 def test_a_class_of_runs_is_a_function() -> None:
-    class Run(fake_objective.StandInRun):
+    class Run(fake_objective.FakeRun):
         def __init__(self, cell: Any, seed: int, settings: Any, corpus: Any, device: str) -> None:
             super().__init__(cell, seed, settings)
 
