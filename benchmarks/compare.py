@@ -1,7 +1,7 @@
 """This service beside what people use: `python -m benchmarks.compare`.
 
 The work is the study `bigram`: 36 cells and 2 baselines, one seed, 5000 steps each. The service really does it, with
-and without pruning. The plain loop would take hours, so its cost is put together from short measurements of every
+and without pruning. The plain loop would take hours, so its cost is estimated from short measurements of every
 cell, see `benchmarks.plain_costs`, and checked against whole runs of a few; what stock Optuna saves by pruning comes
 from its own sampler and pruner, shown the curves that the service's unpruned run found. With --whole, and with any
 --max-iters, all contenders really do all of the work. What is measured is kept in the folder `--work`: started again,
@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measurements import CHECKED, PUT_TOGETHER, SERVICE, WHOLE, Measurements
+from benchmarks.measurements import CHECKED, ESTIMATED, SERVICE, WHOLE, Measurements
 from benchmarks.plain_costs import Cost
 from benchmarks.tables import Contender, Page, markdown
 from benchmarks.task import FULL_LENGTH, Task, the_cells
@@ -27,7 +27,7 @@ PLAIN, FLUSHED, RAY = "plain loop, one run after the other", "the same, denormal
 
 def contenders(made: Measurements, whole: bool) -> list[Contender]:
     """What every contender takes for all trials."""
-    rows = whole_rows(made) if whole else put_together_rows(made)
+    rows = whole_rows(made) if whole else estimated_rows(made)
     for name, key in (("this service, no pruning", "service"), ("this service, default pruner", "pruned")):
         figures = made.measure(key)
         note = f"measured; {shares(figures, made.cores)}"
@@ -43,29 +43,27 @@ def shares(figures: Mapping[str, float], cores: int) -> str:
     return f"start-up, planning, storage and printing {other:.1%} of its time, waiting for the last trial {tail:.1%}"
 
 
-def put_together_rows(made: Measurements) -> list[Contender]:
+def estimated_rows(made: Measurements) -> list[Contender]:
     """The others, from short measurements."""
     start, cores = float(made.measure("plain")["start_up_s"]), made.cores
     plain, flushed, parallel = (made.costs_of(name) for name in ("plain", "flushed", "parallel"))
     saving, ray = made.measure("stock"), made.measure("ray")
     trained, trained_cpu = sum(cost.run_s() for cost in parallel) / cores, sum(cost.run_cpu_s() for cost in parallel)
     return [
-        Contender(
-            PLAIN, start + sum(c.run_s() for c in plain), start + sum(c.run_cpu_s() for c in plain), "put together"
-        ),
+        Contender(PLAIN, start + sum(c.run_s() for c in plain), start + sum(c.run_cpu_s() for c in plain), "estimated"),
         Contender(
             FLUSHED,
             start + sum(c.run_s() for c in flushed),
             start + sum(c.run_cpu_s() for c in flushed),
-            "put together",
+            "estimated",
         ),
         Contender(
             _optuna(cores),
             start + saving["storage_s"] + saving["share"] * trained,
             cores * start + saving["storage_s"] + saving["share"] * trained_cpu,
-            f"put together; pruning leaves {saving['share']:.0%} of the work",
+            f"estimated; pruning leaves {saving['share']:.0%} of the work",
         ),
-        Contender(RAY, ray["wall_s"] + trained, trained_cpu, "put together; CPU time of the training alone")
+        Contender(RAY, ray["wall_s"] + trained, trained_cpu, "estimated; CPU time of the training alone")
         if ray
         else Contender(RAY, None, None, "Ray is not installed"),
     ]
@@ -91,14 +89,14 @@ def _optuna(processes: int) -> str:
 
 
 def checked(figures: Mapping[str, Any], costs: Sequence[Cost], cells: Sequence[Any]) -> str:
-    """How whole runs of a few cells compare with what was put together for them."""
+    """How whole runs of a few cells compare with the estimate for them."""
     chosen = the_cells(CHECKED)
-    put_together = sum(cost.run_s() for cell, cost in zip(cells, costs, strict=True) if cell in chosen)
+    estimate = sum(cost.run_s() for cell, cost in zip(cells, costs, strict=True) if cell in chosen)
     whole = sum(cell["wall_s"] for cell in figures["cells"])
     return (
-        f"Check of what is put together: whole runs of {len(chosen)} cells ({', '.join(CHECKED)}, and the baselines), "
-        f"chosen beforehand, took {whole / 60:.1f} min; put together they are {put_together / 60:.1f} min "
-        f"({put_together / whole:.2f} of it)."
+        f"Check of the estimate: whole runs of {len(chosen)} cells ({', '.join(CHECKED)}, and the baselines), "
+        f"chosen in advance, took {whole / 60:.1f} min; the estimate for them is {estimate / 60:.1f} min "
+        f"({estimate / whole:.2f} of it)."
     )
 
 
@@ -106,7 +104,7 @@ def main() -> None:
     """Measure what is missing, print the page, and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("benchmark-work"), help="keeps what was measured")
-    parser.add_argument("--only", help=f"make only these: {','.join((*SERVICE, *PUT_TOGETHER, *WHOLE))}")
+    parser.add_argument("--only", help=f"make only these: {','.join((*SERVICE, *ESTIMATED, *WHOLE))}")
     parser.add_argument("--whole", action="store_true", help="have every contender do all of the work; takes hours")
     parser.add_argument("--max-iters", type=int, default=FULL_LENGTH, help="fewer steps, for a quick look")
     parser.add_argument("--set", action="append", default=[], metavar="AXIS=V[,V...]", help="fewer cells")
@@ -116,13 +114,13 @@ def main() -> None:
         parser.error(f"--max-iters {options.max_iters}: at least 1")
     task = Task(tuple(options.set), options.max_iters)
     whole = options.whole or task != Task()
-    names = (*WHOLE, *SERVICE) if whole else (*SERVICE, *PUT_TOGETHER)
+    names = (*WHOLE, *SERVICE) if whole else (*SERVICE, *ESTIMATED)
     names = tuple(options.only.split(",")) if options.only else names
     for name in names:
-        if name not in (*SERVICE, *PUT_TOGETHER, *WHOLE):
-            parser.error(f"--only {name}: choices are {', '.join((*SERVICE, *PUT_TOGETHER, *WHOLE))}")
-        if name in PUT_TOGETHER and task != Task():
-            parser.error(f"--only {name}: put together for the whole study only; leave out --max-iters and --set")
+        if name not in (*SERVICE, *ESTIMATED, *WHOLE):
+            parser.error(f"--only {name}: choices are {', '.join((*SERVICE, *ESTIMATED, *WHOLE))}")
+        if name in ESTIMATED and task != Task():
+            parser.error(f"--only {name}: estimated for the whole study only; leave out --max-iters and --set")
     try:
         task.check()
         made = Measurements(options.work, len(os.sched_getaffinity(0)), task)

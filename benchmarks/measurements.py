@@ -21,7 +21,7 @@ from benchmarks.tables import machine
 from benchmarks.task import Task
 
 SERVICE = ("service", "pruned")
-PUT_TOGETHER = ("states", "plain", "flushed", "parallel", "stock", "ray", "check")
+ESTIMATED = ("states", "plain", "flushed", "parallel", "stock", "ray", "check")
 WHOLE = ("plain-whole", "flushed-whole", "optuna-whole", "ray-whole")
 # Chosen before anything was measured: cells of middling cost, of which some get stuck.
 CHECKED = ("n_embd=128", "block_size=32")
@@ -65,11 +65,11 @@ class Measurements:
 
     def circumstances(self) -> dict[str, dict[str, Any]]:
         """When, under which load and on which machine each kept measurement was taken."""
-        names = [name for name in (*SERVICE, *PUT_TOGETHER, *WHOLE) if self.kept(name) is not None]
+        names = [name for name in (*SERVICE, *ESTIMATED, *WHOLE) if self.kept(name) is not None]
         return {name: json.loads((self.work / f"{name}.json").read_text(encoding="utf-8")) for name in names}
 
     def costs_of(self, name: str) -> list[Cost]:
-        """What each cell costs, by one of the measurements put together."""
+        """What each cell costs, by one of the estimates."""
         return [Cost(**cost) for cost in self.measure(name)["costs"]]
 
     def _makers(self) -> Mapping[str, Callable[[], Any]]:

@@ -1,4 +1,4 @@
-"""What the plain loop costs for each cell over a whole run, put together from short measurements.
+"""What the plain loop costs for each cell over a whole run, estimated from short measurements.
 
 A full run of all cells takes hours. What a step costs depends on the cell and, unless denormal numbers are flushed, on
 how far the training is: cells that get stuck slow down several times. So each cell is trained once by this service's

@@ -90,12 +90,13 @@ def _shares(curves: Curves, places: Sequence[int], runs: Sequence[TrialSummary])
 
 def rule_of(settings: PrunerSettings) -> Rule:
     """The rule that stands for the pruner of a study."""
+    arguments = settings.arguments
     if settings.name == "top":
-        return TopCellsRule(settings.keep, settings.warmup_steps)
+        return TopCellsRule(arguments["keep"], arguments["warmup_steps"])
     if settings.name == "median":
-        return PercentileRule(50, settings.warmup_steps, settings.min_trials)
+        return PercentileRule(50, arguments["warmup_steps"], arguments["min_trials"])
     if settings.name == "sha":
-        return HalvingRule(max(1, settings.warmup_steps), 2)
+        return HalvingRule(max(1, arguments["warmup_steps"]), 2)
     if settings.name == "none":
         return NeverRule()
     raise UsageError(f"no prediction for the pruner {settings.name}; give --pruner to replay one of Optuna's")

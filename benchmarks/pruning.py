@@ -21,8 +21,8 @@ from benchmarks.madeup import SHAPES, Shape, madeup_curves
 from benchmarks.replay import Outcome, Queues, Rule, replay
 from benchmarks.rules import HalvingRule, NeverRule, PatientRule, PercentileRule, TopCellsRule, WilcoxonRule
 from benchmarks.scores import Score, mean_score, score
-from search import options
 from search.errors import UsageError, user_errors
+from search.options import DEFAULT_STORAGE
 
 PRUNERS: dict[str, Callable[[], Rule]] = {
     "none": NeverRule,
@@ -133,7 +133,7 @@ def more_seeds(curves: Curves, draws: int, workers: int) -> Iterator[str]:
 
 
 def more_workers(curves: Curves, draws: int) -> Iterator[str]:
-    """The default with other numbers of workers and seeds, and how far its compute varies between draws."""
+    """The default with other numbers of workers and seeds, and how much its compute varies between draws."""
     yield "| seeds | workers | compute | 5 % to 95 % of draws | best survives | worst regret | complete |"
     yield "| ---: |" + " ---: |" * 6
     for seeds, workers in [(1, 1), (1, 2), (1, 8), (1, 36), (5, 2), (5, 8)]:
@@ -174,7 +174,7 @@ def half_grids(curves: Curves, draws: int, workers: int) -> Iterator[str]:
 
 
 def on_madeup_curves(draws: int, workers: int) -> Iterator[str]:
-    """The rivals on made-up curves, shuffled: several grids of each shape."""
+    """The rivals on simulated curves, shuffled: several grids of each shape."""
     grids = {shape: [madeup_curves(shape, seed) for seed in range(MADEUP)] for shape in get_args(Shape)}
     yield f"| pruner | {' | '.join(SHAPES)} |"
     yield _rule(len(SHAPES))
@@ -202,10 +202,10 @@ def sections(curves: Curves, draws: int, workers: int) -> dict[str, Callable[[],
         "Other orders of the queue": lambda: all_orders(curves, draws, workers),
         "More seeds": lambda: more_seeds(curves, max(1, draws // 4), workers),
         "The default with other numbers of workers": lambda: more_workers(curves, max(1, draws // 4)),
-        "The five runs as they were": lambda: real_seeds(curves, max(1, draws // 4), workers),
+        "The five real runs": lambda: real_seeds(curves, max(1, draws // 4), workers),
         "Random halves of the grid": lambda: half_grids(curves, draws, workers),
         "Another study: learning rates": lambda: other_curves(HELD_OUT, draws, workers),
-        "Made-up curves": lambda: on_madeup_curves(draws, workers),
+        "Simulated curves": lambda: on_madeup_curves(draws, workers),
     }
 
 
@@ -235,7 +235,9 @@ def main(
     check: Annotated[
         str | None, typer.Option(help="Compare a finished, pruned run with the curves.", metavar="STUDY")
     ] = None,
-    storage: options.StorageOption = options.DEFAULT_STORAGE,
+    storage: Annotated[
+        str, typer.Option(help="Database of that study.", metavar="URL", envvar="SEARCH_STORAGE")
+    ] = DEFAULT_STORAGE,
 ) -> None:
     """Replay measured curves through pruners."""
     with user_errors():

@@ -1,8 +1,8 @@
 """What a training step costs for every shape: `python -m benchmarks.steps`.
 
-The plain loop's step, this service's step, and a fused group's step for each of its trials, in turns in one process on
-one core. The share of the core is that of the plain formula's products in its measured rate of float32 matrix products:
-the service avoids most of these products, so that its share may be above 100 %.
+The plain loop's step, this service's step, and a fused group's step per trial, alternating in one process on one core.
+The share of the core counts the matrix products of the plain formula against the measured rate of float32 matrix
+products; the service avoids most of these products, so the share can exceed 100 %.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def medians(works: Sequence[Callable[[], object]], times: int) -> list[float]:
-    """Median milliseconds of each work; they take turns, so that other load slows all of them."""
+    """Median milliseconds of each work; they alternate, so that other load slows all of them."""
     for work in works:
         work()
     taken: list[list[float]] = [[] for _ in works]

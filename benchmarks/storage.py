@@ -40,7 +40,7 @@ from search.storage.queries import counts
 from search.storage.queue import TrialQueue
 from search.storage.schema import queue_table
 from search.storage.url import display_url
-from search.strategies.pruners import PruningJudge
+from search.strategies.pruning_judge import PruningJudge
 from search.study.definition import load_definition
 from search.study.planner import Study, study_plans
 from search.study.pruner_settings import PrunerSettings
@@ -59,11 +59,11 @@ ANSWER_TARGET_S = 5.0
 
 
 def study_file(folder: Path, trials: int) -> Path:
-    """A study of about so many cells, for the stand-in objective of the tests."""
+    """A study of about so many cells, for the fake objective of the tests."""
     axes = [f"{name} = {json.dumps(values)}" for name, values in AXES.items()]
     extra = f"dropout = {json.dumps(list(range(max(1, math.ceil(trials / CELLS)))))}"
     path = folder / f"bench{trials}.toml"
-    path.write_text("\n".join(['objective = "support.fake_objective:start"', "[grid]", extra, *axes]) + "\n")
+    path.write_text("\n".join(['objective = "fake_objective:start"', "[grid]", extra, *axes]) + "\n")
     return path
 
 
@@ -148,7 +148,9 @@ def stock(url: str, finished: int, trials: int) -> tuple[Callable[[], None], Cal
     # sampler shows the storage's.
     sampler = optuna.samplers.GridSampler(space, seed=0) if finished == 0 else optuna.samplers.RandomSampler(seed=0)
     pruner = optuna.pruners.MedianPruner(
-        n_startup_trials=PRUNER.min_trials, n_warmup_steps=PRUNER.warmup_steps, n_min_trials=PRUNER.min_trials
+        n_startup_trials=PRUNER.arguments["min_trials"],
+        n_warmup_steps=PRUNER.arguments["warmup_steps"],
+        n_min_trials=PRUNER.arguments["min_trials"],
     )
     study = optuna.create_study(study_name=f"stock{finished}", storage=storage, sampler=sampler, pruner=pruner)
     _fill_stock(url, study, finished, space)
@@ -230,7 +232,7 @@ def answers(url: str, finished: int, corpus: Corpus, folder: Path) -> dict[str, 
             work()
             took[name] = time.perf_counter() - started
     environment = {**os.environ, "SEARCH_STORAGE": url}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])
     command = [
         sys.executable,
         "-m",
@@ -256,13 +258,10 @@ def databases(storage: str, folder: Path) -> Iterator[tuple[str, Callable[[], st
     if storage == "sqlite":
         yield "SQLite file in the temporary folder", lambda: f"sqlite:///{folder / f'{next(numbers)}.db'}"
     elif storage == "postgresql":
-        from support.postgres import PostgresServer  # type: ignore[import-not-found]  # of the tests
+        from postgres import PostgresServer
 
-        server = PostgresServer(folder)
-        try:
+        with PostgresServer() as server:
             yield "PostgreSQL started here, fsync off", lambda: server.create_database(f"bench{next(numbers)}")
-        finally:
-            server.stop("immediate")
     else:
         yield f"{display_url(storage)}, which must be empty", lambda: storage
 
@@ -275,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeat", type=int, default=50, help="trials measured, each way")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     asked = parser.parse_args(arguments)
-    sys.path.insert(0, str(ROOT / "tests"))  # standin, postgres
+    sys.path.insert(0, str(ROOT / "tests" / "support"))  # fake_objective, postgres
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     found = run(asked.storage, [int(part) for part in asked.trials.split(",")], asked.repeat)
     print(json.dumps(found, indent=1) if asked.json else as_table(found))

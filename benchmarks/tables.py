@@ -15,12 +15,12 @@ from benchmarks.task import FULL_LENGTH
 
 @dataclass(frozen=True)
 class Contender:
-    """What one way of doing the work takes.
+    """What one way of doing the work costs.
 
     Attributes:
         wall_s: Seconds from the command to its end; None where it could not be measured.
         cpu_s: Seconds of all cores; None likewise.
-        how: Whether it was measured as a whole, and what else must be known of it.
+        how: Whether it was measured as a whole, and what else the reader must know.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Page:
-    """What stands around the table.
+    """The text around the table.
 
     Attributes:
         trials: How many each contender trains.
@@ -48,20 +48,20 @@ class Page:
 
 HEADER = """# Benchmarks
 
-The work: {trials} trials of {max_iters} steps of the study `bigram` (one seed). Made by `python -m benchmarks.compare`.
-"Measured" means that all of it was run.
+The work: {trials} trials of {max_iters} steps of the study `bigram` (one seed). Made by
+`python -m benchmarks.compare`. "Measured" means that the whole work was run.
 """
 
-PUT_TOGETHER = """
-"Put together" means: the plain loop was timed for a few steps and batches from
-states of each cell at steps 0, 500, 1500, 3000 and 5000 (of training with denormals kept), and the cost of a run is the
-mean over its length times 5000 steps, plus 11 evaluations of 200 batches of each split; start-up is counted once a
-process, and processes side by side are taken to share the work without waiting, which favours them.
+ESTIMATED_MEANS = """
+"Estimated" means: the plain loop was timed for a few steps and batches from states of each cell at steps 0, 500, 1500,
+3000 and 5000 (trained with denormals kept). The cost of a run is the mean over its length times 5000 steps,
+plus 11 evaluations of 200 batches of each split. Start-up counts once for each process, and parallel processes are
+assumed to share the work without waiting, which favours them.
 """
 
 SHORT = """
-A quick look: evaluations and start-up take a far larger share of such short trials than of trials of 5000 steps, and
-runs that get stuck have not begun to slow down. The ratios say nothing about the whole study.
+This is a quick run: evaluations and start-up take a far larger share of such short trials than of trials of 5000 steps,
+and the cells that slow down late have not done so yet. The ratios say nothing about the whole study.
 """
 
 GPU = """
@@ -72,7 +72,7 @@ GPU = """
 """
 
 
-STEPS = "What single steps cost, by shape: [steps.md](steps.md)."
+STEPS = "The cost of a single step, by shape: [steps.md](steps.md)."
 
 
 def markdown(contenders: Sequence[Contender], page: Page) -> str:
@@ -80,9 +80,10 @@ def markdown(contenders: Sequence[Contender], page: Page) -> str:
     unpruned, pruned = contenders[-2:]
     lines = [
         HEADER.format(trials=page.trials, max_iters=page.max_iters),
-        *([PUT_TOGETHER.strip(), ""] if any(each.how.startswith("put together") for each in contenders) else []),
+        *([ESTIMATED_MEANS.strip(), ""] if any(each.how.startswith("estimated") for each in contenders) else []),
         *([SHORT.strip(), ""] if page.max_iters != FULL_LENGTH else []),
-        "| way | time | trials an hour | CPU time | no pruning is faster by | default pruner is faster by | figures |",
+        "| way | time | trials an hour | CPU time | speed-up without pruning | speed-up with the default pruner "
+        "| figures |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for each in contenders:
@@ -97,7 +98,7 @@ def markdown(contenders: Sequence[Contender], page: Page) -> str:
 
 def _taken(circumstances: Mapping[str, Mapping[str, Any]]) -> list[str]:
     machines = sorted({each["machine"] for each in circumstances.values()})
-    lines = ["| measurement | began, UTC | load before it |", "| --- | --- | ---: |"]
+    lines = ["| measurement | started, UTC | load before it |", "| --- | --- | ---: |"]
     lines += [f"| {name} | {each['taken']} | {each['load']:.1f} |" for name, each in circumstances.items()]
     return [*(f"Machine: {name}." for name in machines), "", *lines]
 

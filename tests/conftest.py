@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -20,7 +19,7 @@ from search.storage.database import Database
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 
-pytest_plugins = ["program_fixtures"]
+pytest_plugins = ["program_fixtures", "fail_on_skip"]
 
 _names = itertools.count()
 
@@ -38,7 +37,7 @@ _import_benchmarks()
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Subprocesses find the fake objective; nothing of the caller's settings reaches a test."""
+    """Subprocesses find the fake objective; no setting of the caller reaches a test."""
     for name in [name for name in os.environ if name.startswith("SEARCH_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PYTHONPATH", str(TESTS / "support"))
@@ -46,7 +45,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def denormals() -> Iterator[None]:
-    """What a test that trains in this process does to the processor's floats ends with it: hypothesis checks them."""
+    """Undo what training in this process does to the processor's floats: hypothesis checks them."""
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)
@@ -55,21 +54,8 @@ def denormals() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server for the whole session."""
-    # Not below pytest's own folder, which nobody but its owner may enter: as root the server runs as another user.
-    with tempfile.TemporaryDirectory(prefix="lm-search-postgres-", dir=_memory_disk()) as folder:
-        server = PostgresServer(Path(folder))
+    with PostgresServer() as server:
         yield server
-        server.stop("immediate")
-
-
-def _memory_disk() -> str | None:
-    """Where files cost nothing: on a busy disk the thousands of a cluster take up to a minute to be removed."""
-    try:
-        disk = os.statvfs("/dev/shm")
-    except OSError:
-        return None
-    roomy = disk.f_bavail * disk.f_frsize > 2**31
-    return "/dev/shm" if roomy and not disk.f_flag & os.ST_NOEXEC else None
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

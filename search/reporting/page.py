@@ -91,7 +91,7 @@ def _chart(report_data: ReportData, lines: Sequence[Line], title: str, x_label: 
 
 
 def summary(report_data: ReportData) -> list[str]:
-    """What was tried and found, in sentences for somebody who has never seen the study."""
+    """What was tried and found, in sentences for a reader who does not know the study."""
     definition, grid = report_data.stored.definition, report_data.grid
     varied = {name: values for name, values in grid.items() if len(values) > 1}
     n_cells = len(report_data.rows)
@@ -124,7 +124,7 @@ def summary(report_data: ReportData) -> list[str]:
                 + ("; and more." if len(labels) > 6 else ".")
             )
         elif verdicts is not None and len(verdicts.tied) == 1 and len(ranked) > 1 and ranked[0].interval is not None:
-            said.append("Every other cell that could be compared is worse beyond the luck of the seeds.")
+            said.append("Every other cell that could be compared is worse beyond chance.")
         compared = [row for row in ranked if row.published_inside is not None]
         if compared:
             inside = sum(bool(row.published_inside) for row in compared)
@@ -152,8 +152,8 @@ def _winner(report_data: ReportData, row: Row) -> str:
     if report_data.bigram_baseline is not None and row.val_loss is not None:
         gap = report_data.bigram_baseline - row.val_loss
         side = "below" if gap > 0 else "above"
-        counted = _loss(report_data.bigram_baseline)
-        said += f" That is {abs(gap):.4f} {side} {counted}, the loss that counting pairs of characters reaches."
+        baseline = _loss(report_data.bigram_baseline)
+        said += f" That is {abs(gap):.4f} {side} the bigram baseline, {baseline}, the loss of counting character pairs."
     others = beside(report_data.stored, row)
     return f"{said} Beside it: {others}." if others else said
 

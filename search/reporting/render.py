@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from search.objectives.registry import OBJECTIVES
 from search.reporting.latex import as_latex
 from search.reporting.report_data import ReportData, read_report_data
 from search.reporting.tables import as_csv, as_json, as_markdown
@@ -14,10 +15,9 @@ from search.statistics.verdicts import judge
 from search.storage.database import Database
 from search.strategies.warm_start import beside
 from search.study.formatting import describe_cell
-from search.study.pruner_settings import USED_BY, PrunerSettings
+from search.study.pruner_settings import PrunerSettings
 from search.study.search_space import Range, SamplerSettings
 from search.study.stored import WarmStart
-from search.study.user_modules import is_builtin
 
 
 def render(database: Database, names: Sequence[str], format: str, top: int | None = None) -> str:
@@ -67,11 +67,11 @@ def _as_page(report_data: ReportData, shown: Sequence[Row]) -> str:
         ),
         f"- grid: {axes}",
         f"- training: {training}",
-        *([] if is_builtin(definition.objective) else [f"- objective: {definition.objective}"]),
+        *([] if definition.objective in OBJECTIVES else [f"- objective: {definition.objective}"]),
         *([f"- corpus: {stored.corpus}, SHA-256 {definition.corpus_sha256}"] if stored.corpus else []),
         f"- pruner: {_pruner(stored.settings.pruner)}",
         *(
-            [f"- counted bigram: {report_data.bigram_baseline:.5f}, the loss that counting pairs of characters reaches"]
+            [f"- bigram baseline: {report_data.bigram_baseline:.5f}, the loss of counting character pairs"]
             if report_data.bigram_baseline is not None
             else []
         ),
@@ -103,5 +103,5 @@ def _range(axis: str, ends: Range) -> str:
 
 
 def _pruner(settings: PrunerSettings) -> str:
-    rest = ", ".join(f"{key} {getattr(settings, key)}" for key in USED_BY[settings.name])
-    return f"{settings.name} ({rest})" if rest else settings.name
+    used = ", ".join(f"{key} {value}" for key, value in settings.arguments.items())
+    return f"{settings.name} ({used})" if used else settings.name

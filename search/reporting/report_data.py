@@ -15,9 +15,8 @@ from search.statistics.verdicts import Verdicts, judge
 from search.storage.database import Database
 from search.storage.queries import TrialHistory, counts, trial_histories
 from search.storage.slots import canonical
-from search.study.cells import without_seed
+from search.study.cells import BASELINES_SUFFIX, without_seed
 from search.study.claims import Cell
-from search.study.definition import BASELINES_SUFFIX
 from search.study.formatting import value_text
 from search.study.stored import PAGE_FACTS, StoredStudy, read_stored_study, trial_facts
 from search.study.user_modules import user_modules
@@ -68,7 +67,7 @@ class ReportData:
 
     @property
     def bigram_baseline(self) -> float | None:
-        """The counted bigram's validation loss, in nats per character; None where it was not counted."""
+        """The validation loss of the bigram baseline, in nats per character; None if it was not computed."""
         return self.stored.bigram_baseline
 
     @property
@@ -207,8 +206,8 @@ def missing(found: Mapping[str, int], rows: Sequence[Row]) -> list[str]:
         said.append("No trial was trained to its end, so no cell has a final loss and none is ranked.")
     if found["pruned"]:
         said.append(
-            f"{found['pruned']} of {total} trials were stopped early (pruned); their losses are no final losses "
-            "and cannot be compared with those of completed trials."
+            f"{found['pruned']} of {total} trials were pruned (stopped early); their losses are not final "
+            "and cannot be compared with those of complete trials."
         )
     for state, words in (
         ("failed", "failed with an error"),

@@ -1,4 +1,4 @@
-"""Comparisons: which differences between the levels of a factor hold beyond the luck of the seeds."""
+"""Comparisons: which differences between the levels of a factor hold beyond chance."""
 
 from __future__ import annotations
 
@@ -200,12 +200,12 @@ def _sentence(comparison: Comparison) -> str:
         where = f"on average, and in {comparison.cells_agree} of {comparison.cells} cells"
         names = f"{comparison.factor} {names} {where}"
     if comparison.low is None or comparison.high is None:
-        return f"{names}, by {comparison.mean:.4f}; one seed cannot tell luck from effect."
+        return f"{names}, by {comparison.mean:.4f}; one seed cannot separate chance from effect."
     by = f"{names}, by {comparison.mean:.4f} [{comparison.low:.4f}, {comparison.high:.4f}] over {seeds} seeds"
     if comparison.verdict == SUPPORTED:
         return f"{by}: supported (p = {comparison.p_adjusted:.2g})."
     if comparison.seeds_needed is None:
-        return f"{by}: cannot tell; more than {MAX_SEEDS_NEEDED} seeds would be needed for so small a difference."
+        return f"{by}: cannot tell; more than {MAX_SEEDS_NEEDED} seeds would be needed for a difference this small."
     needed = max(comparison.seeds_needed, seeds + 1)
     return f"{by}: cannot tell (p = {comparison.p_adjusted:.2g}); about {needed} seeds would be needed."
 
@@ -242,7 +242,7 @@ def _matched_pairs(losses: Losses, factor: str, levels: Sequence[Scalar]) -> lis
 def best_cells(losses: Losses) -> tuple[Mapping[str, Any] | None, tuple[Mapping[str, Any], ...]]:
     """The cell of the lowest mean loss, and the cells that are not separable from it, itself included.
 
-    With one seed nobody knows which are: the second is empty.
+    With one seed it is unknown which are: the second is empty.
     """
     if not losses.complete_for_all_seeds:
         return None, ()
@@ -269,18 +269,18 @@ def missing_notes(database: Database, studies: Sequence[str], losses: Losses) ->
     if not losses.cells:
         notes.append("No trial is complete yet, so there is nothing to compare.")
     elif len(losses.seeds) < 2:
-        notes.append("One seed a cell: no difference can be told from the luck of the seed. Run it with --seeds 5.")
+        notes.append("Each cell has one seed, so no difference can be separated from chance. Run it with --seeds 5.")
     if found["pruned"]:
         notes.append(
-            f"{found['pruned']} trials were pruned. Their loss when they were stopped is no final loss, so their cells "
-            "are left out, and what they would have come to stays unknown. As pruning takes the worse ones, "
-            "comparisons of what is left lean towards no difference. Run it with --pruner none to know."
+            f"{found['pruned']} trials were pruned. Their final losses are unknown, so their cells are left out. "
+            "Pruning takes the worse cells, so the remaining comparisons lean towards no difference. To compare all "
+            "cells, run it with --pruner none."
         )
     lost = found["failed"] + found["diverged"]
     if lost:
         notes.append(f"{lost} trials failed or diverged and are left out.")
     if found["waiting"] + found["running"]:
-        notes.append(f"{found['waiting'] + found['running']} trials are still to come.")
+        notes.append(f"{found['waiting'] + found['running']} trials have not ended yet.")
     if losses.dropped:
         seeds = ", ".join(map(str, losses.dropped))
         notes.append(f"Too few cells have a final loss for seed {seeds}; the comparisons leave it out.")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from search.statistics.inference import t_quantile
 from search.storage.database import Database
 from search.storage.queries import TrialSummary, trial_summaries
 from search.storage.slots import canonical
@@ -77,9 +78,7 @@ def half_interval(values: Sequence[float]) -> float | None:
     """Half of the 95 % interval of the mean of `values`, by Student's t; None for fewer than two."""
     if len(values) < 2:
         return None
-    from scipy.special import stdtrit  # a tenth of a second that a table of one seed does without
-
-    return float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
+    return t_quantile(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def ranked_rows(database: Database, studies: Sequence[str], published: Sequence[Published] | None = None) -> list[Row]:

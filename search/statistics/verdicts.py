@@ -138,7 +138,7 @@ def _agreement(steps: Sequence[tuple[Comparison, Any]]) -> str:
 def _not_always_answer(
     claim: Claim, order: Sequence[Scalar], comparisons: Sequence[Comparison], grid: Losses
 ) -> Answer:
-    """Supported by one cell in which a value that should be better is worse, beyond the luck of the seeds."""
+    """Supported by one cell in which a value that should be better is worse beyond chance."""
     assert claim.factor is not None, "checked by Claim"
     unknown = _unknown(claim.factor, order, grid)
     if unknown:
@@ -146,7 +146,7 @@ def _not_always_answer(
     pairs = list(itertools.combinations(order, 2))
     its = tuple(each for pair in pairs if (each := _between(comparisons, claim.factor, *pair)) is not None)
     if len(grid.seeds) < 2:
-        return Answer(in_words(claim), CANNOT_TELL, "One seed cannot tell luck from effect.", its)
+        return Answer(in_words(claim), CANNOT_TELL, "One seed cannot separate chance from effect.", its)
     tests = [
         (one_sided(grid.table[rows[first]] - grid.table[rows[second]]), first, second, rest)
         for rest, rows in grid.rows_by_rest.get(claim.factor, {}).items()
@@ -161,12 +161,10 @@ def _not_always_answer(
     if counter:
         first, second, _ = counter[0]
         where = f"{claim.factor} {first} is worse than {second} in one of them"
-        sentence = (
-            f"{len(counter)} of {len(tests)} pairs of cells contradict the rule beyond the luck of the seeds; {where}."
-        )
+        sentence = f"{len(counter)} of {len(tests)} pairs of cells contradict the order beyond chance; {where}."
         return Answer(in_words(claim), SUPPORTED, sentence, its)
     always = bool(its) and all(each.verdict == SUPPORTED and each.cells_agree == each.cells for each in its)
-    sentence = f"None of {len(tests)} pairs of cells contradicts the rule beyond the luck of the seeds."
+    sentence = f"None of {len(tests)} pairs of cells contradicts the order beyond chance."
     return Answer(in_words(claim), NOT_SUPPORTED if always else CANNOT_TELL, sentence, its)
 
 

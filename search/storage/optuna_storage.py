@@ -106,6 +106,13 @@ class PrunerStorage(_CachedStorage):
         trials.sort(key=lambda trial: trial.number)
         return copy.deepcopy(trials) if deepcopy else trials
 
+    def get_best_trial(self, study_id: int) -> FrozenTrial:
+        self._refresh()
+        ranked = [trial for trial in self._complete if trial.value is not None]
+        if not ranked:
+            raise ValueError("no trial is complete")  # what Optuna's own storage raises, and its pruners expect
+        return min(ranked, key=lambda trial: (trial.value, trial.number))
+
     def set_trial_system_attr(self, trial_id: int, key: str, value: JSONSerializable) -> None:
         self._database.write(lambda connection: optuna_tables.write_system_attrs(connection, trial_id, {key: value}))
         self.written_attrs.setdefault(trial_id, {})[key] = value

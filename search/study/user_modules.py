@@ -6,22 +6,20 @@ import importlib
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from search.errors import USER_ERRORS, UsageError
-from search.objectives.python_function import as_objective
-from search.study.stored import StoredDefinition
+from search.objectives.protocol import Objective
+from search.objectives.registry import OBJECTIVES, as_objective
+from search.study.module_finder import use_study_folder
+from search.study.validation_messages import did_you_mean
+
+if TYPE_CHECKING:
+    from search.study.stored import StoredDefinition
 
 OURS = "search."
-# Objectives by name.
-OBJECTIVES = {"language_model": "search.objectives.language_model.objective:start"}
 # What built-in objectives were called in study files of lm-search 0.1; for messages, for it may be a module of theirs.
 MOVED = {"objectives.language_model:start": "language_model"}
-
-
-def is_builtin(reference: str) -> bool:
-    """Whether an objective or a model comes with lm-search: a registered name, or a module of ours."""
-    return ":" not in reference or reference.startswith(OURS)
 
 
 def module_folder(study: str) -> Path | None:
@@ -29,15 +27,19 @@ def module_folder(study: str) -> Path | None:
     return Path(study).absolute().parent if study.endswith(".toml") else None
 
 
-def extend_sys_path(*folders: Path | None) -> None:
-    """Have modules also be looked for in some folders and in the working directory.
+def extend_sys_path(folder: Path | None) -> None:
+    """Have a study's modules found in its folder, or in the working directory where it has none.
 
-    `python -m` looks in the working directory, an installed script does not. Last in the order, so that a file there
-    hides no module of an installed package.
+    Both are also appended to `sys.path`: `python -m` looks in the working directory first, an installed script and a
+    process that was started with -P do not.
+
+    Args:
+        folder: The folder of the study file; None for a built-in study or a name.
     """
-    for folder in (*folders, Path.cwd()):
-        if folder is not None and str(folder) not in sys.path:
-            sys.path.append(str(folder))
+    use_study_folder(folder or Path.cwd())
+    for each in (folder, Path.cwd()):
+        if each is not None and str(each) not in sys.path:
+            sys.path.append(str(each))
 
 
 def import_user_module(module: str, named: str) -> ModuleType:
@@ -69,22 +71,30 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}{at}: {said}"
 
 
-def resolve_objective(reference: str) -> Any:
-    """What "module:function" names, as a worker calls it: (cell, seed, settings, corpus, device) to a training run.
+def resolve_objective(reference: str) -> Objective:
+    """The objective that a study names.
+
+    Args:
+        reference: A name of `search.objectives.registry.OBJECTIVES`, or "module:name" of a person's own.
 
     Raises:
-        UsageError: The module does not import, or has no such function.
-        ObjectiveError: It is a function of another kind.
+        UsageError: The name is unknown, or the module does not import or lacks it.
+        ObjectiveError: It is something else.
     """
     named = f"objective = {reference!r}"
-    module_name, _, name = OBJECTIVES.get(reference, reference).partition(":")
+    module_name, colon, name = OBJECTIVES.get(reference, reference).partition(":")
+    if not colon:
+        raise UsageError(
+            f"{named}: choices are {', '.join(OBJECTIVES)}{did_you_mean(reference, OBJECTIVES)}, or your own as "
+            f"module:function"
+        )
     if reference in MOVED:
         named += f" (the built-in one is now objective = {MOVED[reference]!r})"
     module = import_user_module(module_name, named)
     found = getattr(module, name, None)
     if found is None:
         raise UsageError(f"{named}: the module {module_name!r} has no function {name!r}")
-    return as_objective(found, reference)
+    return as_objective(found, reference, module)
 
 
 def takes_corpus(reference: str) -> bool:
@@ -93,12 +103,11 @@ def takes_corpus(reference: str) -> bool:
     Raises:
         UsageError, ObjectiveError: As for `resolve_objective`.
     """
-    # The built-in ones do, and asking them would load torch, which the launcher of a finished study does without.
-    return is_builtin(reference) or bool(getattr(resolve_objective(reference), "takes_corpus", True))
+    return resolve_objective(reference).takes_corpus
 
 
 def user_modules(definition: StoredDefinition) -> list[str]:
     """The modules that a planned study needs besides ours: its objective's, and those of its models."""
-    references = [definition.objective, *(model for model in definition.models if isinstance(model, str))]
-    modules = {reference.partition(":")[0]: None for reference in references if not is_builtin(reference)}
-    return list(modules)
+    references = [each for each in (definition.objective, *definition.models) if isinstance(each, str) and ":" in each]
+    modules = {reference.partition(":")[0]: None for reference in references}
+    return [module for module in modules if not module.startswith(OURS)]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
+
+from search.launchers.child_process import child_command, child_environment
 
 
 @contextlib.contextmanager
@@ -25,8 +25,8 @@ def dashboard_process(storage: str, artifacts: str, port: int = 8080) -> Iterato
         except OSError:
             port = 0
     popen = subprocess.Popen(
-        [sys.executable, "-m", "search.dashboard", "--port", str(port), "--artifacts", artifacts],
-        env={**os.environ, "SEARCH_STORAGE": storage},
+        [*child_command("search.dashboard"), "--port", str(port), "--artifacts", artifacts],
+        env=child_environment({"SEARCH_STORAGE": storage}),
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from search.objectives.protocol import TrainingRun
+from search.objectives.protocol import KeepsFiles, TrainingRun
 from search.storage.artifact_store import ArtifactStore, artifact_id, put
 from search.storage.leases import Lease
 from search.storage.slots import cell_and_seed
@@ -115,5 +115,4 @@ class ArtifactWriter:
         }
         if facts.get("sample"):
             files["sample.txt"] = str(facts["sample"]).encode()
-        more = getattr(run, "files", None)  # an objective need not have any
-        return files if more is None else {**files, **more()}
+        return {**files, **run.files()} if isinstance(run, KeepsFiles) else files

@@ -19,7 +19,7 @@ from search.storage.errors import LeaseLost
 from search.storage.leases import Lease, Report
 from search.storage.queue import TrialQueue
 from search.storage.slots import cell_and_seed
-from search.strategies.pruners import PruningJudge
+from search.strategies.pruning_judge import PruningJudge
 from search.study.stored import RECORD
 from search.workers.artifact_writer import ArtifactWriter
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from search.errors import UsageError
 from search.objectives.corpus import Corpus
-from search.objectives.protocol import Evaluation
+from search.objectives.protocol import Evaluation, TrainingRun
+from search.objectives.settings import read_settings
 from search.storage.database import Database
 from search.storage.queries import TrialSummary, trial_summaries
 from search.study.cells import without_seed
@@ -20,6 +20,7 @@ from search.study.stored import RECORD, StoredStudy, TrialFacts, read_stored_stu
 from search.study.user_modules import resolve_objective, user_modules
 from search.workers.devices import check_device
 from search.workers.provenance import environment
+from search.workers.setup import prepare_process
 
 # Other processors and versions round differently, and thousands of steps carry it on. An independent implementation
 # with other random numbers came within 0.02 of our losses in every cell that is not chaotic, as
@@ -32,6 +33,8 @@ CHAOS = (
 # What decides about the digits. Optuna and lm-search itself only keep the books: a change of theirs is told, no more.
 DECISIVE = ("torch", "numpy", "code", "python", "system", "machine", "processor", "device", "threads", "gpu")
 BOOKKEEPING = ("optuna", "lm-search")
+# Its sources lay in four packages, so that their digest changed with the move into one, whatever they compute.
+FLAT_LAYOUT_VERSION = "0.1.0"
 
 
 @dataclass(frozen=True)
@@ -134,16 +137,14 @@ def rerun(past: RecordedTrial, text: Corpus | None, device: str | None, say: Cal
     objective = resolve_objective(definition.objective)
     place = device or past.facts.device or "cpu"
     check_device(place)
-    if "torch" in sys.modules:  # only where the objective needs it
-        from search.objectives.torch_setup import prepare_torch
-
-        prepare_torch()
+    prepare_process(objective)
     decisive, others = differences(past.facts.record, environment(place, user_modules(definition)))
     for line in (*decisive, *others):
         say(line)
+    training = read_settings(objective.settings_class, definition.training.model_dump())
     step = past.run.step
     assert step is not None, "read_recorded_trial looked"
-    last = _train(objective(without_seed(past.run.cell), past.run.seed, definition.training, text, place), step, say)
+    last = _train(objective.start(without_seed(past.run.cell), past.run.seed, training, text, place), step, say)
     # On a GPU the same trial may have been one of a stack, whose kernels add up in another order.
     exact = not decisive and not place.startswith("cuda")
     recorded = None if past.run.state == "diverged" else past.run.val_loss
@@ -155,7 +156,10 @@ def rerun(past: RecordedTrial, text: Corpus | None, device: str | None, say: Cal
 def differences(then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What differs between a trial's record and here: what decides about the digits, and the rest; a line each."""
     if then is None:
-        return ("the trial has no record of versions and machine: it is of an older version of lm-search",), ()
+        return ("the trial has no record of versions and machine: an older version of lm-search trained it",), ()
+    then = dict(then)
+    if then.get("code") != now.get("code") and then.get("lm-search") == FLAT_LAYOUT_VERSION:
+        then["code"] = f"{then.get('code')} (lm-search {FLAT_LAYOUT_VERSION}; the sources have moved since)"
     decisive, others = (
         tuple(f"{name} was {then.get(name)}, is {now.get(name)}" for name in names if then.get(name) != now.get(name))
         for names in (DECISIVE, BOOKKEEPING)
@@ -163,9 +167,10 @@ def differences(then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tuple
     return decisive, others
 
 
-def _train(run: Any, step: int, say: Callable[[str], None]) -> Evaluation:
+def _train(run: TrainingRun, step: int, say: Callable[[str], None]) -> Evaluation:
     while True:
-        evaluation: Evaluation = run.advance(lambda: False)
+        evaluation = run.advance(lambda: False)
+        assert evaluation is not None, "nothing stopped it"
         say(f"step {evaluation.step} of {step}: val_loss {loss_text(evaluation.val_loss)}")
         if evaluation.step >= step or run.finished:
             return evaluation

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from search.errors import UsageError
 from search.objectives.corpus import Corpus
-from search.objectives.protocol import RunGroup, TrainingRun
+from search.objectives.protocol import Objective, TrainingRun
+from search.objectives.settings import read_settings
 from search.storage.artifact_store import ArtifactStore, artifact_store
 from search.storage.checkpoint_store import CheckpointStore
 from search.storage.optuna_storage import SearchStorage
 from search.storage.queue import TrialQueue
-from search.strategies.pruners import PruningJudge
+from search.strategies.pruning_judge import PruningJudge
 from search.strategies.racing import make_race
 from search.strategies.slot_sampling import make_sampling
 from search.study.corpus import corpus_difference, corpus_of_file, read_corpus
@@ -86,15 +87,21 @@ def open_worker(
     backend = SearchStorage(database)
     # A study and its baselines have one objective and one text.
     text = read_corpus(planned[0].definition.objective, corpus, corpus_of_file(study))
-    if "torch" in sys.modules:  # only where the objective needs it
-        from search.objectives.torch_setup import prepare_torch
-
-        prepare_torch()
+    prepare_process(resolve_objective(planned[0].definition.objective))
     worked = {each.name: _worker_study(backend, each, text, sizes, store) for each in planned}
     held = planned[0].settings.workers
     queue = TrialQueue(database, held.lease_s, held.max_attempts)
     context = WorkerContext(queue, CheckpointStore(out), device, held.retry_delay_s)
     return Worker(context, worked, owner or new_owner_name(device))
+
+
+def prepare_process(objective: Objective) -> None:
+    """Import what an objective trains with, and set torch up where that is part of it; before any training."""
+    objective.prepare()
+    if "torch" in sys.modules:
+        from search.objectives.torch_setup import prepare_torch
+
+        prepare_torch()
 
 
 def _worker_study(
@@ -110,18 +117,16 @@ def _worker_study(
             f"the study {stored.name!r} {difference}; give the right file with --corpus, or another --name"
         )
     objective = resolve_objective(definition.objective)
-    module = sys.modules[objective.__module__]
-    training = definition.training
+    training = read_settings(objective.settings_class, definition.training.model_dump())
 
     def start(cell: Mapping[str, Any], seed: int) -> TrainingRun:
-        run: TrainingRun = objective(cell, seed, training, corpus, sizes.device)
-        return run
+        return objective.start(cell, seed, training, corpus, sizes.device)
 
     def group_size(cell: Mapping[str, Any], shape_key: str) -> int:
         shape = f"{shape_key} batch_size {training.batch_size}"
-        return sizes.of(shape, lambda: int(module.group_size(cell, training, corpus, sizes.device)))
+        return sizes.of(shape, lambda: objective.group_size(cell, training, corpus, sizes.device))
 
-    stack_runs: Callable[[Sequence[TrainingRun]], RunGroup] | None = getattr(module, "stack_runs", None)
+    stack_runs = objective.stack_runs if objective.can_stack else None
     judge = PruningJudge(backend, stored.name, settings.pruner)
     facts = {
         "objective": definition.objective,

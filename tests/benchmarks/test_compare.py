@@ -142,11 +142,11 @@ def test_contenders_do_a_small_piece_of_work(tmp_path: Path) -> None:
     assert "measuring:" not in done.stderr
     page = written.read_text()
     assert "3 trials of 1 steps" in page
-    assert "A quick look" in page
+    assert "This is a quick run" in page
     assert "| Ray Tune, grid search | 0.5 min |" in page
 
 
-def test_the_whole_study_is_put_together_and_checked(tmp_path: Path) -> None:
+def test_the_whole_study_is_estimated_and_checked(tmp_path: Path) -> None:
     plain, quick = [asdict(Cost(0.02, 0.04, 1.0, 2.0))] * 38, [asdict(Cost(0.01, 0.01, 1.0, 1.0))] * 38
     service = {"wall_s": 1000.0, "cpu_s": 1950.0, "train_s": 1900.0, "tail_s": 40.0, "trials": 38}
     keep(
@@ -158,11 +158,11 @@ def test_the_whole_study_is_put_together_and_checked(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     plain_s = 5 + 38 * (5000 * 0.02 + 11 * 1.0)
     assert f"| plain loop, one run after the other | {plain_s / 60:.1f} min |" in done.stdout
-    assert f"| {plain_s / 1000:.1f} | {plain_s / 500:.1f} | put together |" in done.stdout
+    assert f"| {plain_s / 1000:.1f} | {plain_s / 500:.1f} | estimated |" in done.stdout
     assert "storage and printing 3.0% of its time, waiting for the last trial 2.0%" in done.stdout
-    assert "took 8.3 min; put together they are 9.2 min (1.11 of it)" in done.stdout
+    assert "took 8.3 min; the estimate for them is 9.2 min (1.11 of it)" in done.stdout
     assert "11 evaluations" in done.stdout
-    assert "A quick look" not in done.stdout
+    assert "This is a quick run" not in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def benchmark(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProc
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with the stand-in study, 2 seeds, and with one seed of it pruned; and the curves of the first."""
+    """A database with the fake study, 2 seeds, and with one seed of it pruned; and the curves of the first."""
     folder = tmp_path_factory.mktemp("pruned")
     file, corpus = write_study(folder), write_corpus(folder)
     common = ["--study", file, "--corpus", corpus, "--storage", sqlite(folder), "--quiet", "--workers", "1"]
@@ -77,7 +77,7 @@ def test_check_tells_cost_and_find_of_a_pruned_run(folder: Path) -> None:
     curves = load_curves(folder / "c.csv")
     states, compute, predicted, found, truth = done.stdout.splitlines()
     assert states == "pruned: 3 complete, 5 pruned; pruner none"
-    # All cells of the stand-in are equally slow, but for a rounding.
+    # All fake trials are equally slow, but for a rounding.
     assert compute.startswith(f"compute: {sum(STOPS) / 320:.1%} of the unpruned run's, by steps; ")
     assert float(compute.split("; ")[1].split("%")[0]) == pytest.approx(100 * sum(STOPS) / 320, abs=0.2)
     assert predicted.startswith("predicted: ")

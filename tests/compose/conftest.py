@@ -35,24 +35,24 @@ def images() -> None:
 
 @pytest.fixture
 def make_stack(images: None, tmp_path: Path) -> Iterator[Callable[..., Stack]]:
-    """Makes stacks with a stand-in study; all of them are taken down at the end."""
+    """Makes stacks with a study of the fake objective; all of them are taken down at the end."""
     made: list[Stack] = []
 
-    def make(cells: int = 8, standin_ms: int = 100, max_attempts: int = 50, **environment: str) -> Stack:
+    def make(cells: int = 8, trial_ms: int = 100, max_attempts: int = 50, **environment: str) -> Stack:
         folder = tmp_path / f"stack-{len(made)}"
         folder.mkdir()
         folder.chmod(0o755)
         shutil.copy(TESTS / "support" / "fake_objective.py", folder)
         values = ", ".join(map(str, range(cells)))
-        (folder / "standin.toml").write_text(STUDY.format(values=values, max_attempts=max_attempts))
+        (folder / "fake.toml").write_text(STUDY.format(values=values, max_attempts=max_attempts))
         (folder / "override.yml").write_text(
-            f"services: {{worker: {{environment: {{STANDIN_MS: '{standin_ms}', PYTHONPATH: /study}}}}}}\n"
+            f"services: {{worker: {{environment: {{FAKE_TRIAL_MS: '{trial_ms}', PYTHONPATH: /study}}}}}}\n"
         )
         (folder / "password").write_text(PASSWORD + "\n")
         (folder / "password").chmod(0o644)
         override = {
             "LM_SEARCH_TAG": "test",
-            "STUDY": "/study/standin.toml",
+            "STUDY": "/study/fake.toml",
             "STUDY_DIR": str(folder),
             "DB_PASSWORD_FILE": str(folder / "password"),
             "DASHBOARD_PORT": str(free_port()),

@@ -37,11 +37,11 @@ def test_every_combination_of_files_is_valid(files: list[str]) -> None:
 
 def test_from_nothing_to_a_table(make_stack: MakeStack) -> None:
     began = time.monotonic()
-    stack = make_stack(cells=8, standin_ms=3000)
+    stack = make_stack(cells=8, trial_ms=3000)
     stack.up("--wait")
     assert http(stack, "/healthz") == (200, "ok")
     wait_until(lambda: http(stack, "/api/studies")[0] == 200, 30, "the dashboard finds the tables")
-    assert "standin" in http(stack, "/api/studies")[1]
+    assert "fake" in http(stack, "/api/studies")[1]
     wait_until(lambda: stack.finished() == 8, 120, "8 finished trials")
     wait_until(lambda: not stack.containers("worker"), 30, "no worker left")
     ended = [stack.inspect(each) for each in stack.containers("worker", running=False)]
@@ -59,7 +59,7 @@ def test_from_nothing_to_a_table(make_stack: MakeStack) -> None:
 
 def test_survives_kills_scaling_and_cuts(make_stack: MakeStack) -> None:
     draw = random.Random(7)
-    stack = make_stack(cells=60, standin_ms=2500)
+    stack = make_stack(cells=60, trial_ms=2500)
     stack.up(workers=1)
     wait_until(lambda: stack.finished() >= 1, 60, "a first trial")
     stack.up(workers=4)
@@ -88,7 +88,7 @@ def test_survives_kills_scaling_and_cuts(make_stack: MakeStack) -> None:
 
 
 def test_stop_hands_back_and_up_goes_on(make_stack: MakeStack) -> None:
-    stack = make_stack(cells=4, standin_ms=20_000)
+    stack = make_stack(cells=4, trial_ms=20_000)
     stack.up()
     wait_until(lambda: stack.query("SELECT count(*) FROM search_runs WHERE step >= 4") == [["2"]], 90, "two under way")
     began = time.monotonic()
@@ -99,15 +99,15 @@ def test_stop_hands_back_and_up_goes_on(make_stack: MakeStack) -> None:
     stack.compose("down")
     stack.up()
     wait_until(lambda: bool(stack.containers("worker")), 60, "workers again")
-    logs = lambda: stack.compose("logs", "worker").stdout  # noqa: E731
-    wait_until(lambda: logs().count("goes on after step") == 2, 60, "both trials go on from their checkpoints")
+    resumed = "goes on after step"
+    wait_until(lambda: stack.compose("logs", "worker").stdout.count(resumed) == 2, 60, "both trials are resumed")
     wait_until(lambda: stack.finished() == 4, 120, "all trials")
     stack.check_exactly_once()
 
 
 def test_a_worker_out_of_memory_is_retried_so_often(make_stack: MakeStack) -> None:
-    stack = make_stack(cells=2, standin_ms=500, max_attempts=2, WORKER_MEMORY="400m")
-    file = stack.folder / "standin.toml"
+    stack = make_stack(cells=2, trial_ms=500, max_attempts=2, WORKER_MEMORY="400m")
+    file = stack.folder / "fake.toml"
     file.write_text(file.read_text().replace("x = [0, 1]", 'x = [0, 1]\nfault = ["none", "hog"]'))
     stack.up()
     unfinished = "SELECT count(*) FROM search_runs WHERE state <> 'done'"
@@ -161,9 +161,9 @@ def test_unknown_study(make_stack: MakeStack) -> None:
 
 def test_malformed_study_file(make_stack: MakeStack) -> None:
     stack = make_stack()
-    (stack.folder / "standin.toml").write_text("[grid]\nx = [\n")
+    (stack.folder / "fake.toml").write_text("[grid]\nx = [\n")
     said = refused(stack)
-    assert "/study/standin.toml is not valid TOML" in said
+    assert "/study/fake.toml is not valid TOML" in said
     assert "Traceback" not in said
 
 

@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("scenario")
+pytest.register_assert_rewrite("scenario", "gates", "deaths")
 
 from postgres import PostgresServer  # noqa: E402
-from scenario import FaultStudy  # noqa: E402
-
-MakeStudy = Callable[..., FaultStudy]
+from scenario import FaultStudy, MakeStudy  # noqa: E402
 
 
 @pytest.fixture
 def make_study(tmp_path: Path, storage_url: str) -> Iterator[MakeStudy]:
-    """Makes studies in an empty database; whatever runs for them at the end of the test is killed."""
+    """Makes studies in an empty database; what still runs for them at the end of the test is killed."""
     yield from _makes_studies(tmp_path, storage_url)
 
 
 @pytest.fixture
 def own_postgres() -> Iterator[PostgresServer]:
     """A server that a test may stop and start."""
-    with tempfile.TemporaryDirectory(prefix="lm-search-postgres-") as folder:
-        server = PostgresServer(Path(folder))
+    with PostgresServer() as server:
         yield server
-        server.stop("immediate")
 
 
 @pytest.fixture
@@ -55,7 +50,7 @@ def _makes_studies(folder: Path, url: str) -> Iterator[MakeStudy]:
     made: list[FaultStudy] = []
 
     def make(trials: int = 0, **settings: Any) -> FaultStudy:
-        """A study with an axis `slot` of so many values, unless `grid` says otherwise."""
+        """A study with an axis `slot` that has a value a trial, unless `grid` says otherwise."""
         settings.setdefault("grid", {"slot": list(range(trials))})
         made.append(FaultStudy(folder, url, **settings))
         return made[-1]

@@ -7,7 +7,8 @@ import signal
 import subprocess
 
 import pytest
-from scenario import Death
+from deaths import Death
+from scenario import MakeStudy
 
 from search.storage.checkpoint_store import CheckpointStore
 
@@ -36,20 +37,20 @@ def need_mounts() -> None:
     ],
     ids=["full", "read-only"],
 )
-def test_disk(make_sqlite_study, prepare, why):
+def test_disk(make_sqlite_study: MakeStudy, prepare: str, why: str) -> None:
     need_mounts()
     study = make_sqlite_study(3, ms=10)
     study.plan()
     study.out.mkdir()
-    # By its name, as the launcher starts it: whoever gives the study file is told at once that the folder is useless.
-    worker = study.start_worker("--name", study.name, script=["-c", IN_NAMESPACE, prepare, str(study.out)])
+    # By the study's name, as the launcher starts it: with the study file it would refuse the folder at once.
+    worker = study.start_worker_program("--name", study.name, script=["-c", IN_NAMESPACE, prepare, str(study.out)])
     assert study.join() == [0], study.logs()
     folder = study.out / "faulty" / "trial-00000"
     assert f"no checkpoint in {folder} ({why}); training goes on without" in study.log(worker)
     assert [row.attempts for row in study.check_exactly_once()] == [1, 1, 1]
 
 
-def test_file_in_place_of_the_folder(make_study):
+def test_file_in_place_of_the_folder(make_study: MakeStudy) -> None:
     study = make_study(3, ms=5)
     study.out.mkdir()
     (study.out / "faulty").write_text("not a folder")
@@ -59,20 +60,21 @@ def test_file_in_place_of_the_folder(make_study):
     assert [row.attempts for row in study.check_exactly_once()] == [1, 1, 1]
 
 
-def test_no_checkpoints_and_a_death(make_study):
+def test_no_checkpoints_and_a_death(make_study: MakeStudy) -> None:
     """Without checkpoints the next worker begins again, and comes to the same."""
-    study = make_study(2, ms=5, lease_s=0.3)
+    study = make_study(2, ms=5, lease_s=60)
     study.out.mkdir()
     (study.out / "faulty").write_text("not a folder")
-    assert study.fork_worker(Death("search.storage.queue:TrialQueue.report", "after", 7)) == -signal.SIGKILL
+    assert study.fork_worker(Death("search.storage.queue:TrialQueue.report", "after", 7), plan=True) == -signal.SIGKILL
+    study.expire_leases()
     study.repair()
     assert [row.attempts for row in study.check_exactly_once()] == [1, 2], "the last cell of the grid goes first"
 
 
 @pytest.mark.parametrize("harm", ["torn", "empty", "rubbish", "foreign", "another trial's"])
-def test_bad_checkpoint_is_set_aside(make_sqlite_study, harm):
-    study = make_sqlite_study(2, ms=5, lease_s=0.3)
-    assert study.fork_worker(Death("search.storage.queue:TrialQueue.report", "after", 7)) == -signal.SIGKILL
+def test_bad_checkpoint_is_set_aside(make_sqlite_study: MakeStudy, harm: str) -> None:
+    study = make_sqlite_study(2, ms=5, lease_s=60)
+    assert study.fork_worker(Death("search.storage.queue:TrialQueue.report", "after", 7), plan=True) == -signal.SIGKILL
     checkpoint = study.out / "faulty" / "trial-00001" / "checkpoint"
     whole = checkpoint.read_bytes()
     if harm == "foreign":
@@ -84,6 +86,7 @@ def test_bad_checkpoint_is_set_aside(make_sqlite_study, harm):
         checkpoint = other / "checkpoint"
     else:
         checkpoint.write_bytes({"torn": whole[:-20], "empty": b"", "rubbish": whole[:-1] + b"!"}[harm])
+    study.expire_leases()
     study.repair()
     study.check_exactly_once()
     rejected = checkpoint.with_name("checkpoint.rejected")

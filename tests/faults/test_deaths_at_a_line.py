@@ -1,4 +1,4 @@
-"""A process dies exactly between two steps, and the next ordinary start mends what it left."""
+"""A process dies exactly between two steps, and the next ordinary start repairs what it left."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import signal
 from dataclasses import replace
 
 import pytest
-from scenario import Death
+from deaths import Death
+from scenario import MakeStudy
 
 PLANNING = [
     Death("search.storage.migrations.runner:_upgrade", "before"),
@@ -37,7 +38,7 @@ WORK = [
     Death("os:fsync", "before", 4),
     Death("pathlib:Path.replace", "before", 4),
     Death("pathlib:Path.replace", "after", 4),
-    # The row is finished, and Optuna's trial not told.
+    # The row is finished, and Optuna's trial is not.
     Death("search.storage.optuna_tables:finish_trial", "before"),
     Death("search.storage.optuna_tables:finish_trial", "after"),
     # Finished, and the checkpoint still there.
@@ -61,51 +62,54 @@ STOPPING = [
 
 
 @pytest.mark.parametrize("death", PLANNING, ids=str)
-def test_planner_dies(make_study, death):
+def test_planner_dies(make_study: MakeStudy, death: Death) -> None:
     study = make_study(3, ms=1)
-    assert study.fork_worker(death) == -signal.SIGKILL
+    assert study.fork_worker(death, plan=True) == -signal.SIGKILL
     study.repair()
     rows = study.check_exactly_once()
     assert [row.attempts for row in rows] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("death", WORK, ids=str)
-def test_worker_dies(make_study, death):
-    study = make_study(3, ms=1, lease_s=0.3)
+def test_worker_dies(make_study: MakeStudy, death: Death) -> None:
+    study = make_study(3, ms=1, lease_s=60)
     study.plan()
     if study.url.startswith("postgresql"):
         death = replace(death, function=ONE_STATEMENT.get(death.function, death.function))
     assert study.fork_worker(death) == -signal.SIGKILL
+    study.expire_leases()
     study.repair()
     study.check_exactly_once()
 
 
 @pytest.mark.parametrize("death", STOPPING, ids=str)
-def test_worker_dies_while_it_hands_back(make_study, death):
-    study = make_study(2, ms=1000, lease_s=0.3)
+def test_worker_dies_while_it_releases_its_trial(make_study: MakeStudy, death: Death) -> None:
+    study = make_study(2, ms=1, lease_s=60)
     study.plan()
-    assert study.fork_worker(death, stop_after_s=0.3) == -signal.SIGKILL
-    study.ms = 1
+    gate = study.gate(7)
+    assert study.fork_worker(death, stop_at=gate) == -signal.SIGKILL
+    gate.open()
+    study.expire_leases()
     study.repair()
     study.check_exactly_once()
 
 
-def test_planner_dies_while_it_adds_seeds(make_study):
+def test_planner_dies_while_it_adds_seeds(make_study: MakeStudy) -> None:
     study = make_study(2, ms=1)
     study.repair()
     study.check_exactly_once()
     more = make_study(2, ms=1, seeds=3)
-    assert more.fork_worker(Death("search.storage.planning:insert", "after")) == -signal.SIGKILL
+    assert more.fork_worker(Death("search.storage.planning:insert", "after"), plan=True) == -signal.SIGKILL
     assert len(study.rows()) == 2
     more.repair()
     assert [row.attempts for row in more.check_exactly_once()] == [1] * 6
 
 
 @pytest.mark.soak
-def test_everybody_dies_of_everything(make_study):
-    """One death after the other in the same study, without an ordinary start in between."""
+def test_one_death_after_the_other(make_study: MakeStudy) -> None:
+    """All of them in the same study, without an ordinary start in between."""
     study = make_study(4, ms=1, lease_s=0.05)
     for death in [*PLANNING[:1], *PLANNING[3:-1], *WORK]:
-        study.fork_worker(death)
+        study.fork_worker(death, plan=True)
     study.repair()
     study.check_exactly_once()

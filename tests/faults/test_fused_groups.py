@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 
 import pytest
-from scenario import FIRST_SEED, Death
+from deaths import Death
+from scenario import FIRST_SEED, FaultStudy, MakeStudy
 
 # With how many trials the worker held when it died.
 DEATHS = [
@@ -20,43 +21,45 @@ DEATHS = [
 
 
 @pytest.mark.parametrize(("death", "held"), DEATHS, ids=str)
-def test_a_worker_with_a_group_dies(make_study, death, held):
-    study = make_study(2, seeds=4, ms=1, lease_s=0.3, fuse="3")
+def test_a_worker_with_a_group_dies(make_study: MakeStudy, death: Death, held: int) -> None:
+    study = make_study(2, seeds=4, ms=1, lease_s=60, fuse="3")
     study.plan()
     assert study.fork_worker(death) == -signal.SIGKILL
+    study.expire_leases()
     study.repair()
     rows = study.check_exactly_once()
     assert sum(row.attempts - 1 for row in rows) == held
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_worker_with_a_group_is_stopped_and_dies_of_it(make_study, when):
-    study = make_study(1, seeds=3, ms=1000, lease_s=0.3, fuse="3")
+def test_a_worker_with_a_group_is_stopped_and_dies_of_it(make_study: MakeStudy, when: str) -> None:
+    study = make_study(1, seeds=3, ms=1, lease_s=60, fuse="3")
     study.plan()
-    assert (
-        study.fork_worker(Death("search.storage.queue:TrialQueue.release", when, 2), stop_after_s=0.3)
-        == -signal.SIGKILL
-    )
-    study.ms = 1
+    gate = study.gate(7)
+    death = Death("search.storage.queue:TrialQueue.release", when, 2)
+    assert study.fork_worker(death, stop_at=gate) == -signal.SIGKILL
+    gate.open()
+    study.expire_leases()
     study.repair()
     study.check_exactly_once()
 
 
-def test_a_worker_with_a_group_hands_all_of_it_back(make_study):
-    study = make_study(1, seeds=3, ms=1000, fuse="3")
+def test_a_worker_with_a_group_releases_all_of_it(make_study: MakeStudy) -> None:
+    study = make_study(1, seeds=3, ms=1, lease_s=60, fuse="3")
     study.plan()
-    assert study.fork_worker(stop_after_s=0.3) == 0
+    gate = study.gate(7)
+    assert study.fork_worker(stop_at=gate) == 0
     assert [(row.state, row.attempts) for row in study.rows()] == [("waiting", 0)] * 3
-    study.ms = 1
+    gate.open()
     study.repair()
     study.check_exactly_once()
 
 
-def ends(study):
+def ends(study: FaultStudy) -> list[tuple[str | None, int, str | None]]:
     return [(row.outcome, row.attempts, row.reason) for row in study.rows()]
 
 
-def test_one_of_a_group_fails_alone(make_study):
+def test_one_of_a_group_fails_alone(make_study: MakeStudy) -> None:
     study = make_study(grid={"fault": [f"error@{FIRST_SEED + 1}"]}, seeds=4, ms=2, fuse="4")
     study.repair()
     complete = ("complete", 1, None)
@@ -66,14 +69,14 @@ def test_one_of_a_group_fails_alone(make_study):
     assert "in groups of 2" in log
 
 
-def test_a_group_without_memory_is_halved(make_study):
+def test_a_group_without_memory_is_halved(make_study: MakeStudy) -> None:
     study = make_study(grid={"fault": [f"memory@{FIRST_SEED + 2}"]}, seeds=4, ms=2, fuse="4", max_attempts=2)
     study.repair()
     complete = ("complete", 1, None)
     assert ends(study) == [complete, complete, ("failed", 2, "MemoryError: made up"), complete]
 
 
-def test_one_of_a_group_diverges(make_study):
+def test_one_of_a_group_diverges(make_study: MakeStudy) -> None:
     study = make_study(grid={"fault": [f"nan@{FIRST_SEED}"]}, seeds=3, ms=2, fuse="3")
     study.repair()
     complete = ("complete", 1, None)

@@ -1,54 +1,54 @@
-"""Workers are killed (SIGKILL) at random moments, and somebody starts new ones."""
+"""Workers are killed (SIGKILL) at random places, and new ones are started."""
 
 from __future__ import annotations
 
+import math
 import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
 
 import pytest
-from scenario import PATIENCE_S, FaultStudy
+from gates import Gate
+from scenario import AnyWorker, FaultStudy, MakeStudy, Record
 
 
 def supervise(study: FaultStudy, workers: int, kills: int, seed: int) -> int:
     """Keep `workers` alive until all trials are done, and kill one after the other in the meantime.
 
-    Each worker is told its last moment when it starts: so long after it was first seen with a trial or, now and
-    then, so long after its start, which may be in the middle of planning.
+    Each worker to be killed stops at a step of its first or second trial. It is killed there, or up to 20 ms after
+    the gate was opened, when it may be reporting, saving or claiming; some are killed earlier, in their first second.
 
     Returns:
-        How many died.
+        How many were killed.
     """
     rng = random.Random(seed)
-    doomed: dict[int, float] = {}  # process id -> seconds left once it holds a trial
-    deadline: dict[int, float] = {}
+    victims: list[tuple[AnyWorker, Gate, float]] = []
     killed = 0
     while True:
-        alive = [worker for worker in study.workers if worker.poll() is None]
+        alive = sum(worker.poll() is None for worker in study.workers)
         if not alive and study.counts()["done"] == len(study.named_cells()):
             return killed
-        # Who ends with 0 has found everything done.
-        finished = any(worker.poll() == 0 for worker in study.workers)
-        for _ in range(0 if finished else workers - len(alive)):
-            worker = study.start_worker()
-            in_training, at_start = rng.uniform(0, 2 * study.ms / 1000), rng.uniform(0, 0.8)
-            if rng.random() < 0.15:
-                deadline[worker.pid] = time.monotonic() + at_start
-            else:
-                doomed[worker.pid] = in_training
-        for pid in study.holders() & doomed.keys():
-            deadline.setdefault(pid, time.monotonic() + doomed.pop(pid))
-        for worker in alive:
-            if killed < kills and time.monotonic() >= deadline.get(worker.pid, float("inf")):
-                worker.send_signal(signal.SIGKILL)
+        for _ in range(min(workers - alive, kills - killed - len(victims))):
+            gate = study.gate(rng.randrange(20), after=rng.randrange(2))
+            kill_at = rng.uniform(0, 0.8) if rng.random() < 0.15 else math.inf
+            victims.append((study.start_worker(), gate, time.monotonic() + kill_at))
+            study.gates = ()
+        if killed == kills and not any(worker.poll() == 0 for worker in study.workers):
+            study.start_workers(workers - alive)
+        for worker, gate, kill_at in list(victims):
+            if gate.reached() or time.monotonic() >= kill_at:
+                if rng.random() < 0.5:
+                    gate.open()
+                    time.sleep(rng.uniform(0, 0.02))
+                worker.kill()
                 worker.wait()
+                victims.remove((worker, gate, kill_at))
                 killed += 1
         time.sleep(0.01)
 
 
-def run_with_kills(study: FaultStudy, workers: int, kills: int, record_property: Callable[[str, object], None]) -> None:
+def run_with_kills(study: FaultStudy, workers: int, kills: int, record_property: Record) -> None:
     study.plan()
     started = time.monotonic()
     killed = supervise(study, workers, kills, seed=kills)
@@ -67,29 +67,28 @@ def run_with_kills(study: FaultStudy, workers: int, kills: int, record_property:
     assert killed == kills
 
 
-def test_random_kills(make_study, record_property):
-    study = make_study(60, ms=40)
+def test_random_kills(make_study: MakeStudy, record_property: Record) -> None:
+    study = make_study(60, ms=20)
     run_with_kills(study, workers=3, kills=15, record_property=record_property)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(480)
-def test_two_hundred_random_kills(make_study, record_property):
+def test_two_hundred_random_kills(make_study: MakeStudy, record_property: Record) -> None:
     study = make_study(240, ms=150)
     run_with_kills(study, workers=4, kills=200, record_property=record_property)
 
 
-def test_every_attempt_counts_a_death(make_study):
+def test_every_attempt_counts_a_death(make_study: MakeStudy) -> None:
     """With one attempt allowed, the trial of a killed worker is failed for good, and says why."""
-    study = make_study(2, ms=400, max_attempts=1, lease_s=0.5)
+    study = make_study(2, ms=5, max_attempts=1, lease_s=60)
     study.plan()
+    gate = study.gate(7, {"slot": 1})
     worker = study.start_worker()
-    deadline = time.monotonic() + PATIENCE_S
-    while study.holders() != {worker.pid}:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    assert gate.wait() == [worker.pid]
     worker.kill()
-    study.ms = 5
+    worker.wait()
+    study.expire_leases()
     study.repair()
     second, first = study.rows()  # the last cell of the grid goes first
     assert (first.outcome, first.value, first.attempts) == ("failed", None, 1)

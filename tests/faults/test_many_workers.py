@@ -1,13 +1,16 @@
-"""Many workers on one database: nothing is claimed twice, nobody dies, and nobody waits for the others."""
+"""Many workers on one database: nothing is claimed twice, no worker dies, and none waits for the others."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
-from scenario import FaultStudy, reading, wait_until
+from gates import wait_until
+from postgres import PostgresServer
+from scenario import FaultStudy, MakeStudy, Record, reading
 from sqlalchemy import text, update
 
 from search.storage.schema import queue_table
@@ -28,17 +31,18 @@ def check_a_clean_run(study: FaultStudy, workers: int, timeout_s: float) -> floa
     rows = study.check_exactly_once()
     assert Counter(row.attempts for row in rows) == {1: len(rows)}
     assert [row.token for row in rows] == [1] * len(rows)
-    return max(row.finished_at for row in rows) - min(row.started_at for row in rows)
+    seconds: float = max(row.finished_at for row in rows) - min(row.started_at for row in rows)
+    return seconds
 
 
-def test_eight_workers(make_sqlite_study):
+def test_eight_workers(make_sqlite_study: MakeStudy) -> None:
     study = make_sqlite_study(200, ms=2, lease_s=60)
     check_a_clean_run(study, 8, 100)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(480)
-def test_sixteen_workers_on_sqlite(make_sqlite_study, record_property):
+def test_sixteen_workers_on_sqlite(make_sqlite_study: MakeStudy, record_property: Record) -> None:
     study = make_sqlite_study(1000, ms=100, lease_s=60)
     seconds = check_a_clean_run(study, 16, 400)
     record_property("seconds", round(seconds, 1))
@@ -47,7 +51,7 @@ def test_sixteen_workers_on_sqlite(make_sqlite_study, record_property):
 
 @pytest.mark.soak
 @pytest.mark.timeout(480)
-def test_sixty_four_workers_on_postgresql(make_study_on_postgres, record_property):
+def test_sixty_four_workers_on_postgresql(make_study_on_postgres: MakeStudy, record_property: Record) -> None:
     study = make_study_on_postgres(1000, ms=200, lease_s=60)
     seconds = check_a_clean_run(study, 64, 400)
     record_property("seconds", round(seconds, 1))
@@ -90,12 +94,9 @@ def set_not_before(study: FaultStudy, when: float) -> None:
 def connections(study: FaultStudy) -> int:
     """How many worker processes talk to the server; each has one connection, or two while it renews."""
     with reading(study.url) as connection:
-        return (
-            connection.execute(
-                text("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
-            ).scalar_one()
-            - 1
-        )
+        query = text("SELECT count(*) - 1 FROM pg_stat_activity WHERE backend_type = 'client backend'")
+        found: int = connection.execute(query).scalar_one()
+    return found
 
 
 def cpu_seconds(study: FaultStudy) -> float:
@@ -110,14 +111,18 @@ def cpu_seconds(study: FaultStudy) -> float:
 @pytest.mark.soak
 @pytest.mark.timeout(480)
 @pytest.mark.parametrize("eval_interval", [2, 20], ids=["11-evaluations", "2-evaluations"])
-def test_sixty_four_workers_are_as_quick_as_four(own_postgres, tmp_path, record_property, eval_interval):
+def test_sixty_four_workers_are_as_quick_as_four(
+    own_postgres: PostgresServer, tmp_path: Path, record_property: Record, eval_interval: int
+) -> None:
     paces, cpu_ms = {}, {}
     for workers, trials in [(4, 200), (64, 1600)]:
         folder = tmp_path / str(workers)
         folder.mkdir()
         url = own_postgres.create_schema(f"w{workers}")
-        held = {"lease_s": 60, "checkpoint_s": 10}  # the defaults
-        study = FaultStudy(folder, url, {"slot": list(range(trials))}, ms=200, eval_interval=eval_interval, **held)
+        grid = {"slot": list(range(trials))}
+        study = FaultStudy(
+            folder, url, grid, ms=200, eval_interval=eval_interval, lease_s=60, checkpoint_s=10
+        )  # the defaults
         try:
             paces[workers], cpu_ms[workers] = pace(study, workers)
         finally:
@@ -131,7 +136,7 @@ def test_sixty_four_workers_are_as_quick_as_four(own_postgres, tmp_path, record_
     assert paces[64] >= 0.9 * paces[4]
 
 
-def test_planners_among_workers(make_study_on_postgres):
+def test_planners_among_workers(make_study_on_postgres: MakeStudy) -> None:
     """Planning again and again while trials end changes none of them: what it reads is not of one moment."""
     study = make_study_on_postgres(80, ms=0, lease_s=60)
     study.plan()

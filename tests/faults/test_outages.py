@@ -1,14 +1,16 @@
-"""The database goes away, or somebody else keeps it locked, in the middle of a run."""
+"""The database goes away, or another program keeps it locked, in the middle of a run."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
+from gates import Gate, wait_until
 from postgres import PostgresServer
-from scenario import FaultStudy, wait_until
+from scenario import FaultStudy, MakeStudy, Record
 
 # Holds the write lock of the SQLite file argv[1] for argv[2] seconds.
 LOCKER = """
@@ -22,11 +24,16 @@ connection.close()
 """
 
 
+def pairs(study: FaultStudy, *last_cells: int) -> list[Gate]:
+    """A gate each for a cell and the one before, so that two workers stop there; the last cells go first."""
+    return [study.gate(7, {"slot": last}, {"slot": last - 1}) for last in last_cells]
+
+
 def start_and_wait(study: FaultStudy, workers: int = 2) -> None:
     """Start the workers and wait until they are in the middle of it."""
     study.plan()
     study.start_workers(workers)
-    wait_until(lambda: study.counts()["done"] >= 2 and len(study.holders()) == workers, "the first trials")
+    wait_until(lambda: study.counts()["done"] >= 2, "the first trials")
 
 
 def stop_for_a_while(server: PostgresServer, mode: str, seconds: float) -> None:
@@ -35,31 +42,40 @@ def stop_for_a_while(server: PostgresServer, mode: str, seconds: float) -> None:
     server.start()
 
 
-def check_nobody_noticed(study: FaultStudy) -> None:
+def both_said(study: FaultStudy, text: str, times: int) -> bool:
+    """Whether each worker's log has a text at least `times` times."""
+    return all(study.log(worker).count(text) >= times for worker in study.workers)
+
+
+def check_no_lease_was_lost(study: FaultStudy) -> None:
     assert set(study.join(180)) == {0}, study.logs()
     rows = study.check_exactly_once()
     # No lease was lost, so no trial was begun twice.
     assert {row.attempts for row in rows} == {1}
 
 
-def test_server_stopped_and_crashed(own_postgres, make_study_there):
-    study = make_study_there(20, ms=400, lease_s=60)
-    start_and_wait(study)
-    for mode in ("fast", "immediate"):
-        done = study.counts()["done"]
-        stop_for_a_while(own_postgres, mode, 1.5)
-        wait_until(lambda done=done: study.counts()["done"] > done, f"a trial that ends after the {mode} stop")
-    check_nobody_noticed(study)
-    for worker in study.workers:
-        assert "is away" in study.log(worker)
-        assert "is back" in study.log(worker)
+def test_server_stopped_and_crashed(own_postgres: PostgresServer, make_study_there: MakeStudy) -> None:
+    study = make_study_there(12, ms=10, lease_s=60)
+    gates = pairs(study, 9, 3)
+    study.plan()
+    study.start_workers(2)
+    for outages, (mode, gate) in enumerate(zip(("fast", "immediate"), gates, strict=True), 1):
+        gate.wait(2)
+        own_postgres.stop(mode)
+        gate.open()  # both report in vain
+        wait_until(partial(both_said, study, "is away", outages), "both workers miss the server")
+        own_postgres.start()
+    check_no_lease_was_lost(study)
+    assert both_said(study, "is back", 2)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(480)
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_server_away_for_long(own_postgres, make_study_there, mode, record_property):
-    """Longer than any lease: when the server is back all trials are anybody's."""
+def test_server_away_for_long(
+    own_postgres: PostgresServer, make_study_there: MakeStudy, mode: str, record_property: Record
+) -> None:
+    """Longer than any lease: when the server is back, any worker may claim any trial."""
     study = make_study_there(100, ms=500, lease_s=2)
     start_and_wait(study, workers=4)
     stop_for_a_while(own_postgres, mode, 30)
@@ -69,40 +85,50 @@ def test_server_away_for_long(own_postgres, make_study_there, mode, record_prope
     print(f"\n{mode}: begun again: {sum(row.attempts > 1 for row in rows)} of {len(rows)}")
 
 
-def test_connections_terminated(postgres, make_study_on_postgres):
-    study = make_study_on_postgres(20, ms=200, lease_s=60)
-    start_and_wait(study)
+def test_connections_terminated(postgres: PostgresServer, make_study_on_postgres: MakeStudy) -> None:
+    study = make_study_on_postgres(20, ms=10, lease_s=60)
+    gates = pairs(study, 17, 14, 11, 8, 5)
+    study.plan()
+    study.start_workers(2)
     others = "pid <> pg_backend_pid() AND backend_type = 'client backend'"
-    terminated = 0
-    while study.counts()["done"] < 20:
-        postgres.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
-        terminated += 1
+    terminate = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"
+    for gate in gates:
+        gate.wait(2)
+        postgres.execute(terminate)
+        gate.open()
+    while study.counts()["done"] < 20:  # in the middle of statements, too
+        postgres.execute(terminate)
         time.sleep(0.1)
-    assert terminated >= 5
-    check_nobody_noticed(study)
+    check_no_lease_was_lost(study)
 
 
-def lock_for_a_while(study: FaultStudy, seconds: float) -> None:
+def lock_for_a_while(study: FaultStudy, seconds: float, gate: Gate | None = None) -> None:
+    """Lock the file, and open the gate while it is locked."""
     file = study.url.removeprefix("sqlite:///")
     locker = subprocess.Popen([sys.executable, "-c", LOCKER, file, str(seconds)], stdout=subprocess.PIPE)
     with locker:
         assert locker.stdout is not None
         assert locker.stdout.readline() == b"locked\n"
+        if gate is not None:
+            gate.open()
         assert locker.wait() == 0
 
 
-def test_file_locked(make_sqlite_study):
-    study = make_sqlite_study(20, ms=200, lease_s=60)
-    start_and_wait(study)
-    lock_for_a_while(study, 3)
-    check_nobody_noticed(study)
+def test_file_locked(make_sqlite_study: MakeStudy) -> None:
+    study = make_sqlite_study(6, ms=10, lease_s=60)
+    [gate] = pairs(study, 3)
+    study.plan()
+    study.start_workers(2)
+    gate.wait(2)
+    lock_for_a_while(study, 3, gate)
+    check_no_lease_was_lost(study)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(480)
 # Shorter and longer than SQLite is told to wait for a lock (60 s).
 @pytest.mark.parametrize("seconds", [30, 70])
-def test_file_locked_for_long(make_sqlite_study, seconds, record_property):
+def test_file_locked_for_long(make_sqlite_study: MakeStudy, seconds: float, record_property: Record) -> None:
     study = make_sqlite_study(100, ms=500, lease_s=2)
     start_and_wait(study, workers=4)
     lock_for_a_while(study, seconds)

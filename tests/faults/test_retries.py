@@ -6,22 +6,25 @@ import math
 import subprocess
 import sys
 import time
+from typing import Any
 
 import fake_objective
 import optuna
 import pytest
-from scenario import reading
+from optuna.trial import FrozenTrial
+from scenario import FaultStudy, MakeStudy, reading
+from sqlalchemy import Row
 
 from search.planning import open_planned
 from search.storage.queue import TrialQueue
 
 
-def by_fault(study):
+def by_fault(study: FaultStudy) -> dict[str, Row[Any]]:
     """The rows, by the fault of their cell."""
     return dict(zip([named["fault"] for named in study.named_cells()], study.rows(), strict=True))
 
 
-def optuna_trials(study):
+def optuna_trials(study: FaultStudy) -> dict[str, FrozenTrial]:
     """The trials as Optuna shows them, by the fault of their cell."""
     storage = optuna.storages.RDBStorage(study.url.replace("postgresql://", "postgresql+psycopg://"))
     try:
@@ -31,7 +34,7 @@ def optuna_trials(study):
     return {trial.params["fault"]: trial for trial in trials}
 
 
-def test_faults(make_study):
+def test_faults(make_study: MakeStudy) -> None:
     study = make_study(grid={"fault": ["none", "memory", "error", "nan"]}, ms=2, max_attempts=3)
     started = time.monotonic()
     study.repair()
@@ -54,7 +57,7 @@ def test_faults(make_study):
     assert "to be tried again in 0.4 s" not in log
 
 
-def test_trial_that_kills_its_worker(make_study):
+def test_trial_that_kills_its_worker(make_study: MakeStudy) -> None:
     study = make_study(grid={"fault": ["exit", "none"]}, ms=2, max_attempts=3, lease_s=0.2)
     study.plan()
     codes = [study.fork_worker()]
@@ -69,13 +72,13 @@ def test_trial_that_kills_its_worker(make_study):
     assert by_fault(study)["none"].outcome == "complete"
 
 
-def test_failed_trials_are_retried_when_asked(make_study, monkeypatch):
+def test_failed_trials_are_retried_when_asked(make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
     study = make_study(grid={"fault": ["error", "none", "memory"]}, ms=2, max_attempts=2)
     study.repair()
     before = study.rows()
     assert [row.outcome for row in before] == ["failed", "complete", "failed"]
     # The fault is repaired, and the failed ones are put back.
-    monkeypatch.setattr(fake_objective.StandInRun, "_misbehave", lambda self: None)
+    monkeypatch.setattr(fake_objective.FakeRun, "_misbehave", lambda self: None)
     database, planned = open_planned(study.options)
     with database.closing():
         assert TrialQueue(database).retry_failed(planned.names) == 2
@@ -92,7 +95,7 @@ def test_failed_trials_are_retried_when_asked(make_study, monkeypatch):
     assert all("reason" not in trial.user_attrs for trial in optuna_trials(study).values())
 
 
-def test_run_tells_of_failed_trials(make_sqlite_study):
+def test_run_reports_failed_trials(make_sqlite_study: MakeStudy) -> None:
     """`search.run` goes on around a trial that kills its worker, and ends with 1."""
     study = make_sqlite_study(grid={"fault": ["exit", "none", "error"]}, ms=2, max_attempts=3)
     command = [sys.executable, "-m", "search.run", *study.arguments, "--workers", "1", "--devices", "cpu", "--quiet"]
@@ -107,8 +110,8 @@ def test_run_tells_of_failed_trials(make_sqlite_study):
 
 
 @pytest.mark.parametrize("fault", ["none"])
-def test_own_row_is_taken_again_without_an_attempt(make_study, fault):
-    """The answer to a claim got lost with the connection: the worker claims again, and nobody died of anything."""
+def test_own_row_is_taken_again_without_an_attempt(make_study: MakeStudy, fault: str) -> None:
+    """The answer to a claim got lost with the connection: the worker claims again, and no attempt is counted."""
     study = make_study(grid={"fault": [fault]}, max_attempts=1)
     database, planned = open_planned(study.options)
     with database.closing():

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import random
 import signal
-import time
 from collections import Counter
-from multiprocessing.process import BaseProcess
 
 import optuna
 import pytest
+from deaths import Death
+from gates import PATIENCE_S
 from optuna.trial import TrialState
-from scenario import PATIENCE_S, Death, FaultStudy
-from swarm import start_worker
+from scenario import AnyWorker, FaultStudy, MakeStudy
 
 from search.storage.slots import REPETITION, SLOT, canonical, parameters_of
 from search.storage.url import parse_url
@@ -29,7 +27,7 @@ GRID = {"pe_type": ["randn", "sinpe", "rope"], "n_embd": [8, 16]}
 
 
 def check_slots(study: FaultStudy, slots: int) -> None:
-    """Every slot ended complete, once a repetition, with the losses that an undisturbed run of its cell gives."""
+    """Every slot is complete, once a repetition, with the losses that an undisturbed run of its cell gives."""
     rows = study.rows()
     named = [json.loads(row.cell) for row in rows]
     wanted = {(slot, repetition) for slot in range(slots) for repetition in range(study.seeds)}
@@ -52,58 +50,48 @@ def check_slots(study: FaultStudy, slots: int) -> None:
     assert len(chosen) == slots, "one slot, one cell"
 
 
-def tend(study: FaultStudy, workers: list[BaseProcess], until_done: int, kills: int, rng: random.Random) -> int:
-    """Keep 8 workers alive until so many trials are done, and kill some that hold a trial.
-
-    Returns:
-        How many were killed.
-    """
-    killed, deadline = 0, time.monotonic() + PATIENCE_S
-    while study.counts()["done"] < until_done:
-        assert time.monotonic() < deadline, study.counts()
-        workers[:] = [worker for worker in workers if worker.is_alive()]
-        workers += [start_worker(study.options, study.ms) for _ in range(8 - len(workers))]
-        holders = study.holders()
-        victims = [worker for worker in workers if worker.pid in holders]
-        if killed < kills and victims:
-            victim = rng.choice(victims)
-            victim.kill()
-            victim.join()
-            workers.remove(victim)
-            killed += 1
-        time.sleep(rng.uniform(0.02, 0.1))
-    return killed
+def kill_in_a_trial(study: FaultStudy, workers: int, step: int) -> None:
+    """Start workers and kill each in its first trial, after a step."""
+    gate = study.gate(step)
+    victims = start(study, workers)
+    gate.wait(workers)
+    for victim in victims:
+        victim.kill()
+        victim.wait()
+    study.expire_leases()
 
 
-def restart(workers: list[BaseProcess]) -> None:
-    for worker in workers:
-        worker.terminate()
-    for worker in workers:
-        worker.join(PATIENCE_S)
-        # Who had not begun yet dies of the signal.
-        assert worker.exitcode in (0, -signal.SIGTERM)
+def stop_in_third_trial(study: FaultStudy, workers: int) -> None:
+    """Start workers, let each finish two trials, and stop all of them in the middle of another."""
+    gate = study.gate(7, after=2)
+    stopped = start(study, workers)
+    gate.wait(workers)
+    for worker in stopped:
+        worker.send_signal(signal.SIGTERM)
+    assert {worker.wait(PATIENCE_S) for worker in stopped} == {0}, study.logs()
 
 
-def test_sixty_slots_two_restarts_five_kills(make_study):
-    study = make_study(grid=GRID, head=TPE % 60, ms=100, lease_s=0.7)
+def start(study: FaultStudy, workers: int) -> list[AnyWorker]:
+    """Start workers; those that start later do not stop at the gates of these."""
+    started = [study.start_worker() for _ in range(workers)]
+    study.gates = ()
+    return started
+
+
+def test_forty_slots_two_restarts_five_kills(make_study: MakeStudy) -> None:
+    study = make_study(grid=GRID, head=TPE % 40, ms=40, lease_s=60)
     study.plan()
-    rng, workers = random.Random(5), []
-    try:
-        killed = tend(study, workers, until_done=15, kills=3, rng=rng)
-        restart(workers)
-        killed += tend(study, workers, until_done=35, kills=2, rng=rng)
-        restart(workers)
-        tend(study, workers, until_done=60, kills=0, rng=rng)
-    finally:
-        for worker in workers:
-            worker.join(PATIENCE_S)
-            worker.kill()
-    assert killed == 5
-    check_slots(study, 60)
+    kill_in_a_trial(study, 3, step=7)
+    stop_in_third_trial(study, 8)
+    kill_in_a_trial(study, 2, step=13)
+    stop_in_third_trial(study, 8)
+    assert study.counts()["done"] == 2 * 8 * 2
+    assert {worker.wait(PATIENCE_S) for worker in start(study, 8)} == {0}, study.logs()
+    check_slots(study, 40)
     assert max(row.attempts for row in study.rows()) > 1, "a killed worker's trial was tried again"
 
 
-def test_seeds_of_a_slot_share_its_cell(make_study):
+def test_seeds_of_a_slot_share_its_cell(make_study: MakeStudy) -> None:
     study = make_study(grid=GRID, head=TPE % 6, seeds=3, ms=5)
     study.plan()
     study.repair()
@@ -121,12 +109,12 @@ DEATHS = [
 
 
 @pytest.mark.parametrize("death", DEATHS, ids=str)
-def test_death_at_the_choice(make_study, death):
+def test_death_at_the_choice(make_study: MakeStudy, death: Death) -> None:
     """A choice is stored or was never made: the slot whose worker dies gets the cell that it would have got."""
-    study = make_study(grid=GRID, head=TPE % 10, ms=5, lease_s=0.3)
+    study = make_study(grid=GRID, head=TPE % 10, ms=5, lease_s=60)
     study.plan()
     assert study.fork_worker(death) == -signal.SIGKILL, study.fork_log.read_text()
-    time.sleep(2 * study.lease_s)  # or the next worker would fill the next slot before this one
+    study.expire_leases()  # or the next worker would fill the next slot before this one
     study.repair()
     check_slots(study, 10)
     # One worker at a time: what was chosen depends on nothing but the seed and what was known.
@@ -134,7 +122,7 @@ def test_death_at_the_choice(make_study, death):
 
 
 def undisturbed_cells(study: FaultStudy) -> set[str]:
-    """The cells that a worker chooses to whom nothing happens."""
+    """The cells that an undisturbed worker chooses."""
     folder = study.folder / "undisturbed"
     folder.mkdir()
     other = FaultStudy(folder, f"sqlite:///{folder / 'search.db'}", study.grid, ms=0, head=study.head)

@@ -103,17 +103,17 @@ def test_the_tables_of_randn_and_sinpe_are_added() -> None:
     e = drawn(2, 4, C)
     for pe_type in ("randn", "sinpe"):
         encoding = positional_encoding(pe_type, C, T)
-        torch.testing.assert_close(encoding(e, torch.arange(4)), e + encoding.table[:4])
+        torch.testing.assert_close(encoding(e, torch.arange(4)), e + encoding.get_buffer("table")[:4])
 
 
 def test_randn_noise_is_fixed_small_and_not_trained() -> None:
     encoding = positional_encoding("randn", 256, 64)
-    assert encoding.table.std().item() == pytest.approx(0.02, rel=0.05)
+    assert encoding.get_buffer("table").std().item() == pytest.approx(0.02, rel=0.05)
     assert not list(encoding.parameters())
 
 
 def test_sinusoids_follow_the_formula() -> None:
-    table = positional_encoding("sinpe", C, T).table
+    table = positional_encoding("sinpe", C, T).get_buffer("table")
     for t in range(T):
         for i in range(C // 2):
             angle = t / 10000 ** (2 * i / C)

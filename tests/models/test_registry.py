@@ -14,7 +14,7 @@ from search.models.errors import ModelError
 from search.models.positional import positional_encoding
 from search.models.registry import MODELS, PE_TYPES, build_model, count_parameters, model_arguments, model_class
 
-V2 = {"vocab_size": 7, "n_embd": 4, "block_size": 5, "pe_type": "randn"}
+V2: dict[str, Any] = {"vocab_size": 7, "n_embd": 4, "block_size": 5, "pe_type": "randn"}
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -1,4 +1,4 @@
-"""What a trial leaves behind, and running it again from that, with the real language model and with the stand-in."""
+"""What a trial leaves behind, and its replay, with the real language model and with the fake objective."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from safetensors.torch import load
 from study_files import REAL, all_rows, opened, program, sqlite, write_corpus, write_study
 
+from search import run_study
 from search.models.registry import build_model
 from search.objectives.corpus import load_corpus
 from search.storage.artifact_store import open_store
@@ -64,9 +65,9 @@ def artifacts(study: Study, name: str = "real") -> list[Mapping[str, bytes]]:
     """The artifacts of each trial of a study, by file name, as Optuna finds them."""
     store = open_store(str(study.folder / "search-out" / "artifacts"))
     storage = optuna.storages.RDBStorage(study.storage)
-    found = []
+    found: list[Mapping[str, bytes]] = []
     for trial in optuna.load_study(study_name=name, storage=storage).trials:
-        files = {}
+        files: dict[str, bytes] = {}
         for meta in optuna.artifacts.get_all_artifact_meta(trial, storage=storage):
             with store.open_reader(meta.artifact_id) as file:
                 files[meta.filename] = file.read()
@@ -169,7 +170,7 @@ def test_what_differs() -> None:
     assert [line.split(" was ")[0] for line in decisive] == ["python"]
     assert others == (f"optuna was 1.0, is {now['optuna']}",)
     assert differences(None, now)[0] == (
-        "the trial has no record of versions and machine: it is of an older version of lm-search",
+        "the trial has no record of versions and machine: an older version of lm-search trained it",
     )
 
 
@@ -177,6 +178,7 @@ def test_a_full_disk_costs_the_files_and_not_the_result(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / ".parts").write_text("a file where the folder of parts shall be")
     file, corpus, storage = write_study(tmp_path), write_corpus(tmp_path), sqlite(tmp_path)
+    run_study(file, corpus=corpus, storage=storage, plan_only=True)
     options = ["--study", file, "--corpus", corpus, "--storage", storage, "--artifacts", str(tmp_path / "kept")]
     done = program("worker", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -186,6 +188,7 @@ def test_a_full_disk_costs_the_files_and_not_the_result(tmp_path: Path) -> None:
 
 def test_no_artifacts_when_told_so(tmp_path: Path) -> None:
     file, corpus, storage = write_study(tmp_path), write_corpus(tmp_path), sqlite(tmp_path)
+    run_study(file, corpus=corpus, storage=storage, plan_only=True)
     options = ["--study", file, "--corpus", corpus, "--storage", storage, "--artifacts", "none"]
     done = program("worker", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

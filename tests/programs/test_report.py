@@ -25,9 +25,9 @@ STATES: dict[str, tuple[Callable[..., Any], int, list[str]]] = {
     "one seed": (completed, 1, ["Every cell has one seed"]),
     "half-run": (half, 3, ["15 of 27 trials have not ended yet"]),
     "nothing run": (nothing, 3, ["None of the 27 trials has ended yet"]),
-    "all pruned": (pruned, 3, ["No trial was trained to its end", "27 of 27 trials were stopped early"]),
+    "all pruned": (pruned, 3, ["No trial was trained to its end", "27 of 27 trials were pruned"]),
     "all failed": (failed, 3, ["No trial was trained to its end", "27 of 27 trials failed with an error"]),
-    "mixed": (mixed, 3, ["12 of 27 trials were stopped early", "3 of 27 trials failed with an error"]),
+    "mixed": (mixed, 3, ["12 of 27 trials were pruned", "3 of 27 trials failed with an error"]),
 }
 
 
@@ -75,7 +75,7 @@ def test_top(format: str, tmp_path: Path) -> None:
         assert "more cells" not in whole
 
 
-def test_intervals_tokens_and_floor(tmp_path: Path) -> None:
+def test_intervals_tokens_and_bigram_baseline(tmp_path: Path) -> None:
     with ended_study(tmp_path, completed) as database:
         read = json.loads(reported(database, "json"))
         table = reported(database, "markdown")
@@ -86,7 +86,7 @@ def test_intervals_tokens_and_floor(tmp_path: Path) -> None:
     assert best["seed_range"][1] - best["seed_range"][0] == pytest.approx(0.02)
     assert (best["tokens"], best["published"], best["published_inside"]) == (640, 2.0, False)
     assert 1 < read["bigram_baseline"] < 3
-    assert f"- counted bigram: {read['bigram_baseline']:.5f}" in table
+    assert f"- bigram baseline: {read['bigram_baseline']:.5f}" in table
     assert "outside" in table
 
 
@@ -123,10 +123,10 @@ def test_ending_of_the_output_names_the_format(
     assert (work_folder / arguments[1]).read_text(encoding="utf-8").startswith(begins)
 
 
-def test_floor_is_planned_for_the_baselines_too(tmp_path: Path) -> None:
+def test_bigram_baseline_is_planned_for_the_baselines_too(tmp_path: Path) -> None:
     with ended_study(tmp_path, nothing, study=GRID) as database:
-        floors = {json.loads(render(database, [name], "json"))["bigram_baseline"] for name in NAMES}
-    assert len(floors) == 1
+        losses = {json.loads(render(database, [name], "json"))["bigram_baseline"] for name in NAMES}
+    assert len(losses) == 1
 
 
 def test_verdicts_are_in_markdown_and_json(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_line_chart_is_well_formed_and_escaped() -> None:
     assert ys[0] < ys[-1]
 
 
-def test_floor_far_away_does_not_flatten_the_lines() -> None:
+def test_baseline_far_away_does_not_flatten_the_lines() -> None:
     image = line_chart([Line("a", [Point(1, 2.0, 2.0, 2.0), Point(2, 1.9, 1.9, 1.9)])], "t", "x", "y", reference=9.0)
     assert 'class="reference"' not in image
 
@@ -92,14 +92,14 @@ def test_heat_maps_of_a_grid() -> None:
     found = heat_maps(rows, GRID)
     assert found is not None
     assert [each.heading for each in found.maps] == ["pe_type a", "pe_type b"]
-    assert (found.low, found.high) == (2.0, pytest.approx(2.7))
+    assert [found.low, found.high] == pytest.approx([2.0, 2.7])
     titles = [each.text for each in ElementTree.fromstring(found.maps[1].image).iter("title")]
     assert "pe_type b, n_embd 64, block_size 8: 2.1000 ± 0.010" in titles
     assert "pe_type b, n_embd 64, block_size 64: no final loss" in titles
 
 
 def test_tile_is_the_best_over_axes_that_are_not_shown() -> None:
-    grid = {"n_embd": [1, 2], "block_size": [1, 2], "lr": [0.1, 0.2], "wd": [0.0, 0.1]}
+    grid: dict[str, list[Any]] = {"n_embd": [1, 2], "block_size": [1, 2], "lr": [0.1, 0.2], "wd": [0.0, 0.1]}
     rows = [
         row(2.0 + lr + wd, n_embd=n, block_size=b, lr=lr, wd=wd)
         for n in (1, 2)
@@ -110,7 +110,7 @@ def test_tile_is_the_best_over_axes_that_are_not_shown() -> None:
     found = heat_maps([Row(**{**vars(each), "cell": {**each.cell}}) for each in rows], grid)
     assert found is not None
     assert found.notes == ["A tile shows the best cell over wd."]
-    assert (found.low, found.high) == (pytest.approx(2.1), pytest.approx(2.2))
+    assert [found.low, found.high] == pytest.approx([2.1, 2.2])
 
 
 def test_no_heat_map_without_numbers_or_final_losses() -> None:

@@ -107,7 +107,8 @@ def test_nothing_is_fetched(tmp_path: Path) -> None:
 
 def test_what_an_author_wrote_is_text(tmp_path: Path) -> None:
     grid = f"note = [{json.dumps(HOSTILE)}, 'plain']\nn_embd = [1, 2]"
-    text = f"description = {json.dumps(HOSTILE)}\nobjective = 'standin:start'\n[grid]\nblock_size = [8]\n{grid}\n"
+    head = f"description = {json.dumps(HOSTILE)}\nobjective = 'fake_objective:start'\n"
+    text = f"{head}[grid]\nblock_size = [8]\n{grid}\n"
     with ended_study(tmp_path, completed, study=text) as database:
         page = as_html(read_report_data(database, ["small"], with_histories=True))
     outline = Outline(page)
@@ -158,7 +159,7 @@ def test_real_verdicts_and_records(tmp_path: Path) -> None:
 
 
 def test_study_without_axes(tmp_path: Path) -> None:
-    text = "objective = 'standin:start'\n[grid]\nblock_size = [8]\n"
+    text = "objective = 'fake_objective:start'\n[grid]\nblock_size = [8]\n"
     with ended_study(tmp_path, completed, study=text) as database:
         outline = Outline(as_html(read_report_data(database, ["small"], with_histories=True)))
     assert "No heat map: it needs a numeric setting" in outline.text

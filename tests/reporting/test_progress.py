@@ -17,6 +17,7 @@ from search.storage.connect import open_database
 from search.storage.database import Database
 from search.storage.leases import Report
 from search.storage.queue import TrialQueue
+from search.storage.state_transitions import Outcome
 from search.study.definition import load_definition
 from search.study.planner import Study, ensure_planned
 
@@ -38,7 +39,7 @@ def queue(database: Database) -> TrialQueue:
     return TrialQueue(database)
 
 
-def end_one(queue: TrialQueue, outcome: str, reason: str | None = None) -> None:
+def end_one(queue: TrialQueue, outcome: Outcome, reason: str | None = None) -> None:
     [lease] = queue.claim(["small"], "host/cpu-0/1-a")
     queue.report([Report(lease, STEPS, 2.0, 2.5)])
     queue.finish(lease, outcome, 2.5, {}, reason)

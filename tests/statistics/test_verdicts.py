@@ -54,7 +54,7 @@ def test_one_seed_has_no_interval_and_no_verdict() -> None:
     losses = Losses.of(grid(CLEAR, seeds=1))
     [comparison, _] = corrected(all_comparisons(losses))
     assert (comparison.low, comparison.p_adjusted, comparison.verdict) == (None, None, CANNOT_TELL)
-    assert "one seed cannot tell luck from effect" in comparison.sentence
+    assert "one seed cannot separate chance from effect" in comparison.sentence
 
 
 @pytest.mark.parametrize(("difference", "verdict"), [(0.1, SUPPORTED), (0.0, CANNOT_TELL)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import sqlite3
 import subprocess
@@ -238,7 +237,7 @@ def test_a_database_of_optuna_gets_our_tables_beside(storage_url: str) -> None:
 
 
 def create_at_once(url: str, processes: int) -> None:
-    swarm.together(processes, swarm.create_tables, url)
+    swarm.run_at_once(processes, swarm.create_tables, url)
     with open_database(url, create=False).closing() as database:
         assert database.read(lambda c: c.execute(text("SELECT count(*) FROM search_schema")).scalar()) == 1
         assert database.read(lambda c: c.execute(text("SELECT count(*) FROM alembic_version")).scalar()) == 1
@@ -256,9 +255,7 @@ def test_sixteen_processes_create_the_tables_at_once_again_and_again(storage_url
 
 
 def test_a_server_that_starts_later_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
-    folder = tempfile.mkdtemp()
-    server = PostgresServer(Path(folder))
-    try:
+    with PostgresServer() as server:
         server.stop()
         starting = threading.Timer(1.0, server.start)
         starting.start()
@@ -268,9 +265,6 @@ def test_a_server_that_starts_later_is_waited_for(caplog: pytest.LogCaptureFixtu
         assert "does not answer yet" in caplog.text
         assert "waiting up to 60 s" in caplog.text
         assert PASSWORD not in caplog.text
-    finally:
-        server.stop("immediate")
-        shutil.rmtree(folder)
 
 
 def test_a_password_with_special_characters_works_everywhere(postgres: PostgresServer) -> None:

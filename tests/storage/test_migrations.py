@@ -22,7 +22,7 @@ from sqlalchemy import inspect, text
 from search.storage.connect import open_database
 from search.storage.database import Database
 from search.storage.errors import StorageError
-from search.storage.migrations.runner import VERSION_TABLE, revisions
+from search.storage.migrations.runner import VERSION_TABLE, _optuna_head, _optuna_scripts, revisions
 from search.storage.queries import counts, trial_summaries
 from search.storage.schema import SCHEMA_VERSION, metadata
 from search.study.stored import read_stored_study
@@ -210,3 +210,7 @@ def test_an_old_study_file_is_told_the_new_names(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "(the built-in one is now 'search.models.bigram_v2:BigramV2')" in done.stderr
     assert not (tmp_path / "x.db").exists()
+
+
+def test_the_newest_revision_of_optuna_is_found_without_alembic() -> None:
+    assert _optuna_head() == _optuna_scripts().get_current_head()

@@ -65,7 +65,7 @@ def test_more_seeds_add_what_is_missing_and_fewer_take_nothing(database: Databas
 
 
 def test_eight_planners_at_once_plan_each_cell_once(storage_url: str) -> None:
-    added = swarm.together(8, swarm.plan_small, storage_url, 3)
+    added = swarm.run_at_once(8, swarm.plan_small, storage_url, 3)
 
     assert sum(added) == 3 * CELLS
     trials = optuna_trials(storage_url)

@@ -21,7 +21,8 @@ from search.storage.leases import Lease, Report
 from search.storage.optuna_storage import PrunerStorage, SearchStorage
 from search.storage.planning import plan
 from search.storage.queue import TrialQueue
-from search.strategies.pruners import MedianPruner, PruningJudge
+from search.strategies.pruners import MedianPruner
+from search.strategies.pruning_judge import PruningJudge
 from search.study.pruner_settings import PrunerSettings
 
 STEPS = (0, 500, 1000, 1500)

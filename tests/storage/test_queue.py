@@ -94,7 +94,7 @@ def test_eight_processes_claim_and_finish_each_row_once(storage_url: str, databa
     seeds = 34
     plan(database, [sample_plan(seeds)])
 
-    claimed = swarm.together(8, swarm.claim_all, storage_url, True)
+    claimed = swarm.run_at_once(8, swarm.claim_all, storage_url, True)
 
     assert sorted(number for each in claimed for number in each) == list(range(seeds * CELLS))
     assert {(each.state, each.outcome, each.token, each.attempts) for each in rows(database)} == {

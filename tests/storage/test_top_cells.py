@@ -16,7 +16,7 @@ from search.storage.database import Database
 from search.storage.leases import Report
 from search.storage.optuna_storage import SearchStorage
 from search.storage.queue import TrialQueue
-from search.strategies.pruners import PruningJudge
+from search.strategies.pruning_judge import PruningJudge
 from search.strategies.top_cells import TopCellsPruner
 from search.study.pruner_settings import PrunerSettings
 

@@ -109,7 +109,7 @@ def test_a_study_races_to_its_end_and_no_further(tmp_path: Path) -> None:
         found.setdefault(str(cell), {})[row["cell"]["seed"]] = row["value"]
     counts = Counter(len(own) for own in found.values())
     assert sum(count * seeds for seeds, count in counts.items()) == len(rows) <= 26
-    assert len(rows) > 12, "the stand-in's losses are noise: somebody must have got a third seed"
+    assert len(rows) > 12, "the fake losses are noise: some cell must have got a third seed"
     rules = load_definition(file).racing
     assert rules is not None
     assert next_seeds(found, 5, rules, 6, len(rows)) == {}, "it ended where the rule ends"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from study_files import all_rows, opened, program, sqlite, write_corpus, write_study
 
@@ -19,6 +19,7 @@ from search.study.definition import load_definition
 from search.study.planner import axis_distributions, edge_cells
 from search.study.search_space import SamplerSettings
 from search.study.stored import read_stored_study
+from search.study.user_modules import extend_sys_path
 
 TPE = """
 objective = "fake_objective:start"
@@ -108,6 +109,21 @@ def test_a_sampler_that_cannot_be_made(sampler: dict[str, Any], said: str) -> No
         make_sampler(SamplerSettings.model_validate(sampler), 0)
 
 
+def test_a_persons_own_sampler(tmp_path: Path) -> None:
+    (tmp_path / "own_samplers_here.py").write_text(
+        "from optuna.samplers import RandomSampler\n\n\nclass Mine(RandomSampler):\n"
+        "    def __init__(self, seed, share=0.5):\n"
+        "        super().__init__(seed)\n"
+        "        self.given = (seed, share)\n\n\nclass Other:\n    pass\n",
+        encoding="utf-8",
+    )
+    extend_sys_path(tmp_path)
+    made: Any = make_sampler(SamplerSettings.model_validate({"name": "own_samplers_here:Mine", "share": 0.1}), 3, 4)
+    assert made.given == (3_000_013, 0.1)
+    with pytest.raises(UsageError, match="is no sampler: derive it from optuna"):
+        make_sampler(SamplerSettings(name="own_samplers_here:Other"), 0)
+
+
 @pytest.mark.parametrize("name", ["random", "tpe", "gp", "QMCSampler", "NSGAIISampler"])
 def test_the_same_slot_of_the_same_study_gets_the_same_cell(name: str) -> None:
     settings = SamplerSettings(name=name)
@@ -128,7 +144,8 @@ def complete(number: int, value: float) -> FrozenTrial:
 
 
 def test_a_quasi_random_sequence_goes_on() -> None:
-    settings, space = SamplerSettings(name="QMCSampler"), {"x": FloatDistribution(0, 1)}
+    settings = SamplerSettings(name="QMCSampler")
+    space: dict[str, BaseDistribution] = {"x": FloatDistribution(0, 1)}
     notes: dict[str, Any] = {}
     seen: list[float] = []
     for slot in range(3):

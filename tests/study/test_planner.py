@@ -18,16 +18,14 @@ from search.storage.slots import canonical
 from search.study.cells import grid_cells
 from search.study.definition import load_definition
 from search.study.planner import Study, ensure_planned, study_plans
-from search.study.pruner_settings import PrunerName, PrunerSettings
 from search.study.stored import read_stored_study
 
 CORPUS = encode("text", "to be or not to be")
 
 
-def study(file: str, *settings: str, with_baselines: bool = True, seeds: int = 1, pruner: PrunerName = "top") -> Study:
+def study(file: str, *settings: str, with_baselines: bool = True, seeds: int = 1, pruner: str = "top") -> Study:
     definition = load_definition(file, settings)
-    changed = PrunerSettings(**{**definition.pruner.model_dump(), "name": pruner})
-    definition = definition.model_copy(update={"seeds": seeds, "pruner": changed})
+    definition = definition.model_copy(update={"seeds": seeds, "pruner": definition.pruner.with_name(pruner)})
     return Study(definition, definition.name, CORPUS, with_baselines)
 
 

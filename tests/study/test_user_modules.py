@@ -14,7 +14,8 @@ from study_files import all_rows, program, sqlite, write_corpus, write_study
 
 from search import run_study
 from search.errors import UsageError
-from search.planning import StudyOptions, load_study
+from search.options import PlanningOptions
+from search.planning import load_study
 from search.storage.connect import open_database
 from search.storage.queries import trial_summaries
 from search.study.stored import parse_study, read_stored_study
@@ -190,9 +191,9 @@ class TestText:
     def test_command_line_goes_before_the_file(self, own: Path, work_folder: Path) -> None:
         write_corpus(own, 3000)
         file = study(own, "of_text", more='corpus = "text.txt"')
-        assert load_study(StudyOptions(file)).corpus.name == "text.txt"  # type: ignore[union-attr]
+        assert load_study(PlanningOptions(study=file)).corpus.name == "text.txt"  # type: ignore[union-attr]
         other = Path(write_corpus(own, 2000, "other.txt"))
-        assert load_study(StudyOptions(file, corpus=other)).corpus.name == "other.txt"  # type: ignore[union-attr]
+        assert load_study(PlanningOptions(study=file, corpus=other)).corpus.name == "other.txt"  # type: ignore[union-attr]
 
     def test_that_is_not_there(self, own: Path, work_folder: Path) -> None:
         with pytest.raises(ValueError, match=r"corpus '.*/own/text\.txt' does not exist: check the path"):
@@ -201,8 +202,8 @@ class TestText:
 
     def test_losses_published_for_another_text_are_not_compared_with(self, tmp_path: Path) -> None:
         corpus = Path(write_corpus(tmp_path))
-        assert load_study(StudyOptions("bigram")).definition.published
-        assert not load_study(StudyOptions("bigram", corpus=corpus)).definition.published
+        assert load_study(PlanningOptions(study="bigram")).definition.published
+        assert not load_study(PlanningOptions(study="bigram", corpus=corpus)).definition.published
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A compose stack of the stand-in study, and ways to look into it."""
+"""A compose stack of the study of the fake objective, and ways to look into it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TESTS = Path(__file__).parent.parent
 ROOT = TESTS.parent
 PASSWORD = "c0mpose-Secret-7319"
 STUDY = """
-description = "a stand-in for the compose tests"
+description = "the fake objective, for the compose tests"
 objective = "fake_objective:start"
 
 [grid]
@@ -119,7 +119,7 @@ class Stack:
 def undisturbed(x: int, seed: int) -> float:
     """The value of a trial that nothing happens to."""
     settings = TrainingSettings(max_iters=20, eval_interval=2)
-    with mock.patch.dict(os.environ, STANDIN_MS="0"):
+    with mock.patch.dict(os.environ, FAKE_TRIAL_MS="0"):
         run = fake_objective.start({"x": x}, seed, settings, encode("none", "none"), "cpu")
     while not run.finished:
         run.advance(lambda: False)

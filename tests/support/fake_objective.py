@@ -1,18 +1,24 @@
-"""A stand-in objective: a made-up curve that takes as long as told, to exercise everything around the training.
+"""A fake objective: made-up curves in a set time, to exercise everything around the training.
 
 Study files name it as `objective = "fake_objective:start"`; workers find it on their Python path.
 Its losses form a chain, each made of the one before, so that a run that loses, repeats or swaps a step anywhere ends
-with other digits.
+with other digits. It needs nothing but `search`: the compose tests copy this file into a container.
+
+Environment:
+    FAKE_TRIAL_MS: Milliseconds that a trial takes, spread over its steps; 10 by default.
+    FAKE_GATES: Steps at which trials wait for a test, as JSON; see `gates.Gate`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from search.objectives.corpus import Corpus
@@ -20,19 +26,23 @@ from search.objectives.errors import CheckpointError
 from search.objectives.protocol import Evaluation
 from search.objectives.settings import TrainingSettings
 
+GATE_POLL_S = 0.005
+_trials_before = itertools.count()  # of this process
 
-class StandInRun:
-    """Takes STANDIN_MS milliseconds a trial (default 10), spread over its steps."""
+
+class FakeRun:
+    """One trial: a chain of hashes, and losses made of them."""
 
     def __init__(self, cell: Mapping[str, Any], seed: int, settings: TrainingSettings) -> None:
         self._cell, self._settings = cell, settings
         self._identity = json.dumps({**cell, "seed": seed}, sort_keys=True)
-        self._step_s = float(os.environ.get("STANDIN_MS", "10")) / 1000 / settings.max_iters
+        self._step_s = float(os.environ.get("FAKE_TRIAL_MS", "10")) / 1000 / settings.max_iters
         self._step, self._link = 0, self._identity
         self._curve: list[Evaluation] = []
         # "error" is an error of every seed, "error@8" of seed 8 alone.
         fault, _, only = str(cell.get("fault", "")).partition("@")
         self._fault = fault if only in ("", str(seed)) else ""
+        self._gates = dict(_gates_of({**cell, "seed": seed}, next(_trials_before)))
 
     @property
     def finished(self) -> bool:
@@ -44,10 +54,13 @@ class StandInRun:
 
     def advance(self, should_stop: Callable[[], bool]) -> Evaluation | None:
         due = min(len(self._curve) * self._settings.eval_interval, self._settings.max_iters)
+        if self._step == 0:
+            self._wait_at_gate(should_stop)
         while self._step < due:
             time.sleep(self._step_s)
             self._step += 1
             self._link = hashlib.sha256(f"{self._link} {self._step}".encode()).hexdigest()
+            self._wait_at_gate(should_stop)
             if should_stop() and self._step < due:
                 return None
         self._misbehave()
@@ -58,6 +71,15 @@ class StandInRun:
         self._curve.append(Evaluation(self._step, loss - 0.05, loss))
         return self._curve[-1]
 
+    def _wait_at_gate(self, should_stop: Callable[[], bool]) -> None:
+        folder = self._gates.pop(self._step, None)
+        if folder is None:
+            return
+        name = hashlib.sha256(self._identity.encode()).hexdigest()[:12]
+        (folder / f"reached-{os.getpid()}-{name}").touch()
+        while not (folder / "open").exists() and not should_stop():
+            time.sleep(GATE_POLL_S)
+
     def _misbehave(self) -> None:
         fault = self._fault
         if fault == "error" and self._step > 0:
@@ -65,7 +87,7 @@ class StandInRun:
         if fault == "memory" and self._step > 0:
             raise MemoryError("made up")
         if fault == "hog" and self._step > 0:
-            hoard = []
+            hoard: list[bytearray] = []
             while True:
                 hoard.append(bytearray(os.urandom(1)) * 50_000_000)
         if fault == "exit" and self._step > 0:
@@ -86,17 +108,25 @@ class StandInRun:
         return {"n_params": 1, "tokens": self._step, "train_seconds": self._step * self._step_s}
 
 
-def start(cell: Mapping[str, Any], seed: int, settings: TrainingSettings, corpus: Corpus, device: str) -> StandInRun:
-    return StandInRun(cell, seed, settings)
+def _gates_of(cell: Mapping[str, Any], trials_before: int) -> Iterator[tuple[int, Path]]:
+    """The steps at which a trial of a cell waits, each with the folder of its gate."""
+    for gate in json.loads(os.environ.get("FAKE_GATES", "[]")):
+        if trials_before >= gate["after"] and any(wanted.items() <= cell.items() for wanted in gate["cells"]):
+            yield gate["step"], Path(gate["folder"])
 
 
-class Alternating:
-    """Runs that take turns: a group of which nothing is expected but that it is one."""
+def start(cell: Mapping[str, Any], seed: int, settings: TrainingSettings, corpus: Corpus, device: str) -> FakeRun:
+    """Begin a trial; the text and the device do not matter."""
+    return FakeRun(cell, seed, settings)
 
-    def __init__(self, runs: Sequence[StandInRun]) -> None:
+
+class FakeGroup:
+    """Runs that take turns, as a group of stacked models."""
+
+    def __init__(self, runs: Sequence[FakeRun]) -> None:
         self._runs = list(runs)
 
-    def advance(self, should_stop: Callable[[], bool]) -> list[tuple[StandInRun, Evaluation]]:
+    def advance(self, should_stop: Callable[[], bool]) -> list[tuple[FakeRun, Evaluation]]:
         evaluated = []
         for run in self._runs:
             evaluation = run.advance(should_stop)
@@ -105,9 +135,10 @@ class Alternating:
             evaluated.append((run, evaluation))
         return evaluated
 
-    def remove(self, leavers: Sequence[StandInRun]) -> None:
+    def remove(self, leavers: Sequence[FakeRun]) -> None:
         self._runs = [run for run in self._runs if run not in leavers]
 
 
-def stack_runs(runs: Sequence[StandInRun]) -> Alternating:
-    return Alternating(runs)
+def stack_runs(runs: Sequence[FakeRun]) -> FakeGroup:
+    """Train several runs as one group."""
+    return FakeGroup(runs)

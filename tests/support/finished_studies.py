@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
-from study_files import STANDIN_GRID, sqlite, write_study
+from study_files import FAKE_GRID, sqlite, write_study
 
 from search.objectives.corpus import encode
 from search.storage.connect import open_database
@@ -22,7 +22,7 @@ from search.study.planner import Study, ensure_planned
 
 GRID = f"""
 description = "A study for tests"
-{STANDIN_GRID}
+{FAKE_GRID}
 [[published]]
 cell = {{ pe_type = "rope", n_embd = 64, block_size = 16 }}
 val_loss = 2.0
@@ -42,7 +42,8 @@ class End:
 def loss_of(cell: Mapping[str, Any]) -> float:
     """A made-up final loss: rope, narrow and long are better; a little noise of the seed."""
     wide, short = cell.get("n_embd", 64) / 640, 1 / cell["block_size"]
-    return 2.0 + wide + short - 0.2 * (cell.get("pe_type") == "rope") + 0.01 * (cell["seed"] % 3)
+    loss: float = 2.0 + wide + short - 0.2 * (cell.get("pe_type") == "rope") + 0.01 * (cell["seed"] % 3)
+    return loss
 
 
 def completed(cell: Mapping[str, Any]) -> End | None:
@@ -99,7 +100,7 @@ def ended_study(
                 continue
             for step, loss in how.curve.items():
                 queue.report([Report(lease, step, loss - 0.05, loss)])
-            facts = {"n_params": 7, "train_seconds": 1.5, "tokens": 640}
+            facts: dict[str, Any] = {"n_params": 7, "train_seconds": 1.5, "tokens": 640}
             if how.outcome == "complete":
                 by_position = [3.0 - 0.05 * at for at in range(cell["block_size"])]
                 facts |= {"sample": SAMPLE, "val_loss_by_position": by_position}

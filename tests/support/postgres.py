@@ -7,21 +7,42 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Self
+
+import psycopg
+from sqlalchemy.engine import URL
 
 PASSWORD = "s3cret/{pass} word%"  # characters that a URL must quote, or that Optuna and alembic would expand
 
+_guards: list[subprocess.Popen[bytes]] = []  # kept, so that none is collected before its server is closed
+
 
 class PostgresServer:
-    """A cluster in `folder`, with a superuser `search` who needs a password.
+    """A cluster with a superuser `search` who needs a password; use it as a context.
+
+    A guard process ends the server and removes the folder when this process ends, even if it is killed.
 
     Args:
-        folder: Gets the programs (as root, which PostgreSQL refuses to run as), the data and the log.
+        folder: Gets programs, data and log; by default a new folder, in memory if there is room: on a busy disk the
+            thousands of files of a cluster take up to a minute to be removed. As root it must not lie below
+            pytest's own folder, which only its owner may enter: the server runs as another user.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        folder = folder or Path(tempfile.mkdtemp(prefix="lm-search-postgres-", dir=_memory_disk()))
+        self._guard = subprocess.Popen(
+            [sys.executable, "-IS", str(Path(__file__).with_name("server_guard.py")), str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        _guards.append(self._guard)
         self._user = "nobody" if os.geteuid() == 0 else None
+        self.folder = folder
         self._data, self._log = folder / "data", folder / "log"
         self._programs = _programs(folder) / "bin"
         self.port = _free_port()
@@ -52,6 +73,18 @@ class PostgresServer:
             conf.write("max_connections = 300\nshared_buffers = 64MB\ntimezone = 'Pacific/Auckland'\n")
         self.start()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the server and remove its folder."""
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+        self._guard.wait()
+
     def start(self) -> None:
         """Start the server and wait until it answers."""
         self._run("pg_ctl", "-w", "-D", str(self._data), "-l", str(self._log), "start")
@@ -62,8 +95,6 @@ class PostgresServer:
 
     def url(self, database: str = "postgres", password: str = PASSWORD) -> str:
         """The storage URL of a database."""
-        from sqlalchemy.engine import URL
-
         url = URL.create("postgresql", "search", password, "127.0.0.1", self.port, database)
         return url.render_as_string(hide_password=False)
 
@@ -79,10 +110,9 @@ class PostgresServer:
 
     def execute(self, statement: str) -> None:
         """Run one statement as superuser, outside any transaction."""
-        import psycopg
-
-        place = {"host": "127.0.0.1", "port": self.port, "user": "search", "password": PASSWORD, "dbname": "postgres"}
-        with psycopg.connect(**place, autocommit=True) as connection:
+        with psycopg.connect(
+            host="127.0.0.1", port=self.port, user="search", password=PASSWORD, dbname="postgres", autocommit=True
+        ) as connection:
             connection.execute(statement)
 
     def _run(self, program: str, *arguments: str) -> None:
@@ -98,6 +128,15 @@ class PostgresServer:
             stderr=subprocess.DEVNULL,
         )
         assert done.returncode == 0, f"{program} {arguments}: {self._log.read_text() if self._log.exists() else done}"
+
+
+def _memory_disk() -> str | None:
+    try:
+        disk = os.statvfs("/dev/shm")
+    except OSError:
+        return None
+    roomy = disk.f_bavail * disk.f_frsize > 2**31
+    return "/dev/shm" if roomy and not disk.f_flag & os.ST_NOEXEC else None
 
 
 def _programs(folder: Path) -> Path:

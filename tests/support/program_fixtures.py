@@ -1,4 +1,4 @@
-"""An empty working folder with a study file and a text in it, and one finished stand-in study for the whole session."""
+"""A working folder with a study file and a text, and one finished study of the fake objective a session."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from study_files import program, sqlite, write_corpus, write_study
 
 @pytest.fixture
 def study_file(tmp_path: Path) -> str:
-    """The stand-in study: 8 cells and a baseline."""
+    """The study of the fake objective: 8 cells and a baseline."""
     return write_study(tmp_path)
 
 
@@ -45,7 +45,7 @@ class FinishedStudy:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
-    """The stand-in study with 2 seeds, trained by 2 workers from the command line."""
+    """The study of the fake objective with 2 seeds, trained by 2 workers from the command line."""
     folder = tmp_path_factory.mktemp("finished")
     file, corpus, storage = write_study(folder), write_corpus(folder), sqlite(folder)
     with pytest.MonkeyPatch.context() as patch:

@@ -1,38 +1,37 @@
-"""What every fault scenario needs: a planned study, workers to be killed, and the check that nothing came of it.
+"""What every fault scenario needs: a planned study, workers to kill, and the check that the results do not show it.
 
 The promise: every planned trial ends exactly once, with the value that an undisturbed run would have given.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-import logging
 import os
-import pkgutil
-import signal
 import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from unittest.mock import patch
 
 import fake_objective
 import optuna
+from deaths import Death, in_child
+from gates import PATIENCE_S, Gate, gates_environment
 from optuna.trial import TrialState
 from sqlalchemy import create_engine, func, select, update
 from sqlalchemy.engine import URL, Row
 from sqlalchemy.exc import DBAPIError
+from swarm import ForkedWorker
 
 from search.objectives.corpus import Corpus, load_corpus
 from search.objectives.protocol import Evaluation
 from search.objectives.settings import TrainingSettings
-from search.planning import StudyOptions, open_planned
+from search.options import PlanningOptions
+from search.planning import open_planned
 from search.storage.schema import queue_table
 from search.storage.slots import canonical
 from search.storage.url import parse_url
@@ -40,22 +39,21 @@ from search.workers.setup import open_worker
 
 SETTINGS = TrainingSettings(max_iters=20, eval_interval=2)
 FIRST_SEED = 7
-# A dead worker, or one that waits for its turn on a busy machine: far above what an idle machine needs.
-PATIENCE_S = 60.0
 
-Cell = Mapping[str, Any]
+AnyWorker = subprocess.Popen[Any] | ForkedWorker
 
 
 @dataclass
 class FaultStudy:
-    """A study of the stand-in objective, its database, and the workers that were started for it.
+    """A study of the fake objective, its database, and the workers that were started for it.
 
     Attributes:
         folder: Gets the study file, the corpus, the workers' logs and their artifacts.
         url: The storage URL.
-        cells: The grid; one axis per key of the first cell.
+        grid: The values of each axis.
         ms: What a trial takes, in milliseconds.
         head: More lines at the top of the study file.
+        gates: Where the trials of workers that start from now on wait.
     """
 
     folder: Path
@@ -72,7 +70,8 @@ class FaultStudy:
     name: str = "faulty"
     fuse: str = "off"
     head: str = ""
-    workers: list[subprocess.Popen[Any]] = field(default_factory=list)
+    gates: Sequence[Gate] = ()
+    workers: list[AnyWorker] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.corpus_file.write_text("to be, or not to be: that is the question\n" * 20)
@@ -104,8 +103,10 @@ class FaultStudy:
         return load_corpus(self.corpus_file)
 
     @property
-    def options(self) -> StudyOptions:
-        return StudyOptions(str(self.file), self.url, corpus=self.corpus_file, out=self.out, fuse=self.fuse)
+    def options(self) -> PlanningOptions:
+        return PlanningOptions(
+            study=str(self.file), storage=self.url, corpus=self.corpus_file, out=self.out, fuse=self.fuse
+        )
 
     @property
     def arguments(self) -> list[str]:
@@ -114,7 +115,7 @@ class FaultStudy:
                 str(self.out), "--fuse", self.fuse]  # fmt: skip
 
     def plan(self) -> None:
-        """Plan the study as its first worker would."""
+        """Plan the study."""
         database, _ = open_planned(self.options)
         database.engine.dispose()
 
@@ -136,16 +137,38 @@ class FaultStudy:
         """The curve of a trial that nothing happens to."""
         cell = {axis: value for axis, value in named.items() if axis != "seed"}
         settings = SETTINGS.model_copy(update={"eval_interval": self.eval_interval})
-        with patch.dict(os.environ, STANDIN_MS="0"):
+        with patch.dict(os.environ, FAKE_TRIAL_MS="0", FAKE_GATES="[]"):
             run = fake_objective.start(cell, named["seed"], settings, self.corpus, "cpu")
         while not run.finished:
             run.advance(lambda: False)
         return run.curve
 
-    def start_worker(
+    def gate(self, step: int, *cells: Mapping[str, Any], after: int = 0) -> Gate:
+        """Close a new gate for the trials of workers that start from now on; see `gates.Gate`.
+
+        Args:
+            step: Where the trials wait.
+            cells: Which trials wait; all by default.
+            after: How many trials each worker begins before the first that waits.
+        """
+        folder = self.folder / f"gate-{len(list(self.folder.glob('gate-*')))}"
+        self.gates = [*self.gates, Gate(folder, step, cells or ({},), after)]
+        return self.gates[-1]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the fake objective reads in a worker of this study."""
+        return {"FAKE_TRIAL_MS": str(self.ms), **gates_environment(*self.gates)}
+
+    def start_worker(self) -> AnyWorker:
+        """Start one worker process; its log is `log(worker)`."""
+        self.workers.append(ForkedWorker(self.options, self.environment, self._log_file(len(self.workers))))
+        return self.workers[-1]
+
+    def start_worker_program(
         self, *arguments: str, environment: Mapping[str, str] | None = None, script: Sequence[str] = ()
-    ) -> subprocess.Popen[Any]:
-        """Start one worker process; its log is `log(worker)`.
+    ) -> AnyWorker:
+        """Start one worker from the command line.
 
         Args:
             arguments: More of the command line.
@@ -156,7 +179,7 @@ class FaultStudy:
         with self._log_file(len(self.workers)).open("wb") as output:
             worker = subprocess.Popen(
                 command,
-                env={**os.environ, "STANDIN_MS": str(self.ms), **(environment or {})},
+                env={**os.environ, **self.environment, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -169,44 +192,51 @@ class FaultStudy:
         for _ in range(count):
             self.start_worker()
 
-    def fork_worker(self, death: Death | None = None, stop_after_s: float | None = None) -> int:
+    def fork_worker(self, death: Death | None = None, stop_at: Gate | None = None, *, plan: bool = False) -> int:
         """Be a worker in a process that is forked from this one, which spares it the imports, and wait for its end.
 
         Args:
             death: Where it kills itself; nowhere when None.
-            stop_after_s: It is asked to stop after so long.
+            stop_at: It is asked to stop when a trial has reached this gate.
+            plan: Plan the study first, as `search.run` does.
 
         Returns:
-            Its exit code, or minus the number of the signal that ended it. What it said is in `fork_log`.
+            Its exit code, or minus the number of the signal that ended it. Its output is in `fork_log`.
         """
 
+        def stop(gate: Gate, event: threading.Event) -> None:
+            gate.wait()
+            event.set()
+
         def work() -> None:
-            os.environ["STANDIN_MS"] = str(self.ms)
+            os.environ.update(self.environment)
             if death is not None:
                 death.prepare()
+            if plan:
+                self.plan()
             worker = open_worker(str(self.file), self.url, "cpu", corpus=self.corpus_file, out=self.out, fuse=self.fuse)
-            if stop_after_s is not None:
-                threading.Timer(stop_after_s, worker.stop.set).start()
+            if stop_at is not None:
+                threading.Thread(target=stop, args=(stop_at, worker.stop), daemon=True).start()
             worker.run()
 
         return in_child(work, self.fork_log)
 
     @property
     def fork_log(self) -> Path:
-        """What all forked workers said."""
+        """The output of all forked workers."""
         return self.folder / "forked.log"
 
     def repair(self) -> None:
-        """The next ordinary start: a worker that nothing happens to."""
-        code = self.fork_worker()
+        """The next ordinary start: plan what is missing, and work undisturbed."""
+        code = self.fork_worker(plan=True)
         assert code == 0, self.fork_log.read_text()
 
-    def log(self, worker: subprocess.Popen[Any]) -> str:
-        """What a worker said."""
+    def log(self, worker: AnyWorker) -> str:
+        """A worker's output."""
         return self._log_file(self.workers.index(worker)).read_text()
 
     def logs(self) -> str:
-        """What all workers said."""
+        """All workers' output."""
         return "\n".join(self.log(worker) for worker in self.workers)
 
     def _log_file(self, index: int) -> Path:
@@ -244,15 +274,15 @@ class FaultStudy:
             return {"waiting": 0, "running": 0, "done": 0, **found}
 
     def holders(self) -> set[int]:
-        """The process ids of the workers whose lease is said to last."""
+        """The process ids of the workers that hold a lease."""
         with reading(self.url) as connection:
             owners = connection.execute(select(queue_table.c.owner).where(queue_table.c.state == "running")).scalars()
             return {int(owner.rsplit("/", 1)[1].split("-")[0]) for owner in owners}
 
-    def set_row(self, number: int, **values: Any) -> None:
-        """Change a row by hand."""
+    def expire_leases(self) -> None:
+        """End all leases now, as time does after a worker's death."""
         with reading(self.url) as connection:
-            connection.execute(update(queue_table).where(queue_table.c.number == number).values(values))
+            connection.execute(update(queue_table).where(queue_table.c.state == "running").values(lease_until=0))
             connection.commit()
 
     def check_exactly_once(self) -> list[Row[Any]]:
@@ -294,80 +324,8 @@ class FaultStudy:
         assert trial.datetime_start <= trial.datetime_complete
 
 
-@dataclass(frozen=True)
-class Death:
-    """A process kills itself (SIGKILL) at one call of one function.
-
-    Attributes:
-        function: "module:name" or "module:Class.name".
-        when: "before" the call or "after" it.
-        call: Which call it is, from 1.
-    """
-
-    function: str
-    when: str
-    call: int = 1
-
-    def __str__(self) -> str:
-        return f"{self.when}-{self.function.rpartition(':')[2]}-{self.call}"
-
-    def prepare(self) -> None:
-        """From now on this process is doomed."""
-        module, _, path = self.function.partition(":")
-        place, _, name = path.rpartition(".")
-        owner = pkgutil.resolve_name(f"{module}:{place}")
-        original, calls = getattr(owner, name), itertools.count(1)
-
-        def deadly(*arguments: Any, **keywords: Any) -> Any:
-            last = next(calls) == self.call
-            if last and self.when == "before":
-                os.kill(os.getpid(), signal.SIGKILL)
-            result = original(*arguments, **keywords)
-            if last:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
-
-        setattr(owner, name, deadly)
-
-
-def in_child(work: Callable[[], object], log_file: Path) -> int:
-    """Run `work` in a forked process and wait for its end.
-
-    Returns:
-        Its exit code, or minus the number of the signal that ended it.
-    """
-    pid = os.fork()
-    if pid == 0:
-        _be_child(work, log_file)
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() >= deadline:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            raise AssertionError(f"the child still runs after {PATIENCE_S} s: {log_file.read_text()}")
-        time.sleep(0.005)
-
-
-def _be_child(work: Callable[[], object], log_file: Path) -> NoReturn:
-    code = 70
-    try:
-        output = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        # Not pytest's handlers and streams: their buffers belong to the parent.
-        sys.stderr = os.fdopen(2, "w", buffering=1)
-        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s", force=True)
-        work()
-        code = 0
-    except SystemExit as end:
-        code = int(end.code or 0)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)
+MakeStudy = Callable[..., FaultStudy]
+Record = Callable[[str, object], None]  # pytest's `record_property`
 
 
 class reading:
@@ -387,15 +345,3 @@ class reading:
 
 def _patient(url: URL) -> dict[str, Any]:
     return {"timeout": PATIENCE_S} if url.get_backend_name() == "sqlite" else {}
-
-
-def wait_until(condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
-    """Ask every few milliseconds until `condition` holds.
-
-    Args:
-        what: What is waited for, to be read when it does not come.
-    """
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {timeout_s} s for: {what}"
-        time.sleep(0.02)

@@ -17,7 +17,7 @@ from search.storage.connect import open_database
 from search.storage.database import Database
 from search.storage.schema import queue_table
 
-STANDIN_GRID = """
+FAKE_GRID = """
 objective = "fake_objective:start"
 first_seed = 0
 
@@ -35,7 +35,7 @@ max_iters = 40
 eval_interval = 10
 """
 
-STANDIN = f"""{STANDIN_GRID}
+FAKE_STUDY = f"""{FAKE_GRID}
 [pruner]
 name = "none"
 
@@ -60,7 +60,7 @@ name = "none"
 """
 
 
-def write_study(folder: Path, text: str = STANDIN, name: str = "small") -> str:
+def write_study(folder: Path, text: str = FAKE_STUDY, name: str = "small") -> str:
     """A study file; its path."""
     path = folder / f"{name}.toml"
     path.write_text(text, encoding="utf-8")

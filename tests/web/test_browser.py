@@ -34,10 +34,15 @@ class Visit:
 
     def watch(self) -> None:
         """Note errors, refusals, and requests to anyone else."""
-        self.page.on("console", lambda said: said.type in ("error", "warning") and self.faults.append(said.text))
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("response", lambda got: got.status >= 400 and self.faults.append(f"{got.status} {got.url}"))
-        self.page.on("request", lambda asked: self._is_elsewhere(asked.url) and self.faults.append(asked.url))
+
+        def note(wrong: bool, text: str) -> None:
+            if wrong:
+                self.faults.append(text)
+
+        self.page.on("console", lambda said: note(said.type in ("error", "warning"), said.text))
+        self.page.on("pageerror", lambda error: note(True, str(error)))
+        self.page.on("response", lambda got: note(got.status >= 400, f"{got.status} {got.url}"))
+        self.page.on("request", lambda asked: note(self._is_elsewhere(asked.url), asked.url))
 
     def _is_elsewhere(self, url: str) -> bool:
         return urlsplit(url).scheme not in ("data", "blob") and not url.startswith(self.address + "/")
@@ -49,7 +54,7 @@ class Visit:
 
 @pytest.fixture(scope="module")
 def visit(finished: Any) -> Iterator[Visit]:
-    """A visit to the dashboard of the finished stand-in study."""
+    """A visit to the dashboard of the finished study of the fake objective."""
     kept = str(finished.folder / "search-out" / "artifacts")
     with served(finished.storage, kept) as address, chromium() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 1500})

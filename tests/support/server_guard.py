@@ -1,0 +1,48 @@
+"""Ends a PostgreSQL server and removes its folder when the process that started it is gone.
+
+Run as `python server_guard.py FOLDER`, with a pipe on stdin that only the owner holds open: the pipe ends with the
+owner, even if the owner was killed. It needs nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+PATIENCE_S = 20.0
+
+
+def main() -> None:
+    """Wait for the owner's end, then clean up."""
+    # Ctrl-C and the end of a terminal reach the whole group of processes; the owner decides when it is over.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    folder = Path(sys.argv[1])
+    while os.read(0, 1024):
+        pass
+    deadline = time.monotonic() + PATIENCE_S
+    while (pid := _server_of(folder)) is not None and time.monotonic() < deadline:
+        with contextlib.suppress(ProcessLookupError):
+            # SIGQUIT is PostgreSQL's immediate shutdown: it ends the sessions too.
+            os.kill(pid, signal.SIGQUIT)
+        time.sleep(0.1)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _server_of(folder: Path) -> int | None:
+    """The process id of the running server whose data lies in a folder."""
+    try:
+        pid = int((folder / "data" / "postmaster.pid").read_text().split()[0])
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError, IndexError):
+        return None
+    return pid if os.fsencode(folder) in command else None
+
+
+if __name__ == "__main__":
+    main()
