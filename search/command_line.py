@@ -68,7 +68,7 @@ def new_program(
 
 
 def _search_working_directory_last() -> None:
-    # `python -m` puts it first, where a file such as optuna.py would take the place of a package that is not loaded yet.
+    # `python -m` puts it first, where a file such as optuna.py would take the place of a package that loads later.
     if not sys.flags.safe_path and sys.path and sys.path[0] in ("", os.getcwd()):
         sys.path.append(sys.path.pop(0))
 

@@ -149,7 +149,7 @@ class TestRunStudy:
         )
         assert (options.workers, options.corpus, options.out) == ("2", Path("text.txt"), Path("o"))
         assert options.settings == ("x=1,2", "y=b")
-        assert RunStudyOptions(study="a", settings="x=1").settings == ("x=1",)
+        assert RunStudyOptions(study="a", settings="x=1").settings == ("x=1",)  # type: ignore[arg-type]
         assert RunStudyOptions(study="a", settings=["x=1"]).settings == ("x=1",)  # type: ignore[arg-type]
 
 
