@@ -27,7 +27,7 @@ def replay(options: ReplayOptions) -> None:
         from search.study.corpus import corpus_of_file, read_corpus
         from search.study.lookup import open_studies
         from search.study.user_modules import extend_sys_path, module_folder
-        from search.workers.replay import read_recorded_trial, rerun
+        from search.workers.replay import read_recorded_trial, replay_trial
 
         database, [name] = open_studies(
             options.study, options.storage, options.storage_wait_s, baselines=False, outdated="refuse"
@@ -36,7 +36,7 @@ def replay(options: ReplayOptions) -> None:
             past = read_recorded_trial(database, name, options.trial)
         extend_sys_path(module_folder(options.study))
         text = read_corpus(past.study.definition.objective, options.corpus, corpus_of_file(options.study))
-        verdict = rerun(past, text, options.device, _say_nothing if options.quiet else _say)
+        verdict = replay_trial(past, text, options.device, _say_nothing if options.quiet else _say)
     if options.json:
         print(json.dumps(verdict.as_dict(), indent=2))
     else:

@@ -85,7 +85,7 @@ class Layout:
     notes: Sequence[str]
 
     @property
-    def ends(self) -> tuple[float, float]:
+    def loss_range(self) -> tuple[float, float]:
         """The lowest and the highest loss."""
         losses = [_loss(row) for row in self.best.values()]
         return min(losses), max(losses)
@@ -116,7 +116,7 @@ def heat_maps(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> HeatMap
     layout = lay_out(rows, grid)
     if layout is None:
         return None
-    low, high = layout.ends
+    low, high = layout.loss_range
     maps = []
     for value in layout.facets:
         heading = f"{layout.facet} {value}" if layout.facet else "all cells"
@@ -136,7 +136,7 @@ def _notes(grid: Mapping[str, Sequence[Any]], axes: Axes, ticked: Sequence[str],
 
 
 def _map(layout: Layout, facet: Any, heading: str) -> Markup:
-    (low, high), parts, xs = layout.ends, [], layout.xs
+    (low, high), parts, xs = layout.loss_range, [], layout.xs
     for line, at_y in enumerate(layout.ys):
         top = TOP + line * TILE_H
         if at_y is not None:

@@ -77,7 +77,7 @@ def _view(report_data: ReportData, top: int | None) -> dict[str, Any]:
         "timeline": timeline(bars, "When each trial ran, and how it ended") if bars else None,
         "outcomes": [(name, words) for name, words in OUTCOMES.items() if any(bar.outcome == name for bar in bars)],
         "environments": report_data.environments(),
-        "samples": report_data.samples(leaders),
+        "samples": report_data.text_samples(leaders),
         "most_comparisons": MOST_ROWS,
     }
 

@@ -42,7 +42,7 @@ class ReportData:
         stored: The study as it was planned.
         counts: Trials by state.
         rows: The ranked table, all of it.
-        histories: Every trial over time; empty where a format has no use for them.
+        trials: Every trial over time; empty where a format has no use for them.
         baselines: The cells of the sibling study.
         verdicts: What search.statistics.verdicts says of the study; None where a format has no use for it.
     """
@@ -51,7 +51,7 @@ class ReportData:
     stored: StoredStudy
     counts: Mapping[str, int]
     rows: Sequence[Row]
-    histories: Sequence[TrialHistory] = ()
+    trials: Sequence[TrialHistory] = ()
     baselines: Sequence[Cell] = ()
     verdicts: Verdicts | None = None
 
@@ -61,7 +61,7 @@ class ReportData:
         return self.stored.definition.grid
 
     @property
-    def axes(self) -> Axes:
+    def grid_axes(self) -> Axes:
         """How the grid is laid out."""
         return choose_axes(self.grid)
 
@@ -103,7 +103,7 @@ class ReportData:
     @cached_property
     def _by_cell(self) -> Mapping[str, list[TrialHistory]]:
         found: dict[str, list[TrialHistory]] = {}
-        for run in self.histories:
+        for run in self.trials:
             if run.state == "complete":
                 found.setdefault(canonical(without_seed(run.cell)), []).append(run)
         return found
@@ -112,7 +112,7 @@ class ReportData:
         """The best cell of each value of the facet axis and of each model outside the grid, best first."""
         chosen: dict[Any, Row] = {}
         for row in self.ranked:
-            facet = row.cell.get(self.axes.facet or "")
+            facet = row.cell.get(self.grid_axes.facet or "")
             chosen.setdefault((facet, row.cell.get("model")), row)
         return list(chosen.values())[:MOST_FACETS]
 
@@ -139,7 +139,7 @@ class ReportData:
 
     def bars(self) -> list[Bar]:
         """When each ended trial ran."""
-        ran = [(run.started, run.ended, run.state) for run in self.histories if run.started and run.ended]
+        ran = [(run.started, run.ended, run.state) for run in self.trials if run.started and run.ended]
         first = min((started for started, _, _ in ran), default=None)
         if first is None:
             return []
@@ -148,7 +148,7 @@ class ReportData:
             for started, ended, state in ran
         ]
 
-    def samples(self, rows: Sequence[Row]) -> list[Sample]:
+    def text_samples(self, rows: Sequence[Row]) -> list[Sample]:
         """What the first seed of each cell wrote."""
         found = []
         for row in rows:
@@ -161,14 +161,14 @@ class ReportData:
     def environments(self) -> list[tuple[str, str]]:
         """What the trials ran on, by name; several values where trials differ, "" where none is recorded."""
         found: dict[str, dict[str, None]] = {}
-        for run in self.histories:
-            for name, value in (trial_facts(run.attrs).record or {}).items():
+        for run in self.trials:
+            for name, value in (trial_facts(run.attrs).provenance or {}).items():
                 found.setdefault(name, {})[str(value)] = None
         return [(name, "; ".join(values)) for name, values in found.items()]
 
     def study_file(self) -> str:
         """The study as TOML, to run it again."""
-        own = [run for run in self.histories if run.study == self.name]
+        own = [run for run in self.trials if run.study == self.name]
         return study_as_toml(self.stored, self.baselines, own)
 
 

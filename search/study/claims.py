@@ -26,7 +26,7 @@ STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=Fals
 
 
 class Published(BaseModel):
-    """A loss that somebody published for a cell, to compare with."""
+    """A published loss for a cell, to compare with."""
 
     model_config = STRICT
 
@@ -46,7 +46,7 @@ class Claim(BaseModel):
     factor: str | None = None
     # Values of the factor, the best first: each has a lower loss than the next.
     order: list[Scalar] = []
-    # Values of the factor in the order that somebody might expect; that it does not hold in every cell is the claim.
+    # Values of the factor in an order that seems plausible; the claim is that it does not hold in every cell.
     not_always: list[Scalar] = []
     # Two cells, the better one first; baselines count too.
     cells: list[Cell] = []

@@ -142,7 +142,7 @@ class TrialFacts:
         tokens: Characters that it was trained on.
         sample: Text that the model wrote.
         val_loss_by_position: Validation losses by position in the window.
-        record: The versions and the machine that it ran on, by name.
+        provenance: The versions and the machine that it ran on, by name.
     """
 
     n_params: int | None = None
@@ -151,12 +151,12 @@ class TrialFacts:
     train_curve: Sequence[tuple[int, float]] | None = None
     sample: str | None = None
     val_loss_by_position: Sequence[float] | None = None
-    record: Mapping[str, Any] | None = None
+    provenance: Mapping[str, Any] | None = None
 
     @property
     def device(self) -> str | None:
         """The kind of device that it ran on."""
-        found: str | None = (self.record or {}).get("device")
+        found: str | None = (self.provenance or {}).get("device")
         return found
 
 
@@ -166,7 +166,15 @@ def trial_facts(attrs: Mapping[str, Any]) -> TrialFacts:
     Args:
         attrs: Its user attributes, as far as they were read.
     """
-    return TrialFacts(**{name: attrs.get(name) for name in TrialFacts.__dataclass_fields__})
+    return TrialFacts(
+        n_params=attrs.get("n_params"),
+        tokens=attrs.get("tokens"),
+        train_seconds=attrs.get("train_seconds"),
+        train_curve=attrs.get("train_curve"),
+        sample=attrs.get("sample"),
+        val_loss_by_position=attrs.get("val_loss_by_position"),
+        provenance=attrs.get(RECORD),
+    )
 
 
 def read_stored_study(database: Database, name: str) -> StoredStudy | None:

@@ -32,7 +32,7 @@ def heat_maps(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> dict[st
     # plotly draws no axis for a panel without a tile.
     facets = [facet for facet in found.facets if any(place[0] == facet for place in found.best)][:MAX_PANELS]
     layout = _layout(f"val_loss by {' and '.join(filter(None, (found.x, found.y)))}: lower is better")
-    low, high = found.ends
+    low, high = found.loss_range
     layout["coloraxis"] = {
         **{"colorscale": "Viridis", "reversescale": True, "cmin": low, "cmax": high},
         "colorbar": {"title": {"text": LOSS, "side": "right"}},

@@ -41,7 +41,7 @@ METRIC = "val_loss"
 
 
 @contextmanager
-def publishing(database: Database, names: Sequence[str]) -> Iterator[None]:
+def publish_regularly(database: Database, names: Sequence[str]) -> Iterator[None]:
     """Publish studies now and then as long as the context lasts, and once more at its end.
 
     Args:
@@ -69,7 +69,7 @@ def publishing(database: Database, names: Sequence[str]) -> Iterator[None]:
 
 
 def publish(database: Database, names: Sequence[str], every_s: float = 0.0) -> bool:
-    """Publish studies, unless somebody did within `every_s` seconds. Nothing that goes wrong goes further than the log.
+    """Publish studies, unless another process did within `every_s` seconds; errors are logged only.
 
     Returns:
         Whether it was done.

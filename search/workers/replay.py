@@ -51,7 +51,7 @@ class RecordedTrial:
 
     @property
     def facts(self) -> TrialFacts:
-        """What its worker recorded; without `record` for a trial of a version that did not keep that."""
+        """What its worker recorded; without `provenance` for a trial of a version that did not keep that."""
         return trial_facts(self.run.attrs)
 
 
@@ -120,7 +120,7 @@ def _ranges(numbers: list[int]) -> str:
     return ", ".join(" to ".join(map(str, part)) for part in parts) or "none"
 
 
-def rerun(past: RecordedTrial, text: Corpus | None, device: str | None, say: Callable[[str], None]) -> Verdict:
+def replay_trial(past: RecordedTrial, text: Corpus | None, device: str | None, say: Callable[[str], None]) -> Verdict:
     """Train again up to the step that the trial reached.
 
     Args:
@@ -138,7 +138,7 @@ def rerun(past: RecordedTrial, text: Corpus | None, device: str | None, say: Cal
     place = device or past.facts.device or "cpu"
     check_device(place)
     prepare_process(objective)
-    decisive, others = differences(past.facts.record, environment(place, user_modules(definition)))
+    decisive, others = differences(past.facts.provenance, environment(place, user_modules(definition)))
     for line in (*decisive, *others):
         say(line)
     training = read_settings(objective.settings_class, definition.training.model_dump())

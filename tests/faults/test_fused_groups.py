@@ -55,7 +55,7 @@ def test_a_worker_with_a_group_releases_all_of_it(make_study: MakeStudy) -> None
     study.check_exactly_once()
 
 
-def ends(study: FaultStudy) -> list[tuple[str | None, int, str | None]]:
+def trial_ends(study: FaultStudy) -> list[tuple[str | None, int, str | None]]:
     return [(row.outcome, row.attempts, row.reason) for row in study.rows()]
 
 
@@ -63,7 +63,7 @@ def test_one_of_a_group_fails_alone(make_study: MakeStudy) -> None:
     study = make_study(grid={"fault": [f"error@{FIRST_SEED + 1}"]}, seeds=4, ms=2, fuse="4")
     study.repair()
     complete = ("complete", 1, None)
-    assert ends(study) == [complete, ("failed", 1, "ZeroDivisionError: made up"), complete, complete]
+    assert trial_ends(study) == [complete, ("failed", 1, "ZeroDivisionError: made up"), complete, complete]
     log = study.fork_log.read_text()
     assert "4 trials of faulty together: ZeroDivisionError" in log
     assert "in groups of 2" in log
@@ -73,11 +73,11 @@ def test_a_group_without_memory_is_halved(make_study: MakeStudy) -> None:
     study = make_study(grid={"fault": [f"memory@{FIRST_SEED + 2}"]}, seeds=4, ms=2, fuse="4", max_attempts=2)
     study.repair()
     complete = ("complete", 1, None)
-    assert ends(study) == [complete, complete, ("failed", 2, "MemoryError: made up"), complete]
+    assert trial_ends(study) == [complete, complete, ("failed", 2, "MemoryError: made up"), complete]
 
 
 def test_one_of_a_group_diverges(make_study: MakeStudy) -> None:
     study = make_study(grid={"fault": [f"nan@{FIRST_SEED}"]}, seeds=3, ms=2, fuse="3")
     study.repair()
     complete = ("complete", 1, None)
-    assert ends(study) == [("diverged", 1, "the loss was not finite at step 2"), complete, complete]
+    assert trial_ends(study) == [("diverged", 1, "the loss was not finite at step 2"), complete, complete]

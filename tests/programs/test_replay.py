@@ -19,7 +19,7 @@ from search.models.registry import build_model
 from search.objectives.corpus import load_corpus
 from search.storage.artifact_store import open_store
 from search.workers.provenance import environment
-from search.workers.replay import RecordedTrial, differences, read_recorded_trial, rerun
+from search.workers.replay import RecordedTrial, differences, read_recorded_trial, replay_trial
 
 PRUNED = REAL.replace('name = "none"', 'name = "median"\nwarmup_steps = 5\nmin_trials = 1').replace(
     'pe_type = ["randn", "rope"]', 'pe_type = ["rope"]\nlearning_rate = [1e-2, 9e-3, 1e-7]'
@@ -61,7 +61,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return Study(folder, storage, corpus)
 
 
-def artifacts(study: Study, name: str = "real") -> list[Mapping[str, bytes]]:
+def stored_artifacts(study: Study, name: str = "real") -> list[Mapping[str, bytes]]:
     """The artifacts of each trial of a study, by file name, as Optuna finds them."""
     store = open_store(str(study.folder / "search-out" / "artifacts"))
     storage = optuna.storages.RDBStorage(study.storage)
@@ -79,7 +79,7 @@ def artifacts(study: Study, name: str = "real") -> list[Mapping[str, bytes]]:
 def test_every_trial_keeps_its_files(study: Study) -> None:
     rows = [row for row in all_rows(study.storage) if row["study"] == "real"]
     assert {row["outcome"] for row in rows} == {"complete", "pruned"}
-    for row, files in zip(rows, artifacts(study), strict=True):
+    for row, files in zip(rows, stored_artifacts(study), strict=True):
         wanted = {"record.json", "curve.csv", "model.safetensors"}
         assert set(files) == (wanted | {"sample.txt"} if row["outcome"] == "complete" else wanted)
         record = json.loads(files["record.json"])
@@ -95,7 +95,7 @@ def test_every_trial_keeps_its_files(study: Study) -> None:
 
 
 def test_the_weights_are_those_of_the_model(study: Study) -> None:
-    weights = load(artifacts(study, "real-baselines")[0]["model.safetensors"])
+    weights = load(stored_artifacts(study, "real-baselines")[0]["model.safetensors"])
     [table] = weights.values()
     model = build_model("bigram", {"vocab_size": table.shape[0]}, seed=0)
     model.load_state_dict(weights)
@@ -108,7 +108,7 @@ def test_three_random_trials_meet_their_losses(study: Study) -> None:
     for row in by_outcome:
         past = study.past(row["number"], row["study"])
         said: list[str] = []
-        verdict = rerun(past, load_corpus(Path(study.corpus)), None, said.append)
+        verdict = replay_trial(past, load_corpus(Path(study.corpus)), None, said.append)
         assert (verdict.met, verdict.tolerance, verdict.differs) == (True, None, ())
         assert (verdict.again, verdict.step) == (row["val_loss"], row["step"])
         assert said[-1].startswith(f"step {row['step']} of {row['step']}: val_loss ")
@@ -142,7 +142,7 @@ def test_what_cannot_be_replayed(study: Study, tmp_path: Path) -> None:
 
 def changed(past: RecordedTrial, val_loss: float, **record: Any) -> RecordedTrial:
     """The trial with another loss, and another record."""
-    attrs = {"record": {**(past.facts.record or {}), **record}}
+    attrs = {"record": {**(past.facts.provenance or {}), **record}}
     return RecordedTrial(past.study, replace(past.run, val_loss=val_loss, attrs=attrs))
 
 
@@ -150,16 +150,18 @@ def test_another_version_is_told_and_tolerated(study: Study) -> None:
     past = study.past(0)
     assert past.run.val_loss is not None
     said: list[str] = []
-    near = rerun(
+    near = replay_trial(
         changed(past, past.run.val_loss + 0.01, torch="1.0"), load_corpus(Path(study.corpus)), "cpu", said.append
     )
     assert said[0].startswith("torch was 1.0, is 2.")
     assert (near.met, near.tolerance) == (True, 0.02)
-    far = rerun(
+    far = replay_trial(
         changed(past, past.run.val_loss + 0.03, torch="1.0"), load_corpus(Path(study.corpus)), "cpu", said.append
     )
     assert not far.met
-    same_place = rerun(changed(past, past.run.val_loss + 1e-12), load_corpus(Path(study.corpus)), "cpu", said.append)
+    same_place = replay_trial(
+        changed(past, past.run.val_loss + 1e-12), load_corpus(Path(study.corpus)), "cpu", said.append
+    )
     assert (same_place.met, same_place.tolerance) == (False, None)
 
 
@@ -194,4 +196,4 @@ def test_no_artifacts_when_told_so(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "search-out" / "artifacts").exists()
     with opened(storage).closing() as database:
-        assert read_recorded_trial(database, "small", 0).facts.record is not None
+        assert read_recorded_trial(database, "small", 0).facts.provenance is not None

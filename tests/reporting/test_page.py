@@ -147,14 +147,14 @@ def test_real_verdicts_and_records(tmp_path: Path) -> None:
     claims = '[[claims]]\nfactor = "pe_type"\norder = ["rope", "randn"]\n'
     with ended_study(tmp_path, completed, study=f"{GRID}\n{claims}") as database:
         report_data = read_report_data(database, NAMES, with_histories=True)
-        ran = [replace(run, attrs={**run.attrs, "record": {"torch": "2.13.0"}}) for run in report_data.histories]
+        ran = [replace(run, attrs={**run.attrs, "record": {"torch": "2.13.0"}}) for run in report_data.trials]
     assert report_data.verdicts is not None
     outline = Outline(as_html(report_data))
     assert report_data.verdicts.answers[0].claim in outline.text
     assert report_data.verdicts.answers[0].sentence in outline.text
     assert len(report_data.verdicts.comparisons) == 3
     assert "Versions and devices were not recorded" in outline.text
-    assert "2.13.0" in Outline(as_html(replace(report_data, histories=ran))).text
+    assert "2.13.0" in Outline(as_html(replace(report_data, trials=ran))).text
     assert "[[claims]]" in outline.text
 
 
