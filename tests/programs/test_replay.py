@@ -194,4 +194,4 @@ def test_no_artifacts_when_told_so(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "search-out" / "artifacts").exists()
     with opened(storage).closing() as database:
-        assert read_recorded_trial(database, "small", 0).record is not None
+        assert read_recorded_trial(database, "small", 0).facts.record is not None
