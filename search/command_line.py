@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -42,6 +43,7 @@ def new_program(
     without_effect = option_fields(ignored) if ignored is not None else ()
 
     def program(**values: Any) -> None:
+        _search_working_directory_last()
         given = {each.flag: values.pop(each.name) for each in without_effect}
         if flags := [flag for flag, value in given.items() if value]:
             print(
@@ -63,6 +65,12 @@ def new_program(
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(cls=type("ProgramCommand", (_Command,), {"examples": tuple(examples)}))(program)
     return app
+
+
+def _search_working_directory_last() -> None:
+    # `python -m` puts it first, where a file such as optuna.py would take the place of a package that loads later.
+    if not sys.flags.safe_path and sys.path and sys.path[0] in ("", os.getcwd()):
+        sys.path.append(sys.path.pop(0))
 
 
 @contextmanager

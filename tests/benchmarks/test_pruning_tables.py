@@ -29,7 +29,7 @@ def test_the_table_of_all_pruners_is_printed_again() -> None:
 
 def test_the_default_is_the_builtin_studys_and_keeps_its_promise() -> None:
     pruner = load_definition("bigram").pruner
-    assert f"{pruner.name} {pruner.keep}, from {pruner.warmup_steps}" == DEFAULT
+    assert f"{pruner.name} {pruner.arguments['keep']}, from {pruner.arguments['warmup_steps']}" == DEFAULT
     found = scored(load_curves(), PRUNERS[DEFAULT](), 1000, 2, order=DEFAULT_ORDER)
     assert found.survives >= 0.98
     assert found.compute <= 0.35

@@ -126,9 +126,9 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
             registry, start = folder / REGISTRIES[example.registry], rf"^{example.registry}: dict\[str, str\] = {{\n"
         else:
             registry, start = folder / "search" / "options.py", rf"^class {example.registry}\(.*\n.*\n\n"
-        text, count = re.subn(start, lambda found, line=example.line: found[0] + line, registry.read_text(), flags=re.M)
-        assert count == 1, title
-        registry.write_text(text, encoding="utf-8")
+        text = registry.read_text(encoding="utf-8")
+        [found] = re.finditer(start, text, re.M)
+        registry.write_text(text[: found.end()] + example.line + text[found.end() :], encoding="utf-8")
     return folder
 
 

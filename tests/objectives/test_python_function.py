@@ -62,7 +62,9 @@ class TestWhatItTakes:
         cell = {"a": 1}
         objective = as_objective(loss, "mine:loss")
         assert objective.takes_corpus
-        to_the_end(objective.start(cell, 5, SETTINGS, CORPUS, "cuda:1"))
+        run = objective.start(cell, 5, SETTINGS, CORPUS, "cuda:1")
+        assert isinstance(run, GeneratorRun)
+        to_the_end(run)
         assert taken == {
             "device": "cuda:1", "corpus": CORPUS, "settings": SETTINGS, "seed": 5, "params": {"a": 1}, "more": 3,
         }  # fmt: skip
@@ -81,7 +83,7 @@ class TestWhatItTakes:
         assert to_the_end(run_of(functools.partial(descend, params={"start": 8.0}), {"start": 8.0})) == expected
 
     def test_a_function_that_makes_a_run_is_left_alone(self) -> None:
-        def start(cell: Any, seed: int, settings: Any, corpus: Any, device: str) -> None: ...
+        def start(cell: Any, seed: int, settings: Any, corpus: Any, device: str) -> Any: ...
 
         objective = as_objective(start, "mine:start")
         assert isinstance(objective, FunctionObjective)

@@ -17,7 +17,7 @@ from search.objectives.errors import ObjectiveError
 from search.objectives.protocol import KeepsFiles, Objective, Timed, TrainingRun
 from search.objectives.registry import FunctionObjective, as_objective
 from search.objectives.settings import TrainingSettings, read_settings
-from search.study.user_modules import resolve_objective, user_modules
+from search.study.user_modules import resolve_objective
 
 SETTINGS = TrainingSettings(max_iters=4, eval_interval=2)
 
@@ -28,7 +28,7 @@ class OwnObjective(Objective):
     def start(
         self, cell: Mapping[str, Any], seed: int, settings: TrainingSettings, corpus: Any, device: str
     ) -> TrainingRun:
-        return fake_objective.StandInRun(cell, seed, settings)
+        return fake_objective.FakeRun(cell, seed, settings)
 
 
 class NoObjective:
@@ -65,7 +65,7 @@ def test_a_class_and_an_instance() -> None:
 
 
 def test_a_class_of_runs_is_a_function() -> None:
-    class Run(fake_objective.StandInRun):
+    class Run(fake_objective.FakeRun):
         def __init__(self, cell: Any, seed: int, settings: Any, corpus: Any, device: str) -> None:
             super().__init__(cell, seed, settings)
 
@@ -114,16 +114,6 @@ def test_unknown_names() -> None:
         UsageError, match=r"'language_modle': choices are language_model .did you mean .*module:function"
     ):
         resolve_objective("language_modle")
-
-
-def test_what_a_study_needs_besides_ours() -> None:
-    definition = {
-        "objective": "mine:loss",
-        "grid": {"model": ["bigram", "own.models:Mine"]},
-        "baselines": [{"model": 3}],
-    }
-    assert user_modules(definition) == ["mine", "own.models"]
-    assert user_modules({"objective": "language_model"}) == []
 
 
 def test_an_objective_may_allow_fewer_settings() -> None:

@@ -168,8 +168,8 @@ def impatient(database: Database) -> Database:
 
 def test_a_locked_file_passes(sqlite: Database) -> None:
     database = impatient(sqlite)
-    with busy(str(database.engine.url.database)):
-        error = fault(lambda: database.engine.begin().__enter__())
+    with busy(str(database.engine.url.database)), database.engine.connect() as connection:
+        error = fault(connection.begin)
     assert sqlite.dialect.is_transient(error)
     assert first_line(error) == "database is locked"
 
@@ -227,7 +227,9 @@ def test_a_full_disk_passes(sqlite: Database) -> None:
     long = {"study": "s", "shape_key": "k", "priority": 0}
     filling = insert(queue_table).values([{**long, "cell": f"{number}" * 400} for number in range(1000, 2000)])
 
-    error = fault(lambda: sqlite.engine.connect().execute(filling))
+    with sqlite.engine.connect() as connection:
+        error = fault(lambda: connection.execute(filling))
+        connection.rollback()
 
     assert sqlite.dialect.is_transient(error)
     assert first_line(error) == "database or disk is full"

@@ -58,11 +58,11 @@ def version(database: Database) -> tuple[list[Any], list[Any]]:
     return scalars(database, "SELECT version FROM search_schema"), revision
 
 
-def everything(database: Database) -> dict[str, list[tuple[Any, ...]]]:
+def everything(database: Database) -> dict[str, list[str]]:
     """The content of all tables that a migration may touch."""
     tables = ("search_runs", "search_schema", "study_user_attributes", "trial_params")
 
-    def read(connection: Any) -> dict[str, list[tuple[Any, ...]]]:
+    def read(connection: Any) -> dict[str, list[str]]:
         return {name: sorted(map(repr, connection.execute(text(f"SELECT * FROM {name}")))) for name in tables}
 
     return database.read(read)
@@ -167,7 +167,7 @@ def test_an_upgrade_that_fails_changes_nothing(old_url: str) -> None:
 
 
 def test_eight_processes_upgrade_at_once(old_url: str) -> None:
-    swarm.together(8, swarm.create_tables, old_url)
+    swarm.run_at_once(8, swarm.create_tables, old_url)
     with open_database(old_url, create=False).closing() as database:
         assert version(database) == ([SCHEMA_VERSION], [f"{SCHEMA_VERSION:04d}"])
 

@@ -142,7 +142,7 @@ def test_pruner_and_workers_may_change_between_starts(tmp_path: Path) -> None:
         assert ensure_planned(database, study(file, "warmup_steps=7", "lease_s=3")).added == 0
         stored = read_stored_study(database, "small")
         assert stored is not None
-        assert stored.settings.pruner.warmup_steps == 7
+        assert stored.settings.pruner.arguments["warmup_steps"] == 7
         assert stored.settings.workers.lease_s == 3
 
 
