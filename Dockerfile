@@ -38,4 +38,4 @@ USER search
 WORKDIR /study
 VOLUME /out
 STOPSIGNAL SIGTERM
-CMD ["python", "-m", "search.run", "--help"]
+CMD ["lm-search", "run", "--help"]

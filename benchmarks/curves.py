@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-import typer
 
-from search import options
+from search.command_line import new_program
 from search.errors import UsageError, user_errors
-from search.study.definition import BASELINES_SUFFIX
+from search.option_fields import Option
+from search.options import BaselinesOptions, StudyOptions
+from search.study.cells import BASELINES_SUFFIX
 
 if TYPE_CHECKING:
     from search.storage.queries import TrialSummary
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 DATA = Path(__file__).parent / "data" / "bigram_curves.csv"
 LOSSES = ("train_loss", "val_loss")
 FACTS = ("study", "seed", "step", *LOSSES, "seconds")
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @dataclass(frozen=True)
@@ -102,28 +101,31 @@ def _parse(text: str) -> Any:
     return text
 
 
-@app.command()
-def export(
-    study: options.StudyOption = "bigram",
-    storage: options.StorageOption = options.DEFAULT_STORAGE,
-    output: Annotated[Path, typer.Option(help="The file to write.", metavar="FILE")] = Path("curves.csv"),
-    baselines: options.BaselinesOption = True,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class CurvesOptions(BaselinesOptions, StudyOptions):
+    """The options of this program."""
+
+    output: Annotated[Path, Option("The file to write.", "FILE", convert=Path)] = Path("curves.csv")
+
+
+def export(options: CurvesOptions) -> None:
     """Write the curves of a study whose trials are all complete."""
     with user_errors():
         from search.storage.queries import trial_summaries
         from search.study.lookup import open_studies
 
-        database, names = open_studies(study, storage, options.DEFAULT_STORAGE_WAIT_S, baselines=baselines)
+        database, names = open_studies(
+            options.study, options.storage, options.storage_wait_s, baselines=options.baselines
+        )
         with database.closing():
             runs = trial_summaries(database, names, attrs=("train_seconds", "train_curve"))
             curves = validation_curves(database, names)
         text = as_csv(runs, curves)
         try:
-            output.write_text(text, encoding="utf-8")
+            options.output.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise UsageError(f"--output {output}: {error.strerror}; name a file that can be written") from error
-    print(f"{output}: {len(runs)} trials, {len(text):,} bytes")
+            raise UsageError(f"--output {options.output}: {error.strerror}; name a file that can be written") from error
+    print(f"{options.output}: {len(runs)} trials, {len(text):,} bytes")
 
 
 def validation_curves(database: Any, studies: list[str]) -> dict[tuple[str, int], dict[int, float]]:
@@ -164,6 +166,9 @@ def as_csv(runs: list[TrialSummary], curves: Mapping[tuple[str, int], Mapping[in
             seconds = f"{run.attrs['train_seconds']:.3f}"
             writer.writerow({"study": run.study, **run.cell, "step": step, **dict(losses), "seconds": seconds})
     return text.getvalue()
+
+
+app = new_program(export, CurvesOptions, [("the curves of the built-in study", "--study bigram")], study="bigram")
 
 
 def main() -> None:

@@ -6,18 +6,18 @@ through the same two questions that it asks of the database.
 
 from __future__ import annotations
 
-import ast
 import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import optuna
 from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.replay import Bools, Ints, Outcome, Queues
-from search.errors import UsageError
+from search.strategies.pruners import make_pruner, read_pruner
 
 STUDY = "bigram"
 
@@ -34,6 +34,11 @@ class MemoryHistory:
 
     def running(self) -> Sequence[FrozenTrial]:
         return list(self._running.values())
+
+    def complete_values(self, step: int) -> tuple[int, npt.NDArray[np.float64]]:
+        complete = [trial for trial in self._ended if trial.state == TrialState.COMPLETE]
+        values = [trial.intermediate_values[step] for trial in complete if step in trial.intermediate_values]
+        return len(complete), np.array(values)
 
     def update(self, trial: FrozenTrial) -> None:
         """Take in a trial's news."""
@@ -128,19 +133,10 @@ def _replay_one(queues: Queues, rule: PrunerRule, workers: int) -> tuple[Ints, B
 
 
 def optuna_pruner(text: str) -> Callable[[MemoryHistory], BasePruner]:
-    """The maker of a pruner of Optuna's written as in Python, such as "PercentilePruner(25, n_warmup_steps=500)".
+    """The maker of a pruner as `--pruner` of a run names it, such as "PercentilePruner(25, n_warmup_steps=500)".
 
     Raises:
         UsageError: No such pruner, or not such arguments.
     """
-    try:
-        call = ast.parse(text, mode="eval").body
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
-            raise ValueError("write NAME(ARGUMENTS)")
-        kind = getattr(optuna.pruners, call.func.id)
-        positional = [ast.literal_eval(each) for each in call.args]
-        named = {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
-        kind(*positional, **named)
-    except (SyntaxError, ValueError, TypeError, AttributeError) as error:
-        raise UsageError(f"--pruner {text}: {error}; such as: --pruner 'ThresholdPruner(upper=4.5)'") from error
-    return lambda _: kind(*positional, **named)
+    settings = read_pruner(text)
+    return lambda history: make_pruner(settings, history)

@@ -16,10 +16,11 @@ from benchmarks.scores import score
 from search import options
 from search.errors import UsageError
 from search.statistics.ranking import ranked_rows
-from search.storage.queries import TrialSummary, study_attrs, trial_summaries
+from search.storage.queries import TrialSummary, trial_summaries
 from search.study.cells import without_seed
 from search.study.lookup import open_studies
 from search.study.pruner_settings import PrunerSettings
+from search.study.stored import read_stored_study
 
 POINTS = 0.10
 TOLERANCE = 0.01
@@ -37,12 +38,13 @@ def check_run(curves: Curves, study: str, storage: str, draws: int, workers: int
     database, [name] = open_studies(study, storage, options.DEFAULT_STORAGE_WAIT_S, baselines=False)
     with database.closing():
         runs = trial_summaries(database, [name], attrs=("train_seconds",))
-        attrs = study_attrs(database, name) or {}
+        stored = read_stored_study(database, name)
+        assert stored is not None, "open_studies looked"
         best = ranked_rows(database, [name])[0]
     places = _places(curves, name, runs)
     states = Counter(run.state for run in runs)
     share, share_of_time = _shares(curves, places, runs)
-    settings = PrunerSettings.model_validate(attrs["settings"]["pruner"])
+    settings = stored.settings.pruner
     seeds = len(runs) // len(set(places))
     lines = [f"{name}: {', '.join(f'{count} {state}' for state, count in states.items())}; pruner {settings.name}"]
     lines += [f"compute: {share:.1%} of the unpruned run's, by steps; {share_of_time:.1%} by the run's own clock"]
@@ -88,12 +90,13 @@ def _shares(curves: Curves, places: Sequence[int], runs: Sequence[TrialSummary])
 
 def rule_of(settings: PrunerSettings) -> Rule:
     """The rule that stands for the pruner of a study."""
+    arguments = settings.arguments
     if settings.name == "top":
-        return TopCellsRule(settings.keep, settings.warmup_steps)
+        return TopCellsRule(arguments["keep"], arguments["warmup_steps"])
     if settings.name == "median":
-        return PercentileRule(50, settings.warmup_steps, settings.min_trials)
+        return PercentileRule(50, arguments["warmup_steps"], arguments["min_trials"])
     if settings.name == "sha":
-        return HalvingRule(max(1, settings.warmup_steps), 2)
+        return HalvingRule(max(1, arguments["warmup_steps"]), 2)
     if settings.name == "none":
         return NeverRule()
     raise UsageError(f"no prediction for the pruner {settings.name}; give --pruner to replay one of Optuna's")

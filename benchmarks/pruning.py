@@ -21,8 +21,8 @@ from benchmarks.madeup import SHAPES, Shape, madeup_curves
 from benchmarks.replay import Outcome, Queues, Rule, replay
 from benchmarks.rules import HalvingRule, NeverRule, PatientRule, PercentileRule, TopCellsRule, WilcoxonRule
 from benchmarks.scores import Score, mean_score, score
-from search import options
 from search.errors import UsageError, user_errors
+from search.options import DEFAULT_STORAGE
 
 PRUNERS: dict[str, Callable[[], Rule]] = {
     "none": NeverRule,
@@ -235,7 +235,9 @@ def main(
     check: Annotated[
         str | None, typer.Option(help="Compare a finished, pruned run with the curves.", metavar="STUDY")
     ] = None,
-    storage: options.StorageOption = options.DEFAULT_STORAGE,
+    storage: Annotated[
+        str, typer.Option(help="Database of that study.", metavar="URL", envvar="SEARCH_STORAGE")
+    ] = DEFAULT_STORAGE,
 ) -> None:
     """Replay measured curves through pruners."""
     with user_errors():

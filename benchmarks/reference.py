@@ -7,12 +7,13 @@ agree within the tolerance, ours must too. Cells whose own seeds scatter wider a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
-import typer
-
-from search import options
+from search.command_line import new_program
 from search.errors import user_errors
+from search.option_fields import Option
+from search.options import DEFAULT_STORAGE_WAIT_S, StorageOptions
 
 # (pe_type, n_embd, block_size) -> validation loss in nats per character
 REFERENCE = {
@@ -30,22 +31,26 @@ REFERENCE = {
 }
 TOLERANCE = 0.02
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceOptions(StorageOptions):
+    """The options of this program."""
+
+    studies: Annotated[
+        tuple[str, ...],
+        Option("A study with cells of the reference; may be repeated.", "NAME", flag="--study", convert=tuple),
+    ]
 
 
-@app.command()
-def compare(
-    study: Annotated[list[str], typer.Option(help="A study with cells of the reference; may be repeated.")],
-    storage: options.StorageOption = options.DEFAULT_STORAGE,
-) -> None:
+def compare(options: ReferenceOptions) -> None:
     """Compare every complete trial of the reference's cells with the reference."""
     with user_errors():
         from search.storage.queries import trial_summaries
         from search.study.lookup import open_studies
 
         runs = []
-        for name in study:
-            database, names = open_studies(name, storage, 60.0, baselines=False)
+        for name in options.studies:
+            database, names = open_studies(name, options.storage, DEFAULT_STORAGE_WAIT_S, baselines=False)
             with database.closing():
                 runs += trial_summaries(database, names, ("complete",))
     print("| pe_type | n_embd | block_size | reference | ours, by seed | nearest difference | verdict |")
@@ -77,6 +82,8 @@ def _row(losses: list[tuple[int, float]], reference: float) -> str:
         verdict = f"outside {TOLERANCE}" + ("" if len(losses) > 1 else "; run more seeds to see whether it is chaotic")
     return f"{shown} | {nearest:+.4f} | {verdict}"
 
+
+app = new_program(compare, ReferenceOptions, [("all trials of the built-in study", "--study bigram")])
 
 if __name__ == "__main__":
     app()

@@ -38,9 +38,9 @@ from search.storage.optuna_storage import SearchStorage
 from search.storage.planning import plan
 from search.storage.queries import counts
 from search.storage.queue import TrialQueue
-from search.storage.schema import runs
+from search.storage.schema import queue_table
 from search.storage.url import display_url
-from search.strategies.pruners import PruningJudge
+from search.strategies.pruning_judge import PruningJudge
 from search.study.definition import load_definition
 from search.study.planner import Study, study_plans
 from search.study.pruner_settings import PrunerSettings
@@ -100,8 +100,10 @@ def finish_in_bulk(database: Database, study: str, finished: int) -> None:
 
     def work(connection: Any) -> None:
         now = time.time()
-        mine = runs.c.study == study
-        chosen = connection.execute(runs.select().where(mine).order_by(runs.c.number).limit(finished)).all()
+        mine = queue_table.c.study == study
+        chosen = connection.execute(
+            queue_table.select().where(mine).order_by(queue_table.c.number).limit(finished)
+        ).all()
         for start in range(0, len(chosen), 500):
             chunk = chosen[start : start + 500]
             ids = [row.trial_id for row in chunk]
@@ -118,7 +120,7 @@ def finish_in_bulk(database: Database, study: str, finished: int) -> None:
             for row in chunk:
                 loss = curve(row.number)[-1]
                 ended = {**done, "token": 1, "attempts": 1, "value": loss, "val_loss": loss, "train_loss": loss}
-                connection.execute(update(runs).where(runs.c.id == row.id).values(ended))
+                connection.execute(update(queue_table).where(queue_table.c.id == row.id).values(ended))
 
     database.write(work)
 
@@ -146,7 +148,9 @@ def stock(url: str, finished: int, trials: int) -> tuple[Callable[[], None], Cal
     # sampler shows the storage's.
     sampler = optuna.samplers.GridSampler(space, seed=0) if finished == 0 else optuna.samplers.RandomSampler(seed=0)
     pruner = optuna.pruners.MedianPruner(
-        n_startup_trials=PRUNER.min_trials, n_warmup_steps=PRUNER.warmup_steps, n_min_trials=PRUNER.min_trials
+        n_startup_trials=PRUNER.arguments["min_trials"],
+        n_warmup_steps=PRUNER.arguments["warmup_steps"],
+        n_min_trials=PRUNER.arguments["min_trials"],
     )
     study = optuna.create_study(study_name=f"stock{finished}", storage=storage, sampler=sampler, pruner=pruner)
     _fill_stock(url, study, finished, space)

@@ -6,53 +6,35 @@ import ipaddress
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from search import options
+from search.command_line import new_program
 from search.errors import UsageError, user_errors
+from search.options import DashboardOptions
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 MIN_TOKEN_LENGTH = 16
 
 
-@app.command()
-def dashboard(
-    storage: options.StorageOption = options.DEFAULT_STORAGE,
-    out: options.OutOption = options.DEFAULT_OUT,
-    artifacts: options.ArtifactsOption = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8080,
-    writable: Annotated[bool, typer.Option("--writable", help="Let visitors change and delete studies.")] = False,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(help="File with the token that visitors must show; needed off loopback.", metavar="FILE"),
-    ] = None,
-    open_door: Annotated[
-        bool, typer.Option("--no-token", help="Listen off loopback without a token, behind a proxy say.")
-    ] = False,
-) -> None:
+def dashboard(options: DashboardOptions) -> None:
     """Show the studies of a database in optuna-dashboard."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     with user_errors():
+        from search.storage.artifact_store import artifact_store
         from search.storage.url import display_url, parse_url
         from search.web.app import gated_dashboard
 
-        parse_url(storage)  # a wrong URL will not get better by waiting
-        from search.storage.artifact_store import artifact_store
-
-        store = artifact_store(artifacts, out)
-        token = _read_token(token_file, host, open_door=open_door)
-        server = _server(gated_dashboard(storage, store, writable=writable, token=token), host, port)
-        shown = f"http://{host}:{server.effective_port}/"
+        parse_url(options.storage)  # a wrong URL will not get better by waiting
+        store = artifact_store(options.artifacts, options.out)
+        token = _read_token(options.token_file, options.host, no_token=options.no_token)
+        served = gated_dashboard(options.storage, store, writable=options.writable, token=token)
+        server = _server(served, options.host, options.port)
+        shown = f"http://{options.host}:{server.effective_port}/"
         print(
-            f"dashboard of {display_url(storage)}: {shown}{'?token=…' if token else ''}"
-            f"{'' if writable else ' (read-only)'}; end it with Ctrl-C",
+            f"dashboard of {display_url(options.storage)}: {shown}{'?token=…' if token else ''}"
+            f"{'' if options.writable else ' (read-only)'}; end it with Ctrl-C",
             file=sys.stderr,
             flush=True,
         )
@@ -68,9 +50,9 @@ def _server(served: WSGIApplication, host: str, port: int):  # type: ignore[no-u
         raise UsageError(f"--host {host} --port {port}: {error.strerror}; choose another --port") from error
 
 
-def _read_token(token_file: Path | None, host: str, *, open_door: bool) -> str | None:
+def _read_token(token_file: Path | None, host: str, *, no_token: bool) -> str | None:
     if token_file is None:
-        if not open_door and not _is_loopback(host):
+        if not no_token and not _is_loopback(host):
             raise UsageError(
                 f"--host {host} is not loopback, and whoever reaches the dashboard sees everything: give "
                 "--token-file FILE, or --no-token if something else keeps strangers out"
@@ -93,6 +75,13 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+EXAMPLES = (
+    ("the studies of search.db, read-only, on this machine", "--storage sqlite:///search.db"),
+    ("for other machines, with a token", "--host 0.0.0.0 --token-file token.txt"),
+)
+app = new_program(dashboard, DashboardOptions, EXAMPLES)
 
 
 def main() -> None:

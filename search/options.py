@@ -1,86 +1,253 @@
-"""The command line's options, written once for all programs that share them."""
+"""Every option once: a field here is a command-line option, an environment variable and an argument of `run_study`.
+
+A program takes one class, put together from smaller ones; `--help` lists the options of the last base first.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import typer
+from search.option_fields import Option, Options
 
 DEFAULT_STORAGE = "sqlite:///search.db"
-DEFAULT_OUT = Path("search-out")
 DEFAULT_STORAGE_WAIT_S = 60.0
-DEFAULT_FUSE = "auto"
 
-StudyOption = Annotated[
-    str, typer.Option(help="A built-in study, such as bigram, or the path of a study file.", metavar="NAME|FILE.toml")
-]
-StorageOption = Annotated[
-    str, typer.Option(help="Database that the workers share.", metavar="URL", envvar="SEARCH_STORAGE")
-]
-NameOption = Annotated[
-    str | None, typer.Option(help="Name of the study in the database.  [default: that of the definition]")
-]
-WorkersOption = Annotated[
-    str,
-    typer.Option(help="Worker processes: auto is one a GPU, or one a core.", metavar="auto|N", envvar="SEARCH_WORKERS"),
-]
-DevicesOption = Annotated[
-    str, typer.Option(help="auto, cpu, cuda (all GPUs) or cuda:0,1.", metavar="DEVICES", envvar="SEARCH_DEVICES")
-]
-SeedsOption = Annotated[
-    int | None, typer.Option(help="Trials of each cell.  [default: that of the study]", min=1, envvar="SEARCH_SEEDS")
-]
-PrunerOption = Annotated[
-    str | None,
-    typer.Option(
-        help="none, top, median, sha or hyperband.  [default: that of the study]",
-        metavar="NAME",
-        envvar="SEARCH_PRUNER",
-    ),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        help="Override an axis or a setting; may be repeated.",
-        metavar="KEY=V[,V…]",
-        envvar="SEARCH_SET",
-    ),
-]
-BaselinesOption = Annotated[bool, typer.Option("--baselines/--no-baselines", help="Train the study's baselines too.")]
-CorpusOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="UTF-8 text to train on.  [default: that of the study file, else tiny shakespeare]",
-        metavar="FILE",
-        envvar="SEARCH_CORPUS",
-    ),
-]
-OutOption = Annotated[Path, typer.Option(help="Folder for checkpoints and logs.", metavar="DIR", envvar="SEARCH_OUT")]
-ArtifactsOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Where the files of finished trials are kept: a folder, s3://bucket/prefix, or none.  "
-        "[default: artifacts, in the folder --out]",
-        metavar="DIR|URL",
-        envvar="SEARCH_ARTIFACTS",
-    ),
-]
-StorageWaitOption = Annotated[
-    float, typer.Option(help="Wait so long for a database that is starting.", metavar="SECONDS", min=0)
-]
-FuseOption = Annotated[
-    str,
-    typer.Option(
-        help="Trials of one shape that a worker trains as one model: auto (GPUs only, probed), off, or a number.",
-        metavar="auto|off|N",
-        envvar="SEARCH_FUSE",
-    ),
-]
-ProfileOption = Annotated[bool, typer.Option("--profile", help="Show where the workers' time went.")]
-FromOption = Annotated[
-    str | None, typer.Option("--from", help="Show the sampler the complete cells of another study.", metavar="STUDY")
-]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+
+def as_setting_texts(settings: Mapping[str, Any] | Sequence[str] | str) -> tuple[str, ...]:
+    """Overrides as `--set` takes them: {"n_embd": [64, 128]} is "n_embd=64,128"."""
+    if isinstance(settings, str):
+        return (settings,)
+    if not isinstance(settings, Mapping):
+        return tuple(settings)
+    lists = {key: value if isinstance(value, (list, tuple)) else [value] for key, value in settings.items()}
+    return tuple(f"{key}={','.join(map(str, values))}" for key, values in lists.items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageOptions(Options):
+    """Which database."""
+
+    storage: Annotated[str, Option("Database that the workers share.", "URL", env="SEARCH_STORAGE", secret=True)] = (
+        field(
+            default=DEFAULT_STORAGE,
+            repr=False,  # it may hold a password
+        )
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyNameOptions(Options):
+    """Which study."""
+
+    study: Annotated[str, Option("A built-in study, such as bigram, or the path of a study file.", "NAME|FILE.toml")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions(StorageOptions, StudyNameOptions):
+    """Which study in which database; every program that works on one study takes these."""
+
+    storage_wait_s: Annotated[
+        float,
+        Option("Seconds to wait for a database that is starting.", "SECONDS", flag="--storage-wait", minimum=0),
+    ] = DEFAULT_STORAGE_WAIT_S
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselinesOptions(Options):
+    """Whether the sibling study with the baselines counts too."""
+
+    baselines: Annotated[bool, Option("Include the study's baselines.")] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusOptions(Options):
+    """The text to train on."""
+
+    corpus: Annotated[
+        Path | None,
+        Option(
+            "UTF-8 text to train on.",
+            "FILE",
+            env="SEARCH_CORPUS",
+            unset="that of the study file, else tiny shakespeare",
+            convert=Path,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderOptions(Options):
+    """Where files are kept."""
+
+    out: Annotated[Path, Option("Folder for checkpoints and logs.", "DIR", env="SEARCH_OUT", convert=Path)] = Path(
+        "search-out"
+    )
+    artifacts: Annotated[
+        str | None,
+        Option(
+            "Where the files of finished trials are kept: a folder, s3://bucket/prefix, or none.",
+            "DIR|URL",
+            env="SEARCH_ARTIFACTS",
+            unset="artifacts, in the folder --out",
+            convert=str,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefinitionOptions(Options):
+    """What of a study's definition is overridden when it is planned."""
+
+    seeds: Annotated[
+        int | None, Option("Trials of each cell.", env="SEARCH_SEEDS", unset="that of the study", minimum=1)
+    ] = None
+    pruner: Annotated[
+        str | None,
+        Option(
+            "none, top, median, sha, hyperband, or any pruner of Optuna's as NAME(ARGUMENTS).",
+            "NAME",
+            env="SEARCH_PRUNER",
+            unset="that of the study",
+        ),
+    ] = None
+    settings: Annotated[
+        tuple[str, ...],
+        Option(
+            "Override an axis or a setting; may be repeated.",
+            "KEY=V[,V…]",
+            flag="--set",
+            env="SEARCH_SET",
+            convert=as_setting_texts,
+        ),
+    ] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(FolderOptions, CorpusOptions, BaselinesOptions, StudyOptions):
+    """What `search.run` and its workers share."""
+
+    name: Annotated[str | None, Option("Name of the study in the database.", unset="that of the definition")] = None
+    fuse: Annotated[
+        str,
+        Option(
+            "Trials of one shape that a worker trains as one model: auto (GPUs only, measured), off, or a number.",
+            "auto|off|N",
+            env="SEARCH_FUSE",
+            convert=str,
+        ),
+    ] = "auto"
+    profile: Annotated[bool, Option("Show where the workers' time went.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanningOptions(DefinitionOptions, TrainingOptions):
+    """What decides which trials a study has."""
+
+    warm_start: Annotated[
+        str | None, Option("Show the sampler the complete cells of another study.", "STUDY", flag="--from")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuietOptions(Options):
+    """Whether to show progress."""
+
+    quiet: Annotated[bool, Option("Show no progress.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonOptions(Options):
+    """Whether another program reads the result."""
+
+    json: Annotated[bool, Option("Print the result as one JSON object.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStudyOptions(QuietOptions, PlanningOptions):
+    """The arguments of `run_study`."""
+
+    workers: Annotated[
+        str,
+        Option("Worker processes: auto is one a GPU, or one a core.", "auto|N", env="SEARCH_WORKERS", convert=str),
+    ] = "auto"
+    devices: Annotated[str, Option("auto, cpu, cuda (all GPUs) or cuda:0,1.", "DEVICES", env="SEARCH_DEVICES")] = "auto"
+    launcher: Annotated[
+        str, Option("What starts the workers: local, or your own as module:Class.", "NAME", env="SEARCH_LAUNCHER")
+    ] = "local"
+    track: Annotated[
+        tuple[str, ...],
+        Option(
+            "Write evaluations as they come: jsonl:FILE, or your own as module:Class:TARGET; may be repeated.",
+            "NAME:TARGET",
+            env="SEARCH_TRACK",
+            convert=as_setting_texts,
+        ),
+    ] = ()
+    timeout_s: Annotated[
+        float | None,
+        Option("Stop after so many seconds; running trials can be resumed.", "SECONDS", flag="--timeout", minimum=0),
+    ] = None
+    target: Annotated[
+        float | None, Option("Stop when a trial is complete with at most this validation loss.", "LOSS")
+    ] = None
+    dashboard: Annotated[bool, Option("Serve the dashboard beside the run, and print its address.")] = False
+    plan_only: Annotated[bool, Option("Plan the study and train nothing.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(JsonOptions, RunStudyOptions):
+    """The options of `search.run`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions(TrainingOptions):
+    """The options of `search.worker`; a launcher adds those that are hidden."""
+
+    device: Annotated[str, Option("cpu, cuda or cuda:N.", env="SEARCH_DEVICE")] = "cpu"
+    owner: Annotated[str | None, Option("Name of this worker.", hidden=True)] = None
+    modules: Annotated[Path | None, Option("Folder of the study's own modules.", hidden=True, convert=Path)] = None
+    parent: Annotated[int | None, Option("End when this parent process ends.", hidden=True)] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(BaselinesOptions, StudyOptions):
+    """The options of `search.report`."""
+
+    format: Annotated[
+        str | None,
+        Option("markdown, csv, json, latex or html.", "FORMAT", unset="by the ending of --output, else markdown"),
+    ] = None
+    output: Annotated[Path | None, Option("Write to this file.", "FILE", unset="stdout", convert=Path)] = None
+    top: Annotated[int | None, Option("Only the best N rows.", "N", minimum=1)] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusOptions(JsonOptions, BaselinesOptions, StudyOptions):
+    """The options of `search.status`."""
+
+    retry_failed: Annotated[bool, Option("Put failed trials back first.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DashboardOptions(FolderOptions, StorageOptions):
+    """The options of `search.dashboard`."""
+
+    host: Annotated[str, Option("Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Option("Port to listen on.", minimum=0, maximum=65535)] = 8080
+    writable: Annotated[bool, Option("Let visitors change and delete studies.")] = False
+    token_file: Annotated[
+        Path | None,
+        Option("File with the token that visitors must show; needed off loopback.", "FILE", convert=Path),
+    ] = None
+    no_token: Annotated[bool, Option("Listen off loopback without a token, behind a proxy say.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayOptions(JsonOptions, QuietOptions, CorpusOptions, StudyOptions):
+    """The options of `search.replay`."""
+
+    trial: Annotated[int, Option("Number of the trial.", "N")]
+    device: Annotated[str | None, Option("cpu, cuda or cuda:N.", unset="cpu, or cuda if the trial ran there")] = None

@@ -3,65 +3,28 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from search.errors import UsageError
-from search.options import DEFAULT_FUSE, DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
+from search.options import PlanningOptions
 from search.storage.artifact_store import artifact_store
 from search.storage.connect import open_database
 from search.storage.database import Database
 from search.storage.errors import NoStudyYet
 from search.storage.queries import study_attrs
+from search.strategies.pruners import check_pruner, read_pruner
 from search.strategies.racing import make_race
 from search.strategies.samplers import make_sampler
 from search.strategies.warm_start import warm_started
 from search.study.corpus import read_corpus
 from search.study.definition import MAX_SEEDS, load_definition, name_fault
 from search.study.planner import Study, check_cells, ensure_planned, study_plans
-from search.study.pruner_settings import PRUNERS
+from search.study.stored import planned_study
 from search.study.user_modules import extend_sys_path, module_folder
 from search.workers.group_size import check_fuse
 
 
-@dataclass(frozen=True)
-class StudyOptions:
-    """Which study, where, and what of its definition is overridden.
-
-    Attributes:
-        study: A built-in study or a study file.
-        storage: The storage URL.
-        name: The study's name in the database; None is that of the definition.
-        seeds: Trials a cell; None is as the definition says.
-        pruner: The pruner's name; None is as the definition says.
-        settings: "key=value" overrides of axes and settings.
-        corpus: A text file; None is that of the study file, else tiny shakespeare.
-        out: Folder of checkpoints and logs.
-        storage_wait_s: How long to wait for a database that is starting, in seconds.
-        fuse: "auto", "off", or how many trials of one shape a worker trains together.
-        artifacts: Where the files of finished trials are kept: a folder, s3://bucket/prefix, or "none"; None is the
-            folder "artifacts" in `out`.
-        modules: Another folder to look for the study's own modules in.
-        warm_start: A study in the same database whose complete cells the sampler is shown; None is no study.
-    """
-
-    study: str = "bigram"
-    storage: str = DEFAULT_STORAGE
-    name: str | None = None
-    seeds: int | None = None
-    pruner: str | None = None
-    settings: tuple[str, ...] = ()
-    baselines: bool = True
-    corpus: Path | None = None
-    out: Path = DEFAULT_OUT
-    storage_wait_s: float = DEFAULT_STORAGE_WAIT_S
-    fuse: str = DEFAULT_FUSE
-    artifacts: str | None = None
-    modules: Path | None = None
-    warm_start: str | None = None
-
-
-def load_study(options: StudyOptions) -> Study:
+def load_study(options: PlanningOptions) -> Study:
     """The study that `options` ask for; nothing is written.
 
     Raises:
@@ -77,27 +40,27 @@ def load_study(options: StudyOptions) -> Study:
         if not 1 <= options.seeds <= MAX_SEEDS:
             raise UsageError(f"--seeds {options.seeds}: give a number from 1 to {MAX_SEEDS}")
         changes |= {"seeds": options.seeds, "racing": None}
-    if options.pruner is not None:
-        if options.pruner not in PRUNERS:
-            raise UsageError(f"--pruner {options.pruner}: choices are {', '.join(PRUNERS)}")
-        changes["pruner"] = definition.pruner.model_copy(update={"name": options.pruner})
-    definition = definition.model_copy(update=changes)
-    modules = options.modules or module_folder(options.study)
+    modules = module_folder(options.study)
     extend_sys_path(modules)
+    if options.pruner is not None:
+        changes["pruner"] = read_pruner(options.pruner, definition.pruner)
+    else:
+        check_pruner(definition.pruner)
+    definition = definition.model_copy(update=changes)
     corpus = read_corpus(definition.objective, options.corpus, definition.corpus)
     if options.corpus is not None and definition.published:
         of_file = read_corpus(definition.objective, None, definition.corpus)
         if corpus is None or of_file is None or corpus.sha256 != of_file.sha256:
-            # Losses that somebody published for the study's own text mean nothing beside those of another.
+            # Losses published for the study's own text cannot be compared with those of another text.
             definition = definition.model_copy(update={"published": []})
     return Study(definition, options.name or definition.name, corpus, options.baselines, modules)
 
 
-def open_planned(options: StudyOptions) -> tuple[Database, Study]:
+def open_planned(options: PlanningOptions) -> tuple[Database, Study]:
     """Open the database with the study planned in it; whatever is wrong is found before anything is written.
 
     Raises:
-        UsageError, ModelError, ObjectiveError, StorageError: What the user can mend.
+        UsageError, ModelError, ObjectiveError, StorageError: What the user can fix.
     """
     study = load_study(options)
     if not _is_planned(options, study):
@@ -106,14 +69,15 @@ def open_planned(options: StudyOptions) -> tuple[Database, Study]:
         check_cells(study)
     _check_out(options.out)
     # With --from there is a study in it, or nothing shall be made.
-    database = open_database(options.storage, create=options.warm_start is None, wait_s=options.storage_wait_s)
+    create = options.warm_start is None
+    database = open_database(options.storage, create=create, outdated="upgrade", wait_s=options.storage_wait_s)
     try:
         plans = study_plans(study)
         if options.warm_start is not None:
             plans[0] = warm_started(database, study, plans[0], options.warm_start)
         ensure_planned(database, study, plans)
         # The last worker may have been killed between its last trial and the planning of further seeds.
-        if (race := make_race(database, study.name, {"definition": plans[0].definition, **plans[0].attrs})) is not None:
+        if (race := make_race(database, planned_study(plans[0]))) is not None:
             race()
     except BaseException:
         database.engine.dispose()
@@ -121,7 +85,7 @@ def open_planned(options: StudyOptions) -> tuple[Database, Study]:
     return database, study
 
 
-def _is_planned(options: StudyOptions, study: Study) -> bool:
+def _is_planned(options: PlanningOptions, study: Study) -> bool:
     try:
         with open_database(options.storage, create=False, wait_s=options.storage_wait_s).closing() as database:
             return all(study_attrs(database, name) is not None for name in study.names)

@@ -5,34 +5,23 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from search import options
+from search.command_line import new_program
 from search.errors import user_errors
+from search.options import ReplayOptions
 
 if TYPE_CHECKING:
     from search.workers.replay import Verdict
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 EXIT_NOT_MET = 1
 
 
-@app.command()
-def replay(
-    trial: Annotated[int, typer.Option(help="Number of the trial.", metavar="N")],
-    study: options.StudyOption = "bigram",
-    storage: options.StorageOption = options.DEFAULT_STORAGE,
-    corpus: options.CorpusOption = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N.  [default: cpu, or cuda if the trial ran there]")
-    ] = None,
-    storage_wait: options.StorageWaitOption = options.DEFAULT_STORAGE_WAIT_S,
-    quiet: options.QuietOption = False,
-    as_json: options.JsonOption = False,
-) -> None:
-    """Run a trial again from its record, up to the last step that it reached, and compare the losses."""
+def replay(options: ReplayOptions) -> None:
+    """Run a trial again from its record and compare the losses.
+
+    It runs up to the last step that the trial reached.
+    """
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     with user_errors():
         from search.study.corpus import corpus_of_file, read_corpus
@@ -40,13 +29,15 @@ def replay(
         from search.study.user_modules import extend_sys_path, module_folder
         from search.workers.replay import read_recorded_trial, rerun
 
-        database, [name] = open_studies(study, storage, storage_wait, baselines=False)
+        database, [name] = open_studies(
+            options.study, options.storage, options.storage_wait_s, baselines=False, outdated="refuse"
+        )
         with database.closing():
-            past = read_recorded_trial(database, name, trial)
-        extend_sys_path(module_folder(study))
-        text = read_corpus(past.attrs["definition"]["objective"], corpus, corpus_of_file(study))
-        verdict = rerun(past, text, device, _say_nothing if quiet else _say)
-    if as_json:
+            past = read_recorded_trial(database, name, options.trial)
+        extend_sys_path(module_folder(options.study))
+        text = read_corpus(past.study.definition.objective, options.corpus, corpus_of_file(options.study))
+        verdict = rerun(past, text, options.device, _say_nothing if options.quiet else _say)
+    if options.json:
         print(json.dumps(verdict.as_dict(), indent=2))
     else:
         _print(verdict)
@@ -76,6 +67,13 @@ def _print(verdict: Verdict) -> None:
 
 def _loss(loss: float | None) -> str:
     return "not finite" if loss is None else repr(loss)
+
+
+EXAMPLES = (
+    ("trial 7 of the built-in study", "--trial 7"),
+    ("a trial of another study, on a GPU", "--study my_study --trial 0 --device cuda"),
+)
+app = new_program(replay, ReplayOptions, EXAMPLES, study="bigram")
 
 
 def main() -> None:

@@ -3,56 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from search import options
+from search.command_line import new_program
 from search.errors import UsageError, user_errors
+from search.options import ReportOptions
 
-if TYPE_CHECKING:
-    pass
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 # The formats, and the file names that stand for them.
 FORMATS = {"markdown": ".md", "csv": ".csv", "json": ".json", "latex": ".tex", "html": ".html"}
 
 
-@app.command()
-def report(
-    study: options.StudyOption,
-    storage: options.StorageOption = options.DEFAULT_STORAGE,
-    format: Annotated[
-        str | None,
-        typer.Option(
-            help=f"{', '.join(FORMATS)}.  [default: by the ending of --output, else markdown]",
-            metavar="FORMAT",
-            show_default=False,
-        ),
-    ] = None,
-    output: Annotated[Path | None, typer.Option(help="Write to this file.  [default: stdout]", metavar="FILE")] = None,
-    top: Annotated[int | None, typer.Option(help="Only the best N rows.", metavar="N", min=1)] = None,
-    baselines: options.BaselinesOption = True,
-    storage_wait: options.StorageWaitOption = options.DEFAULT_STORAGE_WAIT_S,
-) -> None:
+def report(options: ReportOptions) -> None:
     """Print the ranked table of a study, finished or not."""
     with user_errors():
-        chosen = format or _by_ending(output)
+        chosen = options.format or _format_of(options.output)
         if chosen not in FORMATS:
             raise UsageError(f"--format {chosen}: choices are {', '.join(FORMATS)}")
         from search.reporting.render import render
         from search.study.lookup import open_studies
 
-        database, names = open_studies(study, storage, storage_wait, baselines=baselines)
+        database, names = open_studies(
+            options.study, options.storage, options.storage_wait_s, baselines=options.baselines
+        )
         with database.closing():
-            text = render(database, names, chosen, top)
-        if output is None:
+            text = render(database, names, chosen, options.top)
+        if options.output is None:
             print(text)
         else:
-            _write(output, text)
+            _write(options.output, text)
 
 
-def _by_ending(output: Path | None) -> str:
+def _format_of(output: Path | None) -> str:
     """The format that the name of the output file asks for."""
     ending = "" if output is None else output.suffix.lower()
     return next((name for name, its_ending in FORMATS.items() if its_ending == ending), "markdown")
@@ -66,6 +46,13 @@ def _write(output: Path, text: str) -> None:
         output.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"--output {output}: {error.strerror}; name a file that can be written") from error
+
+
+EXAMPLES = (
+    ("the ten best cells", "--study bigram --top 10"),
+    ("one page with plots, to open in a browser", "--study bigram --output bigram.html"),
+)
+app = new_program(report, ReportOptions, EXAMPLES, short=True)
 
 
 def main() -> None:

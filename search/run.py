@@ -4,74 +4,28 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from search import options
+from search.command_line import new_program
 from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, user_errors
+from search.options import RunOptions
 
 if TYPE_CHECKING:
     from search.service import StudyResult
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
+def run(options: RunOptions) -> None:
+    """Train every cell of a study in parallel workers.
 
-@app.command()
-def run(
-    study: options.StudyOption,
-    storage: options.StorageOption = options.DEFAULT_STORAGE,
-    name: options.NameOption = None,
-    workers: options.WorkersOption = "auto",
-    devices: options.DevicesOption = "auto",
-    seeds: options.SeedsOption = None,
-    pruner: options.PrunerOption = None,
-    settings: options.SetOption = None,
-    baselines: options.BaselinesOption = True,
-    corpus: options.CorpusOption = None,
-    out: options.OutOption = options.DEFAULT_OUT,
-    artifacts: options.ArtifactsOption = None,
-    storage_wait: options.StorageWaitOption = options.DEFAULT_STORAGE_WAIT_S,
-    timeout: Annotated[float | None, typer.Option(help="Stop after so long.", metavar="SECONDS", min=0)] = None,
-    target: Annotated[float | None, typer.Option(help="Stop at this validation loss.", metavar="LOSS")] = None,
-    dashboard: Annotated[bool, typer.Option("--dashboard", help="Serve the dashboard beside the run.")] = False,
-    plan_only: Annotated[bool, typer.Option("--plan-only", help="Plan the study and train nothing.")] = False,
-    fuse: options.FuseOption = options.DEFAULT_FUSE,
-    profile: options.ProfileOption = False,
-    warm_start: options.FromOption = None,
-    quiet: options.QuietOption = False,
-    as_json: options.JsonOption = False,
-) -> None:
-    """Train every cell of a study in parallel workers; started again, it goes on where it stopped."""
+    Started again, it goes on where it stopped.
+    """
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     with user_errors():
-        from search.service import run_study
+        from search.service import run_with_options
 
-        result = run_study(
-            study,
-            storage=storage,
-            name=name,
-            workers=workers,
-            devices=devices,
-            seeds=seeds,
-            pruner=pruner,
-            settings=settings or (),
-            baselines=baselines,
-            corpus=corpus,
-            out=out,
-            artifacts=artifacts,
-            storage_wait_s=storage_wait,
-            timeout_s=timeout,
-            target=target,
-            dashboard=dashboard,
-            plan_only=plan_only,
-            fuse=fuse,
-            profile=profile,
-            warm_start=warm_start,
-            quiet=quiet,
-        )
-    _print(result, as_json)
-    if profile:
+        result = run_with_options(options)
+    _print(result, options.json)
+    if options.profile:
         from search.workers.profile import as_text
 
         print(f"where the workers' time went:\n{as_text(result.profile)}", file=sys.stderr)
@@ -98,6 +52,13 @@ def _print(result: StudyResult, as_json: bool) -> None:
         print("stopped before the end; the same command goes on from here", file=sys.stderr)
     print(f"report: python -m search.report --study {result.study} --storage {shown}", file=sys.stderr)
     print(f"browse: python -m search.dashboard --storage {shown}", file=sys.stderr)
+
+
+EXAMPLES = (
+    ("the built-in study, on all cores or GPUs", "--study bigram"),
+    ("your study, three seeds a cell, watched in a browser", "--study my_study.toml --seeds 3 --dashboard"),
+)
+app = new_program(run, RunOptions, EXAMPLES)
 
 
 def main() -> None:

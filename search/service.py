@@ -5,17 +5,19 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
+from textwrap import indent
 from types import FrameType
 from typing import Any
 
 from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED
-from search.launchers.local import Launcher
-from search.options import DEFAULT_FUSE, DEFAULT_OUT, DEFAULT_STORAGE, DEFAULT_STORAGE_WAIT_S
-from search.planning import StudyOptions, open_planned
+from search.launchers.protocol import Launcher, Places, WorkerJob
+from search.launchers.registry import make_launcher
+from search.option_fields import as_docstring, python_signature
+from search.options import RunStudyOptions, WorkerOptions
+from search.planning import open_planned
 from search.reporting.progress import Snapshot, progress_display
 from search.statistics.ranking import Row, ranked_rows
 from search.storage.artifact_store import ARTIFACTS_FOLDER
@@ -23,9 +25,10 @@ from search.storage.database import Database
 from search.storage.queries import counts
 from search.storage.queue import TrialQueue
 from search.study.planner import Study
+from search.trackers.feed import tracking
+from search.trackers.registry import make_trackers
 from search.web.background import dashboard_process
 from search.web.dashboard_publisher import publishing
-from search.workers.devices import worker_slots
 from search.workers.profile import clear_profiles, summed_profiles
 
 POLL_S = 0.5
@@ -52,126 +55,88 @@ class StudyResult:
     profile: dict[str, float] = field(default_factory=dict)
 
 
-def run_study(
-    study: str = "bigram",
-    *,
-    storage: str = DEFAULT_STORAGE,
-    name: str | None = None,
-    workers: str | int = "auto",
-    devices: str = "auto",
-    seeds: int | None = None,
-    pruner: str | None = None,
-    settings: Mapping[str, Any] | Sequence[str] = (),
-    baselines: bool = True,
-    corpus: Path | str | None = None,
-    out: Path | str = DEFAULT_OUT,
-    artifacts: str | None = None,
-    storage_wait_s: float = DEFAULT_STORAGE_WAIT_S,
-    timeout_s: float | None = None,
-    target: float | None = None,
-    dashboard: bool = False,
-    plan_only: bool = False,
-    fuse: str = DEFAULT_FUSE,
-    profile: bool = False,
-    warm_start: str | None = None,
-    quiet: bool = False,
-) -> StudyResult:
+def run_study(study: str = "bigram", **options: Any) -> StudyResult:
     """Plan a study, train what is missing of it in parallel workers, and return the ranked table.
 
+    Paths may be texts; `settings` is a mapping, such as {"n_embd": [64, 128], "max_iters": 200},
+    or texts as for `--set`.
+
     Args:
-        study: A built-in study, or the path of a study file.
-        storage: The storage URL.
-        name: The study's name in the database; None is that of the definition.
-        workers: How many worker processes; "auto" is one a GPU, or one a core.
-        devices: "auto", "cpu", "cuda" or "cuda:0,1".
-        seeds: Trials of each cell; None is as the definition says.
-        pruner: "none", "top", "median", "sha" or "hyperband"; None is as the definition says.
-        settings: Overrides of axes and settings: {"n_embd": [64, 128], "max_iters": 200}, or texts as for `--set`.
-        baselines: Whether to train the study's baselines too.
-        corpus: A UTF-8 text file; None is that of the study file, else tiny shakespeare.
-        out: Folder of checkpoints and logs.
-        artifacts: Where the files of finished trials are kept: a folder, s3://bucket/prefix, or "none"; None is the
-            folder "artifacts" in `out`.
-        storage_wait_s: How long to wait for a database that is starting, in seconds.
-        timeout_s: Stop after so many seconds; running trials go back to the queue with a checkpoint.
-        target: Stop as soon as a trial is complete with a validation loss of at most this.
-        dashboard: Serve the dashboard beside the run, and print its address.
-        plan_only: Plan the study and train nothing.
-        fuse: Trials of one shape that a worker trains as one model: "auto", "off", or a number.
-        warm_start: A study in the same database whose complete cells the sampler is shown.
-        profile: Measure where the workers' time goes.
-        quiet: Show no progress.
+        {arguments}
+
+    Returns:
+        The table, the counts, and the exit code that `search.run` would have.
 
     Raises:
-        UsageError, ModelError, ObjectiveError, StorageError: What the user can mend; one line each.
+        UsageError, ModelError, ObjectiveError, StorageError: What the user can fix; one line each.
     """
+    return run_with_options(RunStudyOptions.from_keywords({"study": study, **options}))
+
+
+# From the one declaration of each option, for `help(run_study)` and for editors.
+_ARGUMENTS = indent(as_docstring(RunStudyOptions), " " * 8).lstrip()
+run_study.__doc__ = (run_study.__doc__ or "").replace("{arguments}", _ARGUMENTS)
+run_study.__signature__ = python_signature(  # type: ignore[attr-defined]
+    RunStudyOptions, StudyResult, study="bigram"
+)
+
+
+def run_with_options(options: RunStudyOptions) -> StudyResult:
+    """As `run_study`."""
     started = time.monotonic()
-    options = StudyOptions(
-        study=study,
-        storage=storage,
-        name=name,
-        seeds=seeds,
-        pruner=pruner,
-        settings=_as_texts(settings),
-        baselines=baselines,
-        corpus=None if corpus is None else Path(corpus),
-        out=Path(out),
-        artifacts=artifacts,
-        storage_wait_s=storage_wait_s,
-        fuse=fuse,
-        warm_start=warm_start,
-    )
-    slots = worker_slots(devices, str(workers))
+    launcher = make_launcher(options.launcher, Places(options.devices, options.workers), options.study)
+    trackers = make_trackers(options.track, options.study)
     database, planned = open_planned(options)
-    with database.closing():
+    with database.closing(), tracking(database, planned.names, trackers):
         queue = TrialQueue(database)
         unfinished = queue.unfinished(planned.names)
         interrupted = False
-        if unfinished and not plan_only:
-            arguments = [*_worker_arguments(options, planned), *(["--profile"] if profile else [])]
+        if unfinished and not options.plan_only:
             clear_profiles(options.out)
             logs = options.out / planned.name / "logs"
-            launcher = Launcher(slots[:unfinished], arguments, storage, logs, on_death=queue.abandon)
-            deadline = None if timeout_s is None else started + timeout_s
-            kept_in = artifacts or str(options.out / ARTIFACTS_FOLDER)
+            arguments = _worker_options(options, planned).as_arguments()
+            job = WorkerJob(arguments, options.storage, logs, on_death=queue.abandon)
+            deadline = None if options.timeout_s is None else started + options.timeout_s
+            kept_in = options.artifacts or str(options.out / ARTIFACTS_FOLDER)
             with (
                 publishing(database, planned.names),
-                dashboard_process(storage, kept_in) if dashboard else nullcontext(),
+                dashboard_process(options.storage, kept_in) if options.dashboard else nullcontext(),
             ):
-                interrupted = _train(database, planned, launcher, deadline, target, quiet)
+                interrupted = _train(
+                    database, planned, launcher, unfinished, job, deadline, options.target, options.quiet
+                )
         found = counts(database, planned.names)
         exit_code = EXIT_INTERRUPTED if interrupted else _exit_code(found)
         rows = ranked_rows(database, planned.names)
-        seconds, spent = time.monotonic() - started, summed_profiles(options.out) if profile else {}
-        return StudyResult(planned.name, storage, rows, found, seconds, exit_code, spent)
+        spent = summed_profiles(options.out) if options.profile else {}
+        seconds = time.monotonic() - started
+        return StudyResult(planned.name, options.storage, rows, found, seconds, exit_code, spent)
 
 
-def _as_texts(settings: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
-    if isinstance(settings, str):
-        return (settings,)
-    if not isinstance(settings, Mapping):
-        return tuple(settings)
-    lists = {key: value if isinstance(value, (list, tuple)) else [value] for key, value in settings.items()}
-    return tuple(f"{key}={','.join(map(str, values))}" for key, values in lists.items())
-
-
-def _worker_arguments(options: StudyOptions, study: Study) -> list[str]:
-    # The study is planned, so its name says everything; all but the corpus and the folder is in the database.
-    arguments = ["--study", study.name, "--out", str(options.out), "--fuse", options.fuse]
-    corpus = study.definition.corpus if options.corpus is None else str(options.corpus)
-    if corpus is not None:
-        arguments += ["--corpus", corpus]
-    if study.modules is not None:
-        arguments += ["--modules", str(study.modules)]
-    if options.artifacts is not None:
-        arguments += ["--artifacts", options.artifacts]
-    return arguments if study.with_baselines else [*arguments, "--no-baselines"]
+def _worker_options(options: RunStudyOptions, study: Study) -> WorkerOptions:
+    """What the workers of a planned study are started with; its name says the rest."""
+    corpus = options.corpus or study.definition.corpus
+    return options.shared_with(
+        WorkerOptions,
+        study=study.name,
+        name=None,
+        baselines=study.with_baselines,
+        corpus=corpus,
+        modules=study.modules,
+    )
 
 
 def _train(
-    database: Database, study: Study, launcher: Launcher, deadline: float | None, target: float | None, quiet: bool
+    database: Database,
+    study: Study,
+    launcher: Launcher,
+    unfinished: int,
+    job: WorkerJob,
+    deadline: float | None,
+    target: float | None,
+    quiet: bool,
 ) -> bool:
-    """Run the workers until all trials have ended, the target is met, or somebody stops us.
+    """Run the workers until all trials have ended, the target is met, or a signal stops it.
 
     Returns:
         True when it was stopped before its end.
@@ -185,7 +150,7 @@ def _train(
         if _is_met(target, snapshot):
             return False
         try:
-            launcher.start()
+            launcher.start(unfinished, job)
             looking_s = 0.0
             while launcher.running and not stop.is_set():
                 # Looking at a study of 10,000 trials takes a while; it shall not cost more than it is worth.
@@ -201,7 +166,7 @@ def _train(
                     return snapshot.done < snapshot.total
             snapshot = Snapshot(database, study.names)
             progress.show(snapshot, 0)
-            # All workers may have ended before the trials did: somebody stopped them.
+            # All workers may have ended before the trials did: they were stopped from outside.
             return stop.is_set() or snapshot.done < snapshot.total
         finally:
             launcher.stop()

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
-
-from search import options
+from search.command_line import new_program
 from search.errors import user_errors
-
-if TYPE_CHECKING:
-    pass
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+from search.options import StatusOptions
 
 
-@app.command()
-def status(
-    study: options.StudyOption,
-    storage: options.StorageOption = options.DEFAULT_STORAGE,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Put failed trials back first.")] = False,
-    baselines: options.BaselinesOption = True,
-    storage_wait: options.StorageWaitOption = options.DEFAULT_STORAGE_WAIT_S,
-    as_json: options.JsonOption = False,
-) -> None:
+def status(options: StatusOptions) -> None:
     """Say how far a study is, who works on it, and what went wrong."""
     with user_errors():
         from search.reporting.status_text import status_as_json, status_as_text
         from search.storage.queue import TrialQueue
         from search.study.lookup import open_studies
 
-        database, names = open_studies(study, storage, storage_wait, baselines=baselines)
+        database, names = open_studies(
+            options.study, options.storage, options.storage_wait_s, baselines=options.baselines
+        )
         with database.closing():
-            retried = TrialQueue(database).retry_failed(names) if retry_failed else None
-            print(status_as_json(database, names, retried) if as_json else status_as_text(database, names, retried))
+            retried = TrialQueue(database).retry_failed(names) if options.retry_failed else None
+            shown = status_as_json if options.json else status_as_text
+            print(shown(database, names, retried))
+
+
+EXAMPLES = (
+    ("how far the study is", "--study bigram"),
+    ("try the failed trials again", "--study bigram --retry-failed"),
+)
+app = new_program(status, StatusOptions, EXAMPLES, short=True)
 
 
 def main() -> None:

@@ -9,69 +9,69 @@ import sys
 import threading
 import time
 from contextlib import nullcontext
-from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from search.command_line import new_program
+from search.errors import UsageError, user_errors
+from search.options import DefinitionOptions, WorkerOptions
 
-from search import options
-from search.errors import user_errors
+if TYPE_CHECKING:
+    from search.workers.worker_loop import Worker
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 PARENT_POLL_S = 1.0
 
 
-@app.command()
-def work(
-    study: options.StudyOption,
-    storage: options.StorageOption = options.DEFAULT_STORAGE,
-    name: options.NameOption = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.", envvar="SEARCH_DEVICE")] = "cpu",
-    seeds: options.SeedsOption = None,
-    pruner: options.PrunerOption = None,
-    settings: options.SetOption = None,
-    baselines: options.BaselinesOption = True,
-    corpus: options.CorpusOption = None,
-    out: options.OutOption = options.DEFAULT_OUT,
-    artifacts: options.ArtifactsOption = None,
-    storage_wait: options.StorageWaitOption = options.DEFAULT_STORAGE_WAIT_S,
-    fuse: options.FuseOption = options.DEFAULT_FUSE,
-    profile: options.ProfileOption = False,
-    owner: Annotated[str | None, typer.Option(help="Name of this worker.", hidden=True)] = None,
-    modules: Annotated[Path | None, typer.Option(help="Folder of the study's own modules.", hidden=True)] = None,
-    parent: Annotated[int | None, typer.Option(help="End when this parent process ends.", hidden=True)] = None,
-) -> None:
-    """Claim trials of a study and train them on one device until none is left."""
+def worker(options: WorkerOptions) -> None:
+    """Claim trials of a planned study and train them on one device.
+
+    It ends when none is left.
+    """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("search").setLevel(logging.INFO)
     with user_errors():
         from search.web.dashboard_publisher import publishing
         from search.workers.profile import profiled
-        from search.workers.setup import open_worker
 
-        worker = open_worker(
-            study,
-            storage,
-            device,
-            name=name,
-            owner=owner,
-            baselines=baselines,
-            corpus=corpus,
-            out=out,
-            artifacts=artifacts,
-            storage_wait_s=storage_wait,
-            fuse=fuse,
-            modules=modules,
-        )
+        worker = _open(options)
         _stop_on_signals(worker.stop)
-        if parent is not None:
-            _stop_with(parent, worker.stop)
+        if options.parent is not None:
+            _stop_with(options.parent, worker.stop)
         database = worker.queue.database
         # A launcher publishes for its workers.
-        shown = publishing(database, list(worker.studies)) if parent is None else nullcontext()
-        with database.closing(), profiled(worker, out, profile), shown:
+        shown = publishing(database, list(worker.studies)) if options.parent is None else nullcontext()
+        with database.closing(), profiled(worker, options.out, options.profile), shown:
             worker.run()
+
+
+def _open(options: WorkerOptions) -> Worker:
+    from search.storage.errors import NoStudyYet
+    from search.storage.url import display_url
+    from search.study.lookup import UnknownStudy
+    from search.workers.setup import open_worker
+
+    try:
+        return open_worker(
+            options.study,
+            options.storage,
+            options.device,
+            name=options.name,
+            owner=options.owner,
+            baselines=options.baselines,
+            corpus=options.corpus,
+            out=options.out,
+            artifacts=options.artifacts,
+            storage_wait_s=options.storage_wait_s,
+            fuse=options.fuse,
+            modules=options.modules,
+        )
+    except (NoStudyYet, UnknownStudy) as error:
+        shown = display_url(options.storage)
+        name = "" if options.name is None else f" --name {options.name}"
+        raise UsageError(
+            f"the study {options.name or options.study!r} is not in {shown}, and a worker plans none; plan it with: "
+            f"python -m search.run --study {options.study}{name} --storage {shown} --plan-only"
+        ) from error
 
 
 def _stop_on_signals(stop: threading.Event) -> None:
@@ -83,7 +83,7 @@ def _stop_on_signals(stop: threading.Event) -> None:
 
 
 def _stop_with(parent: int, stop: threading.Event) -> None:
-    # Its id is an argument: by now it may be dead, and somebody else our parent.
+    # Its id is an argument: by now it may be dead, and another process our parent.
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(PARENT_POLL_S)
@@ -91,6 +91,13 @@ def _stop_with(parent: int, stop: threading.Event) -> None:
         stop.set()
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+EXAMPLES = (
+    ("one more worker for a planned study, on the CPU", "--study bigram"),
+    ("on the second GPU of another machine", "--study bigram --storage postgresql://me@host/search --device cuda:1"),
+)
+app = new_program(worker, WorkerOptions, EXAMPLES, ignored=DefinitionOptions)
 
 
 def main() -> None:

@@ -8,13 +8,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from search.errors import EXIT_USAGE, WorkersKeepCrashing
 from search.launchers.child_process import child_command, child_environment
-from search.workers.devices import WorkerSlot
+from search.launchers.protocol import Places, WorkerJob
+from search.workers.devices import WorkerSlot, worker_slots
 from search.workers.worker_loop import new_owner_name
 
 log = logging.getLogger("search.run")
@@ -33,38 +34,33 @@ class _Process:
     log_file: Path
 
 
-@dataclass
-class Launcher:
-    """The workers of one run.
+class LocalLauncher:
+    """Worker processes of this machine, one a GPU or one a core unless the number is given.
 
-    Attributes:
-        slots: One worker each.
-        arguments: Command line of `python -m search.worker`, without what differs between workers.
-        storage: The storage URL; handed over in the environment, where `ps` does not show its password.
-        log_folder: Gets one log file a worker.
-        on_death: Told the owner name of a worker that is known to be dead, so that its trial need not wait for
-            its lease to expire; says how many trials it held.
+    Args:
+        places: Which devices, and how many workers.
+
+    Raises:
+        UsageError: A device that is not there, or no such number.
     """
 
-    slots: Sequence[WorkerSlot]
-    arguments: Sequence[str]
-    storage: str
-    log_folder: Path
-    on_death: Callable[[str], int]
-    deaths_in_a_row: int = 0
-    _processes: list[_Process] = field(default_factory=list)
+    def __init__(self, places: Places) -> None:
+        self._slots: Sequence[WorkerSlot] = worker_slots(places.devices, places.workers)
+        self._processes: list[_Process] = []
+        self._deaths_in_a_row = 0
 
-    def start(self) -> None:
-        """Start one worker per slot."""
-        self.log_folder.mkdir(parents=True, exist_ok=True)
-        for slot in self.slots:
+    def start(self, n: int, job: WorkerJob) -> None:
+        """Start one worker per slot, at most `n`."""
+        self._slots, self._job = self._slots[:n], job
+        job.log_folder.mkdir(parents=True, exist_ok=True)
+        for slot in self._slots:
             self._processes.append(self._spawn(slot))
 
     def _spawn(self, slot: WorkerSlot) -> _Process:
-        log_file = self.log_folder / f"worker-{slot.label}.log"
+        log_file = self._job.log_folder / f"worker-{slot.label}.log"
         owner = new_owner_name(slot.label)
-        command = [*child_command("search.worker"), *self.arguments, "--device", slot.device, "--owner", owner]
-        environment = child_environment({**slot.environment, "SEARCH_STORAGE": self.storage})
+        command = [*child_command("search.worker"), *self._job.arguments, "--device", slot.device, "--owner", owner]
+        environment = child_environment({**slot.environment, "SEARCH_STORAGE": self._job.storage})
         with log_file.open("ab") as output:
             popen = subprocess.Popen(
                 [*command, "--parent", str(os.getpid())],
@@ -95,9 +91,9 @@ class Launcher:
             self._processes.remove(process)
             if status == 0:
                 continue
-            self.deaths_in_a_row = 0 if self.on_death(process.owner) else self.deaths_in_a_row + 1
+            self._deaths_in_a_row = 0 if self._job.on_death(process.owner) else self._deaths_in_a_row + 1
             said = _last_line(process.log_file)
-            if status == EXIT_USAGE or self.deaths_in_a_row >= MAX_DEATHS_IN_A_ROW * len(self.slots):
+            if status == EXIT_USAGE or self._deaths_in_a_row >= MAX_DEATHS_IN_A_ROW * len(self._slots):
                 raise WorkersKeepCrashing(
                     f"worker {process.slot.label} ended with {_status(status)}: {said}; its log is {process.log_file}"
                 )
@@ -117,7 +113,7 @@ class Launcher:
             if process.popen.poll() is None:
                 process.popen.kill()
                 process.popen.wait()
-                self.on_death(process.owner)
+                self._job.on_death(process.owner)
         self._processes.clear()
 
 

@@ -43,8 +43,9 @@ def model_class(name: str) -> type[nn.Module]:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # a user's module may fail at import with anything
+        moved = f" (the built-in one is now {ours!r})" if (ours := f"search.{name}") in MODELS.values() else ""
         raise ModelError(
-            f"model {name!r}: module {module_name!r} does not import ({type(error).__name__}: {error}); "
+            f"model {name!r}{moved}: module {module_name!r} does not import ({type(error).__name__}: {error}); "
             f"put it beside the study file or on PYTHONPATH, or choose one of {', '.join(MODELS)}"
         ) from error
     found = getattr(module, class_name, None)

@@ -1,4 +1,4 @@
-"""What a user of this room can mend. No torch here: the launcher catches these too."""
+"""Errors of an objective that a user can fix. No torch here: the launcher catches these too."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ class PhaseTimer:
     Attributes:
         seconds: By kind of work, so far.
         wait_for_device: Called before the clock is read. A GPU works on while Python goes ahead, so without it the
-            seconds are those of giving orders; with it every lap waits, and training as a whole is slower.
+            seconds are those of giving orders; with it every phase waits, and training as a whole is slower.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class PhaseTimer:
         self._since = time.perf_counter()
 
     def begin(self) -> None:
-        """What was done since the last call belongs to nobody."""
+        """Restart the clock without booking the elapsed time."""
         self._since = time.perf_counter()
 
     def end(self, work: str) -> None:

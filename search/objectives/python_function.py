@@ -17,7 +17,7 @@ from typing import Any
 
 from search.objectives.corpus import Corpus
 from search.objectives.errors import CheckpointError, ObjectiveError
-from search.objectives.protocol import Evaluation
+from search.objectives.protocol import Evaluation, Objective
 from search.objectives.settings import TrainingSettings
 
 log = logging.getLogger("search.worker")
@@ -95,7 +95,7 @@ class GeneratorRun:
             evaluation = Evaluation(operator.index(step), float(train_loss), float(val_loss))
         except (TypeError, ValueError) as error:
             raise ObjectiveError(
-                f"{self._name} yields {_shortened(yielded)}; it must yield step, train_loss, val_loss: a whole number "
+                f"{self._name} yields {shortened(yielded)}; it must yield step, train_loss, val_loss: a whole number "
                 f"and two numbers (where there is one loss only, yield it twice)"
             ) from error
         if not self._last_step < evaluation.step <= MAX_STEP:
@@ -163,31 +163,39 @@ class GeneratorRun:
         return {"train_seconds": self._seconds}
 
 
-def _shortened(value: object) -> str:
+def shortened(value: object) -> str:
+    """A value as text of at most 80 characters, for a message."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "…"
 
 
 @dataclass(frozen=True)
-class GeneratorObjective:
+class GeneratorObjective(Objective):
     """Makes a run of a generator function for a cell and a seed.
 
     Attributes:
         function: Takes some of `ARGUMENTS`.
         reference: "module:function".
         taken: Which it takes.
+        check: `check_cell` of its module; None leaves cells unchecked.
     """
 
     function: Callable[..., Iterator[Any]]
     reference: str
     taken: frozenset[str]
+    check: Callable[[Mapping[str, Any], TrainingSettings, Corpus | None], None] | None = None
 
     @property
     def takes_corpus(self) -> bool:
         """Whether it wants a text."""
         return "corpus" in self.taken
 
-    def __call__(
+    def check_cell(self, cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus | None) -> None:
+        """As `Objective.check_cell`."""
+        if self.check is not None:
+            self.check(cell, settings, corpus)
+
+    def start(
         self, cell: Mapping[str, Any], seed: int, settings: TrainingSettings, corpus: Corpus | None, device: str
     ) -> GeneratorRun:
         """The run, at its beginning."""
@@ -197,30 +205,16 @@ class GeneratorObjective:
         return GeneratorRun(self.reference, lambda: self.function(**arguments), identity, settings.max_iters)
 
 
-def as_objective(found: Any, reference: str) -> Any:
-    """What a worker can call, made of what a study file's `objective` names.
+def check_generator(function: Callable[..., Any], named: str) -> frozenset[str]:
+    """Which of `ARGUMENTS` a generator function takes.
 
     Args:
-        found: A generator function, or a function that makes a `TrainingRun` and is returned as it is.
-        reference: "module:function", for messages.
+        named: What names it, for the message.
 
     Raises:
-        ObjectiveError: It is neither.
+        ObjectiveError: It needs another argument.
     """
-    said = f"objective = {reference!r}"
-    if not callable(found):
-        raise ObjectiveError(f"{said} names {_shortened(found)}, which is no function")
-    try:
-        parameters = inspect.signature(found).parameters
-    except ValueError:  # of a function in C, which says nothing about itself
-        return found
-    if not inspect.isgeneratorfunction(inspect.unwrap(found)):
-        if _takes_five(found):
-            return found
-        raise ObjectiveError(
-            f"{said} takes ({', '.join(parameters)}) and is no generator function; have it yield step, train_loss, "
-            f"val_loss, or take (cell, seed, settings, corpus, device) and return a run (objectives/contract.py)"
-        )
+    parameters = inspect.signature(function).parameters
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     unknown = [
         name
@@ -229,15 +223,7 @@ def as_objective(found: Any, reference: str) -> Any:
     ]
     if unknown:
         raise ObjectiveError(
-            f"{said} takes {', '.join(unknown)}; a generator function is given what it takes of "
+            f"{named} takes {', '.join(unknown)}; a generator function is given what it takes of "
             f"{', '.join(ARGUMENTS)}, by these names; the values of a cell are in params"
         )
-    return GeneratorObjective(found, reference, frozenset(parameters) & frozenset(ARGUMENTS))
-
-
-def _takes_five(function: Any) -> bool:
-    try:
-        inspect.signature(function).bind("cell", "seed", "settings", "corpus", "device")
-    except TypeError:
-        return False
-    return True
+    return frozenset(parameters) & frozenset(ARGUMENTS)

@@ -41,11 +41,24 @@ def override_settings(settings: TrainingSettings, values: Mapping[str, Any]) -> 
     Raises:
         ObjectiveError: A name is no setting, or a value is out of range.
     """
+    return read_settings(type(settings), {**settings.model_dump(), **values})
+
+
+def read_settings(kind: type[TrainingSettings], values: Mapping[str, Any]) -> TrainingSettings:
+    """Read training settings as an objective wants them.
+
+    Args:
+        kind: `search.objectives.protocol.Objective.settings_class`.
+        values: By name.
+
+    Raises:
+        ObjectiveError: A name is no setting, or a value is out of range.
+    """
     try:
-        return TrainingSettings.model_validate({**settings.model_dump(), **values})
+        return kind.model_validate(values)
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, fault['loc']))}={fault['input']!r}: {fault['msg']}" for fault in error.errors()
         )
-        choices = ", ".join(TrainingSettings.model_fields)
+        choices = ", ".join(kind.model_fields)
         raise ObjectiveError(f"training settings: {faults} (settings are {choices})") from error

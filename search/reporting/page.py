@@ -44,7 +44,7 @@ def _view(report_data: ReportData, top: int | None) -> dict[str, Any]:
     bars = report_data.bars()
     return {
         "report_data": report_data,
-        "unit_below": "" if report_data.attrs["corpus"] is None else Markup("<small>nats/char.</small>"),
+        "unit_below": "" if report_data.stored.corpus is None else Markup("<small>nats/char.</small>"),
         "summary": summary(report_data),
         "rows": rows,
         "axes": sorted(axes, key=lambda name: (name != "model", name != "pe_type")),
@@ -92,21 +92,21 @@ def _chart(report_data: ReportData, lines: Sequence[Line], title: str, x_label: 
 
 def summary(report_data: ReportData) -> list[str]:
     """What was tried and found, in sentences for a reader who does not know the study."""
-    definition, grid = report_data.attrs["definition"], report_data.grid
+    definition, grid = report_data.stored.definition, report_data.grid
     varied = {name: values for name, values in grid.items() if len(values) > 1}
     n_cells = len(report_data.rows)
     variants = f"{_count(n_cells, 'variant')} ({'cell' if n_cells == 1 else 'cells'})"
     tried = ", ".join(
         [
             *(f"{len(values)} values of {name}" for name, values in varied.items()),
-            *(f"{name} from {axis['low']} to {axis['high']}" for name, axis in definition.get("axes", {}).items()),
+            *(f"{name} from {axis.low} to {axis.high}" for name, axis in definition.axes.items()),
         ]
     )
-    sampler = definition.get("sampler", {}).get("name")
-    how = "every combination of" if sampler is None else f"chosen by the sampler {sampler} from"
+    sampler = definition.sampler
+    how = "every combination of" if sampler is None else f"chosen by the sampler {sampler.name} from"
     # An objective of a person's own need not count the study's steps.
-    own = report_data.attrs["corpus"] is None
-    steps = "" if own else f"; {_amount(definition['training']['max_iters'])} training steps each"
+    own = report_data.stored.corpus is None
+    steps = "" if own else f"; {_amount(definition.training.max_iters)} training steps each"
     said = [
         f"{_count(sum(report_data.counts.values()), 'trial')} trained {variants} of {_subject(report_data)}"
         + (f": {how} {tried}" if tried else "")
@@ -133,9 +133,9 @@ def summary(report_data: ReportData) -> list[str]:
 
 
 def _subject(report_data: ReportData) -> str:
-    corpus = report_data.attrs["corpus"]
+    corpus = report_data.stored.corpus
     if corpus is None:
-        return f"the objective {report_data.attrs['definition']['objective']}"
+        return f"the objective {report_data.stored.definition.objective}"
     return f"a small language model on the text {corpus}"
 
 
@@ -154,7 +154,7 @@ def _winner(report_data: ReportData, row: Row) -> str:
         side = "below" if gap > 0 else "above"
         baseline = _loss(report_data.bigram_baseline)
         said += f" That is {abs(gap):.4f} {side} the bigram baseline, {baseline}, the loss of counting character pairs."
-    others = beside(report_data.attrs, row)
+    others = beside(report_data.stored, row)
     return f"{said} Beside it: {others}." if others else said
 
 

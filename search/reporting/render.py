@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
+from search.objectives.registry import OBJECTIVES
 from search.reporting.latex import as_latex
 from search.reporting.report_data import ReportData, read_report_data
 from search.reporting.tables import as_csv, as_json, as_markdown
@@ -15,8 +15,9 @@ from search.statistics.verdicts import judge
 from search.storage.database import Database
 from search.strategies.warm_start import beside
 from search.study.formatting import describe_cell
-from search.study.pruner_settings import USED_BY
-from search.study.user_modules import OURS
+from search.study.pruner_settings import PrunerSettings
+from search.study.search_space import Range, SamplerSettings
+from search.study.stored import WarmStart
 
 
 def render(database: Database, names: Sequence[str], format: str, top: int | None = None) -> str:
@@ -32,9 +33,9 @@ def render(database: Database, names: Sequence[str], format: str, top: int | Non
         return as_csv(shown)
     if format == "latex":
         return as_latex(names[0], report_data.unit, shown, [*report_data.missing, *_left_out(report_data.rows, shown)])
-    verdicts = judge(database, names)
+    verdicts = judge(database, names, report_data.stored.claims)
     if format == "json":
-        facts = {"study": names[0], "counts": report_data.counts, "definition": report_data.attrs["definition"]}
+        facts = {"study": names[0], "counts": report_data.counts, "definition": report_data.stored.definition.as_stored}
         said = {
             "bigram_baseline": report_data.bigram_baseline,
             "missing": report_data.missing,
@@ -46,19 +47,19 @@ def render(database: Database, names: Sequence[str], format: str, top: int | Non
 
 def _as_page(report_data: ReportData, shown: Sequence[Row]) -> str:
 
-    attrs, found, rows = report_data.attrs, report_data.counts, report_data.rows
-    definition, pruner = attrs["definition"], attrs["settings"]["pruner"]
-    axes = "; ".join(f"{axis}: {', '.join(map(str, values))}" for axis, values in definition["grid"].items())
-    axes = "; ".join([axes, *(_range(axis, each) for axis, each in definition.get("axes", {}).items())])
-    training = ", ".join(f"{key} {value}" for key, value in definition["training"].items())
+    stored, found, rows = report_data.stored, report_data.counts, report_data.rows
+    definition = stored.definition
+    axes = "; ".join(f"{axis}: {', '.join(map(str, values))}" for axis, values in definition.grid.items())
+    axes = "; ".join([axes, *(_range(axis, each) for axis, each in definition.axes.items())])
+    training = ", ".join(f"{key} {value}" for key, value in definition.training.model_dump().items())
     best = next((row for row in rows if row.state == "complete"), None)
-    others = "" if best is None else beside(attrs, best)
+    others = "" if best is None else beside(stored, best)
     lines = [
         f"# {report_data.name}",
         "",
-        *([attrs["description"], ""] if attrs["description"] else []),
+        *([stored.description, ""] if stored.description else []),
         f"- trials: {', '.join(f'{count} {state}' for state, count in found.items() if count) or 'none'}",
-        *([f"- sampler: {_sampler(attrs)}"] if "sampler" in definition else []),
+        *([] if definition.sampler is None else [f"- sampler: {_sampler(definition.sampler, stored.warm_start)}"]),
         *(
             [f"- best: {best.val_loss:.5f}, {describe_cell(best.cell)}; {others}"]
             if best is not None and others
@@ -66,9 +67,9 @@ def _as_page(report_data: ReportData, shown: Sequence[Row]) -> str:
         ),
         f"- grid: {axes}",
         f"- training: {training}",
-        *([] if definition["objective"].startswith(OURS) else [f"- objective: {definition['objective']}"]),
-        *([f"- corpus: {attrs['corpus']}, SHA-256 {definition['corpus_sha256']}"] if attrs["corpus"] else []),
-        f"- pruner: {_pruner(pruner)}",
+        *([] if definition.objective in OBJECTIVES else [f"- objective: {definition.objective}"]),
+        *([f"- corpus: {stored.corpus}, SHA-256 {definition.corpus_sha256}"] if stored.corpus else []),
+        f"- pruner: {_pruner(stored.settings.pruner)}",
         *(
             [f"- bigram baseline: {report_data.bigram_baseline:.5f}, the loss of counting character pairs"]
             if report_data.bigram_baseline is not None
@@ -91,18 +92,16 @@ def _left_out(rows: Sequence[Row], shown: Sequence[Row]) -> list[str]:
     return [f"{len(rows) - len(shown)} more cells."] if len(shown) < len(rows) else []
 
 
-def _sampler(attrs: Mapping[str, Any]) -> str:
-    sampler = dict(attrs["definition"]["sampler"])
-    arguments = ", ".join(f"{key} {value}" for key, value in sampler.items() if key != "name")
-    started = f"; shown the cells of {attrs['from']['study']}" if "from" in attrs else ""
-    return str(sampler["name"]) + (f" ({arguments})" if arguments else "") + started
+def _sampler(sampler: SamplerSettings, warm_start: WarmStart | None) -> str:
+    arguments = ", ".join(f"{key} {value}" for key, value in sampler.arguments.items())
+    started = "" if warm_start is None else f"; shown the cells of {warm_start.study}"
+    return sampler.name + (f" ({arguments})" if arguments else "") + started
 
 
-def _range(axis: str, ends: Mapping[str, Any]) -> str:
-    return f"{axis}: {ends['low']} to {ends['high']}" + (", log" if ends["log"] else "")
+def _range(axis: str, ends: Range) -> str:
+    return f"{axis}: {ends.low} to {ends.high}" + (", log" if ends.log else "")
 
 
-def _pruner(settings: Mapping[str, Any]) -> str:
-
-    rest = ", ".join(f"{key} {settings[key]}" for key in USED_BY[settings["name"]] if key in settings)
-    return f"{settings['name']} ({rest})" if rest else str(settings["name"])
+def _pruner(settings: PrunerSettings) -> str:
+    used = ", ".join(f"{key} {value}" for key, value in settings.arguments.items())
+    return f"{settings.name} ({used})" if used else settings.name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,13 +13,13 @@ from search.reporting.toml_export import study_as_toml
 from search.statistics.ranking import Row, ranked_rows
 from search.statistics.verdicts import Verdicts, judge
 from search.storage.database import Database
-from search.storage.queries import TrialHistory, counts, study_attrs, trial_histories
+from search.storage.queries import TrialHistory, counts, trial_histories
 from search.storage.slots import canonical
-from search.study.cells import without_seed
-from search.study.definition import BASELINES_SUFFIX
+from search.study.cells import BASELINES_SUFFIX, without_seed
+from search.study.claims import Cell
 from search.study.formatting import value_text
+from search.study.stored import PAGE_FACTS, StoredStudy, read_stored_study, trial_facts
 from search.study.user_modules import user_modules
-from search.workers.provenance import RECORD
 
 BEST_LINES = 5  # lines of the chart of the best cells; more of them cannot be told apart
 MOST_FACETS = 6
@@ -39,7 +39,7 @@ class ReportData:
     """A study as a report shows it.
 
     Attributes:
-        attrs: The study's user attributes, its definition among them.
+        stored: The study as it was planned.
         counts: Trials by state.
         rows: The ranked table, all of it.
         histories: Every trial over time; empty where a format has no use for them.
@@ -48,17 +48,17 @@ class ReportData:
     """
 
     name: str
-    attrs: Mapping[str, Any]
+    stored: StoredStudy
     counts: Mapping[str, int]
     rows: Sequence[Row]
     histories: Sequence[TrialHistory] = ()
-    baselines: Sequence[Mapping[str, Any]] = ()
+    baselines: Sequence[Cell] = ()
     verdicts: Verdicts | None = None
 
     @property
     def grid(self) -> Mapping[str, Sequence[Any]]:
         """The axes of the study."""
-        return dict(self.attrs["definition"]["grid"])
+        return self.stored.definition.grid
 
     @property
     def axes(self) -> Axes:
@@ -68,18 +68,17 @@ class ReportData:
     @property
     def bigram_baseline(self) -> float | None:
         """The validation loss of the bigram baseline, in nats per character; None if it was not computed."""
-        found: float | None = self.attrs.get("bigram_baseline")
-        return found
+        return self.stored.bigram_baseline
 
     @property
     def unit(self) -> str:
         """What losses are measured in."""
-        return "units of the objective" if self.attrs["corpus"] is None else "nats per character"
+        return "units of the objective" if self.stored.corpus is None else "nats per character"
 
     @property
     def user_modules(self) -> list[str]:
         """The modules that the study needs besides those of lm-search."""
-        return user_modules({**self.attrs["definition"], "baselines": self.baselines})
+        return user_modules(replace(self.stored.definition, baselines=self.baselines))
 
     @property
     def ranked(self) -> list[Row]:
@@ -132,7 +131,7 @@ class ReportData:
         lines = []
         for row in rows:
             runs = self._by_cell.get(canonical(row.cell), [])
-            found = [run.attrs["val_loss_by_position"] for run in runs if run.attrs.get("val_loss_by_position")]
+            found = [losses for run in runs if (losses := trial_facts(run.attrs).val_loss_by_position)]
             points = over_seeds([dict(enumerate(losses, start=1)) for losses in found])
             if points:
                 lines.append(Line(self.label(row.cell), points))
@@ -153,23 +152,24 @@ class ReportData:
         """What the first seed of each cell wrote."""
         found = []
         for row in rows:
-            runs = [run for run in self._by_cell.get(canonical(row.cell), []) if run.attrs.get("sample")]
-            if runs:
-                found.append(Sample(self.label(row.cell), runs[0].cell.get("seed"), runs[0].attrs["sample"]))
+            for run in self._by_cell.get(canonical(row.cell), []):
+                if sample := trial_facts(run.attrs).sample:
+                    found.append(Sample(self.label(row.cell), run.seed, sample))
+                    break
         return found
 
     def environments(self) -> list[tuple[str, str]]:
         """What the trials ran on, by name; several values where trials differ, "" where none is recorded."""
         found: dict[str, dict[str, None]] = {}
         for run in self.histories:
-            for name, value in (run.attrs.get(RECORD) or {}).items():
+            for name, value in (trial_facts(run.attrs).record or {}).items():
                 found.setdefault(name, {})[str(value)] = None
         return [(name, "; ".join(values)) for name, values in found.items()]
 
     def study_file(self) -> str:
         """The study as TOML, to run it again."""
         own = [run for run in self.histories if run.study == self.name]
-        return study_as_toml(self.name, self.attrs, self.baselines, own)
+        return study_as_toml(self.stored, self.baselines, own)
 
 
 def read_report_data(database: Database, names: Sequence[str], *, with_histories: bool) -> ReportData:
@@ -179,15 +179,17 @@ def read_report_data(database: Database, names: Sequence[str], *, with_histories
         names: The study, and its sibling with the baselines if that is to be shown.
         with_histories: With the trials' histories, verdicts and samples: what only the page shows.
     """
-    attrs = study_attrs(database, names[0])
-    assert attrs is not None, "open_studies looked"
-    rows, found = ranked_rows(database, names), counts(database, names)
+    stored = read_stored_study(database, names[0])
+    assert stored is not None, "open_studies looked"
+    rows, found = ranked_rows(database, names, stored.published), counts(database, names)
     if not with_histories:
-        return ReportData(names[0], attrs, found, rows)
-    histories = trial_histories(database, names, ("val_loss_by_position", "sample", RECORD))
+        return ReportData(names[0], stored, found, rows)
+    histories = trial_histories(database, names, PAGE_FACTS)
     sibling = next((name for name in names[1:] if name.endswith(BASELINES_SUFFIX)), None)
-    baselines = (study_attrs(database, sibling) or {}).get("definition", {}).get("baselines", []) if sibling else []
-    return ReportData(names[0], attrs, found, rows, histories, baselines, judge(database, names))
+    its = None if sibling is None else read_stored_study(database, sibling)
+    baselines = () if its is None else its.definition.baselines
+    verdicts = judge(database, names, stored.claims)
+    return ReportData(names[0], stored, found, rows, histories, baselines, verdicts)
 
 
 def missing(found: Mapping[str, int], rows: Sequence[Row]) -> list[str]:

@@ -7,39 +7,40 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.storage.queries import TrialHistory
+from search.study.stored import StoredStudy
 
 
 def study_as_toml(
-    name: str,
-    attrs: Mapping[str, Any],
+    study: StoredStudy,
     baselines: Sequence[Mapping[str, Any]],
     histories: Sequence[TrialHistory],
 ) -> str:
     """TOML that `search.run --study FILE` reads as the same study.
 
     Args:
-        attrs: The study's user attributes.
+        study: The study as it was planned.
         baselines: The cells of the sibling study.
         histories: Its trials; they say which seeds there are.
     """
-    definition = attrs["definition"]
-    seeds = sorted({run.cell["seed"] for run in histories if "seed" in run.cell})
-    top = {"name": name, "description": attrs["description"], "objective": definition["objective"]}
+    definition, settings = study.definition, study.settings
+    seeds = sorted({trial.seed for trial in histories})
+    top: dict[str, Any] = {"name": study.name, "description": study.description, "objective": definition.objective}
     if seeds:
         top |= {"seeds": len(seeds), "first_seed": seeds[0]}
-    if "racing" in attrs["settings"]:
+    if settings.racing is not None:
         top["seeds"] = "adaptive"
-    if "sampler" in definition:
+    if definition.sampler is not None:
         # How many seeds there are depends on how often the sampler chose the same cell.
-        top |= {"sampler": definition["sampler"], "trials": attrs["trials"], "seeds": attrs["seeds"]}
+        top |= {"sampler": definition.sampler.model_dump(), "trials": study.trials, "seeds": study.seeds}
     lines = _pairs(top)
-    sections: list[tuple[str, Mapping[str, Any]]] = [("[grid]", definition["grid"])]
-    sections += [("[axes]", definition["axes"])] if definition.get("axes") else []
+    axes = {name: axis.model_dump() for name, axis in definition.axes.items()}
+    sections: list[tuple[str, Mapping[str, Any]]] = [("[grid]", definition.grid)]
+    sections += [("[axes]", axes)] if axes else []
     sections += [("[[baselines]]", cell) for cell in baselines]
-    sections += [("[training]", definition["training"])]
-    sections += [(f"[{key}]", section) for key, section in attrs["settings"].items()]
-    sections += [("[[published]]", published) for published in attrs.get("published", [])]
-    given = [{key: value for key, value in claim.items() if value} for claim in attrs.get("claims", [])]
+    sections += [("[training]", definition.training.model_dump())]
+    sections += [(f"[{key}]", section) for key, section in settings.sections().items()]
+    sections += [("[[published]]", published.model_dump()) for published in study.published]
+    given = [{key: value for key, value in claim.model_dump().items() if value} for claim in study.claims]
     sections += [("[[claims]]", claim) for claim in given]
     for heading, section in sections:
         lines += ["", heading, *_pairs(section)]

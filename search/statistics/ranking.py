@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from search.statistics.inference import t_quantile
 from search.storage.database import Database
-from search.storage.queries import TrialSummary, study_attrs, trial_summaries
+from search.storage.queries import TrialSummary, trial_summaries
 from search.storage.slots import canonical
 from search.study.cells import without_seed
+from search.study.claims import Published
+from search.study.stored import TABLE_FACTS, read_stored_study, trial_facts
 
 # Cells are ranked by what they are worth knowing for: final losses first, then losses at pruning, then none.
 STATE_ORDER = ("complete", "pruned", "running", "waiting", "diverged", "failed")
@@ -75,24 +78,26 @@ def half_interval(values: Sequence[float]) -> float | None:
     """Half of the 95 % interval of the mean of `values`, by Student's t; None for fewer than two."""
     if len(values) < 2:
         return None
-    from scipy.special import stdtrit  # a tenth of a second that a table of one seed does without
-
-    return float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
+    return t_quantile(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
 
 
-def ranked_rows(database: Database, studies: Sequence[str]) -> list[Row]:
-    """The table of one or more studies, best cell first."""
-    published: dict[str, float] = {}
-    for study in studies:
-        attrs = study_attrs(database, study) or {}
-        published |= {canonical(each["cell"]): each["val_loss"] for each in attrs.get("published", [])}
+def ranked_rows(database: Database, studies: Sequence[str], published: Sequence[Published] | None = None) -> list[Row]:
+    """The table of one or more studies, best cell first.
+
+    Args:
+        published: Losses to compare with; None reads those of the first study, which its siblings share.
+    """
+    if published is None:
+        stored = read_stored_study(database, studies[0]) if studies else None
+        published = () if stored is None else stored.published
+    losses = {canonical(each.cell): each.val_loss for each in published}
     cells: dict[str, list[TrialSummary]] = {}
-    for run in trial_summaries(database, studies, attrs=("n_params", "train_seconds", "tokens")):
+    for run in trial_summaries(database, studies, attrs=TABLE_FACTS):
         cell = without_seed(run.cell)
         # A slot that waits for its cell has none to be ranked.
         if cell or run.state not in ("waiting", "running"):
             cells.setdefault(canonical(cell), []).append(run)
-    rows = [_row(runs, published.get(cell)) for cell, runs in cells.items()]
+    rows = [_row(runs, losses.get(cell)) for cell, runs in cells.items()]
     rows.sort(key=_order)
     ranks = iter(range(1, len(rows) + 1))
     return [Row(**{**vars(row), "rank": next(ranks) if row.state == "complete" else None}) for row in rows]
@@ -106,8 +111,8 @@ def _row(runs: Sequence[TrialSummary], published: float | None) -> Row:
     furthest = max((run.step or 0 for run in known), default=0)
     measured = complete or [run for run in known if (run.step or 0) == furthest]
     losses = [run.val_loss for run in complete if run.val_loss is not None]
-    tokens = _mean([run.attrs.get("tokens") for run in measured])
-    times = [run.attrs["train_seconds"] for run in runs if "train_seconds" in run.attrs]
+    facts = [trial_facts(run.attrs) for run in runs]
+    tokens = _mean([trial_facts(run.attrs).tokens for run in measured])
     return Row(
         rank=None,
         cell=without_seed(runs[0].cell),
@@ -116,8 +121,8 @@ def _row(runs: Sequence[TrialSummary], published: float | None) -> Row:
         train_loss=_mean([run.train_loss for run in measured]),
         val_loss=_mean([run.val_loss for run in measured]),
         step=min((run.step for run in measured if run.step is not None), default=None),
-        n_params=next((run.attrs["n_params"] for run in runs if "n_params" in run.attrs), None),
-        seconds=_mean(times),
+        n_params=next((each.n_params for each in facts if each.n_params is not None), None),
+        seconds=_mean([each.train_seconds for each in facts]),
         published=published,
         tokens=None if tokens is None else round(tokens),
         interval=half_interval(losses),

@@ -23,7 +23,6 @@ from search.statistics.comparisons import (
 )
 from search.statistics.inference import ALPHA, holm, one_sided
 from search.storage.database import Database
-from search.storage.queries import study_attrs
 from search.study.claims import Claim, Scalar
 
 
@@ -62,14 +61,13 @@ class Verdicts:
     notes: tuple[str, ...]
 
 
-def judge(database: Database, studies: Sequence[str]) -> Verdicts:
+def judge(database: Database, studies: Sequence[str], claims: Sequence[Claim]) -> Verdicts:
     """The verdicts of a study.
 
     Args:
         studies: Its name, and that of its sibling with the baselines if that counts too.
+        claims: What the study claims.
     """
-    attrs = study_attrs(database, studies[0]) or {}
-    claims = [Claim.model_validate(claim) for claim in attrs.get("claims", [])]
     grid = final_losses(database, studies[:1])
     everything = final_losses(database, studies) if len(studies) > 1 else grid
     return decide(grid, everything, claims, missing_notes(database, studies[:1], grid))

@@ -1,1 +1,1 @@
-"""Everything that touches SQL or artifact files: opening a URL, the run queue, reporting, summaries."""
+"""Everything that touches SQL or artifact files: storage URLs, the queue, Optuna's tables, migrations, artifacts."""

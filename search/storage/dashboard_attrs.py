@@ -25,7 +25,7 @@ PUBLISHED_AT = "lm-search:published_at"
 
 
 def claim_turn(database: Database, study: str, every_s: float) -> bool:
-    """Whether it is this caller's turn to publish: nobody else's was within `every_s` seconds of the database's clock.
+    """Whether it is this caller's turn to publish: no other's was within `every_s` seconds of the database's clock.
 
     False also for a study that does not exist.
     """
@@ -59,13 +59,13 @@ def show(database: Database, study: str, note: str, plots: Mapping[str, Any], me
         database.lock(connection, f"publish {study}")
         study_id = optuna_tables.study_id(connection, study)
         if study_id is None:
-            return  # somebody deleted it
+            return  # it was deleted
         pieces = _pieces(NOTE_PIECES, note)
         _remove(connection, study_id, NOTE_PIECES)
         for name, figure in plots.items():
             _remove(connection, study_id, f"{PLOT}{name}:")
             pieces |= _pieces(f"{PLOT}{name}:", json.dumps(figure, separators=(",", ":")))
-        # The page of somebody who edits an older version is told so.
+        # A page on which an older version is being edited learns so from it.
         version = (_value(connection, study_id, NOTE_VERSION) or 0) + 1
         pieces |= {NOTE_VERSION: version, METRIC_NAMES: [metric]}
         _replace(connection, study_id, pieces)

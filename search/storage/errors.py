@@ -1,4 +1,4 @@
-"""What can go wrong with a database or an artifact folder that a user can mend."""
+"""What can go wrong with a database or an artifact folder that a user can fix."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, and_
 
-from search.storage.schema import runs
+from search.storage.schema import queue_table
 
 
 @dataclass(frozen=True)
@@ -39,5 +39,7 @@ class Report:
 
 
 def held_by(lease: Lease) -> ColumnElement[bool]:
-    """The row of a lease, if it is still in force: its token is the newest."""
-    return and_(runs.c.id == lease.queue_id, runs.c.token == lease.token, runs.c.state == "running")
+    """The trial of a lease, if it is still in force: its token is the newest."""
+    return and_(
+        queue_table.c.id == lease.queue_id, queue_table.c.token == lease.token, queue_table.c.state == "running"
+    )

@@ -1,18 +1,23 @@
-"""What Optuna's tables say of many trials, in few queries: attributes, curves, times."""
+"""What Optuna's tables hold of many trials, in few queries: whole trials, attributes, curves, times."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.storages._rdb import models
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, Table, select
 
 _trials: Table = models.TrialModel.__table__
+_params: Table = models.TrialParamModel.__table__
+_values: Table = models.TrialValueModel.__table__
 _intermediate: Table = models.TrialIntermediateValueModel.__table__
 _user_attrs: Table = models.TrialUserAttributeModel.__table__
+_system_attrs: Table = models.TrialSystemAttributeModel.__table__
 
 # Databases limit the number of bound values of one statement.
 _CHUNK = 500
@@ -50,3 +55,61 @@ def read_times(connection: Connection, trial_ids: Sequence[int]) -> dict[int, tu
         chunk = wanted.where(_trials.c.trial_id.in_(trial_ids[start : start + _CHUNK]))
         found.update({row.trial_id: (row.datetime_start, row.datetime_complete) for row in connection.execute(chunk)})
     return found
+
+
+def trial_states(connection: Connection, study_id: int) -> dict[int, TrialState]:
+    """The state of every trial of a study, by trial_id."""
+    rows = connection.execute(select(_trials.c.trial_id, _trials.c.state).where(_trials.c.study_id == study_id))
+    return {row.trial_id: row.state for row in rows}
+
+
+def read_trials(connection: Connection, trial_ids: Iterable[int]) -> list[FrozenTrial]:
+    """Trials with all they hold, ordered by number; about ten times faster than through Optuna's object mapper."""
+    wanted = sorted(trial_ids)
+    trials: list[FrozenTrial] = []
+    for start in range(0, len(wanted), _CHUNK):
+        trials += _read_chunk(connection, wanted[start : start + _CHUNK])
+    return sorted(trials, key=lambda trial: trial.number)
+
+
+def _read_chunk(connection: Connection, ids: list[int]) -> list[FrozenTrial]:
+    found = {
+        row.trial_id: FrozenTrial(
+            number=row.number,
+            state=row.state,
+            value=None,
+            datetime_start=_local(row.datetime_start),
+            datetime_complete=_local(row.datetime_complete),
+            params={},
+            distributions={},
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
+            trial_id=row.trial_id,
+        )
+        for row in connection.execute(select(_trials).where(_trials.c.trial_id.in_(ids)))
+    }
+    distributions: dict[str, BaseDistribution] = {}
+    for row in connection.execute(select(_params).where(_params.c.trial_id.in_(ids)).order_by(_params.c.param_id)):
+        # A study has a handful of distributions: parse each JSON text once.
+        distribution = distributions.get(row.distribution_json)
+        if distribution is None:
+            distribution = distributions[row.distribution_json] = json_to_distribution(row.distribution_json)
+        found[row.trial_id].params[row.param_name] = distribution.to_external_repr(row.param_value)
+        found[row.trial_id].distributions[row.param_name] = distribution
+    for row in connection.execute(select(_values).where(_values.c.trial_id.in_(ids))):
+        value = models.TrialValueModel.stored_repr_to_value(row.value, row.value_type)
+        found[row.trial_id].value = value
+    for row in connection.execute(select(_intermediate).where(_intermediate.c.trial_id.in_(ids))):
+        stored = (row.intermediate_value, row.intermediate_value_type)
+        value = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value(*stored)
+        found[row.trial_id].intermediate_values[row.step] = value
+    for row in connection.execute(select(_user_attrs).where(_user_attrs.c.trial_id.in_(ids))):
+        found[row.trial_id].user_attrs[row.key] = json.loads(row.value_json)
+    for row in connection.execute(select(_system_attrs).where(_system_attrs.c.trial_id.in_(ids))):
+        found[row.trial_id].system_attrs[row.key] = json.loads(row.value_json)
+    return list(found.values())
+
+
+def _local(stored: datetime | None) -> datetime | None:
+    return None if stored is None else stored.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)

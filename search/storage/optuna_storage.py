@@ -18,9 +18,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import scoped_session, sessionmaker
 
-from search.storage import optuna_tables
+from search.storage import optuna_queries, optuna_tables
 from search.storage.database import Database, open_engine
-from search.storage.schema import runs
+from search.storage.schema import queue_table
 from search.storage.url import parse_url
 
 # A worker that was stopped in the middle of its last transaction commits later than its time stamp says.
@@ -40,13 +40,11 @@ class SearchStorage(RDBStorage):
     def _open(self, database: Database) -> None:
         # Optuna fills in {SCHEMA_VERSION}; braces of a password are no such thing.
         url = database.engine.url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
-        # The tables exist: `schema.migrate` made them, once, under a lock.
+        # The tables exist: `open_database` made them, once, under a lock.
         super().__init__(url, skip_table_creation=True, skip_compatibility_check=True)
         self.engine.dispose()
-        self.database, self.engine = database, database.engine
-        if database.is_postgres:
-            # What Optuna does is not tried again when a pooled connection turns out to be dead: it has to look first.
-            self.engine = open_engine(database.engine.url, look_first=True)
+        self.database, self.engine = database, database.dialect.optuna_engine(database.engine)
+        if self.engine is not database.engine:
             weakref.finalize(self, self.engine.dispose)
         self.scoped_session = scoped_session(sessionmaker(bind=self.engine))
 
@@ -91,7 +89,7 @@ class PrunerStorage(_CachedStorage):
         return [StudyDirection.MINIMIZE]  # as `optuna_tables.create_study` made it
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        trials = self._database.read(lambda connection: optuna_tables.read_trials(connection, [trial_id]))
+        trials = self._database.read(lambda connection: optuna_queries.read_trials(connection, [trial_id]))
         if not trials:
             raise KeyError(trial_id)
         return trials[0]
@@ -107,6 +105,13 @@ class PrunerStorage(_CachedStorage):
         ]
         trials.sort(key=lambda trial: trial.number)
         return copy.deepcopy(trials) if deepcopy else trials
+
+    def get_best_trial(self, study_id: int) -> FrozenTrial:
+        self._refresh()
+        ranked = [trial for trial in self._complete if trial.value is not None]
+        if not ranked:
+            raise ValueError("no trial is complete")  # what Optuna's own storage raises, and its pruners expect
+        return min(ranked, key=lambda trial: (trial.value, trial.number))
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: JSONSerializable) -> None:
         self._database.write(lambda connection: optuna_tables.write_system_attrs(connection, trial_id, {key: value}))
@@ -154,17 +159,19 @@ class PrunerStorage(_CachedStorage):
         # Changes nothing of ours: it runs again from the start when the database goes away in the middle.
         since = self._seen_until - _LATE_COMMIT_S
         ended = connection.execute(
-            select(runs.c.trial_id, runs.c.finished_at).where(
-                runs.c.study == self._study, runs.c.state == "done", runs.c.finished_at >= since
+            select(queue_table.c.trial_id, queue_table.c.finished_at).where(
+                queue_table.c.study == self._study, queue_table.c.state == "done", queue_table.c.finished_at >= since
             )
         )
         # A failed trial that was put back ends a second time.
         new = {trial_id: at for trial_id, at in ended if self._ended_at.get(trial_id) != at}
-        running = select(runs.c.trial_id).where(runs.c.study == self._study, runs.c.state == "running")
+        running = select(queue_table.c.trial_id).where(
+            queue_table.c.study == self._study, queue_table.c.state == "running"
+        )
         return (
             new,
-            optuna_tables.read_trials(connection, new),
-            optuna_tables.read_trials(connection, connection.execute(running).scalars()),
+            optuna_queries.read_trials(connection, new),
+            optuna_queries.read_trials(connection, connection.execute(running).scalars()),
         )
 
 

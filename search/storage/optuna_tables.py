@@ -1,27 +1,27 @@
 """Optuna's tables, written inside our own transactions.
 
-Optuna's storage commits each small write by itself, so a worker that dies between two of them leaves a trial half
-told. Here a trial and its row in the run queue change together or not at all. This, `optuna_queries`, `postgres_queue`
-and `showing` are the only modules that know the layout of Optuna's tables (unchanged since Optuna 3.2); Optuna's own
-test suite for storages watches it.
+Optuna's storage commits each small write by itself, so a worker that crashes between two of them leaves half of a
+trial. Here a trial and its place in the queue change together or not at all. This, `optuna_queries`, `postgres_queue`,
+`dashboard_attrs` and the migrations are the only modules that know the layout of Optuna's tables (unchanged since
+Optuna 3.2); Optuna's own test suite for storages watches it.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
-from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
+from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages._rdb import models
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, Executable, Table, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from optuna.trial import TrialState
+from sqlalchemy import Connection, Table, func, insert, select, update
+
+from search.storage.dialects import upsert
 
 _trials: Table = models.TrialModel.__table__
 _params: Table = models.TrialParamModel.__table__
@@ -34,8 +34,6 @@ _study_attrs: Table = models.StudyUserAttributeModel.__table__
 _study_system_attrs: Table = models.StudySystemAttributeModel.__table__
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-# Databases limit the number of bound values of one statement.
-_CHUNK = 500
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def create_study(connection: Connection, name: str, attrs: Mapping[str, Any]) ->
 def write_study_attrs(connection: Connection, study_id: int, attrs: Mapping[str, Any]) -> None:
     """Set user attributes of a study."""
     rows = [{"study_id": study_id, "key": key, "value_json": json.dumps(value)} for key, value in attrs.items()]
-    _upsert(connection, _study_attrs, rows, ("study_id", "key"))
+    upsert(connection, _study_attrs, rows, ("study_id", "key"))
 
 
 def study_attrs(connection: Connection, study_id: int) -> dict[str, Any]:
@@ -90,7 +88,7 @@ def study_system_attrs(connection: Connection, study_id: int) -> dict[str, Any]:
 def write_study_system_attrs(connection: Connection, study_id: int, attrs: Mapping[str, Any]) -> None:
     """Set system attributes of a study."""
     rows = [{"study_id": study_id, "key": key, "value_json": json.dumps(value)} for key, value in attrs.items()]
-    _upsert(connection, _study_system_attrs, rows, ("study_id", "key"))
+    upsert(connection, _study_system_attrs, rows, ("study_id", "key"))
 
 
 def insert_waiting_trials(
@@ -158,7 +156,7 @@ def write_intermediate_value(connection: Connection, trial_id: int, step: int, v
     """Store the value of one step; a step that is reported again replaces what was there."""
     stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
     row = {"trial_id": trial_id, "step": step, "intermediate_value": stored, "intermediate_value_type": kind}
-    _upsert(connection, _intermediate, [row], ("trial_id", "step"))
+    upsert(connection, _intermediate, [row], ("trial_id", "step"))
 
 
 def finish_trial(
@@ -173,9 +171,9 @@ def finish_trial(
     """Give a trial its final state, value and attributes, user's and system's.
 
     Returns:
-        False when it was finished already, by somebody who wrote to Optuna directly; nothing is changed then.
+        False when it was finished already, by a program that wrote to Optuna directly; nothing is changed then.
     """
-    told = connection.execute(
+    finished = connection.execute(
         update(_trials)
         .where(_trials.c.trial_id == trial_id, _trials.c.state.not_in(FINISHED))
         .values(
@@ -184,12 +182,12 @@ def finish_trial(
             datetime_complete=utc(now),
         )
     )
-    if told.rowcount == 0:
+    if finished.rowcount == 0:
         return False
     if value is not None and not math.isnan(value):
         stored, kind = models.TrialValueModel.value_to_stored_repr(value)
         row = {"trial_id": trial_id, "objective": 0, "value": stored, "value_type": kind}
-        _upsert(connection, _values, [row], ("trial_id", "objective"))
+        upsert(connection, _values, [row], ("trial_id", "objective"))
     write_user_attrs(connection, trial_id, attrs)
     write_system_attrs(connection, trial_id, system_attrs or {})
     return True
@@ -218,77 +216,4 @@ def write_system_attrs(connection: Connection, trial_id: int, attrs: Mapping[str
 
 def _write_attrs(connection: Connection, table: Table, trial_id: int, attrs: Mapping[str, Any]) -> None:
     rows = [{"trial_id": trial_id, "key": key, "value_json": json.dumps(value)} for key, value in attrs.items()]
-    _upsert(connection, table, rows, ("trial_id", "key"))
-
-
-def trial_states(connection: Connection, study_id: int) -> dict[int, TrialState]:
-    """The state of every trial of a study, by trial_id."""
-    rows = connection.execute(select(_trials.c.trial_id, _trials.c.state).where(_trials.c.study_id == study_id))
-    return {row.trial_id: row.state for row in rows}
-
-
-def read_trials(connection: Connection, trial_ids: Iterable[int]) -> list[FrozenTrial]:
-    """Trials with all they hold, ordered by number; about ten times faster than through Optuna's object mapper."""
-    wanted = sorted(trial_ids)
-    trials: list[FrozenTrial] = []
-    for start in range(0, len(wanted), _CHUNK):
-        trials += _read_chunk(connection, wanted[start : start + _CHUNK])
-    return sorted(trials, key=lambda trial: trial.number)
-
-
-def _read_chunk(connection: Connection, ids: list[int]) -> list[FrozenTrial]:
-    found = {
-        row.trial_id: FrozenTrial(
-            number=row.number,
-            state=row.state,
-            value=None,
-            datetime_start=_local(row.datetime_start),
-            datetime_complete=_local(row.datetime_complete),
-            params={},
-            distributions={},
-            user_attrs={},
-            system_attrs={},
-            intermediate_values={},
-            trial_id=row.trial_id,
-        )
-        for row in connection.execute(select(_trials).where(_trials.c.trial_id.in_(ids)))
-    }
-    distributions: dict[str, BaseDistribution] = {}
-    for row in connection.execute(select(_params).where(_params.c.trial_id.in_(ids)).order_by(_params.c.param_id)):
-        # A study has a handful of distributions: parse each JSON text once.
-        distribution = distributions.get(row.distribution_json)
-        if distribution is None:
-            distribution = distributions[row.distribution_json] = json_to_distribution(row.distribution_json)
-        found[row.trial_id].params[row.param_name] = distribution.to_external_repr(row.param_value)
-        found[row.trial_id].distributions[row.param_name] = distribution
-    for row in connection.execute(select(_values).where(_values.c.trial_id.in_(ids))):
-        value = models.TrialValueModel.stored_repr_to_value(row.value, row.value_type)
-        found[row.trial_id].value = value
-    for row in connection.execute(select(_intermediate).where(_intermediate.c.trial_id.in_(ids))):
-        stored = (row.intermediate_value, row.intermediate_value_type)
-        value = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value(*stored)
-        found[row.trial_id].intermediate_values[row.step] = value
-    for row in connection.execute(select(_user_attrs).where(_user_attrs.c.trial_id.in_(ids))):
-        found[row.trial_id].user_attrs[row.key] = json.loads(row.value_json)
-    for row in connection.execute(select(_system_attrs).where(_system_attrs.c.trial_id.in_(ids))):
-        found[row.trial_id].system_attrs[row.key] = json.loads(row.value_json)
-    return list(found.values())
-
-
-def _local(stored: datetime | None) -> datetime | None:
-    return None if stored is None else stored.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
-
-
-def _upsert(connection: Connection, table: Table, rows: list[dict[str, Any]], key: tuple[str, ...]) -> None:
-    if not rows:
-        return
-    connection.execute(_upsert_statement(connection.dialect.name, table, tuple(rows[0]), key), rows)
-
-
-@cache
-def _upsert_statement(dialect_name: str, table: Table, columns: tuple[str, ...], key: tuple[str, ...]) -> Executable:
-    # Built once: building it takes longer than running it.
-    statement = (postgresql if dialect_name == "postgresql" else sqlite).insert(table)
-    changed = {name: statement.excluded[name] for name in columns if name not in key}
-    upsert: Executable = statement.on_conflict_do_update(index_elements=key, set_=changed)
-    return upsert
+    upsert(connection, table, rows, ("trial_id", "key"))

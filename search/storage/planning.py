@@ -1,4 +1,4 @@
-"""Planning: every trial of a study gets one row and one Optuna trial, however many planners come at once."""
+"""Planning: every trial of a study gets one place in the queue and one Optuna trial, whatever else plans at once."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 from optuna.trial import TrialState
 from sqlalchemy import Connection, Row, insert, select, update
 
-from search.storage import optuna_tables
+from search.storage import optuna_queries, optuna_tables
 from search.storage.database import Database
 from search.storage.errors import StorageError
 from search.storage.optuna_tables import Parameter
-from search.storage.schema import runs
-from search.storage.slots import identity
-from search.storage.state_transitions import ENDED_ELSEWHERE, FRESH, OPTUNA_STATE, end_rows, ended_elsewhere
+from search.storage.schema import queue_table
+from search.storage.slots import cell_and_seed, identity
+from search.storage.state_transitions import ENDED_ELSEWHERE, FRESH, OPTUNA_STATE, end_trials, ended_elsewhere
 
 DEFINITION = "definition"
 UID = "uid"
@@ -51,10 +51,26 @@ class StudyPlan:
 
 @dataclass(frozen=True)
 class Planned:
-    """What planning did: trials added, and rows repaired after a crash or somebody's hand."""
+    """What planning did: trials added, and trials repaired after a crash or a change from outside."""
 
     added: int
     repaired: int
+
+
+@dataclass(frozen=True)
+class EndedTrial:
+    """A trial of a study all of whose trials have ended.
+
+    Attributes:
+        cell: Its parameters, without the seed.
+        outcome: complete, pruned, diverged or failed.
+        value: The last loss, if there is one.
+    """
+
+    cell: Mapping[str, Any]
+    seed: int
+    outcome: str
+    value: float | None
 
 
 class DefinitionChanged(StorageError):
@@ -66,7 +82,7 @@ class DefinitionChanged(StorageError):
 
 
 def plan(database: Database, plans: Sequence[StudyPlan]) -> Planned:
-    """Make the rows and trials of `plans` exist: all of them in one transaction, so that a crash leaves nothing half.
+    """Make the trials of `plans` exist: all of them in one transaction, so that a crash leaves nothing half.
 
     Raises:
         DefinitionChanged: One of the studies was planned with another definition; nothing was changed.
@@ -86,8 +102,8 @@ def plan(database: Database, plans: Sequence[StudyPlan]) -> Planned:
 def _plan_one(database: Database, connection: Connection, wanted: StudyPlan) -> Planned:
     study_id = optuna_tables.study_id(connection, wanted.study)
     if study_id is None:
-        # Rows without a study: somebody deleted it, in the dashboard say, and now wants it anew.
-        connection.execute(runs.delete().where(runs.c.study == wanted.study))
+        # Trials in the queue without a study: it was deleted, in the dashboard for example, and is planned anew.
+        connection.execute(queue_table.delete().where(queue_table.c.study == wanted.study))
         # The uid tells this study from an earlier one of the same name, whose files may still lie about.
         attrs = {**wanted.attrs, DEFINITION: wanted.definition, UID: uuid.uuid4().hex}
         study_id = optuna_tables.create_study(connection, wanted.study, attrs)
@@ -96,16 +112,16 @@ def _plan_one(database: Database, connection: Connection, wanted: StudyPlan) -> 
         if stored != wanted.definition:
             raise DefinitionChanged(wanted.study, stored, wanted.definition)
         optuna_tables.write_study_attrs(connection, study_id, wanted.attrs)
-    rows = connection.execute(select(runs).where(runs.c.study == wanted.study)).all()
+    rows = connection.execute(select(queue_table).where(queue_table.c.study == wanted.study)).all()
     repaired = _repair(database, connection, study_id, rows, {identity(trial.cell): trial for trial in wanted.trials})
     return Planned(_insert_missing(connection, study_id, wanted.study, rows, wanted.trials), repaired)
 
 
-def extend(database: Database, study: str, choose: Callable[[Sequence[Row[Any]]], Sequence[PlannedTrial]]) -> int:
+def extend(database: Database, study: str, choose: Callable[[Sequence[EndedTrial]], Sequence[PlannedTrial]]) -> int:
     """Add trials to a study that has come to its end.
 
     Args:
-        choose: Says which trials from the rows of the study, all of which have ended; none when nothing is left to do.
+        choose: Says which trials, from those of the study, all of which have ended; none when nothing is left to do.
 
     Returns:
         How many were added; none when another worker was first, whose trials have not ended yet.
@@ -114,10 +130,11 @@ def extend(database: Database, study: str, choose: Callable[[Sequence[Row[Any]]]
     def work(connection: Connection) -> int:
         database.lock(connection, f"search plan {study}")
         study_id = optuna_tables.study_id(connection, study)
-        rows = connection.execute(select(runs).where(runs.c.study == study)).all()
+        rows = connection.execute(select(queue_table).where(queue_table.c.study == study)).all()
         if study_id is None or any(row.state != "done" for row in rows):
             return 0
-        return _insert_missing(connection, study_id, study, rows, choose(rows))
+        ended = [EndedTrial(*cell_and_seed(row.cell), row.outcome, row.value) for row in rows]
+        return _insert_missing(connection, study_id, study, rows, choose(ended))
 
     return database.write(work)
 
@@ -140,7 +157,7 @@ def _insert_missing(
         for trial, (trial_id, number) in zip(missing, created, strict=True)
     ]
     if values:
-        connection.execute(insert(runs), values)
+        connection.execute(insert(queue_table), values)
     return len(missing)
 
 
@@ -151,14 +168,16 @@ def _repair(
     rows: Sequence[Row[Any]],
     wanted: Mapping[str, PlannedTrial],
 ) -> int:
-    """Bring rows and Optuna's trials together again where one of the two was changed without the other."""
+    """Make the queue and Optuna's trials agree again where one of the two was changed without the other."""
     now = connection.execute(select(database.now())).scalar_one()
-    states = optuna_tables.trial_states(connection, study_id)
+    states = optuna_queries.trial_states(connection, study_id)
     odd = [row.id for row in rows if not _agree(row, states.get(row.trial_id))]
     if odd:
         # Look again with the rows locked: a worker may have ended a trial between the two queries above.
-        rows = connection.execute(select(runs).where(runs.c.id.in_(odd)).order_by(runs.c.id).with_for_update()).all()
-        states = optuna_tables.trial_states(connection, study_id)
+        rows = connection.execute(
+            select(queue_table).where(queue_table.c.id.in_(odd)).order_by(queue_table.c.id).with_for_update()
+        ).all()
+        states = optuna_queries.trial_states(connection, study_id)
     repaired = 0
     for row in rows:
         state = states.get(row.trial_id)
@@ -171,7 +190,7 @@ def _repair(
             [(trial_id, number)] = optuna_tables.insert_waiting_trials(connection, study_id, [lost.parameters])
             link = {"trial_id": trial_id, "number": number, "cell": lost.cell, "shape_key": lost.shape_key}
             fresh = {**FRESH, **link, "token": row.token + 1}
-            connection.execute(update(runs).where(runs.c.id == row.id).values(fresh))
+            connection.execute(update(queue_table).where(queue_table.c.id == row.id).values(fresh))
         elif row.state == "done":
             attrs = {"outcome": row.outcome, **({"reason": row.reason} if row.reason else {})}
             optuna_tables.finish_trial(
@@ -179,7 +198,7 @@ def _repair(
             )
         else:
             outcome, value = ended_elsewhere(connection, row.trial_id)
-            end_rows(connection, runs.c.id == row.id, outcome, value, ENDED_ELSEWHERE, now)
+            end_trials(connection, queue_table.c.id == row.id, outcome, value, ENDED_ELSEWHERE, now)
         repaired += 1
     return repaired
 

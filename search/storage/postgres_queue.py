@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optuna.storages._rdb.models import TrialIntermediateValueModel, TrialValueModel
 from optuna.trial import TrialState
 from sqlalchemy import Row, text
 
-from search.storage.database import Database
 from search.storage.state_transitions import nan_to_none
+
+if TYPE_CHECKING:
+    from search.storage.database import Database
 
 _NOW = "extract(epoch FROM clock_timestamp())::double precision"
 _UTC = "(clock_timestamp() AT TIME ZONE 'UTC')"
@@ -74,7 +76,7 @@ _FINISH = text(f"""
 WITH held AS (
     SELECT id, trial_id FROM search_runs
     WHERE id = :queue_id AND token = :token AND state = 'running' FOR UPDATE
-), told AS (
+), trial_ended AS (
     UPDATE trials
     SET state = CAST(:state AS trialstate), datetime_start = coalesce(datetime_start, {_UTC}),
         datetime_complete = {_UTC}
@@ -84,32 +86,32 @@ WITH held AS (
     UPDATE search_runs
     SET state = 'done', outcome = :outcome, value = :row_value, reason = :reason, finished_at = {_NOW},
         lease_until = NULL
-    FROM told WHERE search_runs.id = :queue_id
+    FROM trial_ended WHERE search_runs.id = :queue_id
 ), valued AS (
     INSERT INTO trial_values (trial_id, objective, value, value_type)
-    SELECT trial_id, 0, :value, CAST(:kind AS trialvaluetype) FROM told WHERE :kind IS NOT NULL
+    SELECT trial_id, 0, :value, CAST(:kind AS trialvaluetype) FROM trial_ended WHERE :kind IS NOT NULL
     ON CONFLICT (trial_id, objective) DO UPDATE SET value = excluded.value, value_type = excluded.value_type
 ), described AS (
     INSERT INTO trial_user_attributes (trial_id, key, value_json)
-    SELECT trial_id, attr.key, attr.value FROM told, unnest(:keys ::text[], :texts ::text[]) AS attr (key, value)
+    SELECT trial_id, attr.key, attr.value FROM trial_ended, unnest(:keys ::text[], :texts ::text[]) AS attr (key, value)
     ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json
 ), noted AS (
     INSERT INTO trial_system_attributes (trial_id, key, value_json)
     SELECT trial_id, attr.key, attr.value
-    FROM told, unnest(:system_keys ::text[], :system_texts ::text[]) AS attr (key, value)
+    FROM trial_ended, unnest(:system_keys ::text[], :system_texts ::text[]) AS attr (key, value)
     ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json
 )
-SELECT count(*) FROM told
+SELECT count(*) FROM trial_ended
 """)
 
 
 def claim(
     database: Database, studies: Sequence[str], owner: str, limit: int, lease_s: float, max_attempts: int
 ) -> Sequence[Row[Any]]:
-    """Claim up to `limit` rows.
+    """Claim up to `limit` trials.
 
     Returns:
-        id, study, cell, trial_id, number, owner, token and attempts of each, and how many expired rows without an
+        id, study, cell, trial_id, number, owner, token and attempts of each, and how many expired trials without an
         attempt left were passed over.
     """
     asked = {"studies": list(studies), "owner": owner, "limit": limit, "lease_s": lease_s, "max_attempts": max_attempts}
@@ -141,7 +143,7 @@ def finish(
     reason: str | None,
     system_attrs: Mapping[str, Any],
 ) -> bool:
-    """End the row and Optuna's trial.
+    """End a trial in the queue and in Optuna's tables.
 
     Returns:
         False when the token is old, or the trial was ended by another program; nothing was written then.

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select, tuple_
 from search.storage import optuna_queries, optuna_tables
 from search.storage.database import Database
 from search.storage.planning import DEFINITION
-from search.storage.schema import runs
+from search.storage.schema import queue_table
 from search.storage.slots import parameters_of
 
 STATES = ("waiting", "running", "complete", "pruned", "diverged", "failed")
@@ -22,7 +22,7 @@ STATES = ("waiting", "running", "complete", "pruned", "diverged", "failed")
 
 @dataclass(frozen=True)
 class TrialSummary:
-    """One row of the run queue, with the facts that its worker recorded.
+    """A trial as the queue has it, with the facts that its worker recorded.
 
     Attributes:
         cell: The parameters with the seed; the seed alone while a sampler has not chosen them.
@@ -47,6 +47,11 @@ class TrialSummary:
     seconds: float | None
     attrs: Mapping[str, Any]
 
+    @property
+    def seed(self) -> int:
+        """The trial's seed."""
+        return int(self.cell["seed"])
+
 
 def study_attrs(database: Database, study: str) -> Mapping[str, Any] | None:
     """The user attributes of a study, the definition it was planned with among them; None when it was not planned."""
@@ -60,17 +65,17 @@ def study_attrs(database: Database, study: str) -> Mapping[str, Any] | None:
 
 
 def study_names(database: Database) -> list[str]:
-    """The names of all studies with rows in the queue, sorted."""
-    query = select(runs.c.study).distinct().order_by(runs.c.study)
+    """The names of all studies with trials in the queue, sorted."""
+    query = select(queue_table.c.study).distinct().order_by(queue_table.c.study)
     return database.read(lambda connection: list(connection.execute(query).scalars()))
 
 
 def counts(database: Database, studies: Sequence[str]) -> dict[str, int]:
     """How many trials are in each of `STATES`."""
     query = (
-        select(runs.c.state, runs.c.outcome, func.count())
-        .where(runs.c.study.in_(studies))
-        .group_by(runs.c.state, runs.c.outcome)
+        select(queue_table.c.state, queue_table.c.outcome, func.count())
+        .where(queue_table.c.study.in_(studies))
+        .group_by(queue_table.c.state, queue_table.c.outcome)
     )
     found: Counter[str] = Counter()
     for state, outcome, count in database.read(lambda connection: connection.execute(query).all()):
@@ -81,19 +86,20 @@ def counts(database: Database, studies: Sequence[str]) -> dict[str, int]:
 def trial_summaries(
     database: Database, studies: Sequence[str], states: Sequence[str] = STATES, attrs: Sequence[str] = ()
 ) -> list[TrialSummary]:
-    """The rows of `studies` in any of `states`, ordered by study and number.
+    """The trials of `studies` in any of `states`, ordered by study and number.
 
     Args:
         attrs: Names of the user attributes to read along.
     """
     wanted = [state for state in ("waiting", "running") if state in states]
     query = (
-        select(runs, (runs.c.lease_until - database.now()).label("lease_left_s"))
+        select(queue_table, (queue_table.c.lease_until - database.now()).label("lease_left_s"))
         .where(
-            runs.c.study.in_(studies),
-            runs.c.state.in_(wanted) | runs.c.outcome.in_([state for state in states if state not in wanted]),
+            queue_table.c.study.in_(studies),
+            queue_table.c.state.in_(wanted)
+            | queue_table.c.outcome.in_([state for state in states if state not in wanted]),
         )
-        .order_by(runs.c.study, runs.c.number)
+        .order_by(queue_table.c.study, queue_table.c.number)
     )
 
     def work(connection: Connection) -> list[TrialSummary]:
@@ -126,14 +132,16 @@ def _summary(row: Any, attrs: Mapping[str, Any]) -> TrialSummary:
 
 def cell_texts(database: Database, study: str, numbers: Sequence[int]) -> dict[int, str]:
     """The canonical cells of trials, by number."""
-    query = select(runs.c.number, runs.c.cell).where(runs.c.study == study, runs.c.number.in_(numbers))
+    query = select(queue_table.c.number, queue_table.c.cell).where(
+        queue_table.c.study == study, queue_table.c.number.in_(numbers)
+    )
     return database.read(lambda connection: {row.number: row.cell for row in connection.execute(query)})
 
 
 def val_curves(database: Database, trials: Sequence[tuple[str, int]]) -> dict[tuple[str, int], list[tuple[int, float]]]:
     """The validation losses of a few trials by step, by study and number; NaN and infinite ones are left out."""
-    wanted = tuple_(runs.c.study, runs.c.number).in_(trials)
-    query = select(runs.c.study, runs.c.number, runs.c.trial_id).where(wanted)
+    wanted = tuple_(queue_table.c.study, queue_table.c.number).in_(trials)
+    query = select(queue_table.c.study, queue_table.c.number, queue_table.c.trial_id).where(wanted)
 
     def work(connection: Connection) -> dict[tuple[str, int], list[tuple[int, float]]]:
         owners = {row.trial_id: (row.study, row.number) for row in connection.execute(query)} if trials else {}
@@ -167,6 +175,11 @@ class TrialHistory:
     curve: Mapping[int, float]
     attrs: Mapping[str, Any]
 
+    @property
+    def seed(self) -> int:
+        """The trial's seed."""
+        return int(self.cell["seed"])
+
 
 def trial_histories(database: Database, studies: Sequence[str], attrs: Sequence[str] = ()) -> list[TrialHistory]:
     """The trials of `studies`, by study and number.
@@ -174,8 +187,14 @@ def trial_histories(database: Database, studies: Sequence[str], attrs: Sequence[
     Args:
         attrs: Names of the user attributes to read along.
     """
-    columns = (runs.c.study, runs.c.cell, runs.c.state, runs.c.outcome, runs.c.trial_id)
-    query = select(*columns).where(runs.c.study.in_(studies)).order_by(runs.c.study, runs.c.number)
+    columns = (
+        queue_table.c.study,
+        queue_table.c.cell,
+        queue_table.c.state,
+        queue_table.c.outcome,
+        queue_table.c.trial_id,
+    )
+    query = select(*columns).where(queue_table.c.study.in_(studies)).order_by(queue_table.c.study, queue_table.c.number)
 
     def work(connection: Connection) -> list[TrialHistory]:
         rows = connection.execute(query).all()

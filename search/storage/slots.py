@@ -1,8 +1,8 @@
-"""Numbered slots: rows of the run queue whose cell a sampler chooses when the first worker claims them.
+"""Numbered slots: trials of the queue whose cell a sampler chooses when the first worker claims them.
 
-A slot has a row per repetition. All of them get the same cell, in one transaction, each with a seed of its own; from
-then on they are rows like any other, so a slot whose worker dies goes on with the same parameters, seed and checkpoint.
-A worker that dies between asking the sampler and storing the answer has changed nothing.
+A slot has a trial per repetition. All of them get the same cell, in one transaction, each with a seed of its own; from
+then on they are trials like any other, so a slot whose worker crashes resumes with the same parameters, seed and
+checkpoint. A worker that crashes between asking the sampler and storing the answer has changed nothing.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial
 from sqlalchemy import Connection, Row, select, update
 
-from search.storage import optuna_tables
+from search.storage import optuna_queries, optuna_tables
 from search.storage.database import Database
 from search.storage.leases import Lease
 from search.storage.optuna_tables import Parameter
-from search.storage.schema import runs
+from search.storage.schema import queue_table
 
 # No axis can have these names: they are no identifiers.
 SLOT = "@slot"
@@ -36,12 +36,12 @@ def canonical(value: Mapping[str, Any]) -> str:
 
 
 def slot_text(slot: int, repetition: int, seed: int) -> str:
-    """What stands in the row of a slot that is not filled yet."""
+    """The cell column of a slot's trial that has no cell yet."""
     return canonical({SLOT: slot, REPETITION: repetition, "seed": seed})
 
 
 def identity(text: str) -> str:
-    """What makes a row this row: its cell and seed, or its slot and repetition, filled or not."""
+    """What tells a trial from the others of its study: cell and seed, or slot and repetition, filled or not."""
     if SLOT not in text:
         return text
     named = json.loads(text)
@@ -49,13 +49,19 @@ def identity(text: str) -> str:
 
 
 def parameters_of(text: str) -> dict[str, Any]:
-    """What stands in a row: its cell and its seed; the seed alone while its slot is not filled."""
+    """A trial's cell with its seed; the seed alone while its slot is not filled."""
     return {name: value for name, value in json.loads(text).items() if name not in (SLOT, REPETITION)}
+
+
+def cell_and_seed(text: str) -> tuple[dict[str, Any], int]:
+    """A trial's cell, empty while its slot is not filled, and its seed."""
+    cell = parameters_of(text)
+    return cell, cell.pop("seed")
 
 
 @dataclass(frozen=True)
 class SlotTrial:
-    """A filled row of a slot.
+    """A trial of a slot that has a cell.
 
     Attributes:
         cell: Its parameters, without the seed.
@@ -71,7 +77,7 @@ class SlotTrial:
 
 @dataclass(frozen=True)
 class SlotHistory:
-    """What a sampler may know: the filled rows of a study, by slot, and what it noted on the study itself."""
+    """What a sampler may know: the trials of a study that have a cell, by slot, and its own notes on the study."""
 
     trials: Sequence[SlotTrial]
     notes: Mapping[str, Any]
@@ -124,7 +130,9 @@ def fill(
         seen = None if attempt >= _ATTEMPTS or cell is not None else len(history.trials)
         if database.write(_storing(database, lease, slot, first_seed, choice, seen)):
             break
-    row = database.read(lambda connection: connection.execute(select(runs).where(runs.c.id == lease.queue_id)).one())
+    row = database.read(
+        lambda connection: connection.execute(select(queue_table).where(queue_table.c.id == lease.queue_id)).one()
+    )
     return replace(lease, cell=row.cell, shape_key=row.shape_key)
 
 
@@ -135,7 +143,7 @@ def _storing(
 
 
 def _rows(connection: Connection, study: str) -> list[tuple[Row[Any], dict[str, Any]]]:
-    rows = connection.execute(select(runs).where(runs.c.study == study).order_by(runs.c.id)).all()
+    rows = connection.execute(select(queue_table).where(queue_table.c.study == study).order_by(queue_table.c.id)).all()
     return [(row, json.loads(row.cell)) for row in rows]
 
 
@@ -146,12 +154,12 @@ def _cell(named: Mapping[str, Any]) -> dict[str, Any] | None:
 def _read(connection: Connection, study: str, slot: int) -> tuple[SlotHistory, dict[str, Any] | None]:
     filled = [(row, named, cell) for row, named in _rows(connection, study) if (cell := _cell(named)) is not None]
     trials = {
-        each._trial_id: each for each in optuna_tables.read_trials(connection, [r.trial_id for r, _, _ in filled])
+        each._trial_id: each for each in optuna_queries.read_trials(connection, [r.trial_id for r, _, _ in filled])
     }
     found = [
         SlotTrial(named[SLOT], cell, row.outcome if row.state == "done" else row.state, trials[row.trial_id])
         for row, named, cell in filled
-        if row.trial_id in trials  # somebody may have deleted it
+        if row.trial_id in trials  # it may have been deleted from outside
     ]
     study_id = optuna_tables.study_id(connection, study)
     notes = {} if study_id is None else optuna_tables.study_system_attrs(connection, study_id)
@@ -168,10 +176,10 @@ def _store(
     choice: Choice,
     seen: int | None,
 ) -> bool:
-    """Fill every row of the slot that is empty.
+    """Fill every trial of the slot that is empty.
 
     Args:
-        seen: How many filled rows the choice was made from; None to take it whatever has happened since.
+        seen: How many filled trials the choice was made from; None to take it whatever has happened since.
 
     Returns:
         False when the choice is out of date.
@@ -193,7 +201,7 @@ def _store(
     free = (seed for seed in itertools.count(first_seed) if seed not in taken)
     for (row, named), seed in zip(sorted(empty, key=lambda each: each[1][REPETITION]), free, strict=False):
         text = canonical({**cell, "seed": seed, SLOT: slot, REPETITION: named[REPETITION]})
-        changed = update(runs).where(runs.c.id == row.id).values(cell=text, shape_key=choice.shape_key)
+        changed = update(queue_table).where(queue_table.c.id == row.id).values(cell=text, shape_key=choice.shape_key)
         connection.execute(changed)
         optuna_tables.write_parameters(connection, row.trial_id, {**choice.parameters, "seed": _seed(seed)})
         optuna_tables.write_system_attrs(connection, row.trial_id, choice.trial_notes)

@@ -1,4 +1,4 @@
-"""How a row of the run queue ends, and how one that has ended starts afresh."""
+"""How a trial of the queue ends, and how one that has ended starts afresh."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Literal
 from optuna.trial import TrialState
 from sqlalchemy import ColumnElement, Connection, update
 
-from search.storage import optuna_tables
-from search.storage.schema import runs
+from search.storage import optuna_queries
+from search.storage.schema import queue_table
 
 Outcome = Literal["complete", "pruned", "diverged", "failed"]
 
@@ -20,7 +20,7 @@ OPTUNA_STATE: dict[Outcome, TrialState] = {
     "failed": TrialState.FAIL,
 }
 ENDED_ELSEWHERE = "ended by another program, such as the dashboard"
-# A row as it was planned; only its token goes on counting, so that no lease of earlier days fits again.
+# A trial as it was planned; only its token goes on counting, so that no lease of earlier days fits again.
 FRESH: dict[str, Any] = {
     "state": "waiting",
     "attempts": 0,
@@ -30,7 +30,7 @@ FRESH: dict[str, Any] = {
 }
 
 
-def end_rows(
+def end_trials(
     connection: Connection,
     which: ColumnElement[bool],
     outcome: Outcome,
@@ -38,19 +38,19 @@ def end_rows(
     reason: str | None,
     now: float,
 ) -> bool:
-    """End the rows that `which` picks.
+    """End the trials that `which` picks, in the queue alone.
 
     Returns:
         False when it picks none.
     """
     ended = {"outcome": outcome, "value": nan_to_none(value), "reason": reason, "finished_at": now}
-    done = update(runs).where(which).values(state="done", lease_until=None, **ended)
+    done = update(queue_table).where(which).values(state="done", lease_until=None, **ended)
     return connection.execute(done).rowcount > 0
 
 
 def ended_elsewhere(connection: Connection, trial_id: int) -> tuple[Outcome, float | None]:
     """Outcome and value of a trial that another program has finished."""
-    found = optuna_tables.read_trials(connection, [trial_id])
+    found = optuna_queries.read_trials(connection, [trial_id])
     if found and found[0].state == TrialState.COMPLETE:
         return "complete", found[0].value
     return ("pruned" if found and found[0].state == TrialState.PRUNED else "failed"), None

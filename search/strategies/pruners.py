@@ -1,20 +1,44 @@
-"""Which trials are stopped early: Optuna's pruners, reading the study's history from memory."""
+"""Which trials are stopped early: pruners by name, reading the study's history from memory."""
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import optuna
-from optuna.pruners import BasePruner, HyperbandPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.pruners import BasePruner, HyperbandPruner, SuccessiveHalvingPruner
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
+from pydantic import ValidationError
 
-from search.storage.leases import Lease
-from search.storage.optuna_storage import PrunerStorage, SearchStorage
-from search.storage.slots import parameters_of
-from search.strategies.top_cells import TopCellsPruner
+from search.errors import UsageError
+from search.strategies import top_cells
 from search.study.pruner_settings import PrunerSettings
+from search.study.references import load_registered
+
+# Adding a pruner is one file and one line here. Optuna's need none (their class names are names too), and neither does
+# a person's own, which "module:Class" names. One that takes an argument `history` is given the study's.
+PRUNERS: dict[str, str] = {
+    "none": "optuna.pruners:NopPruner",
+    "top": "search.strategies.top_cells:TopCellsPruner",
+    "median": "search.strategies.pruners:MedianPruner",
+    "sha": "search.strategies.pruners:successive_halving",
+    "hyperband": "search.strategies.pruners:hyperband",
+}
+OPTUNAS = {name: f"optuna.pruners:{name}" for name in optuna.pruners.__all__ if name != "BasePruner"}
+
+
+class History(top_cells.History, Protocol):
+    """What our own pruners ask about the other trials of the study."""
+
+    def complete_values(self, step: int) -> tuple[int, npt.NDArray[np.float64]]:
+        """How many trials are complete, and the values (n,) of those that reported at `step`."""
 
 
 class MedianPruner(optuna.pruners.MedianPruner):
@@ -23,10 +47,10 @@ class MedianPruner(optuna.pruners.MedianPruner):
     Args:
         history: The finished trials of the study.
         warmup_steps: No trial is pruned before this step.
-        min_trials: Nor before so many trials are complete, in all and at the step.
+        min_trials: Nor before this many trials are complete, in all and at the step.
     """
 
-    def __init__(self, history: PrunerStorage, warmup_steps: int, min_trials: int) -> None:
+    def __init__(self, history: History, warmup_steps: int = 2000, min_trials: int = 4) -> None:
         super().__init__(n_startup_trials=min_trials, n_warmup_steps=warmup_steps, n_min_trials=min_trials)
         self._history, self._warmup_steps, self._min_trials = history, warmup_steps, min_trials
 
@@ -50,59 +74,125 @@ class MedianPruner(optuna.pruners.MedianPruner):
             return min(known) > float(np.percentile(values, 50))
 
 
-def make_pruner(settings: PrunerSettings, history: PrunerStorage) -> BasePruner:
-    """The pruner that `settings` names; steps are training steps.
+def successive_halving(warmup_steps: int = 2000) -> BasePruner:
+    """Optuna's successive halving by two, its first rung at `warmup_steps`."""
+    return SuccessiveHalvingPruner(min_resource=max(1, warmup_steps), reduction_factor=2)
+
+
+def hyperband(warmup_steps: int = 2000) -> BasePruner:
+    """Optuna's hyperband by two, its first rung at `warmup_steps`."""
+    return HyperbandPruner(min_resource=max(1, warmup_steps), reduction_factor=2)
+
+
+def make_pruner(settings: PrunerSettings, history: History, named: str | None = None) -> BasePruner:
+    """The pruner that `settings` name; steps are training steps.
 
     Args:
-        history: What it will be asked to compare with.
+        history: What it compares a trial with.
+        named: Where the settings are written, for messages.
+
+    Raises:
+        UsageError: There is no such pruner, or it does not take its arguments.
     """
-    if settings.name == "top":
-        return TopCellsPruner(history, settings.keep, settings.warmup_steps)
-    if settings.name == "median":
-        return MedianPruner(history, settings.warmup_steps, settings.min_trials)
-    if settings.name == "sha":
-        return SuccessiveHalvingPruner(min_resource=max(1, settings.warmup_steps), reduction_factor=2)
-    if settings.name == "hyperband":
-        return HyperbandPruner(min_resource=max(1, settings.warmup_steps), reduction_factor=2)
-    return NopPruner()
+    named = named or f"pruner.name = {settings.name!r}"
+    make = load_registered(named, settings.name, PRUNERS | OPTUNAS)
+    taken = _parameters(make, named)
+    arguments = dict(settings.arguments)
+    if "wrapped_pruner" in taken:
+        wrapped = arguments.get("wrapped_pruner")
+        inner = None if wrapped is None else _settings(wrapped, named)
+        arguments["wrapped_pruner"] = None if inner is None else make_pruner(inner, history, named)
+    if "history" in taken:
+        arguments["history"] = history
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna calls some of its pruners experimental
+        try:
+            made = make(**arguments)
+        except (TypeError, ValueError) as error:
+            takes = ", ".join(name for name in taken if name != "history") or "nothing"
+            fault = str(error).replace(f"{make.__name__}.__init__() ", "").replace(f"{make.__name__}() ", "")
+            raise UsageError(f"{named}: {fault.splitlines()[0].rstrip('.')}; it takes {takes}") from error
+    if not isinstance(made, BasePruner):
+        raise UsageError(f"{named} is no pruner: derive it from optuna.pruners.BasePruner")
+    return made
 
 
-class PruningJudge:
-    """Says of one running trial of a study after another whether it shall stop.
+def _parameters(make: Callable[..., Any], named: str) -> list[str]:
+    if not callable(make):
+        raise UsageError(f"{named} names {make!r}, which is no class")
+    try:
+        return list(inspect.signature(make).parameters)
+    except ValueError as error:  # a class in C
+        raise UsageError(f"{named} is no pruner: derive it from optuna.pruners.BasePruner") from error
+
+
+def _settings(value: object, named: str) -> PrunerSettings:
+    if isinstance(value, (str, Mapping)) and (isinstance(value, str) or "name" in value):
+        return PrunerSettings.model_validate(value)
+    raise UsageError(f"{named}: wrapped_pruner = {value!r}; write it as {{ name = NAME, ARGUMENT = VALUE }}")
+
+
+def read_pruner(text: str, before: PrunerSettings | None = None) -> PrunerSettings:
+    """The pruner that a command line names: NAME, or NAME(ARGUMENTS) written as in Python.
 
     Args:
-        backend: Optuna's storage.
-        study: The study's name.
+        text: Such as "median" or "PercentilePruner(25.0, n_warmup_steps=500)".
+        before: The pruner that it takes the place of; `PrunerSettings.with_name` says what is kept of its settings.
+
+    Raises:
+        UsageError: There is no such pruner, or it does not take these arguments; nothing has been written.
     """
+    named = f"--pruner {text}"
+    settings = _called(text, named) if "(" in text else (before or PrunerSettings()).with_name(text)
+    check_pruner(settings, named)
+    return settings
 
-    def __init__(self, backend: SearchStorage, study: str, settings: PrunerSettings) -> None:
-        self._history = PrunerStorage(backend, study)
-        self._study = Study(study_name=study, storage=self._history)
-        self._pruner = make_pruner(settings, self._history)
 
-    def trial(self, lease: Lease) -> FrozenTrial:
-        """The trial as the pruner knows it, with what earlier workers reported."""
-        if lease.token > 1 and not isinstance(self._pruner, NopPruner):
-            return self._history.get_trial(lease.trial_id)
-        # Nobody has worked on it before, or nobody will ask: nothing has to be read.
-        return FrozenTrial(
-            number=lease.number,
-            trial_id=lease.trial_id,
-            state=TrialState.RUNNING,
-            value=None,
-            datetime_start=None,
-            datetime_complete=None,
-            params=parameters_of(lease.cell),
-            distributions={},
-            user_attrs={},
-            system_attrs={},
-            intermediate_values={},
-        )
+def _called(text: str, named: str) -> PrunerSettings:
+    try:
+        return PrunerSettings.model_validate(_read_call(ast.parse(text, mode="eval").body, named))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{named}: {key} = {first['input']!r}: {first['msg']}") from error
+    except UsageError:
+        raise
+    except (SyntaxError, ValueError) as error:
+        fault = str(error).splitlines()[0]
+        step = "write NAME or NAME(ARGUMENTS), such as ThresholdPruner(upper=4.5)"
+        raise UsageError(f"{named}: {fault}; {step}") from error
 
-    def should_prune(self, trial: FrozenTrial) -> bool:
-        """Whether `trial`, whose last intermediate value is the newest, shall stop here."""
-        if isinstance(self._pruner, NopPruner):
-            return False
-        prune = self._pruner.prune(self._study, trial)
-        trial.system_attrs.update(self._history.written_attrs.pop(trial._trial_id, {}))
-        return prune
+
+def _read_call(node: ast.expr, named: str) -> Any:
+    """A call as {"name": …, argument: value}; any other expression as its value."""
+    if not isinstance(node, ast.Call):
+        return ast.literal_eval(node)
+    name = ast.unparse(node.func)
+    make = load_registered(named, name, PRUNERS | OPTUNAS)
+    parameters = [parameter for parameter in _parameters(make, named) if parameter != "history"]
+    if len(node.args) > len(parameters):
+        raise UsageError(f"{named}: {name} takes {', '.join(parameters) or 'nothing'}")
+    values = dict(zip(parameters, node.args, strict=False)) | {str(each.arg): each.value for each in node.keywords}
+    return {"name": name, **{key: _read_call(value, named) for key, value in values.items()}}
+
+
+class _NoHistory:
+    """The history of a study without trials."""
+
+    def ended(self) -> list[FrozenTrial]:
+        return []
+
+    def running(self) -> list[FrozenTrial]:
+        return []
+
+    def complete_values(self, step: int) -> tuple[int, npt.NDArray[np.float64]]:
+        return 0, np.empty(0)
+
+
+def check_pruner(settings: PrunerSettings, named: str | None = None) -> None:
+    """Find out before anything is planned whether a pruner can be made.
+
+    Raises:
+        UsageError: As for `make_pruner`.
+    """
+    make_pruner(settings, _NoHistory(), named)

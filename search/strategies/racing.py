@@ -13,14 +13,14 @@ import json
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from search.storage.database import Database
-from search.storage.planning import PlannedTrial, extend
+from search.storage.planning import EndedTrial, PlannedTrial, extend
 from search.storage.slots import canonical
 from search.study.cells import grid_cells
 from search.study.planner import cell_trials
 from search.study.search_space import RacingSettings
+from search.study.stored import StoredStudy
 
 # How many observations the variance of all cells weighs as much as, beside a cell's own.
 PRIOR_DF = 4.0
@@ -90,40 +90,37 @@ def t_quantile(probability: float, df: float) -> float:
     return float(stdtrit(df, probability))
 
 
-def make_race(database: Database, study: str, attrs: Mapping[str, Any]) -> Callable[[], int] | None:
-    """Plans the next seeds of a study all of whose trials have ended, and says how many; None when it does not race.
+def make_race(database: Database, study: StoredStudy) -> Callable[[], int] | None:
+    """Plans the next seeds of a study all of whose trials have ended, and returns how many.
 
-    Whoever finds the queue empty calls it, a worker or the next start: it is one transaction under the planning lock,
-    and does nothing when somebody else was first.
+    A worker that finds the queue empty calls it, and so does the next start: it is one transaction under the planning
+    lock, and does nothing when another process was first.
 
-    Args:
-        attrs: The study's attributes, as they were planned.
+    Returns:
+        None when the study does not race.
     """
-    rules = attrs["settings"].get("racing")
-    if rules is None or "grid" not in attrs["definition"]:
+    rules, grid = study.settings.racing, study.definition.grid
+    if rules is None or not grid:
         return None
-    settings, first_seed = RacingSettings.model_validate(rules), attrs["first_seed"]
-    cells = grid_cells(attrs["definition"]["grid"])
+    cells = grid_cells(grid)
 
-    def choose(rows: Sequence[Any]) -> list[PlannedTrial]:
-        wanted = next_seeds(_losses(rows), first_seed, settings, len(cells), len(rows))
-        further = cell_trials(cells, settings.max_seeds, first_seed) if wanted else ()
+    def choose(ended: Sequence[EndedTrial]) -> list[PlannedTrial]:
+        wanted = next_seeds(_losses(ended), study.first_seed, rules, len(cells), len(ended))
+        further = cell_trials(cells, rules.max_seeds, study.first_seed) if wanted else ()
         chosen = {canonical({**json.loads(cell), "seed": seed}) for cell, seed in wanted.items()}
         return [trial for trial in further if trial.cell in chosen]
 
-    return lambda: extend(database, study, choose)
+    return lambda: extend(database, study.name, choose)
 
 
-def _losses(rows: Sequence[Any]) -> dict[str, dict[int, float]]:
+def _losses(ended: Sequence[EndedTrial]) -> dict[str, dict[int, float]]:
     """The losses of the cells all of whose trials are complete; a pruned or failed cell is out of the race."""
     found: dict[str, dict[int, float]] = {}
     out = set()
-    for row in rows:
-        named = json.loads(row.cell)
-        seed = named.pop("seed")
-        cell = canonical(named)
-        if row.outcome == "complete" and row.value is not None:
-            found.setdefault(cell, {})[seed] = row.value
+    for trial in ended:
+        cell = canonical(trial.cell)
+        if trial.outcome == "complete" and trial.value is not None:
+            found.setdefault(cell, {})[trial.seed] = trial.value
         else:
             out.add(cell)
     return {cell: own for cell, own in found.items() if cell not in out}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,23 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial
 
 from search.errors import UsageError
-from search.study.search_space import SAMPLERS, SamplerSettings
+from search.study.references import load_registered
+from search.study.search_space import GRID, SamplerSettings
 
+# Adding a sampler is one file and one line here. Optuna's need none (their class names are names too), and neither does
+# a person's own, which "module:Class" names.
+SAMPLERS: dict[str, str] = {
+    "random": "optuna.samplers:RandomSampler",
+    "tpe": "optuna.samplers:TPESampler",
+    "gp": "optuna.samplers:GPSampler",
+}
+# Ours is sampler = "grid", which parallel workers share without repeating a cell; the other two are base classes.
+_REFUSED = frozenset({"GridSampler", "BaseSampler", "BaseGASampler"})
+OPTUNAS = {
+    name: f"optuna.samplers:{name}"
+    for name in optuna.samplers.__all__
+    if name.endswith("Sampler") and name not in _REFUSED
+}
 # A quasi-random sequence is one sequence: each of its points must be asked for with the same seed.
 _ONE_SEED = frozenset({"QMCSampler"})
 
@@ -39,26 +55,31 @@ def make_sampler(settings: SamplerSettings, seed: int, slot: int = 0) -> BaseSam
     """The sampler that `settings` names, for one slot.
 
     Args:
-        seed: The study's first seed; with `slot` it gives the sampler's own.
+        seed: The study's first seed; with `slot` it gives the sampler's own, where it takes one.
 
     Raises:
         UsageError: There is no such sampler, or it does not take an argument.
     """
-    kinds = [name for name in optuna.samplers.__all__ if name.endswith("Sampler") and not name.startswith("Base")]
-    kinds.remove("GridSampler")  # ours is sampler = "grid", which parallel workers share without repeating a cell
-    wanted = SAMPLERS.get(settings.name, settings.name)
-    if wanted not in kinds:
-        raise UsageError(f"sampler = {settings.name!r}: choices are grid, {', '.join(SAMPLERS)}, {', '.join(kinds)}")
+    named = f"sampler = {settings.name!r}"
+    if settings.name in _REFUSED:
+        raise UsageError(f"{named}: choices are {', '.join([GRID, *SAMPLERS, *OPTUNAS])}")
+    make = load_registered(named, settings.name, SAMPLERS | OPTUNAS, first=[GRID])
     if "seed" in settings.arguments:
         raise UsageError(f"sampler.seed = {settings.arguments['seed']}: write first_seed = N at the top of the file")
-    own_seed = seed if wanted in _ONE_SEED else (seed * 1_000_003 + slot) % 2**32
+    arguments = dict(settings.arguments)
+    kind = getattr(make, "__name__", settings.name)
+    if callable(make) and "seed" in inspect.signature(make).parameters:
+        arguments["seed"] = seed if kind in _ONE_SEED else (seed * 1_000_003 + slot) % 2**32
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna calls some of its arguments experimental
         try:
-            return getattr(optuna.samplers, wanted)(seed=own_seed, **settings.arguments)  # type: ignore[no-any-return]
+            made = make(**arguments)
         except (TypeError, ValueError) as error:
-            fault = str(error).replace(f"{wanted}.__init__() ", "").splitlines()[0]
-            raise UsageError(f"sampler = {settings.name!r}: {wanted} {fault}") from error
+            fault = str(error).replace(f"{kind}.__init__() ", "").splitlines()[0]
+            raise UsageError(f"{named}: {kind} {fault}") from error
+    if not isinstance(made, BaseSampler):
+        raise UsageError(f"{named} is no sampler: derive it from optuna.samplers.BaseSampler")
+    return made
 
 
 def ask(

@@ -17,7 +17,8 @@ from search.storage.optuna_tables import Parameter
 from search.storage.slots import Choice, SlotHistory, SlotTrial, fill, is_unfilled
 from search.strategies.samplers import Answer, ask, make_sampler
 from search.study.planner import axis_distributions, shape_key
-from search.study.search_space import GRID, Range, SamplerSettings
+from search.study.search_space import SamplerSettings
+from search.study.stored import Observation, StoredStudy
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Sampling:
     sampler: SamplerSettings
     distributions: Mapping[str, BaseDistribution]
     first_seed: int
-    observations: Sequence[Mapping[str, Any]] = ()
+    observations: Sequence[Observation] = ()
 
     def fill(self, lease: Lease) -> Lease:
         """Give the slot of a lease a cell, unless it has one.
@@ -57,28 +58,22 @@ class Sampling:
         return Choice(parameters, shape_key(cell), *notes)
 
 
-def make_sampling(database: Database, attrs: Mapping[str, Any]) -> Sampling | None:
-    """How the slots of a planned study are filled; None for a study without any.
-
-    Args:
-        attrs: The study's attributes, as they were planned.
-    """
-    definition = attrs["definition"]
-    sampler = SamplerSettings.model_validate(definition.get("sampler", GRID))
-    if sampler.name == GRID:
+def make_sampling(database: Database, study: StoredStudy) -> Sampling | None:
+    """How the slots of a planned study are filled; None for a study without any."""
+    sampler = study.definition.sampler
+    if sampler is None:
         return None
-    axes = {name: Range.model_validate(axis) for name, axis in definition["axes"].items()}
-    distributions = axis_distributions(definition["grid"], axes)
-    observations = attrs.get("from", {}).get("observations", [])
-    return Sampling(database, sampler, distributions, definition["first_seed"], observations)
+    distributions = axis_distributions(study.definition.grid, study.definition.axes)
+    observations = () if study.warm_start is None else study.warm_start.observations
+    return Sampling(database, sampler, distributions, study.first_seed, observations)
 
 
 def observed_trials(
-    observations: Sequence[Mapping[str, Any]], distributions: Mapping[str, BaseDistribution]
+    observations: Sequence[Observation], distributions: Mapping[str, BaseDistribution]
 ) -> list[FrozenTrial]:
     """Complete trials for a sampler's eyes only; they are no trials of the study."""
     return [
-        create_trial(params=dict(each["cell"]), distributions=dict(distributions), value=each["val_loss"])
+        create_trial(params=dict(each.cell), distributions=dict(distributions), value=each.val_loss)
         for each in observations
     ]
 

@@ -41,7 +41,7 @@ class TopCellsPruner(BasePruner):
         warmup_steps: No trial is compared before this step.
     """
 
-    def __init__(self, history: History, keep: int, warmup_steps: int) -> None:
+    def __init__(self, history: History, keep: int = 5, warmup_steps: int = 2000) -> None:
         self._history, self._keep, self._warmup_steps = history, keep, warmup_steps
         self._read = 0
         self._places: dict[Any, int] = {}

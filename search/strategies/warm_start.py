@@ -9,13 +9,21 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 
 from search.errors import UsageError
+from search.objectives.settings import TrainingSettings
 from search.statistics.ranking import Row, ranked_rows
 from search.storage.database import Database
 from search.storage.planning import StudyPlan
-from search.storage.queries import study_attrs, study_names
+from search.storage.queries import study_names
 from search.study.planner import Study, axis_distributions
-
-FROM = "from"
+from search.study.stored import (
+    WARM_START,
+    Observation,
+    StoredDefinition,
+    StoredStudy,
+    WarmStart,
+    planned_study,
+    read_stored_study,
+)
 
 
 def warm_started(database: Database, study: Study, plan: StudyPlan, source: str) -> StudyPlan:
@@ -30,30 +38,31 @@ def warm_started(database: Database, study: Study, plan: StudyPlan, source: str)
     definition = study.definition
     if not definition.is_sampled:
         raise UsageError(f"--from {source}: the grid learns nothing from another study; give {study.name} a sampler")
-    attrs = study_attrs(database, source)
-    if attrs is None:
+    stored = read_stored_study(database, source)
+    if stored is None:
         there = ", ".join(study_names(database)) or "none"
         raise UsageError(f"--from {source}: no such study in this database; studies there: {there}")
-    theirs, distributions = attrs["definition"], axis_distributions(definition.grid, definition.axes)
-    _check_same(source, plan.definition, theirs, set(distributions))
+    distributions = axis_distributions(definition.grid, definition.axes)
+    _check_same(source, planned_study(plan).definition, stored.definition, set(distributions))
     rows = [row for row in ranked_rows(database, [source]) if row.state == "complete"]
-    found = [_observation(row, theirs["training"]) for row in rows]
-    inside = [_restricted(each, distributions) for each in found if _lies_within(each["cell"], distributions)]
+    found = [_observation(row, stored.definition.training) for row in rows]
+    inside = [_restricted(each, distributions) for each in found if _lies_within(each.cell, distributions)]
     if not inside:
         raise UsageError(
             f"--from {source}: {len(rows)} cells of it are complete, none within the axes of {study.name}; "
             "finish it first, or leave out --from"
         )
-    news = {"study": source, "best": found[0], "observations": inside}
-    return replace(plan, attrs={**plan.attrs, FROM: news})
+    shown = WarmStart(source, found[0], inside)
+    return replace(plan, attrs={**plan.attrs, WARM_START: shown.as_attribute()})
 
 
-def _check_same(source: str, mine: Mapping[str, Any], theirs: Mapping[str, Any], axes: set[str]) -> None:
+def _check_same(source: str, mine: StoredDefinition, theirs: StoredDefinition, axes: set[str]) -> None:
     """Losses can be compared when the objective, the corpus and all settings that are no axis are the same."""
 
-    def compared(definition: Mapping[str, Any]) -> dict[str, Any]:
-        training = {f"training.{k}": v for k, v in definition["training"].items() if k not in {*axes, "sample_chars"}}
-        return {"objective": definition["objective"], "corpus_sha256": definition["corpus_sha256"], **training}
+    def compared(definition: StoredDefinition) -> dict[str, Any]:
+        settings = definition.training.model_dump(exclude={*axes, "sample_chars"})
+        training = {f"training.{name}": value for name, value in settings.items()}
+        return {"objective": definition.objective, "corpus_sha256": definition.corpus_sha256, **training}
 
     here, there = compared(mine), compared(theirs)
     for key, value in here.items():
@@ -64,13 +73,13 @@ def _check_same(source: str, mine: Mapping[str, Any], theirs: Mapping[str, Any],
             )
 
 
-def _observation(row: Row, training: Mapping[str, Any]) -> dict[str, Any]:
-    return {"cell": {**training, **row.cell}, "val_loss": row.val_loss}
+def _observation(row: Row, training: TrainingSettings) -> Observation:
+    assert row.val_loss is not None, "the cell is complete"
+    return Observation({**training.model_dump(), **row.cell}, row.val_loss)
 
 
-def _restricted(observation: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-    cell = {name: observation["cell"][name] for name in distributions}
-    return {"cell": cell, "val_loss": observation["val_loss"]}
+def _restricted(observation: Observation, distributions: Mapping[str, BaseDistribution]) -> Observation:
+    return Observation({name: observation.cell[name] for name in distributions}, observation.val_loss)
 
 
 def _lies_within(cell: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> bool:
@@ -83,16 +92,16 @@ def _lies_within(cell: Mapping[str, Any], distributions: Mapping[str, BaseDistri
     return True
 
 
-def beside(attrs: Mapping[str, Any], best: Row) -> str:
+def beside(study: StoredStudy, best: Row) -> str:
     """What the best cell of a sampled study is to be compared with, in words; "" where there is nothing.
 
     Args:
-        attrs: The study's attributes.
         best: Its best complete cell.
     """
-    if best.val_loss is None or "sampler" not in attrs["definition"]:
+    if best.val_loss is None or study.definition.sampler is None:
         return ""
-    others = {f"best of {attrs[FROM]['study']}": attrs[FROM]["best"]["val_loss"]} if FROM in attrs else {}
-    if attrs.get("published"):
-        others["published best"] = min(each["val_loss"] for each in attrs["published"])
+    shown = study.warm_start
+    others = {} if shown is None else {f"best of {shown.study}": shown.best.val_loss}
+    if study.published:
+        others["published best"] = min(each.val_loss for each in study.published)
     return "; ".join(f"{name} {loss:.5f} ({best.val_loss - loss:+.5f})" for name, loss in others.items())

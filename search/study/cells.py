@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from search.study.claims import Cell, Scalar
+if TYPE_CHECKING:
+    from search.study.claims import Cell, Scalar
+
+# A study's baselines live in a study of their own: its name and this.
+BASELINES_SUFFIX = "-baselines"
 
 
 def without_seed(cell: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from search.errors import UsageError
 from search.objectives.corpus import Corpus, load_corpus
 from search.study.definition import load_definition
+from search.study.stored import StoredStudy
 from search.study.user_modules import takes_corpus
 
 
@@ -43,15 +42,11 @@ def corpus_of_file(study: str) -> str | None:
     return load_definition(study).corpus if study.endswith(".toml") else None
 
 
-def corpus_difference(attrs: Mapping[str, Any], corpus: Corpus | None) -> str | None:
-    """What to say when `corpus` is not the text that a study was planned with; None when it is.
-
-    Args:
-        attrs: The study's user attributes.
-    """
-    planned = attrs["definition"]["corpus_sha256"]
+def corpus_difference(stored: StoredStudy, corpus: Corpus | None) -> str | None:
+    """What to say when `corpus` is not the text that a study was planned with; None when it is."""
+    planned = stored.definition.corpus_sha256
     if (None if corpus is None else corpus.sha256) == planned:
         return None
-    known = "no corpus" if planned is None else f"{attrs['corpus']} (SHA-256 {planned[:12]}…)"
+    known = "no corpus" if planned is None else f"{stored.corpus} (SHA-256 {planned[:12]}…)"
     found = "its objective takes none" if corpus is None else f"{corpus.name} has {corpus.sha256[:12]}…"
     return f"trains on {known}, but {found}"

@@ -13,13 +13,16 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from search.errors import UsageError
+from search.objectives.registry import DEFAULT_OBJECTIVE
 from search.objectives.settings import TrainingSettings
+from search.study.cells import BASELINES_SUFFIX
 from search.study.claims import STRICT, Cell, Claim, Published, Scalar, check_claims
-from search.study.pruner_settings import PrunerSettings
+from search.study.pruner_settings import PrunerSettings, SharedSettings
+from search.study.references import full_reference
 from search.study.search_space import GRID, RacingSettings, Range, SamplerSettings, normalize_axes
+from search.study.user_modules import MOVED, module_folder
 from search.study.validation_messages import did_you_mean, explain
 
-BASELINES_SUFFIX = "-baselines"
 MAX_SEED = 2**31 - 1
 # More is a slip of the finger, which would fill the database with millions of trials.
 MAX_SEEDS = 1000
@@ -47,8 +50,8 @@ class StudyDefinition(BaseModel):
 
     name: str
     description: str = ""
-    # What a trial measures: "module:function", see objectives/contract.py.
-    objective: str = Field(default="search.objectives.language_model.objective:start", pattern=r"^[\w.]+:\w+$")
+    # What a trial measures: a name of search/objectives/registry.py, or "module:name" of a person's own.
+    objective: str = Field(default=DEFAULT_OBJECTIVE, pattern=r"^\w+$|^[\w.]+:\w+$")
     # The text that it trains on; in a study file the path starts at the file's folder.
     corpus: str | None = None
     # The axes that are lists; the last one varies fastest, and the grid's cells run in that order.
@@ -183,14 +186,34 @@ def load_definition(study: str, settings: Sequence[str] = ()) -> StudyDefinition
     raw.setdefault("name", Path(source).stem)
     if isinstance(raw.get("corpus"), str):
         raw["corpus"] = str(Path(source).parent / raw["corpus"])
-    definition = _validated(raw, source)
+    folders = (module_folder(study), Path.cwd())
+    definition = _with_full_references(_validated(raw, source), folders)
     # Before --set: a claim about a value that a setting takes away is no slip in the file, and is answered.
     check_claims(definition.claims, definition.grid, definition.baselines, source)
     for setting in settings:
         raw = copy.deepcopy(raw)
         _apply(raw, setting)
-        definition = _validated(raw, f"--set {setting}")
+        definition = _with_full_references(_validated(raw, f"--set {setting}"), folders)
     return definition
+
+
+def _with_full_references(definition: StudyDefinition, folders: Sequence[Path | None]) -> StudyDefinition:
+    def full(cell: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: full_reference(value, folders) if key == "model" else value for key, value in cell.items()}
+
+    grid = dict(definition.grid)
+    if "model" in grid:
+        grid["model"] = [full_reference(value, folders) for value in grid["model"]]
+    return definition.model_copy(
+        update={
+            # An old name of ours is left for `resolve_objective` to explain.
+            "objective": definition.objective
+            if definition.objective in MOVED
+            else full_reference(definition.objective, folders),
+            "grid": grid,
+            "baselines": [full(cell) for cell in definition.baselines],
+        }
+    )
 
 
 def _read(study: str) -> tuple[str, str]:
@@ -230,6 +253,8 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
         (grid if key in grid else axes)[key] = values
         return
     home = {name: section for section, model in sections.items() for name in model.model_fields if name != "name"}
+    # The arguments of any other pruner are known by the file alone.
+    home |= {name: "pruner" for name in raw.get("pruner", {}) if name != "name"}
     settable = ["first_seed", "seeds", "trials", *home]
     if key in settable:
         if len(values) > 1:
@@ -253,7 +278,7 @@ def _parse(text: str) -> Scalar:
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "training": TrainingSettings,
-    "pruner": PrunerSettings,
+    "pruner": SharedSettings,
     "workers": WorkerSettings,
     "racing": RacingSettings,
     "published": Published,

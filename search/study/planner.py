@@ -6,7 +6,6 @@ import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,14 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from search.errors import UsageError
 from search.objectives.corpus import Corpus
 from search.objectives.language_model.bigram_baseline import bigram_baseline_loss
-from search.objectives.settings import TrainingSettings
+from search.objectives.settings import TrainingSettings, read_settings
 from search.storage.database import Database
 from search.storage.optuna_tables import Parameter
 from search.storage.planning import DefinitionChanged, Planned, PlannedTrial, StudyPlan, plan
 from search.storage.slots import canonical, slot_text
-from search.study.cells import grid_cells
+from search.study.cells import BASELINES_SUFFIX, grid_cells
 from search.study.claims import Cell, Scalar
-from search.study.definition import BASELINES_SUFFIX, StudyDefinition, sections
+from search.study.definition import StudyDefinition, sections
 from search.study.search_space import Range
 from search.study.user_modules import resolve_objective
 
@@ -190,14 +189,11 @@ def check_cells(study: Study) -> None:
         UsageError, ModelError, ObjectiveError: A sampler that cannot be made, or a cell that could never be trained.
     """
     definition = study.definition
-    module = definition.objective.partition(":")[0]
-    resolve_objective(definition.objective)
-    # An objective may leave its cells unchecked: a wrong one then fails as a trial.
-    check = getattr(import_module(module), "check_cell", None)
-    if check is not None:
-        cells = edge_cells(definition) if definition.is_sampled else grid_cells(definition.grid)
-        for cell in [*cells, *(definition.baselines if study.with_baselines else [])]:
-            check(cell, definition.training, study.corpus)
+    objective = resolve_objective(definition.objective)
+    training = read_settings(objective.settings_class, definition.training.model_dump())
+    cells = edge_cells(definition) if definition.is_sampled else grid_cells(definition.grid)
+    for cell in [*cells, *(definition.baselines if study.with_baselines else [])]:
+        objective.check_cell(cell, training, study.corpus)
 
 
 def ensure_planned(database: Database, study: Study, plans: Sequence[StudyPlan] | None = None) -> Planned:

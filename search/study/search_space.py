@@ -8,8 +8,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, model_validator
 
 GRID = "grid"
-# Short names; any other is the name of a class in optuna.samplers.
-SAMPLERS = {"random": "RandomSampler", "tpe": "TPESampler", "gp": "GPSampler"}
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -45,7 +43,8 @@ class Range(BaseModel):
 
 
 class SamplerSettings(BaseModel):
-    """Who chooses the cells: a name, and arguments of that sampler's class in Optuna."""
+    """Who chooses the cells: a name of `search.strategies.samplers`, a class of optuna.samplers or a person's own
+    module:Class, and its arguments."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from search.errors import USER_ERRORS, UsageError
-from search.objectives.python_function import as_objective
+from search.objectives.protocol import Objective
+from search.objectives.registry import OBJECTIVES, as_objective
 from search.study.module_finder import use_study_folder
+from search.study.validation_messages import did_you_mean
+
+if TYPE_CHECKING:
+    from search.study.stored import StoredDefinition
 
 OURS = "search."
+# What built-in objectives were called in study files of lm-search 0.1; for messages, for it may be a module of theirs.
+MOVED = {"objectives.language_model:start": "language_model"}
 
 
 def module_folder(study: str) -> Path | None:
@@ -50,7 +56,7 @@ def import_user_module(module: str, named: str) -> ModuleType:
     except USER_ERRORS:
         raise
     except ModuleNotFoundError as error:
-        if error.name != module:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise UsageError(f"{named}: the module {module!r} needs {error.name!r}, which is not installed") from error
         raise UsageError(
             f"{named}: no module {module!r} on the Python path; put {module}.py beside the study file"
@@ -65,20 +71,30 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}{at}: {said}"
 
 
-def resolve_objective(reference: str) -> Any:
-    """What "module:function" names, as a worker calls it: (cell, seed, settings, corpus, device) to a training run.
+def resolve_objective(reference: str) -> Objective:
+    """The objective that a study names.
+
+    Args:
+        reference: A name of `search.objectives.registry.OBJECTIVES`, or "module:name" of a person's own.
 
     Raises:
-        UsageError: The module does not import, or has no such function.
-        ObjectiveError: It is a function of another kind.
+        UsageError: The name is unknown, or the module does not import or lacks it.
+        ObjectiveError: It is something else.
     """
     named = f"objective = {reference!r}"
-    module_name, _, name = reference.partition(":")
+    module_name, colon, name = OBJECTIVES.get(reference, reference).partition(":")
+    if not colon:
+        raise UsageError(
+            f"{named}: choices are {', '.join(OBJECTIVES)}{did_you_mean(reference, OBJECTIVES)}, or your own as "
+            f"module:function"
+        )
+    if reference in MOVED:
+        named += f" (the built-in one is now objective = {MOVED[reference]!r})"
     module = import_user_module(module_name, named)
     found = getattr(module, name, None)
     if found is None:
         raise UsageError(f"{named}: the module {module_name!r} has no function {name!r}")
-    return as_objective(found, reference)
+    return as_objective(found, reference, module)
 
 
 def takes_corpus(reference: str) -> bool:
@@ -87,20 +103,11 @@ def takes_corpus(reference: str) -> bool:
     Raises:
         UsageError, ObjectiveError: As for `resolve_objective`.
     """
-    # Ours do, and asking them would load torch, which the launcher of a finished study does without.
-    return reference.startswith(OURS) or bool(getattr(resolve_objective(reference), "takes_corpus", True))
+    return resolve_objective(reference).takes_corpus
 
 
-def user_modules(definition: Mapping[str, Any]) -> list[str]:
-    """The modules that a planned study needs besides ours: its objective's, and those of its models.
-
-    Args:
-        definition: As the database has it.
-    """
-    models = [
-        *definition.get("grid", {}).get("model", []),
-        *(cell.get("model") for cell in definition.get("baselines", [])),
-    ]
-    references = [definition["objective"], *(model for model in models if isinstance(model, str) and ":" in model)]
+def user_modules(definition: StoredDefinition) -> list[str]:
+    """The modules that a planned study needs besides ours: its objective's, and those of its models."""
+    references = [each for each in (definition.objective, *definition.models) if isinstance(each, str) and ":" in each]
     modules = {reference.partition(":")[0]: None for reference in references}
     return [module for module in modules if not module.startswith(OURS)]

@@ -20,10 +20,11 @@ from search.reporting.tables import as_markdown
 from search.statistics.ranking import Row, ranked_rows
 from search.storage.dashboard_attrs import claim_turn, show
 from search.storage.database import Database
-from search.storage.queries import study_attrs, trial_summaries, val_curves
+from search.storage.queries import trial_summaries, val_curves
 from search.storage.slots import canonical
 from search.study.cells import without_seed
 from search.study.formatting import describe_cell
+from search.study.stored import read_stored_study
 from search.web.dashboard_plots import MAX_SEEDS, best_cells, heat_maps, learning_curves, parallel_coordinates
 
 log = logging.getLogger("search")
@@ -96,7 +97,8 @@ def note(database: Database, names: Sequence[str]) -> str:
 
 def plots(database: Database, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any]:
     """The study's plots, by name."""
-    grid = (study_attrs(database, names[0]) or {}).get("definition", {}).get("grid", {})
+    stored = read_stored_study(database, names[0])
+    grid = {} if stored is None else stored.definition.grid
     figures = {
         "heat-maps": heat_maps(rows, grid),
         "learning-curves": _curves(database, names, best_cells(rows)),

@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from search.objectives.protocol import TrainingRun
+from search.objectives.protocol import KeepsFiles, TrainingRun
 from search.storage.artifact_store import ArtifactStore, artifact_id, put
 from search.storage.leases import Lease
-from search.storage.slots import parameters_of
-from search.study.cells import without_seed
+from search.storage.slots import cell_and_seed
 
 log = logging.getLogger("search.worker")
 
@@ -99,10 +98,10 @@ class ArtifactWriter:
         self, lease: Lease, run: TrainingRun, facts: Mapping[str, Any], outcome: str, reason: str | None
     ) -> dict[str, bytes]:
         """By name; the record first: of a disk that is nearly full it is the best use."""
-        cell = parameters_of(lease.cell)
+        cell, seed = cell_and_seed(lease.cell)
         record = {
             **{"study": lease.study, "trial": lease.number, "outcome": outcome, "reason": reason},
-            **{"cell": without_seed(cell), "seed": cell["seed"]},
+            **{"cell": cell, "seed": seed},
             **{key: facts[key] for key in ("n_params", "tokens", "train_seconds", "train_loss") if key in facts},
             "val_loss": run.curve[-1].val_loss if not run.curve[-1].diverged else None,
             "step": run.curve[-1].step,
@@ -116,5 +115,4 @@ class ArtifactWriter:
         }
         if facts.get("sample"):
             files["sample.txt"] = str(facts["sample"]).encode()
-        more = getattr(run, "files", None)  # an objective need not have any
-        return files if more is None else {**files, **more()}
+        return {**files, **run.files()} if isinstance(run, KeepsFiles) else files

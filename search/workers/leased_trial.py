@@ -18,10 +18,10 @@ from search.storage.checkpoint_store import CheckpointStore
 from search.storage.errors import LeaseLost
 from search.storage.leases import Lease, Report
 from search.storage.queue import TrialQueue
-from search.storage.slots import parameters_of
-from search.strategies.pruners import PruningJudge
+from search.storage.slots import cell_and_seed
+from search.strategies.pruning_judge import PruningJudge
+from search.study.stored import RECORD
 from search.workers.artifact_writer import ArtifactWriter
-from search.workers.provenance import RECORD
 
 log = logging.getLogger("search.worker")
 
@@ -96,8 +96,7 @@ class LeasedTrial:
             Exception: What the objective raises; the trial cannot be trained.
         """
         log.info("trial %d of %s: %s, attempt %d", lease.number, lease.study, lease.cell, lease.attempt)
-        cell = parameters_of(lease.cell)
-        seed = cell.pop("seed")
+        cell, seed = cell_and_seed(lease.cell)
         run = study.start(cell, seed)
         reports = _resume(context.artifacts, lease, study, run)
         # The database may know less than the checkpoint, if a failed trial was put back for instance.

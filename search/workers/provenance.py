@@ -7,33 +7,29 @@ import inspect
 import logging
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from search.study.user_modules import user_modules
-
 log = logging.getLogger("search.worker")
 
-RECORD = "record"  # the user attribute of a trial
 PACKAGES = ("torch", "numpy", "optuna", "lm-search")
-MAX_EARLIER = 20  # so many earlier claims of a trial are looked through for files
 RESULT_PACKAGES = ("search.objectives", "search.models")  # whose sources decide the losses
 
 
-def environment(device: str, definition: Mapping[str, Any]) -> dict[str, Any]:
+def environment(device: str, modules: Sequence[str]) -> dict[str, Any]:
     """Everything beside the study's definition that a trial's losses depend on, by name; JSON-able and flat.
 
     Args:
         device: As torch names it.
-        definition: The study's, as the database has it.
+        modules: The study's own modules.
     """
     facts: dict[str, Any] = {name: _version(name) for name in PACKAGES}
     facts |= {
-        "code": code_digest(tuple(user_modules(definition))),
+        "code": code_digest(tuple(modules)),
         "python": platform.python_version(),
         "system": platform.system(),
     }

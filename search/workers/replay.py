@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from search.errors import UsageError
 from search.objectives.corpus import Corpus
-from search.objectives.protocol import Evaluation
-from search.objectives.settings import TrainingSettings
+from search.objectives.protocol import Evaluation, TrainingRun
+from search.objectives.settings import read_settings
 from search.storage.database import Database
-from search.storage.queries import TrialSummary, study_attrs, trial_summaries
+from search.storage.queries import TrialSummary, trial_summaries
 from search.study.cells import without_seed
 from search.study.corpus import corpus_difference
 from search.study.formatting import loss_text
-from search.study.user_modules import resolve_objective
+from search.study.stored import RECORD, StoredStudy, TrialFacts, read_stored_study, trial_facts
+from search.study.user_modules import resolve_objective, user_modules
 from search.workers.devices import check_device
-from search.workers.provenance import RECORD, environment
+from search.workers.provenance import environment
+from search.workers.setup import prepare_process
 
 # Other processors and versions round differently, and thousands of steps carry it on. An independent implementation
 # with other random numbers came within 0.02 of our losses in every cell that is not chaotic, as
@@ -41,19 +42,17 @@ class RecordedTrial:
     """A trial as the database has it.
 
     Attributes:
-        attrs: User attributes of the study, with its definition.
+        study: Its study.
         run: The trial.
     """
 
-    study: str
-    attrs: Mapping[str, Any]
+    study: StoredStudy
     run: TrialSummary
 
     @property
-    def record(self) -> Mapping[str, Any] | None:
-        """What it ran on; None for a trial of a version that did not keep that."""
-        found: Mapping[str, Any] | None = self.run.attrs.get(RECORD)
-        return found
+    def facts(self) -> TrialFacts:
+        """What its worker recorded; without `record` for a trial of a version that did not keep that."""
+        return trial_facts(self.run.attrs)
 
 
 @dataclass(frozen=True)
@@ -93,9 +92,9 @@ def read_recorded_trial(database: Database, study: str, number: int) -> Recorded
     Raises:
         UsageError: There is no such trial, or it has no loss that could be met.
     """
-    attrs = study_attrs(database, study)
-    if attrs is None:
-        raise UsageError(f"--study {study}: it was not planned by lm-search, so nobody knows how its trials ran")
+    stored = read_stored_study(database, study)
+    if stored is None:
+        raise UsageError(f"--study {study}: it was not planned by lm-search, so there is no record of its trials")
     runs = trial_summaries(database, [study], attrs=(RECORD,))
     run = next((run for run in runs if run.number == number), None)
     if run is None:
@@ -107,7 +106,7 @@ def read_recorded_trial(database: Database, study: str, number: int) -> Recorded
         )
     if run.step is None:
         raise UsageError(f"--trial {number}: it reported no loss before it was ended; choose another")
-    return RecordedTrial(study, attrs, run)
+    return RecordedTrial(stored, run)
 
 
 def _ranges(numbers: list[int]) -> str:
@@ -132,29 +131,26 @@ def rerun(past: RecordedTrial, text: Corpus | None, device: str | None, say: Cal
     Raises:
         UsageError, ModelError, ObjectiveError: The corpus is another one, or the trial cannot be run here.
     """
-    definition = past.attrs["definition"]
-    if difference := corpus_difference(past.attrs, text):
-        raise UsageError(f"the corpus differs: {past.study} {difference}; give the right file with --corpus")
-    objective = resolve_objective(definition["objective"])
-    place = device or (past.record or {}).get("device") or "cpu"
+    definition = past.study.definition
+    if difference := corpus_difference(past.study, text):
+        raise UsageError(f"the corpus differs: {past.study.name} {difference}; give the right file with --corpus")
+    objective = resolve_objective(definition.objective)
+    place = device or past.facts.device or "cpu"
     check_device(place)
-    if "torch" in sys.modules:  # only where the objective needs it
-        from search.objectives.torch_setup import prepare_torch
-
-        prepare_torch()
-    decisive, others = differences(past.record, environment(place, definition))
+    prepare_process(objective)
+    decisive, others = differences(past.facts.record, environment(place, user_modules(definition)))
     for line in (*decisive, *others):
         say(line)
-    settings = TrainingSettings.model_validate(definition["training"])
+    training = read_settings(objective.settings_class, definition.training.model_dump())
     step = past.run.step
     assert step is not None, "read_recorded_trial looked"
-    last = _train(objective(without_seed(past.run.cell), past.run.cell["seed"], settings, text, place), step, say)
+    last = _train(objective.start(without_seed(past.run.cell), past.run.seed, training, text, place), step, say)
     # On a GPU the same trial may have been one of a stack, whose kernels add up in another order.
     exact = not decisive and not place.startswith("cuda")
     recorded = None if past.run.state == "diverged" else past.run.val_loss
     again = last.val_loss if math.isfinite(last.val_loss) and last.step == step else None
     differs = (*decisive, *others)
-    return Verdict(past.study, past.run.number, step, recorded, again, None if exact else TOLERANCE, differs)
+    return Verdict(past.study.name, past.run.number, step, recorded, again, None if exact else TOLERANCE, differs)
 
 
 def differences(then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -171,9 +167,10 @@ def differences(then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tuple
     return decisive, others
 
 
-def _train(run: Any, step: int, say: Callable[[str], None]) -> Evaluation:
+def _train(run: TrainingRun, step: int, say: Callable[[str], None]) -> Evaluation:
     while True:
-        evaluation: Evaluation = run.advance(lambda: False)
+        evaluation = run.advance(lambda: False)
+        assert evaluation is not None, "nothing stopped it"
         say(f"step {evaluation.step} of {step}: val_loss {loss_text(evaluation.val_loss)}")
         if evaluation.step >= step or run.finished:
             return evaluation

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from search.errors import UsageError
 from search.objectives.corpus import Corpus
-from search.objectives.protocol import RunGroup, TrainingRun
-from search.objectives.settings import TrainingSettings
+from search.objectives.protocol import Objective, TrainingRun
+from search.objectives.settings import read_settings
 from search.storage.artifact_store import ArtifactStore, artifact_store
 from search.storage.checkpoint_store import CheckpointStore
 from search.storage.optuna_storage import SearchStorage
-from search.storage.queries import study_attrs
 from search.storage.queue import TrialQueue
-from search.strategies.pruners import PruningJudge
+from search.strategies.pruning_judge import PruningJudge
 from search.strategies.racing import make_race
 from search.strategies.slot_sampling import make_sampling
 from search.study.corpus import corpus_difference, corpus_of_file, read_corpus
-from search.study.definition import WorkerSettings
 from search.study.lookup import open_studies
-from search.study.pruner_settings import PrunerSettings
+from search.study.stored import StoredStudy, read_stored_study
 from search.study.user_modules import (
     extend_sys_path,
     import_user_module,
@@ -78,57 +76,67 @@ def open_worker(
     sizes = GroupSizes(fuse, device, out)
     store = artifact_store(artifacts, out)
     extend_sys_path(modules or module_folder(study))
-    database, [first, *siblings] = open_studies(name or study, storage, storage_wait_s, baselines=baselines)
-    planned = {each: attrs for each in [first, *siblings] if (attrs := study_attrs(database, each)) is not None}
-    for each, attrs in planned.items():
+    database, [first, *siblings] = open_studies(
+        name or study, storage, storage_wait_s, baselines=baselines, outdated="upgrade"
+    )
+    planned = [stored for each in [first, *siblings] if (stored := read_stored_study(database, each)) is not None]
+    for each in planned:
         # A worker that lacks one must not begin: each of its trials would fail for good.
-        for module in user_modules(attrs["definition"]):
-            import_user_module(module, f"the study {each!r}")
+        for module in user_modules(each.definition):
+            import_user_module(module, f"the study {each.name!r}")
     backend = SearchStorage(database)
     # A study and its baselines have one objective and one text.
-    text = read_corpus(planned[first]["definition"]["objective"], corpus, corpus_of_file(study))
-    if "torch" in sys.modules:  # only where the objective needs it
-        from search.objectives.torch_setup import prepare_torch
-
-        prepare_torch()
-    worked = {each: _worker_study(backend, each, attrs, text, sizes, store) for each, attrs in planned.items()}
-    held = WorkerSettings.model_validate(planned[first]["settings"]["workers"])
+    text = read_corpus(planned[0].definition.objective, corpus, corpus_of_file(study))
+    prepare_process(resolve_objective(planned[0].definition.objective))
+    worked = {each.name: _worker_study(backend, each, text, sizes, store) for each in planned}
+    held = planned[0].settings.workers
     queue = TrialQueue(database, held.lease_s, held.max_attempts)
     context = WorkerContext(queue, CheckpointStore(out), device, held.retry_delay_s)
     return Worker(context, worked, owner or new_owner_name(device))
 
 
+def prepare_process(objective: Objective) -> None:
+    """Import what an objective trains with, and set torch up where that is part of it; before any training."""
+    objective.prepare()
+    if "torch" in sys.modules:
+        from search.objectives.torch_setup import prepare_torch
+
+        prepare_torch()
+
+
 def _worker_study(
     backend: SearchStorage,
-    name: str,
-    attrs: Mapping[str, Any],
+    stored: StoredStudy,
     corpus: Corpus | None,
     sizes: GroupSizes,
     store: ArtifactStore | None,
 ) -> WorkerStudy:
-    definition = attrs["definition"]
-    if difference := corpus_difference(attrs, corpus):
-        raise UsageError(f"the study {name!r} {difference}; give the right file with --corpus, or another --name")
-    objective = resolve_objective(definition["objective"])
-    module = sys.modules[objective.__module__]
-    training = TrainingSettings.model_validate(definition["training"])
+    definition, settings = stored.definition, stored.settings
+    if difference := corpus_difference(stored, corpus):
+        raise UsageError(
+            f"the study {stored.name!r} {difference}; give the right file with --corpus, or another --name"
+        )
+    objective = resolve_objective(definition.objective)
+    training = read_settings(objective.settings_class, definition.training.model_dump())
 
     def start(cell: Mapping[str, Any], seed: int) -> TrainingRun:
-        run: TrainingRun = objective(cell, seed, training, corpus, sizes.device)
-        return run
+        return objective.start(cell, seed, training, corpus, sizes.device)
 
     def group_size(cell: Mapping[str, Any], shape_key: str) -> int:
         shape = f"{shape_key} batch_size {training.batch_size}"
-        return sizes.of(shape, lambda: int(module.group_size(cell, training, corpus, sizes.device)))
+        return sizes.of(shape, lambda: objective.group_size(cell, training, corpus, sizes.device))
 
-    stack_runs: Callable[[Sequence[TrainingRun]], RunGroup] | None = getattr(module, "stack_runs", None)
-    pruner = PrunerSettings.model_validate(attrs["settings"]["pruner"])
-    held = WorkerSettings.model_validate(attrs["settings"]["workers"])
-    judge = PruningJudge(backend, name, pruner)
-    facts = {key: definition[key] for key in ("objective", "training", "corpus_sha256")}
-    facts |= {"corpus": attrs["corpus"], "study_uid": attrs["uid"]}
-    keeper = ArtifactWriter(store, facts, environment(sizes.device, definition))
-    worked = WorkerStudy(start, attrs["uid"], judge, held.checkpoint_s, keeper, stack_runs, group_size)
-    sampling, race = make_sampling(backend.database, attrs), make_race(backend.database, name, attrs)
+    stack_runs = objective.stack_runs if objective.can_stack else None
+    judge = PruningJudge(backend, stored.name, settings.pruner)
+    facts = {
+        "objective": definition.objective,
+        "training": training.model_dump(),
+        "corpus_sha256": definition.corpus_sha256,
+        "corpus": stored.corpus,
+        "study_uid": stored.uid,
+    }
+    keeper = ArtifactWriter(store, facts, environment(sizes.device, user_modules(definition)))
+    worked = WorkerStudy(start, stored.uid, judge, settings.workers.checkpoint_s, keeper, stack_runs, group_size)
+    sampling, race = make_sampling(backend.database, stored), make_race(backend.database, stored)
     worked = replace(worked, race=race)
     return worked if sampling is None else replace(worked, fill=sampling.fill)

@@ -1,4 +1,4 @@
-"""One worker's days: claim trials, train them, report, prune, and never hold on to what is lost."""
+"""The worker loop: claim, train, report, prune; drop trials whose lease was lost."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from search.objectives.phase_timer import PhaseTimer
-from search.objectives.protocol import Evaluation, RunGroup, TrainingRun
+from search.objectives.protocol import Evaluation, RunGroup, Timed, TrainingRun
 from search.storage.errors import LeaseLost, StorageUnavailable
 from search.storage.leases import Lease, Report
 from search.storage.queries import cell_texts
 from search.storage.queue import TrialQueue
-from search.storage.slots import parameters_of
+from search.storage.slots import cell_and_seed
 from search.workers.leased_trial import LeasedTrial, WorkerContext, WorkerStudy, release_or_fail
 
 log = logging.getLogger("search.worker")
@@ -40,14 +40,15 @@ class SingleRunGroup:
 
 @dataclass
 class Worker:
-    """Trains trials of some studies until none is left or it is told to stop.
+    """Trains trials of some studies until none is left or `stop` is set.
 
     Attributes:
         context: What its trials need.
         studies: By name.
         owner: A name that no other worker has.
         timer: Where its time goes.
-        wait_for_device: Called at every lap, so that a GPU's time is measured and not only that of giving it orders.
+        wait_for_device: Called at the end of each phase, so that the GPU's own time is measured and not only that of
+            launching its kernels.
     """
 
     context: WorkerContext
@@ -120,8 +121,7 @@ class Worker:
         study = self.studies[lease.study]
         if study.stack_runs is None or not lease.shape_key:
             return 1
-        cell = parameters_of(lease.cell)
-        del cell["seed"]
+        cell, _ = cell_and_seed(lease.cell)
         return min(study.group_size(cell, lease.shape_key), self._most.get((lease.study, lease.shape_key), 1_000_000))
 
     def _tidy(self) -> None:
@@ -237,7 +237,7 @@ class Worker:
             self.timer.add(timer)
 
     def _break_up(self, members: Sequence[LeasedTrial], error: Exception) -> None:
-        """What one trial raised is its own; of several, nobody knows whose it is, or there was no memory for all."""
+        """Fail or release a single trial; split a group, whose error may be one trial's or a lack of memory for all."""
         if len(members) == 1:
             release_or_fail(self.context, members[0].lease, error)
             return
@@ -252,7 +252,7 @@ class Worker:
 
 
 def _timer_of(run: TrainingRun) -> PhaseTimer | None:
-    return getattr(run, "timer", None)  # an objective need not measure its time
+    return run.timer if isinstance(run, Timed) else None
 
 
 def new_owner_name(label: str) -> str:

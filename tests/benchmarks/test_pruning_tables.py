@@ -29,7 +29,7 @@ def test_the_table_of_all_pruners_is_printed_again() -> None:
 
 def test_the_default_is_the_builtin_studys_and_keeps_its_promise() -> None:
     pruner = load_definition("bigram").pruner
-    assert f"{pruner.name} {pruner.keep}, from {pruner.warmup_steps}" == DEFAULT
+    assert f"{pruner.name} {pruner.arguments['keep']}, from {pruner.arguments['warmup_steps']}" == DEFAULT
     found = scored(load_curves(), PRUNERS[DEFAULT](), 1000, 2, order=DEFAULT_ORDER)
     assert found.survives >= 0.98
     assert found.compute <= 0.35
@@ -87,8 +87,14 @@ def test_madeup_curves_are_what_they_are_called() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["NoPruner()", "MedianPruner", "MedianPruner(colour=3)", "MedianPruner(open('x'))", "("]
+    ("text", "message"),
+    [
+        ("NoPruner()", "choices are none, .*did you mean 'NopPruner'"),
+        ("MedianPruner(colour=3)", "got an unexpected keyword argument 'colour'; it takes n_startup_trials"),
+        ("MedianPruner(open('x'))", "choices are none, "),
+        ("(", "write NAME or NAME.ARGUMENTS., such as ThresholdPruner"),
+    ],
 )
-def test_a_wrong_pruner_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=rf"^--pruner {re.escape(text)}: .*; such as: --pruner 'ThresholdPruner"):
+def test_a_wrong_pruner_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=rf"^--pruner {re.escape(text)}: .*{message}"):
         optuna_pruner(text)

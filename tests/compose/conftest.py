@@ -46,7 +46,7 @@ def make_stack(images: None, tmp_path: Path) -> Iterator[Callable[..., Stack]]:
         values = ", ".join(map(str, range(cells)))
         (folder / "fake.toml").write_text(STUDY.format(values=values, max_attempts=max_attempts))
         (folder / "override.yml").write_text(
-            f"services: {{worker: {{environment: {{FAKE_TRIAL_MS: '{trial_ms}', PYTHONPATH: /study}}}}}}\n"
+            f"services: {{worker: {{environment: {{FAKE_TRIAL_MS: '{trial_ms}'}}}}}}\n"
         )
         (folder / "password").write_text(PASSWORD + "\n")
         (folder / "password").chmod(0o644)

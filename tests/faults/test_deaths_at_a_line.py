@@ -10,10 +10,10 @@ from deaths import Death
 from scenario import MakeStudy
 
 PLANNING = [
-    Death("search.storage.schema:_create", "before"),
+    Death("search.storage.migrations.runner:_upgrade", "before"),
     # The tables are there, in a transaction that never ends.
-    Death("search.storage.schema:_create", "after"),
-    Death("search.storage.schema:migrate", "after"),
+    Death("search.storage.migrations.runner:_upgrade", "after"),
+    Death("search.storage.connect:settle", "after"),
     Death("search.storage.optuna_tables:create_study", "before"),
     Death("search.storage.optuna_tables:create_study", "after"),
     Death("search.storage.planning:_repair", "after"),

@@ -13,7 +13,7 @@ from postgres import PostgresServer
 from scenario import FaultStudy, MakeStudy, Record, reading
 from sqlalchemy import text, update
 
-from search.storage.schema import runs
+from search.storage.schema import queue_table
 
 FAR_AWAY = 1e12
 
@@ -87,7 +87,7 @@ def pace(study: FaultStudy, workers: int) -> tuple[float, float]:
 
 def set_not_before(study: FaultStudy, when: float) -> None:
     with reading(study.url) as connection:
-        connection.execute(update(runs).values(not_before=when))
+        connection.execute(update(queue_table).values(not_before=when))
         connection.commit()
 
 

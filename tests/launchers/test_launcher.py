@@ -13,11 +13,13 @@ import pytest
 from study_files import all_rows, sqlite
 
 from search.errors import WorkersKeepCrashing
-from search.launchers.local import Launcher
-from search.planning import StudyOptions, open_planned
+from search.launchers.local import LocalLauncher
+from search.launchers.protocol import Places, WorkerJob
+from search.launchers.registry import make_launcher
+from search.options import PlanningOptions
+from search.planning import open_planned
 from search.storage.database import Database
 from search.storage.queue import TrialQueue
-from search.workers.devices import worker_slots
 
 
 def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -30,17 +32,22 @@ def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 @pytest.fixture
 def planned(study_file: str, corpus_file: str, work_folder: Path) -> Iterator[Database]:
     """The study of the fake objective, planned in the working folder's database."""
-    database, _ = open_planned(StudyOptions(study_file, sqlite(work_folder), corpus=Path(corpus_file)))
+    database, _ = open_planned(PlanningOptions(study=study_file, storage=sqlite(work_folder), corpus=Path(corpus_file)))
     with database.closing():
         yield database
 
 
-def launcher(database: Database, folder: Path, arguments: list[str], workers: int = 1) -> Launcher:
-    slots = worker_slots("cpu", str(workers))
-    return Launcher(slots, arguments, sqlite(folder), folder / "logs", TrialQueue(database).abandon)
+def launcher(workers: int = 1) -> LocalLauncher:
+    made = make_launcher("local", Places("cpu", str(workers)))
+    assert isinstance(made, LocalLauncher)
+    return made
 
 
-def workers_of(run: Launcher) -> list[int]:
+def job(database: Database, folder: Path, arguments: list[str]) -> WorkerJob:
+    return WorkerJob(arguments, sqlite(folder), folder / "logs", TrialQueue(database).abandon)
+
+
+def workers_of(run: LocalLauncher) -> list[int]:
     return [process.popen.pid for process in run._processes]
 
 
@@ -52,9 +59,9 @@ def test_killed_worker_is_replaced_and_its_trial_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("FAKE_TRIAL_MS", "60000")
-    run = launcher(planned, work_folder, ["--study", "small", "--corpus", corpus_file])
+    run, work = launcher(), job(planned, work_folder, ["--study", "small", "--corpus", corpus_file])
     try:
-        run.start()
+        run.start(9, work)
         until(lambda: any(row["state"] == "running" for row in all_rows(sqlite(work_folder))))
         [killed] = workers_of(run)
         os.kill(killed, signal.SIGKILL)
@@ -82,8 +89,8 @@ def test_workers_that_die_again_and_again(
         'import os, sys\nprint("no libcudart.so.99", file=sys.stderr)\nos._exit(7)\n'
     )
     monkeypatch.setenv("PYTHONPATH", f"{work_folder}{os.pathsep}{os.environ['PYTHONPATH']}")
-    run = launcher(planned, work_folder, ["--study", "small", "--corpus", corpus_file])
-    run.start()
+    run, work = launcher(), job(planned, work_folder, ["--study", "small", "--corpus", corpus_file])
+    run.start(9, work)
 
     def tend() -> bool:
         run.tend()
@@ -102,8 +109,8 @@ def test_workers_that_die_again_and_again(
 
 
 def test_worker_with_a_wrong_option_is_not_started_again(planned: Database, work_folder: Path) -> None:
-    run = launcher(planned, work_folder, ["--study", "small", "--corpus", "no.txt"])
-    run.start()
+    run, work = launcher(), job(planned, work_folder, ["--study", "small", "--corpus", "no.txt"])
+    run.start(9, work)
     until(lambda: run.running == 0)
     with pytest.raises(
         WorkersKeepCrashing, match=r"worker cpu-0 ended with exit code 2: error: corpus 'no\.txt' does not"
@@ -116,8 +123,8 @@ def test_stop_kills_what_does_not_end(
     planned: Database, corpus_file: str, work_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_TRIAL_MS", "60000")
-    run = launcher(planned, work_folder, ["--study", "small", "--corpus", corpus_file])
-    run.start()
+    run, work = launcher(), job(planned, work_folder, ["--study", "small", "--corpus", corpus_file])
+    run.start(9, work)
     until(lambda: any(row["state"] == "running" for row in all_rows(sqlite(work_folder))))
     [stuck] = workers_of(run)
     os.kill(stuck, signal.SIGSTOP)  # SIGTERM waits for a stopped process to go on
@@ -134,8 +141,8 @@ def test_stop_hands_trials_back(
     planned: Database, corpus_file: str, work_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_TRIAL_MS", "60000")
-    run = launcher(planned, work_folder, ["--study", "small", "--corpus", corpus_file], workers=2)
-    run.start()
+    run, work = launcher(2), job(planned, work_folder, ["--study", "small", "--corpus", corpus_file])
+    run.start(9, work)
     until(lambda: sum(row["state"] == "running" for row in all_rows(sqlite(work_folder))) == 2)
     run.stop()
     rows = all_rows(sqlite(work_folder))

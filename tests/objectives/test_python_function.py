@@ -16,7 +16,8 @@ import pytest
 from search.objectives.corpus import encode
 from search.objectives.errors import CheckpointError, ObjectiveError
 from search.objectives.protocol import Evaluation
-from search.objectives.python_function import GeneratorRun, as_objective
+from search.objectives.python_function import GeneratorRun
+from search.objectives.registry import FunctionObjective, as_objective
 from search.objectives.settings import TrainingSettings
 
 SETTINGS = TrainingSettings(max_iters=30)
@@ -32,7 +33,7 @@ def descend(params: dict[str, Any], seed: int) -> Iterator[tuple[int, float, flo
 
 
 def run_of(function: Callable[..., Any], cell: dict[str, Any] | None = None, seed: int = 7) -> GeneratorRun:
-    run = as_objective(function, "mine:loss")(cell or {"start": 8.0}, seed, SETTINGS, None, "cpu")
+    run = as_objective(function, "mine:loss").start(cell or {"start": 8.0}, seed, SETTINGS, None, "cpu")
     assert isinstance(run, GeneratorRun)
     return run
 
@@ -61,7 +62,9 @@ class TestWhatItTakes:
         cell = {"a": 1}
         objective = as_objective(loss, "mine:loss")
         assert objective.takes_corpus
-        to_the_end(objective(cell, 5, SETTINGS, CORPUS, "cuda:1"))
+        run = objective.start(cell, 5, SETTINGS, CORPUS, "cuda:1")
+        assert isinstance(run, GeneratorRun)
+        to_the_end(run)
         assert taken == {
             "device": "cuda:1", "corpus": CORPUS, "settings": SETTINGS, "seed": 5, "params": {"a": 1}, "more": 3,
         }  # fmt: skip
@@ -80,9 +83,11 @@ class TestWhatItTakes:
         assert to_the_end(run_of(functools.partial(descend, params={"start": 8.0}), {"start": 8.0})) == expected
 
     def test_a_function_that_makes_a_run_is_left_alone(self) -> None:
-        def start(cell: Any, seed: int, settings: Any, corpus: Any, device: str) -> None: ...
+        def start(cell: Any, seed: int, settings: Any, corpus: Any, device: str) -> Any: ...
 
-        assert as_objective(start, "mine:start") is start
+        objective = as_objective(start, "mine:start")
+        assert isinstance(objective, FunctionObjective)
+        assert objective.function is start
 
     @pytest.mark.parametrize(
         ("found", "said"),

@@ -152,6 +152,16 @@ def test_a_file_in_the_place_of_a_dependency(tmp_path: Path, python_path: str, n
     run_installed_script(folder, python_path, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["optuna", "alembic"])
+def test_such_a_file_and_python_m(tmp_path: Path, python_path: str, name: str) -> None:
+    """`python -m` looks in the working directory first; what a program loads after its start is not affected."""
+    folder = research_folder(tmp_path / "research", with_init=True)
+    (folder / f"{name}.py").write_text(f"raise AssertionError('the file {name}.py was imported')\n")
+    arguments = ["--study", "own.toml", "--workers", "1", "--json", "--quiet"]
+    done = call(folder, python_path, "-m", "search.run", *arguments)
+    assert done.returncode == 0, done.stderr
+
+
 def run_installed_script(folder: Path, python_path: str, scripts: Path) -> None:
     """Train the study with `lm-search`, whose own folder heads the path; its workers are children."""
     script = scripts / "lm-search"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from safetensors.torch import load
 from study_files import REAL, all_rows, opened, program, sqlite, write_corpus, write_study
 
+from search import run_study
 from search.models.registry import build_model
 from search.objectives.corpus import load_corpus
 from search.storage.artifact_store import open_store
@@ -141,10 +142,8 @@ def test_what_cannot_be_replayed(study: Study, tmp_path: Path) -> None:
 
 def changed(past: RecordedTrial, val_loss: float, **record: Any) -> RecordedTrial:
     """The trial with another loss, and another record."""
-    attrs = {"record": {**(past.record or {}), **record}}
-    return RecordedTrial(
-        past.study, past.attrs, type(past.run)(**{**vars(past.run), "val_loss": val_loss, "attrs": attrs})
-    )
+    attrs = {"record": {**(past.facts.record or {}), **record}}
+    return RecordedTrial(past.study, replace(past.run, val_loss=val_loss, attrs=attrs))
 
 
 def test_another_version_is_told_and_tolerated(study: Study) -> None:
@@ -165,13 +164,13 @@ def test_another_version_is_told_and_tolerated(study: Study) -> None:
 
 
 def test_what_differs() -> None:
-    now = environment("cpu", {"objective": "fake_objective:start"})
+    now = environment("cpu", ["fake_objective"])
     assert differences(now, now) == ((), ())
     decisive, others = differences({**now, "python": "3.1.0", "optuna": "1.0"}, now)
     assert [line.split(" was ")[0] for line in decisive] == ["python"]
     assert others == (f"optuna was 1.0, is {now['optuna']}",)
     assert differences(None, now)[0] == (
-        "the trial has no record of versions and machine: it is of an older version of lm-search",
+        "the trial has no record of versions and machine: an older version of lm-search trained it",
     )
 
 
@@ -179,6 +178,7 @@ def test_a_full_disk_costs_the_files_and_not_the_result(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / ".parts").write_text("a file where the folder of parts shall be")
     file, corpus, storage = write_study(tmp_path), write_corpus(tmp_path), sqlite(tmp_path)
+    run_study(file, corpus=corpus, storage=storage, plan_only=True)
     options = ["--study", file, "--corpus", corpus, "--storage", storage, "--artifacts", str(tmp_path / "kept")]
     done = program("worker", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -188,9 +188,10 @@ def test_a_full_disk_costs_the_files_and_not_the_result(tmp_path: Path) -> None:
 
 def test_no_artifacts_when_told_so(tmp_path: Path) -> None:
     file, corpus, storage = write_study(tmp_path), write_corpus(tmp_path), sqlite(tmp_path)
+    run_study(file, corpus=corpus, storage=storage, plan_only=True)
     options = ["--study", file, "--corpus", corpus, "--storage", storage, "--artifacts", "none"]
     done = program("worker", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "search-out" / "artifacts").exists()
     with opened(storage).closing() as database:
-        assert read_recorded_trial(database, "small", 0).record is not None
+        assert read_recorded_trial(database, "small", 0).facts.record is not None

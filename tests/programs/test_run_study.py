@@ -186,18 +186,40 @@ def test_settings_as_texts_and_what_is_wrong_with_them(study_file: str, corpus_f
 
 def test_worker_started_by_hand(study_file: str, corpus_file: str, work_folder: Path) -> None:
     options = ["--study", study_file, "--corpus", corpus_file, "--storage", "sqlite:///mine.db"]
+    planned = run_study(study_file, corpus=corpus_file, storage="sqlite:///mine.db", plan_only=True)
+    assert (planned.exit_code, planned.counts["waiting"]) == (0, 9)
     done = program("worker", *options, cwd=work_folder)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert "warning" not in done.stderr
     result = run_study(study_file, corpus=corpus_file, storage="sqlite:///mine.db", quiet=True)
     assert (result.exit_code, result.counts["complete"]) == (0, 9)
     assert {row["attempts"] for row in all_rows("sqlite:///mine.db")} == {1}
 
 
-def test_worker_started_by_hand_with_another_name(study_file: str, corpus_file: str, work_folder: Path) -> None:
-    options = ["--study", study_file, "--corpus", corpus_file, "--name", "mine", "--no-baselines", "--seeds", "1"]
-    done = program("worker", *options, "--set", "n_embd=7", cwd=work_folder)
+def test_a_worker_changes_no_definition(study_file: str, corpus_file: str, work_folder: Path) -> None:
+    run_study(study_file, corpus=corpus_file, name="mine", baselines=False, settings="n_embd=7", plan_only=True)
+    before = all_rows(sqlite(work_folder))
+    options = ["--study", study_file, "--corpus", corpus_file, "--name", "mine", "--no-baselines"]
+    variables = {"SEARCH_SEEDS": "5", "SEARCH_PRUNER": "median"}
+    done = program("worker", *options, "--seeds", "3", "--set", "n_embd=8", cwd=work_folder, env=variables)
     assert done.returncode == 0, done.stderr
-    assert {(row["study"], row["cell"]["n_embd"]) for row in all_rows(sqlite(work_folder))} == {("mine", 7)}
+    first, *others = done.stderr.splitlines()
+    assert first.startswith("warning: --seeds, --set: no effect in search.worker, which never changes a study; give it")
+    assert not any("warning" in line for line in others)
+    after = all_rows(sqlite(work_folder))
+    assert [row["cell"] for row in after] == [row["cell"] for row in before]
+    assert {(row["study"], row["cell"]["n_embd"], row["outcome"]) for row in after} == {("mine", 7, "complete")}
+
+
+def test_variables_for_planning_are_no_warning_in_a_worker(
+    study_file: str, corpus_file: str, work_folder: Path
+) -> None:
+    run_study(study_file, corpus=corpus_file, plan_only=True)
+    variables = {"SEARCH_SEEDS": "5", "SEARCH_PRUNER": "none", "SEARCH_SET": "n_embd=7"}
+    done = program("worker", "--study", "small", "--corpus", corpus_file, cwd=work_folder, env=variables)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
+    assert len(all_rows(sqlite(work_folder))) == 9
 
 
 class TestRealTraining:

@@ -1,4 +1,4 @@
-"""What a person can get wrong on the command line: exit code 2, one line that says how to mend it, nothing written."""
+"""Wrong use of the command line: exit code 2, one line that says how to fix it, and nothing is written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from search.workers.devices import worker_slots
 
 STUDY = ["--study", "{study}", "--corpus", "{corpus}"]
 
-# Program, its arguments, and the whole line (a regular expression) that it says.
+# Program, its arguments, and the whole line (a regular expression) that it prints.
 CASES: dict[str, tuple[str, list[str], str]] = {
     "unknown study": (
         "run",
@@ -102,7 +102,7 @@ CASES: dict[str, tuple[str, list[str], str]] = {
     "pruner unknown": (
         "run",
         [*STUDY, "--pruner", "foo"],
-        r"--pruner foo: choices are none, top, median, sha, hyperband",
+        r"--pruner foo: choices are none, top, median, sha, hyperband, .*, or your own as module:Class",
     ),
     "too many seeds": ("run", [*STUDY, "--seeds", "1000000"], r"--seeds 1000000: give a number from 1 to 1000"),
     "name is a path": ("run", [*STUDY, "--name", "../up"], r"--name '\.\./up': write letters, digits, .*"),
@@ -117,12 +117,13 @@ CASES: dict[str, tuple[str, list[str], str]] = {
     "worker of an unknown study": (
         "worker",
         ["--study", "nope"],
-        r"unknown study 'nope'; built-in studies: bigram, bigram-tuned; .*",
+        r"the study 'nope' is not in sqlite:///search\.db, and a worker plans none; plan it with: "
+        r"python -m search\.run --study nope --storage sqlite:///search\.db --plan-only",
     ),
-    "worker without its corpus": (
+    "worker of a study file that is not planned": (
         "worker",
-        ["--study", "{study}", "--corpus", "no.txt"],
-        r"corpus 'no\.txt' does not .*",
+        ["--study", "{study}", "--name", "mine"],
+        r"the study 'mine' is not in .*; plan it with: .*--study .*small\.toml --name mine --storage .* --plan-only",
     ),
 }
 
@@ -143,8 +144,8 @@ def invoke(name: str, *arguments: str) -> Any:
     return CliRunner().invoke(app, arguments)
 
 
-def said_once(result: Any, line: str) -> None:
-    """The program ended with 2 and this one line, an error's."""
+def assert_one_error(result: Any, line: str) -> None:
+    """The program ended with 2 and printed this one error line."""
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
     assert re.fullmatch(f"error: {line}\n", result.stderr), result.stderr
@@ -154,7 +155,7 @@ def said_once(result: Any, line: str) -> None:
 def test_wrong_use(case: str, places: dict[str, str], work_folder: Path) -> None:
     name, arguments, line = CASES[case]
     result = invoke(name, *(argument.format(**places) for argument in arguments))
-    said_once(result, line)
+    assert_one_error(result, line)
     assert "hush" not in result.output
     assert list(work_folder.iterdir()) == []
 
@@ -183,13 +184,13 @@ def test_wrong_option(name: str, arguments: list[str], said: str, places: dict[s
 @pytest.mark.parametrize("devices", ["cuda:99", "cuda:0,99"])
 def test_gpu_that_is_not_there(devices: str, places: dict[str, str], work_folder: Path) -> None:
     result = invoke("run", *(part.format(**places) for part in STUDY), "--devices", devices)
-    said_once(result, rf"--devices {devices}: this machine has .*; use --devices cpu, or auto")
+    assert_one_error(result, rf"--devices {devices}: this machine has .*; use --devices cpu, or auto")
     assert list(work_folder.iterdir()) == []
 
 
 def test_device_of_an_unknown_kind(places: dict[str, str], work_folder: Path) -> None:
     result = invoke("run", *(part.format(**places) for part in STUDY), "--devices", "gpu")
-    said_once(result, r"--devices gpu: choices are auto, cpu, cuda, cuda:0,1,…; this machine has .*")
+    assert_one_error(result, r"--devices gpu: choices are auto, cpu, cuda, cuda:0,1,…; this machine has .*")
     assert list(work_folder.iterdir()) == []
 
 
@@ -210,7 +211,7 @@ class TestPlannedStudy:
 
     def test_changed_study(self, finished: Any) -> None:
         options = ["--study", finished.file, "--corpus", finished.corpus, "--storage", finished.storage]
-        said_once(
+        assert_one_error(
             invoke("run", *options, "--set", "n_embd=64"),
             r"the study 'small' was planned with another definition \(grid\.n_embd was \[64, 128\], is \[64\]\); "
             r"give this one another name with --name, or another --storage",
@@ -219,26 +220,38 @@ class TestPlannedStudy:
     def test_other_corpus(self, finished: Any, tmp_path: Path) -> None:
         other = write_corpus(tmp_path, 3000, "other.txt")
         options = ["--corpus", other, "--storage", finished.storage]
-        said_once(
+        assert_one_error(
             invoke("run", "--study", finished.file, *options),
             r"the study 'small' was planned with another definition \(corpus_sha256 was .*, is .*\); .*",
         )
-        said_once(
+        assert_one_error(
             invoke("worker", "--study", "small", *options),
             r"the study 'small' trains on text\.txt \(SHA-256 [0-9a-f]{12}…\), but other\.txt has [0-9a-f]{12}….*",
         )
 
+    def test_worker_without_its_corpus(self, finished: Any) -> None:
+        options = ["--study", finished.file, "--storage", finished.storage, "--corpus", "no.txt"]
+        assert_one_error(invoke("worker", *options), r"corpus 'no\.txt' does not .*")
+
+    def test_worker_of_a_study_that_is_not_planned(self, finished: Any) -> None:
+        assert_one_error(
+            invoke("worker", "--study", "other", "--storage", finished.storage),
+            r"the study 'other' is not in sqlite:///.*, and a worker plans none; plan it with: .* --study other .*",
+        )
+
     @pytest.mark.parametrize("name", ["report", "status"])
     def test_missing_study(self, finished: Any, name: str) -> None:
-        said_once(
+        assert_one_error(
             invoke(name, "--study", "smal", "--storage", finished.storage),
             r"no study 'smal' in sqlite:///.*; studies there: small, small-baselines; start one with: .*--study smal",
         )
 
     def test_report_into_a_folder(self, finished: Any, tmp_path: Path) -> None:
         options = ["--study", "small", "--storage", finished.storage, "--output"]
-        said_once(invoke("report", *options, str(tmp_path)), r"--output .*: Is a directory; name a file that can .*")
-        said_once(
+        assert_one_error(
+            invoke("report", *options, str(tmp_path)), r"--output .*: Is a directory; name a file that can .*"
+        )
+        assert_one_error(
             invoke("report", *options, f"{finished.corpus}/x"),
             r"--output .*/text\.txt/x: .*text\.txt is not a folder; name a file that can be written",
         )
@@ -284,4 +297,4 @@ def test_message_of_several_lines_is_printed_as_one(
     (tmp_path / "chatty.py").write_text(model)
     monkeypatch.syspath_prepend(str(tmp_path))
     study = write_study(tmp_path, '[grid]\nmodel = ["chatty:Net"]\nblock_size = [8]\n', "chatty")
-    said_once(invoke("run", "--study", study, "--corpus", corpus_file), r".*chatty:Net.*a b.*")
+    assert_one_error(invoke("run", "--study", study, "--corpus", corpus_file), r".*chatty:Net.*a b.*")

@@ -26,6 +26,7 @@ from search.storage.database import Database
 from search.storage.errors import NoStudyYet, StorageError
 from search.storage.optuna_storage import SearchStorage
 from search.storage.planning import plan
+from search.storage.schema import SCHEMA_VERSION
 from search.storage.url import display_url, parse_url
 
 
@@ -77,7 +78,7 @@ def test_a_wrong_password_is_not_waited_for(postgres: PostgresServer) -> None:
     message = refusal(postgres.url(password="hunter2"), wait_s=30)
     assert time.monotonic() - started < 20
     assert "search:***@127.0.0.1" in message
-    assert "the password is wrong; mend it in the URL" in message
+    assert "the password is wrong; fix it in the URL" in message
 
 
 def test_a_user_that_does_not_exist_is_not_waited_for(postgres: PostgresServer) -> None:
@@ -171,10 +172,10 @@ def test_files_without_permission_are_refused(public_folder: Path) -> None:
     swarm.create_tables(f"sqlite:///{file}")
     file.chmod(0o444)
     said = unprivileged_refusal(f"sqlite:///{file}")
-    assert said.endswith("the file or its folder is read-only; mend its permissions or give another\n")
+    assert said.endswith("the file or its folder is read-only; fix its permissions or give another\n")
     file.chmod(0)
     said = unprivileged_refusal(f"sqlite:///{file}", create=False)
-    assert said.endswith("the file is not readable; mend its permissions\n")
+    assert said.endswith("the file is not readable; fix its permissions\n")
 
 
 def test_another_programs_database_is_refused_and_kept(tmp_path: Path) -> None:
@@ -211,7 +212,7 @@ def test_a_newer_schema_of_ours_is_refused(storage_url: str, database: Database)
     database.write(lambda connection: connection.execute(text("UPDATE search_schema SET version = 99")))
     for create in (True, False):
         message = refusal(storage_url, create=create)
-        assert message.endswith("(schema 99, here 1); update with: pip install -U lm-search")
+        assert message.endswith(f"(schema 99, here {SCHEMA_VERSION}); update with: pip install -U lm-search")
 
 
 def test_nothing_is_created_for_a_reader(storage_url: str, tmp_path: Path) -> None:

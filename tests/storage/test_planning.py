@@ -19,7 +19,7 @@ from search.storage.optuna_storage import SearchStorage
 from search.storage.planning import DefinitionChanged, Planned, plan
 from search.storage.queries import study_attrs, study_names
 from search.storage.queue import TrialQueue
-from search.storage.schema import runs
+from search.storage.schema import queue_table
 from search.storage.state_transitions import ENDED_ELSEWHERE
 
 
@@ -198,7 +198,7 @@ def test_trials_of_others_are_left_alone(database: Database, queue: TrialQueue, 
 
 def test_rows_of_cells_that_are_planned_no_more_are_left_alone(database: Database, queue: TrialQueue) -> None:
     plan(database, [sample_plan(seeds=2)])
-    gone = update(runs).where(runs.c.number == 2 * CELLS - 1).values(trial_id=None)
+    gone = update(queue_table).where(queue_table.c.number == 2 * CELLS - 1).values(trial_id=None)
     database.write(lambda connection: connection.execute(gone))
 
     assert plan(database, [sample_plan(seeds=1)]) == Planned(added=0, repaired=0)

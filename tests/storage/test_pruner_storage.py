@@ -21,7 +21,8 @@ from search.storage.leases import Lease, Report
 from search.storage.optuna_storage import PrunerStorage, SearchStorage
 from search.storage.planning import plan
 from search.storage.queue import TrialQueue
-from search.strategies.pruners import MedianPruner, PruningJudge
+from search.strategies.pruners import MedianPruner
+from search.strategies.pruning_judge import PruningJudge
 from search.study.pruner_settings import PrunerSettings
 
 STEPS = (0, 500, 1000, 1500)
@@ -165,7 +166,8 @@ def test_the_judge_decides_like_optuna_on_the_database(
     database, url, names = judged
     study = f"study-{next(names)}"
     plan(database, [sample_plan(study=study)])
-    queue, settings = TrialQueue(database), PrunerSettings(name="median", warmup_steps=500, min_trials=2)
+    queue = TrialQueue(database)
+    settings = PrunerSettings.model_validate({"name": "median", "warmup_steps": 500, "min_trials": 2})
     for curve in complete:
         [lease] = queue.claim([study], f"{next(names)}")
         train(queue, lease, curve)
@@ -201,7 +203,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_rungs_of_other_pruners_are_in_the_database(
     database: Database, queue: TrialQueue, storage_url: str, name: Any, key: str
 ) -> None:
-    settings = PrunerSettings(name=name, warmup_steps=500)
+    settings = PrunerSettings.model_validate({"name": name, "warmup_steps": 500})
     judge = PruningJudge(SearchStorage(database), STUDY, settings)
     judge._history._refresh_s = 0.0
     pruned = 0

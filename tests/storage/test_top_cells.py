@@ -16,7 +16,7 @@ from search.storage.database import Database
 from search.storage.leases import Report
 from search.storage.optuna_storage import SearchStorage
 from search.storage.queue import TrialQueue
-from search.strategies.pruners import PruningJudge
+from search.strategies.pruning_judge import PruningJudge
 from search.strategies.top_cells import TopCellsPruner
 from search.study.pruner_settings import PrunerSettings
 
@@ -173,9 +173,13 @@ def test_many_cells() -> None:
         assert memory.train(cell, [9e9, 3.0 + cell, 2.0 + cell, 1.0 + cell]) == (None if cell < 70 else 500)
 
 
+def top(keep: int) -> PrunerSettings:
+    return PrunerSettings.model_validate({"name": "top", "warmup_steps": 500, "keep": keep})
+
+
 def test_the_database_tells_it_enough(database: Database, queue: TrialQueue, storage_url: str) -> None:
     """Ended and running trials of other workers, and its own after a restart, through the real storage."""
-    judge = PruningJudge(SearchStorage(database), STUDY, PrunerSettings(name="top", warmup_steps=500, keep=2))
+    judge = PruningJudge(SearchStorage(database), STUDY, top(keep=2))
     judge._history._refresh_s = 0.0
     expected = Memory(keep=2)
     outcomes: list[Any] = []
@@ -203,7 +207,7 @@ def _params(url: str, number: int) -> dict[str, Any]:
 
 
 def test_what_a_trial_had_before_a_restart_counts(database: Database, queue: TrialQueue) -> None:
-    judge = PruningJudge(SearchStorage(database), STUDY, PrunerSettings(name="top", warmup_steps=500, keep=1))
+    judge = PruningJudge(SearchStorage(database), STUDY, top(keep=1))
     judge._history._refresh_s = 0.0
     rival, lease = queue.claim([STUDY], "ann", limit=2)
     queue.report([Report(rival, 500, 2.5, 2.5), Report(rival, 1000, 2.5, 2.5)])

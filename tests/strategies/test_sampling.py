@@ -12,13 +12,14 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from study_files import all_rows, opened, program, sqlite, write_corpus, write_study
 
 from search.errors import UsageError
-from search.storage.queries import study_attrs
 from search.storage.slots import SlotTrial
 from search.strategies.samplers import ask, make_sampler
 from search.strategies.slot_sampling import shown_trials
 from search.study.definition import load_definition
 from search.study.planner import axis_distributions, edge_cells
 from search.study.search_space import SamplerSettings
+from search.study.stored import read_stored_study
+from search.study.user_modules import extend_sys_path
 
 TPE = """
 objective = "fake_objective:start"
@@ -106,6 +107,21 @@ def test_faults_of_a_study_file(tmp_path: Path, old: str, new: str, said: str) -
 def test_a_sampler_that_cannot_be_made(sampler: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         make_sampler(SamplerSettings.model_validate(sampler), 0)
+
+
+def test_a_persons_own_sampler(tmp_path: Path) -> None:
+    (tmp_path / "own_samplers_here.py").write_text(
+        "from optuna.samplers import RandomSampler\n\n\nclass Mine(RandomSampler):\n"
+        "    def __init__(self, seed, share=0.5):\n"
+        "        super().__init__(seed)\n"
+        "        self.given = (seed, share)\n\n\nclass Other:\n    pass\n",
+        encoding="utf-8",
+    )
+    extend_sys_path(tmp_path)
+    made: Any = make_sampler(SamplerSettings.model_validate({"name": "own_samplers_here:Mine", "share": 0.1}), 3, 4)
+    assert made.given == (3_000_013, 0.1)
+    with pytest.raises(UsageError, match="is no sampler: derive it from optuna"):
+        make_sampler(SamplerSettings(name="own_samplers_here:Other"), 0)
 
 
 @pytest.mark.parametrize("name", ["random", "tpe", "gp", "QMCSampler", "NSGAIISampler"])
@@ -240,12 +256,12 @@ def test_warm_start(tmp_path: Path) -> None:
     run(tmp_path, SOURCE, name="source")
     run(tmp_path, TPE, "--from", "source")
     with opened(sqlite(tmp_path)).closing() as database:
-        attrs = study_attrs(database, "small")
-        assert attrs is not None
-        found = attrs["from"]
-    assert found["study"] == "source"
+        stored = read_stored_study(database, "small")
+    assert stored is not None
+    assert stored.warm_start is not None
+    assert stored.warm_start.study == "source"
     # sinpe is no choice here; the learning rate is that of the source's training.
-    cells = [each["cell"] for each in found["observations"]]
+    cells = [each.cell for each in stored.warm_start.observations]
     assert {(cell["pe_type"], cell["learning_rate"], cell["n_embd"]) for cell in cells} == {
         (pe_type, 0.01, n_embd) for pe_type in ("randn", "rope") for n_embd in (8, 16)
     }

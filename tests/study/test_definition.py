@@ -54,7 +54,7 @@ def test_builtin_study_is_the_published_experiment() -> None:
     assert (training.batch_size, training.learning_rate) == (64, 1e-2)
     assert (training.max_iters, training.eval_interval) == (5000, 500)
     assert (study.seeds, study.first_seed) == (1, 1337)
-    assert (study.pruner.name, study.pruner.warmup_steps, study.pruner.keep) == ("top", 500, 5)
+    assert (study.pruner.name, study.pruner.arguments) == ("top", {"warmup_steps": 500, "keep": 5})
 
 
 def test_builtin_published_losses() -> None:
@@ -155,10 +155,6 @@ FAULTS = {
     "evaluation": (
         GRID + '[training]\nevaluation = "fast"',
         "training.evaluation = 'fast': it should be 'full' or 'sam",
-    ),
-    "pruner": (
-        GRID + '[pruner]\nname = "best"',
-        "pruner.name = 'best': it should be 'none', 'top', 'median', 'sha' or 'hyper",
     ),
     "min_trials a text": (GRID + '[pruner]\nmin_trials = "4"', "pruner.min_trials = '4': it should be a valid integer"),
     "lease zero": (GRID + "[workers]\nlease_s = 0", "workers.lease_s = 0: it should be greater than 0"),
@@ -286,7 +282,7 @@ def test_set_reaches_axes_and_each_section(tmp_path: Path) -> None:
     study = load_definition(write_study(tmp_path, GRID), settings)
     assert study.grid == {"n_embd": [64, 128]}
     assert (study.training.max_iters, study.training.evaluation) == (200, "sampled")
-    assert (study.pruner.warmup_steps, study.workers.lease_s, study.first_seed) == (0, 5.0, 7)
+    assert (study.pruner.arguments["warmup_steps"], study.workers.lease_s, study.first_seed) == (0, 5.0, 7)
 
 
 def test_the_last_set_of_a_key_counts_and_baselines_stay() -> None:

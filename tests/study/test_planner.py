@@ -14,20 +14,18 @@ from study_files import all_rows, sqlite, write_study
 from search.errors import UsageError
 from search.objectives.corpus import encode
 from search.storage.connect import open_database
-from search.storage.queries import study_attrs
 from search.storage.slots import canonical
 from search.study.cells import grid_cells
 from search.study.definition import load_definition
 from search.study.planner import Study, ensure_planned, study_plans
-from search.study.pruner_settings import PrunerName, PrunerSettings
+from search.study.stored import read_stored_study
 
 CORPUS = encode("text", "to be or not to be")
 
 
-def study(file: str, *settings: str, with_baselines: bool = True, seeds: int = 1, pruner: PrunerName = "top") -> Study:
+def study(file: str, *settings: str, with_baselines: bool = True, seeds: int = 1, pruner: str = "top") -> Study:
     definition = load_definition(file, settings)
-    changed = PrunerSettings(**{**definition.pruner.model_dump(), "name": pruner})
-    definition = definition.model_copy(update={"seeds": seeds, "pruner": changed})
+    definition = definition.model_copy(update={"seeds": seeds, "pruner": definition.pruner.with_name(pruner)})
     return Study(definition, definition.name, CORPUS, with_baselines)
 
 
@@ -142,10 +140,10 @@ def test_pruner_and_workers_may_change_between_starts(tmp_path: Path) -> None:
     with open_database(storage, create=True).closing() as database:
         ensure_planned(database, study(file))
         assert ensure_planned(database, study(file, "warmup_steps=7", "lease_s=3")).added == 0
-        attrs = study_attrs(database, "small")
-        assert attrs is not None
-        assert attrs["settings"]["pruner"]["warmup_steps"] == 7
-        assert attrs["settings"]["workers"]["lease_s"] == 3
+        stored = read_stored_study(database, "small")
+        assert stored is not None
+        assert stored.settings.pruner.arguments["warmup_steps"] == 7
+        assert stored.settings.workers.lease_s == 3
 
 
 def test_baselines_can_join_later(tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ from study_files import all_rows, program, sqlite, write_corpus, write_study
 
 from search import run_study
 from search.errors import UsageError
-from search.planning import StudyOptions, load_study
+from search.options import PlanningOptions
+from search.planning import load_study
 from search.storage.connect import open_database
-from search.storage.queries import study_attrs, trial_summaries
+from search.storage.queries import trial_summaries
+from search.study.stored import parse_study, read_stored_study
 from search.study.user_modules import resolve_objective, user_modules
 from search.workers.setup import open_worker
 
@@ -91,9 +93,9 @@ class TestOwnObjective:
         assert done.returncode == 0, done.stderr
         assert [row["state"] for row in json.loads(done.stdout)["rows"]] == ["complete", "complete"]
         with open_database(sqlite(work_folder), create=False).closing() as database:
-            attrs = study_attrs(database, "loss")
-        assert attrs is not None
-        assert (attrs["corpus"], attrs["definition"]["corpus_sha256"], attrs["bigram_baseline"]) == (None, None, None)
+            stored = read_stored_study(database, "loss")
+        assert stored is not None
+        assert (stored.corpus, stored.definition.corpus_sha256, stored.bigram_baseline) == (None, None, None)
         page = program("report", "--study", file, "--output", "page.html", cwd=work_folder)
         assert page.returncode == 0, page.stderr
         text = (work_folder / "page.html").read_text(encoding="utf-8")
@@ -189,9 +191,9 @@ class TestText:
     def test_command_line_goes_before_the_file(self, own: Path, work_folder: Path) -> None:
         write_corpus(own, 3000)
         file = study(own, "of_text", more='corpus = "text.txt"')
-        assert load_study(StudyOptions(file)).corpus.name == "text.txt"  # type: ignore[union-attr]
+        assert load_study(PlanningOptions(study=file)).corpus.name == "text.txt"  # type: ignore[union-attr]
         other = Path(write_corpus(own, 2000, "other.txt"))
-        assert load_study(StudyOptions(file, corpus=other)).corpus.name == "other.txt"  # type: ignore[union-attr]
+        assert load_study(PlanningOptions(study=file, corpus=other)).corpus.name == "other.txt"  # type: ignore[union-attr]
 
     def test_that_is_not_there(self, own: Path, work_folder: Path) -> None:
         with pytest.raises(ValueError, match=r"corpus '.*/own/text\.txt' does not exist: check the path"):
@@ -200,8 +202,8 @@ class TestText:
 
     def test_losses_published_for_another_text_are_not_compared_with(self, tmp_path: Path) -> None:
         corpus = Path(write_corpus(tmp_path))
-        assert load_study(StudyOptions("bigram")).definition.published
-        assert not load_study(StudyOptions("bigram", corpus=corpus)).definition.published
+        assert load_study(PlanningOptions(study="bigram")).definition.published
+        assert not load_study(PlanningOptions(study="bigram", corpus=corpus)).definition.published
 
 
 @pytest.mark.parametrize(
@@ -246,10 +248,8 @@ def test_replay_finds_modules_and_notices_that_they_changed(own: Path, work_fold
 
 
 def test_modules_of_a_study() -> None:
-    ours = {
-        "objective": "search.objectives.language_model.objective:start",
-        "grid": {"model": ["bigram", "a:B", "a:C"]},
-    }
-    assert user_modules(ours) == ["a"]
+    for objective in ("language_model", "search.objectives.language_model.objective:start"):
+        ours = {"objective": objective, "grid": {"model": ["bigram", "search.models.bigram:Bigram", "a:B", "a:C"]}}
+        assert user_modules(parse_study("s", {"definition": ours}).definition) == ["a"]
     mine = {"objective": "mine:loss", "baselines": [{"model": "b:D"}, {"x": 1}]}
-    assert user_modules(mine) == ["mine", "b"]
+    assert user_modules(parse_study("s", {"definition": mine}).definition) == ["mine", "b"]

@@ -15,7 +15,7 @@ from search.storage.database import Database
 from search.storage.leases import Lease
 from search.storage.optuna_tables import Parameter
 from search.storage.planning import PlannedTrial, StudyPlan
-from search.storage.schema import runs
+from search.storage.schema import queue_table
 
 STUDY = "small"
 CELLS = 12
@@ -41,19 +41,19 @@ def _planned(cell: dict[str, Any], seed: int, priority: int) -> PlannedTrial:
 
 def row(database: Database, number: int, study: str = STUDY) -> Row[Any]:
     """Our row of a trial."""
-    query = select(runs).where(runs.c.study == study, runs.c.number == number)
+    query = select(queue_table).where(queue_table.c.study == study, queue_table.c.number == number)
     return database.read(lambda connection: connection.execute(query).one())
 
 
 def rows(database: Database, study: str = STUDY) -> list[Row[Any]]:
     """All rows of a study, by number."""
-    query = select(runs).where(runs.c.study == study).order_by(runs.c.number)
+    query = select(queue_table).where(queue_table.c.study == study).order_by(queue_table.c.number)
     return list(database.read(lambda connection: connection.execute(query).all()))
 
 
 def change(database: Database, number: int, study: str = STUDY, **values: Any) -> None:
     """Write into our row of a trial, behind the queue's back."""
-    statement = update(runs).where(runs.c.study == study, runs.c.number == number).values(values)
+    statement = update(queue_table).where(queue_table.c.study == study, queue_table.c.number == number).values(values)
     assert database.write(lambda connection: connection.execute(statement).rowcount) == 1
 
 

@@ -30,8 +30,9 @@ from swarm import ForkedWorker
 from search.objectives.corpus import Corpus, load_corpus
 from search.objectives.protocol import Evaluation
 from search.objectives.settings import TrainingSettings
-from search.planning import StudyOptions, open_planned
-from search.storage.schema import runs
+from search.options import PlanningOptions
+from search.planning import open_planned
+from search.storage.schema import queue_table
 from search.storage.slots import canonical
 from search.storage.url import parse_url
 from search.workers.setup import open_worker
@@ -102,8 +103,10 @@ class FaultStudy:
         return load_corpus(self.corpus_file)
 
     @property
-    def options(self) -> StudyOptions:
-        return StudyOptions(str(self.file), self.url, corpus=self.corpus_file, out=self.out, fuse=self.fuse)
+    def options(self) -> PlanningOptions:
+        return PlanningOptions(
+            study=str(self.file), storage=self.url, corpus=self.corpus_file, out=self.out, fuse=self.fuse
+        )
 
     @property
     def arguments(self) -> list[str]:
@@ -261,25 +264,25 @@ class FaultStudy:
     def rows(self) -> list[Row[Any]]:
         """All rows of the database, in the order of planning."""
         with reading(self.url) as connection:
-            return list(connection.execute(select(runs).order_by(runs.c.study, runs.c.id)))
+            return list(connection.execute(select(queue_table).order_by(queue_table.c.study, queue_table.c.id)))
 
     def counts(self) -> dict[str, int]:
         """How many rows are in which state."""
         with reading(self.url) as connection:
-            query = select(runs.c.state, func.count().label("of_state")).group_by(runs.c.state)
+            query = select(queue_table.c.state, func.count().label("of_state")).group_by(queue_table.c.state)
             found = {row.state: row.of_state for row in connection.execute(query)}
             return {"waiting": 0, "running": 0, "done": 0, **found}
 
     def holders(self) -> set[int]:
         """The process ids of the workers that hold a lease."""
         with reading(self.url) as connection:
-            owners = connection.execute(select(runs.c.owner).where(runs.c.state == "running")).scalars()
+            owners = connection.execute(select(queue_table.c.owner).where(queue_table.c.state == "running")).scalars()
             return {int(owner.rsplit("/", 1)[1].split("-")[0]) for owner in owners}
 
     def expire_leases(self) -> None:
         """End all leases now, as time does after a worker's death."""
         with reading(self.url) as connection:
-            connection.execute(update(runs).where(runs.c.state == "running").values(lease_until=0))
+            connection.execute(update(queue_table).where(queue_table.c.state == "running").values(lease_until=0))
             connection.commit()
 
     def check_exactly_once(self) -> list[Row[Any]]:

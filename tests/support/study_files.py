@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from search.storage.connect import open_database
 from search.storage.database import Database
-from search.storage.schema import runs
+from search.storage.schema import queue_table
 
 FAKE_GRID = """
 objective = "fake_objective:start"
@@ -103,6 +103,6 @@ def opened(storage: str) -> Database:
 def all_rows(storage: str) -> list[dict[str, Any]]:
     """Every row of the queue, by study and number, its cell as a mapping."""
     with opened(storage).closing() as database:
-        query = select(runs).order_by(runs.c.study, runs.c.number)
+        query = select(queue_table).order_by(queue_table.c.study, queue_table.c.number)
         found = database.read(lambda connection: connection.execute(query).mappings().all())
         return [{**row, "cell": json.loads(row["cell"])} for row in found]

@@ -15,7 +15,7 @@ from typing import Any
 
 from sample_study import sample_plan
 
-from search.planning import StudyOptions
+from search.options import PlanningOptions
 from search.storage.connect import open_database
 from search.storage.planning import plan
 from search.storage.queue import TrialQueue
@@ -48,7 +48,7 @@ class ForkedWorker:
         log_file: Gets its output.
     """
 
-    def __init__(self, options: StudyOptions, environment: Mapping[str, str], log_file: Path) -> None:
+    def __init__(self, options: PlanningOptions, environment: Mapping[str, str], log_file: Path) -> None:
         _CONTEXT.set_forkserver_preload(_PRELOADED)
         self._process = _CONTEXT.Process(target=_work, args=(options, environment, log_file))
         self._process.start()
@@ -76,7 +76,7 @@ class ForkedWorker:
         self.send_signal(signal.SIGKILL)
 
 
-def _work(options: StudyOptions, environment: Mapping[str, str], log_file: Path) -> None:
+def _work(options: PlanningOptions, environment: Mapping[str, str], log_file: Path) -> None:
     os.environ.update(environment)  # the server's environment is that of an earlier test
     output = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)

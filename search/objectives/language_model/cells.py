@@ -30,7 +30,7 @@ class ReadCell:
 
 
 def read_cell(cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus) -> ReadCell:
-    """Sort out the values of a cell: each goes to whoever has an argument or a field of its name.
+    """Sort the values of a cell into model arguments and training settings, by their names.
 
     Args:
         cell: "model", "block_size", the model's arguments, and any training settings that are an axis.

@@ -12,7 +12,7 @@ import torch
 from search.objectives.language_model.run import LanguageModelRun
 from search.objectives.language_model.stacked_runs import RunGroup
 
-MOST = 64  # runs; one worker that dies takes so many back to their checkpoints
+MOST = 64  # runs; a worker that crashes sends them all back to their checkpoints
 LEAST_GAIN = 0.05  # of the time of a step and run, for twice as many runs
 LEAST_FREE = 0.2  # of the memory of the device
 WARM_UP_STEPS = 3
@@ -69,7 +69,7 @@ def _forget(device: torch.device) -> None:
 
 
 def _free_share(device: torch.device) -> float:
-    """The share of the device's memory that was free at the worst moment; of a CPU's nobody keeps account: all."""
+    """The share of the device's memory that was free at the worst moment; 1.0 for a CPU, which is not measured."""
     if device.type != "cuda":
         return 1.0
     free, total = torch.cuda.mem_get_info(device)

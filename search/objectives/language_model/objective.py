@@ -1,23 +1,61 @@
-"""The objective of a study that names no other: a next-character model is trained on a corpus."""
+"""The objective of a study that names no other: a next-character model is trained on a corpus.
+
+torch is imported where a run is made: programs that only plan or report do without it.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any, cast
 
 from search.models.registry import build_model
 from search.objectives.corpus import Corpus
 from search.objectives.language_model.cells import check_cell, check_logits, read_cell
-from search.objectives.language_model.group_size_search import best_group_size
-from search.objectives.language_model.run import LanguageModelRun
-from search.objectives.language_model.stacked_runs import RunGroup
+from search.objectives.protocol import Objective, RunGroup, TrainingRun
 from search.objectives.settings import TrainingSettings
 
-# What `search.objectives.protocol` looks for in the module of an objective.
-__all__ = ["check_cell", "group_size", "stack_runs", "start"]
+if TYPE_CHECKING:
+    from search.objectives.language_model.run import LanguageModelRun
+
+
+class LanguageModelObjective(Objective):
+    """Trains a next-character model on a text; registered as "language_model"."""
+
+    takes_corpus = True
+    can_stack = True
+
+    def prepare(self) -> None:
+        """Import torch."""
+        import search.objectives.language_model.run
+        import search.objectives.language_model.stacked_runs  # noqa: F401
+
+    def check_cell(self, cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus | None) -> None:
+        """As `search.objectives.language_model.cells.check_cell`."""
+        check_cell(cell, settings, _given(corpus))
+
+    def start(
+        self, cell: Mapping[str, Any], seed: int, settings: TrainingSettings, corpus: Corpus | None, device: str
+    ) -> LanguageModelRun:
+        """As `start` below."""
+        return start(cell, seed, settings, _given(corpus), device)
+
+    def stack_runs(self, runs: Sequence[TrainingRun]) -> RunGroup:
+        """Group runs of one device and corpus, to be trained at the same time."""
+        from search.objectives.language_model.stacked_runs import RunGroup as StackedRuns
+
+        return cast(RunGroup, StackedRuns(cast("Sequence[LanguageModelRun]", runs)))
+
+    def group_size(
+        self, cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus | None, device: str
+    ) -> int:
+        """Measure how many runs of a cell's shape are best trained at the same time; a few seconds on a GPU."""
+        import torch
+
+        from search.objectives.language_model.group_size_search import best_group_size
+
+        text = _given(corpus)
+        return best_group_size(lambda seed: start(cell, seed, settings, text, device), torch.device(device))
 
 
 def start(
@@ -28,7 +66,7 @@ def start(
     Args:
         cell: "model", "block_size", the model's arguments, and any training settings that are an axis.
         seed: The same seed gives every cell the same stream of random numbers.
-        settings: What holds where the cell says nothing.
+        settings: What holds where the cell has no value.
         corpus: The text.
         device: As torch names it: "cpu", "cuda:0".
 
@@ -40,6 +78,10 @@ def start(
         CorpusError: As for `search.objectives.language_model.cells.check_cell`.
         ModelError: As for `search.objectives.language_model.cells.check_cell`.
     """
+    import torch
+
+    from search.objectives.language_model.run import LanguageModelRun
+
     read = read_cell(cell, settings, corpus)
     model = build_model(read.model, read.arguments, seed)
     check_logits(model, read, corpus.vocab_size)
@@ -49,15 +91,6 @@ def start(
     return LanguageModelRun(read, seed, corpus, model.to(place), place, fingerprint)
 
 
-def stack_runs(runs: Sequence[LanguageModelRun]) -> RunGroup:
-    """Group runs of one device and corpus, to be trained at the same time."""
-    return RunGroup(runs)
-
-
-def group_size(cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus, device: str) -> int:
-    """Measure how many runs of a cell's shape are best trained at the same time; a few seconds on a GPU.
-
-    Args:
-        cell, settings, corpus, device: As for `start`.
-    """
-    return best_group_size(lambda seed: start(cell, seed, settings, corpus, device), torch.device(device))
+def _given(corpus: Corpus | None) -> Corpus:
+    assert corpus is not None, "the objective takes a corpus, and read_corpus made sure of one"
+    return corpus

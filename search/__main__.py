@@ -1,0 +1,87 @@
+"""`lm-search`, also `python -m search`: every program of `search` as a subcommand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any, cast
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+# A subcommand is a module search.<name> with an `app`; export, delete and database get their place here.
+PROGRAMS = ("run", "worker", "report", "status", "dashboard", "replay")
+DEFAULT_PROGRAM = "run"
+
+
+class _Commands(Mapping[str, Any]):
+    """The subcommands by name, each imported when it is asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in PROGRAMS:
+            raise KeyError(name)
+        return get_command(import_module(f"search.{name}").app)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(PROGRAMS)
+
+    def __len__(self) -> int:
+        return len(PROGRAMS)
+
+
+class _Programs(TyperGroup):
+    """A group that takes `lm-search --study NAME` for `lm-search run --study NAME`."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = cast(Any, _Commands())  # Typer writes to it only while it builds the group
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        own = {flag for each in self.get_params(ctx) for flag in each.opts}
+        if args and args[0].startswith("-") and args[0].partition("=")[0] not in own:
+            args = [DEFAULT_PROGRAM, *args]
+        return super().parse_args(ctx, args)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Examples"):
+            for what, arguments in EXAMPLES:
+                formatter.write(f"  # {what}\n  {ctx.command_path} {arguments}\n")
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        try:
+            print(f"lm-search {version('lm-search')}")
+        except PackageNotFoundError:  # it runs from its sources
+            print("lm-search (not installed)")
+        raise typer.Exit
+
+
+def top_level(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Search hyperparameters: train every cell of a study in parallel workers that share one database.
+
+    Without a subcommand it is run: lm-search --study bigram.
+    """
+
+
+EXAMPLES = (
+    ("train the built-in study", "run --study bigram"),
+    ("print its ranked table", "report --study bigram"),
+)
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+app.callback(cls=_Programs, no_args_is_help=True)(top_level)
+
+
+def main() -> None:
+    """Entry point."""
+    app(prog_name="lm-search")  # completion scripts are made for this name, and `python -m search` has none
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""From an options class to a program: its Typer application, its examples, and options that it only warns about."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import MISSING
+from inspect import Parameter, Signature
+from typing import Annotated, Any, TypeVar
+
+import typer
+from typer.core import TyperCommand
+
+from search.option_fields import OptionField, Options, option_fields
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+# What it does, and the arguments that do it.
+Example = tuple[str, str]
+
+
+def new_program(
+    function: Callable[[AnyOptions], None],
+    options: type[AnyOptions],
+    examples: Sequence[Example],
+    *,
+    ignored: type[Options] | None = None,
+    short: bool = False,
+    **defaults: Any,
+) -> typer.Typer:
+    """The program that parses its command line and calls `function`, whose docstring is its help.
+
+    Args:
+        function: Takes an instance of `options`.
+        examples: Shown at the end of the help.
+        ignored: Options that it accepts and warns about, since other programs take them.
+        short: Whether it ends within seconds: then garbage is not collected, which takes a third of such a start.
+        defaults: Of options that the program, but not their class, has a default for.
+    """
+    without_effect = option_fields(ignored) if ignored is not None else ()
+
+    def program(**values: Any) -> None:
+        _search_working_directory_last()
+        given = {each.flag: values.pop(each.name) for each in without_effect}
+        if flags := [flag for flag, value in given.items() if value]:
+            print(
+                f"warning: {', '.join(flags)}: no effect in search.{function.__name__}, which never changes a study; "
+                "give it to: python -m search.run --plan-only",
+                file=sys.stderr,
+            )
+        # A repeatable option without a value is None or a list to Typer, and an empty tuple to us.
+        with _no_garbage_collection() if short else nullcontext():
+            function(options(**{name: value for name, value in values.items() if value is not None}))
+
+    parameters = [
+        *(_parameter(each, defaults.get(each.name, each.default)) for each in option_fields(options)),
+        *(_parameter(each, None, is_ignored=True) for each in without_effect),
+    ]
+    program.__name__, program.__doc__ = function.__name__, function.__doc__
+    program.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # what Typer reads
+    program.__annotations__ = {each.name: each.annotation for each in parameters}
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(cls=type("ProgramCommand", (_Command,), {"examples": tuple(examples)}))(program)
+    return app
+
+
+def _search_working_directory_last() -> None:
+    # `python -m` puts it first, where a file such as optuna.py would take the place of a package that loads later.
+    if not sys.flags.safe_path and sys.path and sys.path[0] in ("", os.getcwd()):
+        sys.path.append(sys.path.pop(0))
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    # Libraries make a hundred thousand objects as they load, all of which stay, and the collector walks through them
+    # again and again.
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+class _Command(TyperCommand):
+    """A command whose help ends with examples, under the name by which it was started."""
+
+    examples: Sequence[Example] = ()
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Examples"):
+            for what, arguments in self.examples:
+                formatter.write(f"  # {what}\n  {ctx.command_path} {arguments}\n")
+
+
+def _parameter(each: OptionField, default: Any, *, is_ignored: bool = False) -> Parameter:
+    """A function parameter as Typer takes it."""
+    option, kind = each.option, each.type
+    if kind == tuple[str, ...]:
+        kind = list[str]
+        if default is not MISSING:
+            kind, default = list[str] | None, None
+    if is_ignored:
+        kind = kind | None
+    info = typer.Option(
+        "/".join(filter(None, (each.flag, each.opposite))),
+        help=option.help + (f"  [default: {option.unset}]" if option.unset else ""),
+        metavar=option.metavar,
+        # Compose files and clusters set variables for all programs alike; that is no mistake to warn about.
+        envvar=None if is_ignored else option.env,
+        min=option.minimum,
+        max=option.maximum,
+        hidden=option.hidden or is_ignored,
+    )
+    return Parameter(
+        each.name,
+        Parameter.KEYWORD_ONLY,
+        default=Parameter.empty if default is MISSING else default,
+        annotation=Annotated[kind, info],
+    )

@@ -1,0 +1,132 @@
+"""The names of the objectives, and what becomes of a person's own function or class. No torch here."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from search.objectives.corpus import Corpus
+from search.objectives.errors import ObjectiveError
+from search.objectives.protocol import Objective, RunGroup, TrainingRun
+from search.objectives.python_function import GeneratorObjective, check_generator, shortened
+from search.objectives.settings import TrainingSettings
+
+# Adding an objective is one file and one line here. A person's own needs no line: "module:name" names it.
+OBJECTIVES: dict[str, str] = {
+    "language_model": "search.objectives.language_model.objective:LanguageModelObjective",
+}
+DEFAULT_OBJECTIVE = "language_model"
+
+Check = Callable[[Mapping[str, Any], TrainingSettings, Corpus | None], None]
+
+
+@dataclass(frozen=True)
+class FunctionObjective(Objective):
+    """A person's function that makes a run, with the functions that stand beside it in its module.
+
+    Attributes:
+        function: Makes a run of (cell, seed, settings, corpus, device).
+        check: `check_cell` of the module; None leaves cells unchecked, so that a wrong one fails as a trial.
+        stack: `stack_runs` of the module; None trains every run alone.
+        measure: `group_size` of the module.
+    """
+
+    function: Callable[..., TrainingRun]
+    check: Check | None = None
+    stack: Callable[[Sequence[TrainingRun]], RunGroup] | None = None
+    measure: Callable[..., int] | None = None
+
+    @property
+    def takes_corpus(self) -> bool:
+        """True unless the function has an attribute that says otherwise."""
+        return bool(getattr(self.function, "takes_corpus", True))
+
+    @property
+    def can_stack(self) -> bool:
+        """Whether the module has `stack_runs`."""
+        return self.stack is not None
+
+    def check_cell(self, cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus | None) -> None:
+        """As `Objective.check_cell`."""
+        if self.check is not None:
+            self.check(cell, settings, corpus)
+
+    def start(
+        self, cell: Mapping[str, Any], seed: int, settings: TrainingSettings, corpus: Corpus | None, device: str
+    ) -> TrainingRun:
+        """As `Objective.start`."""
+        return self.function(cell, seed, settings, corpus, device)
+
+    def stack_runs(self, runs: Sequence[TrainingRun]) -> RunGroup:
+        """As `Objective.stack_runs`."""
+        assert self.stack is not None, "can_stack was not asked"
+        return self.stack(runs)
+
+    def group_size(
+        self, cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus | None, device: str
+    ) -> int:
+        """As `Objective.group_size`."""
+        return 1 if self.measure is None else int(self.measure(cell, settings, corpus, device))
+
+
+def as_objective(found: object, reference: str, module: ModuleType | None = None) -> Objective:
+    """Make an objective of what a study file's `objective` names.
+
+    Args:
+        found: An `Objective`, a class of one, a generator function, or a function that makes a `TrainingRun`.
+        reference: "module:name", for messages.
+        module: Where `check_cell`, `stack_runs` and `group_size` may stand beside a function.
+
+    Raises:
+        ObjectiveError: It is none of these.
+    """
+    named = f"objective = {reference!r}"
+    # The class of a run is a function like any other: it makes one of the five arguments.
+    if inspect.isclass(found) and (Objective in found.__mro__ or not _takes_five(found)):
+        return _of_class(found, named)
+    if isinstance(found, Objective):
+        return found
+    if not callable(found):
+        raise ObjectiveError(f"{named} names {shortened(found)}, which is no function")
+    if inspect.isgeneratorfunction(inspect.unwrap(found)):
+        return GeneratorObjective(found, reference, check_generator(found, named), _beside("check_cell", found, module))
+    if not _takes_five(found):
+        raise ObjectiveError(
+            f"{named} takes ({', '.join(inspect.signature(found).parameters)}) and is no generator function; have it "
+            f"yield step, train_loss, val_loss, or take (cell, seed, settings, corpus, device) and return a run "
+            f"(docs/extending.md)"
+        )
+    beside = (_beside(name, found, module) for name in ("check_cell", "stack_runs", "group_size"))
+    return FunctionObjective(found, *beside)
+
+
+def _of_class(found: type, named: str) -> Objective:
+    try:
+        made = found()
+    except TypeError as error:
+        raise ObjectiveError(f"{named} cannot be made without arguments: {error}") from error
+    if not isinstance(made, Objective):
+        raise ObjectiveError(
+            f"{named} is a class that is no objective: derive it from search.objectives.protocol.Objective"
+        )
+    return made
+
+
+def _beside(name: str, function: object, module: ModuleType | None) -> Any:
+    """What stands beside a function in its module, or in the module that a study file names; None without."""
+    homes = (module, sys.modules.get(getattr(function, "__module__", "")))
+    return next((found for home in homes if (found := getattr(home, name, None)) is not None), None)
+
+
+def _takes_five(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind("cell", "seed", "settings", "corpus", "device")
+    except TypeError:
+        return False
+    except ValueError:  # a function in C, which has no signature
+        return True
+    return True

@@ -1,0 +1,141 @@
+"""SQLite: one file that the workers of one machine share."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Engine, Executable, Table, create_engine, event, literal_column
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+
+from search.storage.dialects import EXAMPLES, OneStatementQueue
+from search.storage.errors import NoStudyYet, StorageError
+from search.storage.url import display_url
+
+BUSY_TIMEOUT_S = 60
+# Primary result codes: busy, locked, I/O error, full disk, cannot open. All of them can pass by themselves.
+_TRANSIENT = frozenset({5, 6, 10, 13, 14})
+_NOT_A_DATABASE = 26
+
+
+class SqliteDialect:
+    """As `search.storage.dialects.Dialect`."""
+
+    one_statement_queue: OneStatementQueue | None = None
+
+    def complete_url(self, url: URL) -> URL:
+        """As `Dialect`; a database in memory is refused."""
+        if url.database in (None, "", ":memory:"):
+            raise StorageError(f"{display_url(url)} is in memory, which workers cannot share; write {EXAMPLES}")
+        return url
+
+    def check_place(self, url: URL, *, create: bool) -> None:
+        """As `Dialect`."""
+        # SQLite's own message for all of these is "unable to open database file".
+        path, shown = Path(url.database or ""), display_url(url)
+        if path.is_dir():
+            raise StorageError(f"{shown}: {path} is a directory; name a file in it, such as {path / 'search.db'}")
+        if not path.exists():
+            if not create:
+                raise NoStudyYet(f"{shown}: there is no such file; give --storage, or start with: python -m search.run")
+            if not path.parent.is_dir():
+                raise StorageError(f"{shown}: the folder {path.parent} does not exist; create it first")
+            if not os.access(path.parent, os.W_OK | os.X_OK):
+                raise StorageError(f"{shown}: the folder {path.parent} is not writable; give another --storage")
+        elif not os.access(path, os.R_OK):
+            raise StorageError(f"{shown}: the file is not readable; fix its permissions")
+        elif create and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+            raise StorageError(f"{shown}: the file or its folder is read-only; fix its permissions or give another")
+
+    def open_engine(self, url: URL, *, look_first: bool) -> Engine:
+        """As `Dialect`."""
+        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+        event.listen(engine, "connect", _prepare)
+        event.listen(engine, "begin", _begin)
+        return engine
+
+    def optuna_engine(self, engine: Engine) -> Engine:
+        """As `Dialect`: a file does not go away."""
+        return engine
+
+    def now(self) -> ColumnElement[float]:
+        """As `Dialect`."""
+        return literal_column("((julianday('now') - 2440587.5) * 86400.0)")
+
+    def lock(self, connection: Connection, name: str) -> None:
+        """Nothing: every writing transaction is alone already (BEGIN IMMEDIATE)."""
+
+    def lock_table(self, connection: Connection, table: Table) -> None:
+        """Nothing, for the same reason."""
+
+    def upsert(self, table: Table, columns: Sequence[str], key: Sequence[str]) -> Executable:
+        """As `Dialect`."""
+        statement = insert(table)
+        changed = {name: statement.excluded[name] for name in columns if name not in key}
+        return statement.on_conflict_do_update(index_elements=key, set_=changed)
+
+    def is_transient(self, error: DBAPIError) -> bool:
+        """As `Dialect`."""
+        return _result_code(error) in _TRANSIENT
+
+    def is_final(self, error: DBAPIError) -> bool:
+        """As `Dialect`."""
+        return not self.is_transient(error)
+
+    def advice(self, error: DBAPIError) -> str:
+        """As `Dialect`."""
+        if _result_code(error) == _NOT_A_DATABASE:
+            return "this is not an SQLite database; give another file"
+        return "check the file, its folder and the disk's free space"
+
+    def back_up(self, connection: Connection, name: str) -> str | None:
+        """As `Dialect`: a second file beside the first."""
+        path = str(connection.engine.url.database)
+        copy = f"{path}{name}"
+        try:
+            # A connection of its own sees what was committed before this transaction.
+            with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+                source.backup(target)
+        except sqlite3.Error as error:
+            Path(copy).unlink(missing_ok=True)
+            raise StorageError(
+                f"{display_url(connection.engine.url)}: cannot copy it to {copy} before its upgrade ({error}); "
+                "free some space on the disk, then run the same command again"
+            ) from error
+        return copy
+
+    def backup_command(self, url: URL) -> str:
+        """As `Dialect`."""
+        path = str(url.database)
+        return f"cp {shlex.quote(path)} {shlex.quote(path + '.bak')}"
+
+
+def _result_code(error: DBAPIError) -> int:
+    return int(getattr(error.orig, "sqlite_errorcode", 0)) & 0xFF
+
+
+def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
+    # The sqlite3 module would open transactions by itself, too late and in the wrong mode: we say BEGIN.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    tables = {name for (name,) in cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    # WAL stays in the file; another program's file is refused later, and must be as it was.
+    if not tables or "version_info" in tables:
+        cursor.execute("PRAGMA journal_mode=WAL")
+    # With WAL this loses at most the last commits of a power cut, never those of a killed process.
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    # IMMEDIATE takes the write lock at once. A deferred transaction that reads first and writes later cannot
+    # wait for the lock: SQLite answers "database is locked" whatever the timeout.
+    read_only = connection.get_execution_options().get("search_read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

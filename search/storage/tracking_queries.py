@@ -1,0 +1,97 @@
+"""What has happened to the trials of some studies since the last look, for trackers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, or_, select
+
+from search.storage import optuna_queries, optuna_tables
+from search.storage.database import Database
+from search.storage.planning import UID
+from search.storage.schema import queue_table
+from search.storage.slots import parameters_of
+
+# A process that was stopped in the middle of its last transaction commits later than its time stamp says.
+LATE_COMMIT_S = 10.0
+
+
+@dataclass(frozen=True)
+class TrackedTrial:
+    """A trial that may have news.
+
+    Attributes:
+        uid: Tells its study from others of the same name.
+        cell: The parameters, without the seed.
+        claim: Counts the workers that have held it; a failed trial that was put back ends under a higher one.
+        outcome: complete, pruned, diverged or failed; None before its end.
+        ended_at: Seconds since 1970, by the database's clock; None before its end.
+        train_loss: After its last evaluation; None when there was none, or it was not finite.
+        curve: Step → validation loss, steps ascending; losses may be NaN or infinite where training diverged.
+    """
+
+    study: str
+    uid: str
+    number: int
+    cell: Mapping[str, Any]
+    seed: int
+    claim: int
+    outcome: str | None
+    reason: str | None
+    ended_at: float | None
+    train_loss: float | None
+    curve: Mapping[int, float]
+
+
+def trials_with_news(database: Database, studies: Sequence[str], since: float) -> list[TrackedTrial]:
+    """The trials of `studies` that have ever been evaluated and have not ended, and those that ended after `since`.
+
+    Args:
+        since: Seconds since 1970, by the database's clock; `LATE_COMMIT_S` are looked through a second time.
+
+    Returns:
+        By study and number.
+    """
+    going_on = and_(queue_table.c.state != "done", queue_table.c.step.is_not(None))
+    ended = and_(queue_table.c.state == "done", queue_table.c.finished_at >= since - LATE_COMMIT_S)
+    query = (
+        select(queue_table)
+        .where(queue_table.c.study.in_(studies), or_(going_on, ended))
+        .order_by(queue_table.c.study, queue_table.c.number)
+    )
+
+    def work(connection: Connection) -> list[TrackedTrial]:
+        rows = connection.execute(query).all()
+        curves = optuna_queries.read_curves(connection, [row.trial_id for row in rows])
+        uids = {study: _uid(connection, study) for study in {row.study for row in rows}}
+        return [_tracked(row, uids[row.study], curves.get(row.trial_id, {})) for row in rows]
+
+    return database.read(work)
+
+
+def _uid(connection: Connection, study: str) -> str:
+    study_id = optuna_tables.study_id(connection, study)
+    return "" if study_id is None else str(optuna_tables.study_attrs(connection, study_id).get(UID, ""))
+
+
+def _tracked(row: Any, uid: str, curve: Mapping[int, float]) -> TrackedTrial:
+    cell = parameters_of(row.cell)
+    seed = int(cell.pop("seed"))
+    ended = row.state == "done"
+    finite = row.train_loss is not None and math.isfinite(row.train_loss)
+    return TrackedTrial(
+        study=row.study,
+        uid=uid,
+        number=row.number,
+        cell=cell,
+        seed=seed,
+        claim=row.token,
+        outcome=row.outcome if ended else None,
+        reason=row.reason if ended else None,
+        ended_at=row.finished_at if ended else None,
+        train_loss=row.train_loss if finite else None,
+        curve=curve,
+    )

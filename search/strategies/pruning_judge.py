@@ -1,0 +1,54 @@
+"""Asks a pruner about one running trial after another."""
+
+from __future__ import annotations
+
+from optuna.pruners import NopPruner
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from search.storage.leases import Lease
+from search.storage.optuna_storage import PrunerStorage, SearchStorage
+from search.storage.slots import parameters_of
+from search.strategies.pruners import make_pruner
+from search.study.pruner_settings import PrunerSettings
+
+
+class PruningJudge:
+    """Says of one running trial of a study after another whether it shall stop.
+
+    Args:
+        backend: Optuna's storage.
+        study: The study's name.
+    """
+
+    def __init__(self, backend: SearchStorage, study: str, settings: PrunerSettings) -> None:
+        self._history = PrunerStorage(backend, study)
+        self._study = Study(study_name=study, storage=self._history)
+        self._pruner = make_pruner(settings, self._history)
+
+    def trial(self, lease: Lease) -> FrozenTrial:
+        """The trial as the pruner knows it, with what earlier workers reported."""
+        if lease.token > 1 and not isinstance(self._pruner, NopPruner):
+            return self._history.get_trial(lease.trial_id)
+        # The trial is new, or the pruner never looks: nothing has to be read.
+        return FrozenTrial(
+            number=lease.number,
+            trial_id=lease.trial_id,
+            state=TrialState.RUNNING,
+            value=None,
+            datetime_start=None,
+            datetime_complete=None,
+            params=parameters_of(lease.cell),
+            distributions={},
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
+        )
+
+    def should_prune(self, trial: FrozenTrial) -> bool:
+        """Whether `trial`, whose last intermediate value is the newest, shall stop here."""
+        if isinstance(self._pruner, NopPruner):
+            return False
+        prune = self._pruner.prune(self._study, trial)
+        trial.system_attrs.update(self._history.written_attrs.pop(trial._trial_id, {}))
+        return prune

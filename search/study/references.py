@@ -1,0 +1,67 @@
+"""Names of extension points: a registered name, or "module:name" of a person's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from search.errors import UsageError
+from search.study.user_modules import import_user_module
+from search.study.validation_messages import did_you_mean
+
+_PACKAGE = Path(__file__).parent.parent
+# The repository shows these folders of the package at its top too.
+_LINKED = ("models", "objectives")
+
+
+def load_registered(named: str, name: str, registry: Mapping[str, str], first: Iterable[str] = ()) -> Any:
+    """Find what a name of an extension point stands for.
+
+    Args:
+        named: Where the name is written, for messages: "--launcher slurm".
+        name: A key of `registry`, or "module:name".
+        registry: Name → "module:name".
+        first: Choices that are no part of it, for the message.
+
+    Raises:
+        UsageError: The name is unknown, or its module does not import or lacks what is named.
+    """
+    module_name, colon, attribute = registry.get(name, name).partition(":")
+    if not colon or not module_name or not attribute:
+        choices = [*first, *registry]
+        raise UsageError(
+            f"{named}: choices are {', '.join(choices)}, or your own as module:Class{did_you_mean(name, choices)}"
+        )
+    module = import_user_module(module_name, named)
+    found = getattr(module, attribute, None)
+    if found is None:
+        raise UsageError(f"{named}: the module {module_name!r} has no {attribute!r}")
+    return found
+
+
+def full_reference(reference: Any, folders: Iterable[Path | None]) -> Any:
+    """A reference to one of our modules under its full name, as its module would else be loaded a second time.
+
+    "models.mine:Mine", typed in the repository, becomes "search.models.mine:Mine", unless one of the folders has a
+    file models/mine.py of its own.
+
+    Args:
+        reference: "module:name"; anything else is returned as it is.
+        folders: Where a study's own modules are looked for.
+    """
+    module, colon, _ = reference.partition(":") if isinstance(reference, str) else ("", "", "")
+    parts = module.split(".")
+    if not colon or parts[0] not in _LINKED or len(parts) < 2:
+        return reference
+    ours = _source(_PACKAGE, parts)
+    if ours is None:
+        return reference
+    own = [found for folder in folders if folder is not None and (found := _source(folder, parts)) is not None]
+    return reference if any(not found.samefile(ours) for found in own) else f"search.{reference}"
+
+
+def _source(folder: Path, parts: list[str]) -> Path | None:
+    place = folder.joinpath(*parts)
+    candidates = (place.with_name(f"{place.name}.py"), place / "__init__.py")
+    return next((path for path in candidates if path.is_file()), None)

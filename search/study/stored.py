@@ -1,0 +1,250 @@
+"""What the database has of a study and of its trials, typed: the one place that knows the keys of the stored JSON.
+
+A study is read once and passed on as a `StoredStudy`. `search.study.planner.study_plans` writes what is read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from search.errors import UsageError
+from search.objectives.settings import TrainingSettings
+from search.storage.database import Database
+from search.storage.planning import DEFINITION, UID, StudyPlan
+from search.storage.queries import study_attrs
+from search.study.claims import Cell, Claim, Published, Scalar
+from search.study.definition import WorkerSettings
+from search.study.pruner_settings import PrunerSettings
+from search.study.search_space import GRID, RacingSettings, Range, SamplerSettings
+
+Model = TypeVar("Model", bound=BaseModel)
+
+# User attributes of a trial: what it ran on, and what the ranked table and a report's page show.
+RECORD = "record"
+TABLE_FACTS = ("n_params", "train_seconds", "tokens")
+PAGE_FACTS = ("val_loss_by_position", "sample", RECORD)
+# The user attribute of a study that `--from` writes.
+WARM_START = "from"
+
+
+@dataclass(frozen=True)
+class StoredDefinition:
+    """What of a study must stay the same as long as it lives.
+
+    Attributes:
+        objective: A registered name, or "module:function".
+        corpus_sha256: Of the text that its trials train on; None where the objective takes none.
+        grid: The axes that are lists; empty for the sibling study with the baselines.
+        axes: The axes that are ranges.
+        sampler: What chooses the cells; None for a grid.
+        baselines: The cells of the sibling study; empty for the study itself.
+        as_stored: All of it, as JSON has it.
+    """
+
+    objective: str
+    training: TrainingSettings
+    corpus_sha256: str | None
+    grid: Mapping[str, Sequence[Scalar]]
+    axes: Mapping[str, Range]
+    sampler: SamplerSettings | None
+    baselines: Sequence[Cell]
+    as_stored: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def models(self) -> list[Scalar]:
+        """The values of the axis "model", in the grid and in the baselines."""
+        return [*self.grid.get("model", ()), *(cell["model"] for cell in self.baselines if "model" in cell)]
+
+
+@dataclass(frozen=True)
+class StoredSettings:
+    """What of a study may change between two starts."""
+
+    pruner: PrunerSettings
+    workers: WorkerSettings
+    racing: RacingSettings | None
+
+    def sections(self) -> Mapping[str, Mapping[str, Any]]:
+        """The sections of a study file, by name."""
+        there = {"pruner": self.pruner, "workers": self.workers, "racing": self.racing}
+        return {name: section.model_dump() for name, section in there.items() if section is not None}
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A cell of another study with its loss."""
+
+    cell: Mapping[str, Any]
+    val_loss: float
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """What a sampler is shown of another study.
+
+    Attributes:
+        study: The other study's name.
+        best: Its best cell.
+        observations: Its cells that lie within the axes.
+    """
+
+    study: str
+    best: Observation
+    observations: Sequence[Observation]
+
+    def as_attribute(self) -> dict[str, Any]:
+        """JSON for the attribute `WARM_START`."""
+        return {
+            "study": self.study,
+            "best": vars(self.best),
+            "observations": [vars(each) for each in self.observations],
+        }
+
+
+@dataclass(frozen=True)
+class StoredStudy:
+    """A planned study.
+
+    Attributes:
+        uid: Tells it from others of its name; "" before it is planned.
+        corpus: The name of its text; None where the objective takes none.
+        bigram_baseline: The counted bigram's validation loss on that text, in nats per character; None where it was not
+            counted.
+        seeds: How many seeds a cell was planned with.
+        trials: How many cells a sampler chooses; None for a grid.
+        warm_start: What its sampler is shown of another study.
+    """
+
+    name: str
+    uid: str
+    description: str
+    corpus: str | None
+    bigram_baseline: float | None
+    first_seed: int
+    seeds: int
+    trials: int | None
+    definition: StoredDefinition
+    settings: StoredSettings
+    published: Sequence[Published] = ()
+    claims: Sequence[Claim] = ()
+    warm_start: WarmStart | None = None
+
+
+@dataclass(frozen=True)
+class TrialFacts:
+    """What a worker recorded of a trial besides its losses; None for what it did not, or what was not read.
+
+    Attributes:
+        tokens: Characters that it was trained on.
+        sample: Text that the model wrote.
+        val_loss_by_position: Validation losses by position in the window.
+        record: The versions and the machine that it ran on, by name.
+    """
+
+    n_params: int | None = None
+    tokens: int | None = None
+    train_seconds: float | None = None
+    train_curve: Sequence[tuple[int, float]] | None = None
+    sample: str | None = None
+    val_loss_by_position: Sequence[float] | None = None
+    record: Mapping[str, Any] | None = None
+
+    @property
+    def device(self) -> str | None:
+        """The kind of device that it ran on."""
+        found: str | None = (self.record or {}).get("device")
+        return found
+
+
+def trial_facts(attrs: Mapping[str, Any]) -> TrialFacts:
+    """The facts of a trial.
+
+    Args:
+        attrs: Its user attributes, as far as they were read.
+    """
+    return TrialFacts(**{name: attrs.get(name) for name in TrialFacts.__dataclass_fields__})
+
+
+def read_stored_study(database: Database, name: str) -> StoredStudy | None:
+    """A study, None when none of this name was planned.
+
+    Raises:
+        UsageError: It has settings that this version does not know.
+    """
+    attrs = study_attrs(database, name)
+    return None if attrs is None else parse_study(name, attrs)
+
+
+def planned_study(plan: StudyPlan) -> StoredStudy:
+    """A study as it will be stored."""
+    return parse_study(plan.study, {**plan.attrs, DEFINITION: plan.definition})
+
+
+def parse_study(name: str, attrs: Mapping[str, Any]) -> StoredStudy:
+    """A study from its user attributes.
+
+    Raises:
+        UsageError: They hold what this version does not know.
+    """
+    try:
+        definition = _parse_definition(attrs[DEFINITION])
+        return StoredStudy(
+            name=name,
+            uid=attrs.get(UID, ""),
+            description=attrs.get("description", ""),
+            corpus=attrs.get("corpus"),
+            bigram_baseline=attrs.get("bigram_baseline"),
+            first_seed=attrs.get("first_seed", 0),
+            seeds=attrs.get("seeds", 1),
+            trials=attrs.get("trials"),
+            definition=definition,
+            settings=_parse_settings(attrs.get("settings", {})),
+            published=_models(Published, attrs.get("published")),
+            claims=_models(Claim, attrs.get("claims")),
+            warm_start=_parse_warm_start(attrs.get(WARM_START)),
+        )
+    except ValidationError as error:
+        fault = error.errors()[0]
+        at = ".".join(map(str, fault["loc"]))
+        raise UsageError(
+            f"the study {name!r} in the database has {at} = {fault['input']!r}, which this lm-search does not know; "
+            "update with: pip install -U lm-search"
+        ) from error
+
+
+def _parse_definition(stored: Mapping[str, Any]) -> StoredDefinition:
+    sampler = SamplerSettings.model_validate(stored.get("sampler", GRID))
+    return StoredDefinition(
+        objective=stored.get("objective", ""),
+        training=TrainingSettings.model_validate(stored.get("training", {})),
+        corpus_sha256=stored.get("corpus_sha256"),
+        grid=stored.get("grid", {}),
+        axes={name: Range.model_validate(axis) for name, axis in stored.get("axes", {}).items()},
+        sampler=None if sampler.name == GRID else sampler,
+        baselines=stored.get("baselines", []),
+        as_stored=stored,
+    )
+
+
+def _parse_settings(stored: Mapping[str, Any]) -> StoredSettings:
+    racing = stored.get("racing")
+    return StoredSettings(
+        pruner=PrunerSettings.model_validate(stored.get("pruner", {})),
+        workers=WorkerSettings.model_validate(stored.get("workers", {})),
+        racing=None if racing is None else RacingSettings.model_validate(racing),
+    )
+
+
+def _parse_warm_start(stored: Mapping[str, Any] | None) -> WarmStart | None:
+    if stored is None:
+        return None
+    observations = [Observation(**each) for each in stored["observations"]]
+    return WarmStart(stored["study"], Observation(**stored["best"]), observations)
+
+
+def _models(kind: type[Model], stored: Sequence[Any] | None) -> list[Model]:
+    return [kind.model_validate(each) for each in stored or ()]

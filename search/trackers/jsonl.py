@@ -1,0 +1,94 @@
+"""Writes every evaluation and every end of a trial as one line of JSON: the tracker to read before writing another."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from search.errors import UsageError
+from search.trackers.protocol import EvaluationEvent, Event
+
+
+class JsonLinesTracker:
+    """Appends events to a file, each once, however often runs are started again.
+
+    Args:
+        target: The file's path.
+
+    Raises:
+        UsageError: There is none, or it is a folder.
+    """
+
+    def __init__(self, target: str) -> None:
+        if not target:
+            raise UsageError("name a file, such as --track jsonl:trials.jsonl")
+        self._path = Path(target)
+        if self._path.is_dir():
+            raise UsageError(f"{target} is a folder; name a file in it")
+        self._file: IO[bytes] | None = None
+        self._written: set[str] = set()
+
+    def track(self, event: Event) -> None:
+        """Write an event, unless the file has it.
+
+        Raises:
+            OSError: The file cannot be written, or another process writes to it.
+        """
+        file = self._open()
+        if event.key in self._written:
+            return
+        file.write(json.dumps(_as_json(event), allow_nan=False).encode() + b"\n")
+        file.flush()  # a person may be watching
+        self._written.add(event.key)
+
+    def _open(self) -> IO[bytes]:
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            file = self._path.open("a+b")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of two processes each would miss the other's lines
+                self._written = _read_keys(file)
+            except BaseException:
+                file.close()
+                raise
+            self._file = file
+        return self._file
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+def _read_keys(file: IO[bytes]) -> set[str]:
+    """The keys of the events that a file has; the last line is removed if a process died while it wrote it."""
+    file.seek(0)
+    keys, end = set[str](), 0
+    for line in file:
+        if not line.endswith(b"\n"):
+            file.truncate(end)
+            break
+        end += len(line)
+        keys.add(str(json.loads(line)["key"]))
+    return keys
+
+
+def _as_json(event: Event) -> dict[str, Any]:
+    trial = event.trial
+    line = {
+        "key": event.key,
+        **{"study": trial.study, "trial": trial.number, "cell": dict(trial.cell), "seed": trial.seed},
+        **{"step": event.step, "metrics": _finite(event.metrics)},
+    }
+    if isinstance(event, EvaluationEvent):
+        return {"event": "evaluation", **line}
+    return {"event": "end", **line, "outcome": event.outcome, "reason": event.reason}
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has neither NaN nor infinity."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}

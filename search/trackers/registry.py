@@ -1,0 +1,51 @@
+"""The names of the trackers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from search.errors import UsageError
+from search.study.references import load_registered
+from search.study.user_modules import extend_sys_path, module_folder
+from search.trackers.protocol import Tracker
+
+# Adding a tracker is one file and one line here. A person's own needs no line: "module:Class" names it.
+TRACKERS: dict[str, str] = {
+    "jsonl": "search.trackers.jsonl:JsonLinesTracker",
+}
+
+
+def make_trackers(texts: Sequence[str], study: str = "") -> Mapping[str, Tracker]:
+    """Make the trackers that `--track` names; nothing is written.
+
+    Args:
+        texts: "NAME:TARGET" with a key of `TRACKERS`, or "module:Class" or "module:Class:TARGET" of a person's own.
+        study: As `--study`: a study file's folder is where a person's own module is looked for.
+
+    Returns:
+        The trackers, by their text.
+
+    Raises:
+        UsageError: There is no such tracker, or it refuses its target.
+    """
+    if texts:
+        extend_sys_path(module_folder(study))
+    return {text: _make(text) for text in texts}
+
+
+def _make(text: str) -> Tracker:
+    named = f"--track {text}"
+    name, _, target = text.partition(":")
+    if name not in TRACKERS:
+        kind, _, target = target.partition(":")
+        name = f"{name}:{kind}" if kind else name
+    make = load_registered(named, name, TRACKERS)
+    try:
+        made = make(target)
+    except UsageError as error:
+        raise UsageError(f"{named}: {error}") from error
+    except TypeError as error:
+        raise UsageError(f"{named}: it cannot be made of the target {target!r}: {error}") from error
+    if not isinstance(made, Tracker):
+        raise UsageError(f"{named} is no tracker: it needs track and close (docs/extending.md)")
+    return made
