@@ -130,7 +130,7 @@ def repeat_grid(folder: Path, repetitions: int) -> list[float]:
 
 
 def test_grid_is_trained_exactly_once(tmp_path: Path) -> None:
-    repeat_grid(tmp_path, 2)
+    repeat_grid(tmp_path, 1)
 
 
 @pytest.mark.soak
@@ -141,8 +141,8 @@ def test_grid_is_trained_exactly_once_twenty_times(tmp_path: Path, record_proper
     print(f"\n20 × 36 trials, seconds each: {' '.join(f'{each:.1f}' for each in seconds)}")
 
 
-def test_finished_study_is_left_alone_and_more_seeds_are_added(make_study: MakeStudy) -> None:
-    study = make_study(4, ms=5)
+def test_finished_study_is_left_alone_and_more_seeds_are_added(make_sqlite_study: MakeStudy) -> None:
+    study = make_sqlite_study(4, ms=5)
     finish(study, workers=1)
     before, logs = study.check_exactly_once(), list(study.out.rglob("*.log"))
     texts = [log.read_text() for log in logs]

@@ -149,8 +149,8 @@ class TestRunStudy:
         )
         assert (options.workers, options.corpus, options.out) == ("2", Path("text.txt"), Path("o"))
         assert options.settings == ("x=1,2", "y=b")
-        assert RunStudyOptions(study="a", settings="x=1").settings == ("x=1",)  # type: ignore[arg-type]
-        assert RunStudyOptions(study="a", settings=["x=1"]).settings == ("x=1",)  # type: ignore[arg-type]
+        for settings in ("x=1", ["x=1"], {"x": 1}):
+            assert RunStudyOptions.from_keywords({"study": "a", "settings": settings}).settings == ("x=1",)
 
 
 def test_what_run_shares_with_its_workers() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 # For what takes well under a second on an idle machine.
-PATIENCE_S = 60.0
+PATIENCE_S = 100.0
 
 
 @dataclass(frozen=True)
