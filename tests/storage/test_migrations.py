@@ -222,3 +222,7 @@ def test_an_old_study_file_is_told_the_new_name(tmp_path: Path) -> None:
         named = read_stored_study(database, "named")
     assert named is not None
     assert named.definition.models == ["search.models.bigram_v2:BigramV2"]
+
+
+def test_the_newest_revision_of_optuna_is_found_without_alembic() -> None:
+    assert _optuna_head() == _optuna_scripts().get_current_head()
