@@ -13,7 +13,7 @@ PLANNING = [
     Death("search.storage.migrations.runner:_upgrade", "before"),
     # The tables are there, in a transaction that never ends.
     Death("search.storage.migrations.runner:_upgrade", "after"),
-    Death("search.storage.connect:settle", "after"),
+    Death("search.storage.connect:ensure_schema", "after"),
     Death("search.storage.optuna_tables:create_study", "before"),
     Death("search.storage.optuna_tables:create_study", "after"),
     Death("search.storage.planning:_repair", "after"),

@@ -119,7 +119,7 @@ def test_killed_worker(folder: Path, checkpoint_s: int) -> None:
     check(folder, [1, 2, 1])
     logs = "".join(path.read_text() for path in folder.glob("search-out/interrupted/logs/*"))
     assert ("goes on after step" in logs) == (checkpoint_s == 0)
-    assert "does not repeat itself" not in logs
+    assert "is not reproducible" not in logs
 
 
 def test_stopped_run_stops_at_a_bare_yield_and_goes_on(folder: Path) -> None:

@@ -92,5 +92,5 @@ def test_every_attempt_counts_a_death(make_study: MakeStudy) -> None:
     study.repair()
     second, first = study.rows()  # the last cell of the grid goes first
     assert (first.outcome, first.value, first.attempts) == ("failed", None, 1)
-    assert first.reason.startswith("1 workers crashed while they trained it; the last was ")
+    assert first.reason.startswith("1 worker crashed while training this trial; last: ")
     assert (second.outcome, second.attempts) == ("complete", 1)

@@ -63,10 +63,10 @@ def test_server_stopped_and_crashed(own_postgres: PostgresServer, make_study_the
         gate.wait(2)
         own_postgres.stop(mode)
         gate.open()  # both report in vain
-        wait_until(partial(both_said, study, "is away", outages), "both workers miss the server")
+        wait_until(partial(both_said, study, "is unavailable", outages), "both workers miss the server")
         own_postgres.start()
     check_no_lease_was_lost(study)
-    assert both_said(study, "is back", 2)
+    assert both_said(study, "is available again", 2)
 
 
 @pytest.mark.soak

@@ -67,7 +67,7 @@ def test_trial_that_kills_its_worker(make_study: MakeStudy) -> None:
     assert codes == [11, 11, 11, 0]
     row, trial = by_fault(study)["exit"], optuna_trials(study)["exit"]
     assert (row.outcome, row.attempts, row.value) == ("failed", 3, None)
-    assert row.reason.startswith("3 workers crashed while they trained it; the last was ")
+    assert row.reason.startswith("3 workers crashed while training this trial; last: ")
     assert (trial.state.name, trial.user_attrs["reason"]) == ("FAIL", row.reason)
     assert by_fault(study)["none"].outcome == "complete"
 

@@ -50,7 +50,7 @@ def test_a_study_is_finished(study: str, storage_url: str, tmp_path: Path, reque
     check_losses(study, storage_url)
     said = "\n".join(log.read_text() for log in (tmp_path / "search-out").rglob("*.log"))
     if study == "named":  # its cells have another text, which is part of a checkpoint's identity
-        assert "the trial starts anew" in said
+        assert "the trial restarts from the beginning" in said
     else:
         assert f"of {study} goes on after step" in said
         assert not list(tmp_path.rglob("*.rejected"))

@@ -39,16 +39,17 @@ CASES: dict[str, tuple[str, list[str], str]] = {
         [*STUDY, "--storage", "sqlite:///{corpus}"],
         r".* is not an SQLite database; .*",
     ),
-    "storage is no URL": ("run", [*STUDY, "--storage", "search.db"], r"the storage is not a URL; write for example .*"),
+    "storage is no URL": ("run", [*STUDY, "--storage", "search.db"], r"the storage is not a URL; use for example .*"),
     "unknown kind of database": (
         "run",
         [*STUDY, "--storage", "mysql://me:hush@host/db"],
-        r"mysql://me:\*\*\*@host/db: databases of kind 'mysql' are not supported; write .*",
+        r"mysql://me:\*\*\*@host/db: databases of kind 'mysql' are not supported; use .*",
     ),
     "server that is not there": (
         "run",
         [*STUDY, "--storage", "postgresql://me:hush@127.0.0.1:1/db", "--storage-wait", "0"],
-        r"postgresql://me:\*\*\*@127\.0\.0\.1:1/db: .*refused.*; is the server running, and the URL right\?",
+        r"postgresql://me:\*\*\*@127\.0\.0\.1:1/db: .*refused.*; "
+        r"check that the server is running and the URL is correct",
     ),
     "out is a file": (
         "run",

@@ -105,10 +105,8 @@ def test_an_old_database_is_upgraded_with_its_names(old_url: str, caplog: pytest
     # Optuna agrees with the queue, for the sampler and the dashboard.
     [trial] = optuna_trials(old_url, "named-baselines")
     assert trial.params["model"] == "search.models.bigram:Bigram"
-    assert "1 unfinished trials start anew" in caplog.text
-    assert re.search(
-        r"upgrading .* from schema 1 to 2; (a copy of it .*\.schema-1\.bak|.*pg_dump --host )", caplog.text
-    )
+    assert "1 unfinished trials restart from the beginning" in caplog.text
+    assert re.search(r"upgrading .* from schema 1 to 2; (backup: .*\.schema-1\.bak|.*pg_dump --host )", caplog.text)
     assert PASSWORD not in caplog.text
 
 
@@ -130,7 +128,10 @@ def test_readers_read_an_old_database_as_it_is(old_url: str, caplog: pytest.LogC
         named = read_stored_study(database, "named")
     assert named is not None
     assert named.definition.objective == "objectives.language_model:start"
-    assert "has schema 1 of an older lm-search (here 2) and is read as it is; make a copy with: " in caplog.text
+    assert (
+        "has schema 1 of an older lm-search (here 2) and is read without upgrading it; make a copy with: "
+        in caplog.text
+    )
 
 
 def test_a_program_that_needs_the_new_names_says_what_to_run(old_url: str) -> None:

@@ -214,7 +214,7 @@ CELL_FAULTS = {
     "argument out of range": ("n_embd=0", "n_embd=0"),
     "block size": ("block_size=0", "block_size=0 is below 1"),
     "too long a window": ("block_size=5000", "too short for block_size=5000"),
-    "wrong type": ("block_size=8.5", "block_size=8.5: give it one of type int"),
+    "wrong type": ("block_size=8.5", "block_size=8.5: give a value of type int"),
 }
 
 
@@ -230,8 +230,11 @@ def test_cell_that_could_never_be_trained(fault: str) -> None:
     ("grid", "said"),
     [
         ('model = ["bigram_v2"]\nblock_size = [8]', "model 'bigram_v2' needs n_embd: give each a value"),
-        ('model = ["bigram"]\nblock_size = [8]\nwidth = [8]', "know nothing of width: the model takes"),
-        ('model = ["bigram"]', "has block_size=None: give it one of type int"),
+        (
+            'model = ["bigram"]\nblock_size = [8]\nwidth = [8]',
+            "neither model 'bigram' nor its training takes width: the model takes",
+        ),
+        ('model = ["bigram"]', "has block_size=None: give a value of type int"),
     ],
 )
 def test_model_argument_missing_or_unknown(tmp_path: Path, grid: str, said: str) -> None:

@@ -129,9 +129,9 @@ class TestOwnObjective:
         assert reasons == {
             "none": None,
             "raises": "RuntimeError: no more",
-            "steps": f"{said} step 1 after step 1; steps begin at 0 or above and must grow",
-            "words": f"{said} 'done'; it must yield step, train_loss, val_loss: a whole number and two numbers (where "
-            "there is one loss only, yield it twice)",
+            "steps": f"{said} step 1 after step 1; steps must start at 0 or above and increase",
+            "words": f"{said} 'done'; it must yield step, train_loss, val_loss: a whole number and two numbers (with "
+            "one loss only, yield it twice)",
             "nan": "the loss was not finite at step 2",
         }
 
@@ -230,7 +230,7 @@ def test_objective_of_another_kind_is_refused_before_anything(own: Path, work_fo
     done = program("run", "--study", study(own, "returns"), cwd=work_folder)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(
-        "error: objective = 'own_objective:returns' takes (params, seed) and is no generator "
+        "error: objective = 'own_objective:returns' takes (params, seed) and is not a generator "
     )
     assert done.stderr.count("\n") == 1
     assert list(work_folder.iterdir()) == []
