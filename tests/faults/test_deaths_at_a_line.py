@@ -86,7 +86,7 @@ def test_worker_dies(make_study: MakeStudy, death: Death) -> None:
 def test_worker_dies_while_it_releases_its_trial(make_study: MakeStudy, death: Death) -> None:
     study = make_study(2, ms=1, lease_s=60)
     study.plan()
-    gate = study.gate(7)
+    gate = study.close_gate(7)
     assert study.fork_worker(death, stop_at=gate) == -signal.SIGKILL
     gate.open()
     study.expire_leases()

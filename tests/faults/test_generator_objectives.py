@@ -118,7 +118,7 @@ def test_killed_worker(folder: Path, checkpoint_s: int) -> None:
     assert len(pids(folder)) == 4
     check(folder, [1, 2, 1])
     logs = "".join(path.read_text() for path in folder.glob("search-out/interrupted/logs/*"))
-    assert ("goes on after step" in logs) == (checkpoint_s == 0)
+    assert ("resumes after step" in logs) == (checkpoint_s == 0)
     assert "does not repeat itself" not in logs
 
 
@@ -137,4 +137,4 @@ def test_stopped_run_stops_at_a_bare_yield_and_goes_on(folder: Path) -> None:
         run.kill()
     check(folder, [1, 1, 1])
     logs = "".join(path.read_text() for path in folder.glob("search-out/interrupted/logs/*"))
-    assert "trial 1 of interrupted goes on after step 6" in logs
+    assert "trial 1 of interrupted resumes after step 6" in logs

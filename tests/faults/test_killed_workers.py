@@ -30,7 +30,7 @@ def supervise(study: FaultStudy, workers: int, kills: int, seed: int) -> int:
         if not alive and study.counts()["done"] == len(study.named_cells()):
             return killed
         for _ in range(min(workers - alive, kills - killed - len(victims))):
-            gate = study.gate(rng.randrange(20), after=rng.randrange(2))
+            gate = study.close_gate(rng.randrange(20), after=rng.randrange(2))
             kill_at = rng.uniform(0, 0.8) if rng.random() < 0.15 else math.inf
             victims.append((study.start_worker(), gate, time.monotonic() + kill_at))
             study.gates = ()
@@ -83,7 +83,7 @@ def test_every_attempt_counts_a_death(make_study: MakeStudy) -> None:
     """With one attempt allowed, the trial of a killed worker is failed for good, and says why."""
     study = make_study(2, ms=5, max_attempts=1, lease_s=60)
     study.plan()
-    gate = study.gate(7, {"slot": 1})
+    gate = study.close_gate(7, {"slot": 1})
     worker = study.start_worker()
     assert gate.wait() == [worker.pid]
     worker.kill()

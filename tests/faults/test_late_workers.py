@@ -41,7 +41,7 @@ def test_stopped_worker_comes_back_late(make_study: MakeStudy) -> None:
     """SIGSTOP beyond the lease: the trial goes on elsewhere, and the late worker overwrites nothing."""
     study = make_study(3, ms=5, lease_s=60)
     study.plan()
-    gate = study.gate(7, {"slot": 0})
+    gate = study.close_gate(7, {"slot": 0})
     late = study.start_worker()
     assert gate.wait() == [late.pid]
     late.send_signal(signal.SIGSTOP)
@@ -51,7 +51,7 @@ def test_stopped_worker_comes_back_late(make_study: MakeStudy) -> None:
     before = study.check_exactly_once()
     late.send_signal(signal.SIGCONT)
     assert study.join() == [0]
-    assert "trial 0 of faulty went on elsewhere; this worker discards its work" in study.log(late)
+    assert "lost the lease of trial 0 of faulty; discarding its work" in study.log(late)
     assert study.check_exactly_once() == before
     assert [row.attempts for row in before] == [2, 1, 1]
 
@@ -60,7 +60,7 @@ def test_stopped_worker_finds_the_trial_in_other_hands(make_study: MakeStudy) ->
     """The late worker comes back while another trains its trial, and leaves the trial to it."""
     study = make_study(3, ms=5, lease_s=60)
     study.plan()
-    [of_late, of_other] = [study.gate(7, {"slot": 0}), study.gate(13, {"slot": 0})]
+    [of_late, of_other] = [study.close_gate(7, {"slot": 0}), study.close_gate(13, {"slot": 0})]
     late = study.start_worker()
     assert of_late.wait() == [late.pid]
     late.send_signal(signal.SIGSTOP)
@@ -69,7 +69,7 @@ def test_stopped_worker_finds_the_trial_in_other_hands(make_study: MakeStudy) ->
     other = study.start_worker()
     assert of_other.wait() == [other.pid]
     late.send_signal(signal.SIGCONT)
-    discarded = "trial 0 of faulty went on elsewhere; this worker discards its work"
+    discarded = "lost the lease of trial 0 of faulty; discarding its work"
     wait_until(lambda: discarded in study.log(late), "the late worker's next report")
     of_other.open()
     assert study.join() == [0, 0], study.logs()

@@ -26,7 +26,7 @@ connection.close()
 
 def pairs(study: FaultStudy, *last_cells: int) -> list[Gate]:
     """A gate each for a cell and the one before, so that two workers stop there; the last cells go first."""
-    return [study.gate(7, {"slot": last}, {"slot": last - 1}) for last in last_cells]
+    return [study.close_gate(7, {"slot": last}, {"slot": last - 1}) for last in last_cells]
 
 
 def start_and_wait(study: FaultStudy, workers: int = 2) -> None:

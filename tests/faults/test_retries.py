@@ -52,9 +52,9 @@ def test_faults(make_study: MakeStudy) -> None:
         assert trial.user_attrs.get("reason") == facts[fault][3]
         assert trial.state.name == ("COMPLETE" if fault == "none" else "FAIL")
     assert math.isnan(trials["nan"].intermediate_values[2])
-    assert "to be tried again in 0.1 s" in log
-    assert "to be tried again in 0.2 s" in log
-    assert "to be tried again in 0.4 s" not in log
+    assert "retrying in 0.1 s" in log
+    assert "retrying in 0.2 s" in log
+    assert "retrying in 0.4 s" not in log
 
 
 def test_trial_that_kills_its_worker(make_study: MakeStudy) -> None:

@@ -45,7 +45,7 @@ def run_half(study: FaultStudy) -> tuple[subprocess.Popen[str], set[int], Gate]:
     Returns:
         The command, the process ids of its workers, and the gate at which both wait.
     """
-    gate = study.gate(7, *({"slot": slot} for slot in range(4)))  # the last cells go first
+    gate = study.close_gate(7, *({"slot": slot} for slot in range(4)))  # the last cells go first
     run = start_run(study)
     workers = set(gate.wait(2))
     assert study.counts() == {"waiting": 2, "running": 2, "done": 4}

@@ -52,7 +52,7 @@ def check_slots(study: FaultStudy, slots: int) -> None:
 
 def kill_in_a_trial(study: FaultStudy, workers: int, step: int) -> None:
     """Start workers and kill each in its first trial, after a step."""
-    gate = study.gate(step)
+    gate = study.close_gate(step)
     victims = start(study, workers)
     gate.wait(workers)
     for victim in victims:
@@ -63,7 +63,7 @@ def kill_in_a_trial(study: FaultStudy, workers: int, step: int) -> None:
 
 def stop_in_third_trial(study: FaultStudy, workers: int) -> None:
     """Start workers, let each finish two trials, and stop all of them in the middle of another."""
-    gate = study.gate(7, after=2)
+    gate = study.close_gate(7, after=2)
     stopped = start(study, workers)
     gate.wait(workers)
     for worker in stopped:

@@ -52,7 +52,7 @@ def test_a_study_is_finished(study: str, storage_url: str, tmp_path: Path, reque
     if study == "named":  # its cells have another text, which is part of a checkpoint's identity
         assert "the trial starts anew" in said
     else:
-        assert f"of {study} goes on after step" in said
+        assert f"of {study} resumes after step" in said
         assert not list(tmp_path.rglob("*.rejected"))
 
 

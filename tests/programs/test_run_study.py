@@ -142,7 +142,7 @@ def test_timeout_then_the_rest(
     options = ["--study", study_file, "--corpus", corpus_file, "--workers", "2"]
     done = program("run", *options, "--timeout", "2", cwd=work_folder)
     assert done.returncode == 130, done.stderr
-    assert "the same command goes on from here" in done.stderr
+    assert "run the same command again to resume" in done.stderr
     rows = all_rows(sqlite(work_folder))
     assert {row["state"] for row in rows} == {"waiting"}, "stopped workers hand their trials back"
     monkeypatch.setenv("FAKE_TRIAL_MS", "10")

@@ -143,7 +143,7 @@ class FaultStudy:
             run.advance(lambda: False)
         return run.curve
 
-    def gate(self, step: int, *cells: Mapping[str, Any], after: int = 0) -> Gate:
+    def close_gate(self, step: int, *cells: Mapping[str, Any], after: int = 0) -> Gate:
         """Close a new gate for the trials of workers that start from now on; see `gates.Gate`.
 
         Args:
