@@ -1,4 +1,4 @@
-"""Trials that are trained together end one by one, each once, whatever happens to their worker or to one of them."""
+"""Each trial of a group ends exactly once, whatever happens to the worker or to another trial of the group."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from deaths import Death
 from scenario import FIRST_SEED, FaultStudy, MakeStudy
 
-# With how many trials the worker held when it died.
+# Deaths, each with the number of trials that the worker holds at that moment.
 DEATHS = [
     (Death("search.storage.queue:TrialQueue.claim_alike", "before"), 1),
     (Death("search.storage.queue:TrialQueue.claim_alike", "after"), 3),
@@ -32,7 +32,7 @@ def test_a_worker_with_a_group_dies(make_study: MakeStudy, death: Death, held: i
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_worker_with_a_group_is_stopped_and_dies_of_it(make_study: MakeStudy, when: str) -> None:
+def test_a_worker_with_a_group_is_killed_while_it_stops(make_study: MakeStudy, when: str) -> None:
     study = make_study(1, seeds=3, ms=1, lease_s=60, fuse="3")
     study.plan()
     gate = study.close_gate(7)

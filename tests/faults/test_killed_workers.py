@@ -14,13 +14,13 @@ from scenario import AnyWorker, FaultStudy, MakeStudy, Record
 
 
 def supervise(study: FaultStudy, workers: int, kills: int, seed: int) -> int:
-    """Keep `workers` alive until all trials are done, and kill one after the other in the meantime.
+    """Keep `workers` alive until all trials are done, and kill one after another meanwhile.
 
-    Each worker to be killed stops at a step of its first or second trial. It is killed there, or up to 20 ms after
-    the gate was opened, when it may be reporting, saving or claiming; some are killed earlier, in their first second.
+    Each victim stops at a step of its first or second trial. It is killed there, or up to 20 ms after its gate opened,
+    when it may be reporting, saving or claiming; some are killed earlier, in their first second.
 
     Returns:
-        How many were killed.
+        The number of killed workers.
     """
     rng = random.Random(seed)
     victims: list[tuple[AnyWorker, Gate, float]] = []
@@ -80,7 +80,7 @@ def test_two_hundred_random_kills(make_study: MakeStudy, record_property: Record
 
 
 def test_every_attempt_counts_a_death(make_study: MakeStudy) -> None:
-    """With one attempt allowed, the trial of a killed worker is failed for good, and says why."""
+    """With one attempt allowed, the trial of a killed worker fails for good, with the reason."""
     study = make_study(2, ms=5, max_attempts=1, lease_s=60)
     study.plan()
     gate = study.close_gate(7, {"slot": 1})
@@ -90,7 +90,7 @@ def test_every_attempt_counts_a_death(make_study: MakeStudy) -> None:
     worker.wait()
     study.expire_leases()
     study.repair()
-    second, first = study.rows()  # the last cell of the grid goes first
+    second, first = study.rows()  # the last cell of the grid is claimed first
     assert (first.outcome, first.value, first.attempts) == ("failed", None, 1)
     assert first.reason.startswith("1 workers crashed while they trained it; the last was ")
     assert (second.outcome, second.attempts) == ("complete", 1)

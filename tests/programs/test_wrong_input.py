@@ -161,7 +161,7 @@ def test_wrong_use(case: str, places: dict[str, str], work_folder: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "said"),
+    ("name", "arguments", "message"),
     [
         ("run", [], r"Missing option '--study'"),
         ("run", [*STUDY, "--seeds", "0"], r"Invalid value for '--seeds'.*greater than or equal to 1"),
@@ -173,11 +173,11 @@ def test_wrong_use(case: str, places: dict[str, str], work_folder: Path) -> None
         ("worker", ["--study", "small", "--workers", "2"], r"No such option: --workers"),
     ],
 )
-def test_wrong_option(name: str, arguments: list[str], said: str, places: dict[str, str], work_folder: Path) -> None:
+def test_wrong_option(name: str, arguments: list[str], message: str, places: dict[str, str], work_folder: Path) -> None:
     result = invoke(name, *(argument.format(**places) for argument in arguments))
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("Usage: ")
-    assert re.search(said, result.stderr), result.stderr
+    assert re.search(message, result.stderr), result.stderr
     assert list(work_folder.iterdir()) == []
 
 
