@@ -54,12 +54,12 @@ CASES: dict[str, tuple[str, list[str], str]] = {
     "out is a file": (
         "run",
         [*STUDY, "--out", "{corpus}"],
-        r"--out .*text\.txt is not a folder that can be written; .*",
+        r"--out .*text\.txt is not a writable folder; .*",
     ),
     "out below a file": (
         "run",
         [*STUDY, "--out", "{corpus}/deep/er"],
-        r"--out .*/deep/er: .*text\.txt is not a folder .*",
+        r"--out .*/deep/er: .*text\.txt is not a writable folder; choose another --out",
     ),
     "corpus missing": ("run", ["--study", "{study}", "--corpus", "no.txt"], r"corpus 'no\.txt' does not exist: .*"),
     "corpus a folder": ("run", ["--study", "{study}", "--corpus", "{folder}"], r"corpus '.*' is a folder: name a .*"),
@@ -118,7 +118,7 @@ CASES: dict[str, tuple[str, list[str], str]] = {
     "worker of an unknown study": (
         "worker",
         ["--study", "nope"],
-        r"the study 'nope' is not in sqlite:///search\.db, and a worker plans none; plan it with: "
+        r"the study 'nope' is not in sqlite:///search\.db, and a worker never plans a study; plan it with: "
         r"python -m search\.run --study nope --storage sqlite:///search\.db --plan-only",
     ),
     "worker of a study file that is not planned": (
@@ -131,7 +131,7 @@ CASES: dict[str, tuple[str, list[str], str]] = {
 
 @pytest.fixture
 def places(tmp_path: Path, study_file: str, corpus_file: str, work_folder: Path) -> dict[str, str]:
-    """What the placeholders of a case stand for."""
+    """The values of the placeholders of a case."""
     contents = {"empty": b"", "binary": b"ab\0c", "latin": b"caf\xe9", "short": b"abc"}
     for name, content in contents.items():
         (tmp_path / f"{name}.txt").write_bytes(content)
@@ -146,7 +146,7 @@ def invoke(name: str, *arguments: str) -> Any:
 
 
 def assert_one_error(result: Any, line: str) -> None:
-    """The program ended with 2 and printed this one error line."""
+    """Check that the program exited with 2 and printed exactly this error line."""
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
     assert re.fullmatch(f"error: {line}\n", result.stderr), result.stderr
@@ -162,7 +162,7 @@ def test_wrong_use(case: str, places: dict[str, str], work_folder: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "said"),
+    ("name", "arguments", "message"),
     [
         ("run", [], r"Missing option '--study'"),
         ("run", [*STUDY, "--seeds", "0"], r"Invalid value for '--seeds'.*greater than or equal to 1"),
@@ -174,11 +174,11 @@ def test_wrong_use(case: str, places: dict[str, str], work_folder: Path) -> None
         ("worker", ["--study", "small", "--workers", "2"], r"No such option: --workers"),
     ],
 )
-def test_wrong_option(name: str, arguments: list[str], said: str, places: dict[str, str], work_folder: Path) -> None:
+def test_wrong_option(name: str, arguments: list[str], message: str, places: dict[str, str], work_folder: Path) -> None:
     result = invoke(name, *(argument.format(**places) for argument in arguments))
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("Usage: ")
-    assert re.search(said, result.stderr), result.stderr
+    assert re.search(message, result.stderr), result.stderr
     assert list(work_folder.iterdir()) == []
 
 
@@ -237,7 +237,8 @@ class TestPlannedStudy:
     def test_worker_of_a_study_that_is_not_planned(self, finished: Any) -> None:
         assert_one_error(
             invoke("worker", "--study", "other", "--storage", finished.storage),
-            r"the study 'other' is not in sqlite:///.*, and a worker plans none; plan it with: .* --study other .*",
+            r"the study 'other' is not in sqlite:///.*, and a worker never plans a study; "
+            r"plan it with: .* --study other .*",
         )
 
     @pytest.mark.parametrize("name", ["report", "status"])
@@ -250,16 +251,16 @@ class TestPlannedStudy:
     def test_report_into_a_folder(self, finished: Any, tmp_path: Path) -> None:
         options = ["--study", "small", "--storage", finished.storage, "--output"]
         assert_one_error(
-            invoke("report", *options, str(tmp_path)), r"--output .*: Is a directory; name a file that can .*"
+            invoke("report", *options, str(tmp_path)), r"--output .*: Is a directory; choose a writable file"
         )
         assert_one_error(
             invoke("report", *options, f"{finished.corpus}/x"),
-            r"--output .*/text\.txt/x: .*text\.txt is not a folder; name a file that can be written",
+            r"--output .*/text\.txt/x: .*text\.txt is not a folder; choose a writable file",
         )
 
 
 class TestProcess:
-    """The same as a real process: nothing of Python's shows."""
+    """The same in a real process: one error line and no traceback."""
 
     @pytest.mark.parametrize("name", ["run", "report", "status"])
     def test_one_line(self, name: str, work_folder: Path) -> None:

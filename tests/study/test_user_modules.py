@@ -241,7 +241,7 @@ def test_replay_finds_modules_and_notices_that_they_changed(own: Path, work_fold
     run_study(file, workers=1, quiet=True)
     done = program("replay", "--study", file, "--trial", "0", cwd=work_folder)
     assert done.returncode == 0, done.stderr
-    assert "met (exactly)" in done.stdout
+    assert ": match (exact)" in done.stdout
     (own / "own_objective.py").write_text(OBJECTIVE + "# changed\n")
     done = program("replay", "--study", file, "--trial", "0", cwd=work_folder)
     assert "code was " in done.stderr
