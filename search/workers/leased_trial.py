@@ -20,7 +20,7 @@ from search.storage.leases import Lease, Report
 from search.storage.queue import TrialQueue
 from search.storage.slots import cell_and_seed
 from search.strategies.pruning_judge import PruningJudge
-from search.study.stored import RECORD
+from search.study.stored import ENVIRONMENT
 from search.workers.artifact_writer import ArtifactWriter
 
 log = logging.getLogger("search.worker")
@@ -157,7 +157,7 @@ class LeasedTrial:
         }
         keeper = self._study.keeper
         kept = keeper.keep(self.lease, self._study.identity(self.lease.cell), self.run, facts, outcome, reason)
-        facts[RECORD] = keeper.environment
+        facts[ENVIRONMENT] = keeper.environment
         try:
             self._context.queue.finish(self.lease, outcome, last.val_loss, facts, reason, kept.attrs)
         except LeaseLost:

@@ -16,7 +16,7 @@ from search.storage.queries import TrialSummary, trial_summaries
 from search.study.cells import without_seed
 from search.study.corpus import corpus_difference
 from search.study.formatting import loss_text
-from search.study.stored import RECORD, StoredStudy, TrialFacts, read_stored_study, trial_facts
+from search.study.stored import ENVIRONMENT, StoredStudy, TrialFacts, read_stored_study, trial_facts
 from search.study.user_modules import resolve_objective, user_modules
 from search.workers.devices import check_device
 from search.workers.provenance import environment
@@ -95,7 +95,7 @@ def read_recorded_trial(database: Database, study: str, number: int) -> Recorded
     stored = read_stored_study(database, study)
     if stored is None:
         raise UsageError(f"--study {study}: it was not planned by lm-search, so there is no record of its trials")
-    runs = trial_summaries(database, [study], attrs=(RECORD,))
+    runs = trial_summaries(database, [study], attrs=(ENVIRONMENT,))
     run = next((run for run in runs if run.number == number), None)
     if run is None:
         raise UsageError(f"--trial {number}: {study} has the trials {_ranges([run.number for run in runs])}")
@@ -138,7 +138,7 @@ def rerun(past: RecordedTrial, text: Corpus | None, device: str | None, say: Cal
     place = device or past.facts.device or "cpu"
     check_device(place)
     prepare_process(objective)
-    decisive, others = differences(past.facts.record, environment(place, user_modules(definition)))
+    decisive, others = differences(past.facts.environment, environment(place, user_modules(definition)))
     for line in (*decisive, *others):
         say(line)
     training = read_settings(objective.settings_class, definition.training.model_dump())

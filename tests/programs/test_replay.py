@@ -142,7 +142,7 @@ def test_what_cannot_be_replayed(study: Study, tmp_path: Path) -> None:
 
 def changed(past: RecordedTrial, val_loss: float, **record: Any) -> RecordedTrial:
     """The trial with another loss, and another record."""
-    attrs = {"record": {**(past.facts.record or {}), **record}}
+    attrs = {"record": {**(past.facts.environment or {}), **record}}
     return RecordedTrial(past.study, replace(past.run, val_loss=val_loss, attrs=attrs))
 
 
@@ -194,4 +194,4 @@ def test_no_artifacts_when_told_so(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "search-out" / "artifacts").exists()
     with opened(storage).closing() as database:
-        assert read_recorded_trial(database, "small", 0).facts.record is not None
+        assert read_recorded_trial(database, "small", 0).facts.environment is not None
