@@ -28,7 +28,7 @@ from search.study.planner import Study
 from search.trackers.feed import tracking
 from search.trackers.registry import make_trackers
 from search.web.background import dashboard_process
-from search.web.dashboard_publisher import publish_regularly
+from search.web.dashboard_publisher import publish_periodically
 from search.workers.profile import clear_profiles, summed_profiles
 
 POLL_S = 0.5
@@ -102,7 +102,7 @@ def run_with_options(options: RunStudyOptions) -> StudyResult:
             deadline = None if options.timeout_s is None else started + options.timeout_s
             artifacts = options.artifacts or str(options.out / ARTIFACTS_FOLDER)
             with (
-                publishing(database, planned.names),
+                publish_periodically(database, planned.names),
                 dashboard_process(options.storage, artifacts) if options.dashboard else nullcontext(),
             ):
                 interrupted = _train(

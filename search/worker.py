@@ -30,7 +30,7 @@ def worker(options: WorkerOptions) -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("search").setLevel(logging.INFO)
     with user_errors():
-        from search.web.dashboard_publisher import publish_regularly
+        from search.web.dashboard_publisher import publish_periodically
         from search.workers.profile import profiled
 
         worker = _open(options)
@@ -39,7 +39,7 @@ def worker(options: WorkerOptions) -> None:
             _stop_with(options.parent, worker.stop)
         database = worker.queue.database
         # A launcher publishes for its workers.
-        publisher = publishing(database, list(worker.studies)) if options.parent is None else nullcontext()
+        publisher = publish_periodically(database, list(worker.studies)) if options.parent is None else nullcontext()
         with database.closing(), profiled(worker, options.out, options.profile), publisher:
             worker.run()
 

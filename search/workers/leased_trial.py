@@ -20,7 +20,7 @@ from search.storage.leases import Lease, Report
 from search.storage.queue import TrialQueue
 from search.storage.slots import cell_and_seed
 from search.strategies.pruning_judge import PruningJudge
-from search.study.stored import RECORD
+from search.study.stored import ENVIRONMENT
 from search.workers.artifact_writer import ArtifactWriter
 
 log = logging.getLogger("search.worker")
@@ -159,7 +159,7 @@ class LeasedTrial:
         }
         writer = self._study.artifact_writer
         stored = writer.store_files(self.lease, self._study.identity(self.lease.cell), self.run, facts, outcome, reason)
-        facts[RECORD] = writer.environment
+        facts[ENVIRONMENT] = writer.environment
         try:
             self._context.queue.finish(self.lease, outcome, last.val_loss, facts, reason, stored.attrs)
         except LeaseLost:

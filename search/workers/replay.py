@@ -16,7 +16,7 @@ from search.storage.queries import TrialSummary, trial_summaries
 from search.study.cells import without_seed
 from search.study.corpus import corpus_difference
 from search.study.formatting import loss_text
-from search.study.stored import RECORD, StoredStudy, TrialFacts, read_stored_study, trial_facts
+from search.study.stored import ENVIRONMENT, StoredStudy, TrialFacts, read_stored_study, trial_facts
 from search.study.user_modules import resolve_objective, user_modules
 from search.workers.devices import check_device
 from search.workers.provenance import environment
@@ -93,7 +93,7 @@ def read_recorded_trial(database: Database, study: str, number: int) -> Recorded
     stored = read_stored_study(database, study)
     if stored is None:
         raise UsageError(f"--study {study}: not planned by lm-search, so its trials have no record; choose another")
-    trials = trial_summaries(database, [study], attrs=(RECORD,))
+    trials = trial_summaries(database, [study], attrs=(ENVIRONMENT,))
     trial = next((each for each in trials if each.number == number), None)
     if trial is None:
         raise UsageError(f"--trial {number}: {study} has the trials {_ranges([each.number for each in trials])}")

@@ -190,4 +190,4 @@ def test_no_artifacts_with_none(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "search-out" / "artifacts").exists()
     with opened(storage).closing() as database:
-        assert read_recorded_trial(database, "small", 0).facts.provenance is not None
+        assert read_recorded_trial(database, "small", 0).facts.environment is not None

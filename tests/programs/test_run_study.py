@@ -120,7 +120,7 @@ def test_failing_cell_from_the_command_line(tmp_path: Path, corpus_file: str, wo
     assert "Traceback" not in done.stderr
     status = program("status", "--study", "faulty", cwd=work_folder)
     assert "ZeroDivisionError: made up" in status.stdout
-    assert "put them back with --retry-failed" in status.stdout
+    assert "retry them with --retry-failed" in status.stdout
     assert json.loads(program("status", "--study", "faulty", "--json", cwd=work_folder).stdout)["counts"]["failed"] == 1
 
 

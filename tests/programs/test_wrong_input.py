@@ -215,7 +215,7 @@ class TestPlannedStudy:
         assert_one_error(
             invoke("run", *options, "--set", "n_embd=64"),
             r"the study 'small' was planned with another definition \(grid\.n_embd was \[64, 128\], is \[64\]\); "
-            r"give this one another name with --name, or another --storage",
+            r"choose another name with --name, or another --storage",
         )
 
     def test_other_corpus(self, finished: Any, tmp_path: Path) -> None:
@@ -245,7 +245,8 @@ class TestPlannedStudy:
     def test_missing_study(self, finished: Any, name: str) -> None:
         assert_one_error(
             invoke(name, "--study", "smal", "--storage", finished.storage),
-            r"no study 'smal' in sqlite:///.*; studies there: small, small-baselines; start one with: .*--study smal",
+            r"no study 'smal' in sqlite:///.*; existing studies: small, small-baselines; "
+            r"start one with: .*--study smal",
         )
 
     def test_report_into_a_folder(self, finished: Any, tmp_path: Path) -> None:

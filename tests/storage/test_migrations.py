@@ -213,7 +213,7 @@ def test_an_old_study_file_is_told_the_new_name(tmp_path: Path) -> None:
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "(the built-in one is now objective = 'language_model')" in done.stderr
+    assert "(the built-in objective is now called 'language_model')" in done.stderr
     assert not (tmp_path / "x.db").exists()
     file = tmp_path / "named.toml"
     file.write_text(file.read_text().replace("objectives.language_model:start", "language_model"))

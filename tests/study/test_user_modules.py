@@ -101,7 +101,7 @@ class TestOwnObjective:
         text = (work_folder / "page.html").read_text(encoding="utf-8")
         assert "variants (cells) of the objective own_objective:loss: every combination of 2 values of x." in text
         assert "nats" not in text
-        assert "None" not in text.split("What the trials ran on")[0]
+        assert "None" not in text.split("Versions and machines")[0]
         report = program("report", "--study", file, cwd=work_folder).stdout
         assert "- objective: own_objective:loss\n" in report
         assert "corpus" not in report
@@ -116,7 +116,9 @@ class TestOwnObjective:
         assert {row.val_loss for row in result.rows} == {200.0}
 
     def test_text_for_nothing(self, own: Path, work_folder: Path) -> None:
-        with pytest.raises(UsageError, match=r"the corpus .*text\.txt is for nothing: own_objective:loss takes none;"):
+        with pytest.raises(
+            UsageError, match=r"the corpus .*text\.txt has no effect: objective own_objective:loss takes none;"
+        ):
             run_study(study(own, "loss"), corpus=write_corpus(own), quiet=True)
         assert list(work_folder.iterdir()) == []
 
@@ -211,8 +213,12 @@ class TestText:
     [
         (None, "loss", r"no module 'own_absent' on the Python path; put own_absent\.py beside the study file"),
         ("import absent_package\n", "loss", r"the module 'own_absent' needs 'absent_package', which is not installed"),
-        ("x = = 1\n", "loss", r"the module 'own_absent' does not import \(SyntaxError at line 1: invalid syntax\)"),
-        ("1 / 0\n", "loss", r"the module 'own_absent' does not import \(ZeroDivisionError: division by zero\)"),
+        (
+            "x = = 1\n",
+            "loss",
+            r"the import of the module 'own_absent' failed \(SyntaxError at line 1: invalid syntax\)",
+        ),
+        ("1 / 0\n", "loss", r"the import of the module 'own_absent' failed \(ZeroDivisionError: division by zero\)"),
         ("x = 1\n", "loss", r"the module 'own_absent' has no function 'loss'"),
     ],
 )
