@@ -8,12 +8,12 @@ degrees of freedom; Smyth 2004, "Linear models and empirical Bayes methods").
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
+from search.statistics.inference import t_quantile
 from search.storage.database import Database
 from search.storage.planning import EndedTrial, PlannedTrial, extend
 from search.storage.slots import canonical
@@ -80,14 +80,6 @@ def next_seeds(losses: Losses, first_seed: int, rules: RacingSettings, cells: in
         return {}
     seeds = {cell: next(s for s in range(first_seed, first_seed + 10**9) if s not in losses[cell]) for cell in given}
     return {cell: seed for cell, seed in seeds.items() if seed < first_seed + rules.max_seeds}
-
-
-@functools.cache
-def t_quantile(probability: float, df: float) -> float:
-    """The quantile of Student's t distribution."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(df, probability))
 
 
 def make_race(database: Database, study: StoredStudy) -> Callable[[], int] | None:

@@ -13,7 +13,6 @@ from search.web.answers import plain_answer
 COOKIE = "lm-search-token"
 HEALTH_PATH = "/healthz"
 READING = frozenset({"GET", "HEAD"})
-RETRY_S = 2.0
 
 
 class AuthMiddleware:

@@ -176,10 +176,10 @@ def test_the_whole_study_is_estimated_and_checked(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--only", "nothing"], "--only nothing: choices are service,"),
-        (["--only", "plain", "--max-iters", "5"], "leave out --max-iters"),
-        (["--max-iters", "0"], "--max-iters 0: at least 1"),
+        (["--only", "plain", "--max-iters", "5"], "remove --max-iters"),
+        (["--max-iters", "0"], "--max-iters 0: give a number from 1 up"),
         (["--set", "n_embt=8"], "n_embt"),
-        (["--max-iters", "3", "--only", "service"], "holds measurements of"),
+        (["--max-iters", "3", "--only", "service"], "has measurements of"),
     ],
 )
 def test_wrong_use_is_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
