@@ -1,1 +1,1 @@
-"""Measurements, each a program of its own: `python -m benchmarks.NAME`. Nothing here is part of the product."""
+"""Measurements, each a separate program: `python -m benchmarks.NAME`. They are not part of the package `search`."""

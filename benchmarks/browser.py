@@ -11,12 +11,12 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# Chromium asks its maker's servers about updates and the like; nothing here is to reach beyond the page.
+# By default Chromium contacts its vendor's servers, for updates for example; here it must load only the page.
 QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
 
 
 def chromium_path() -> str | None:
-    """The installed Chromium or Chrome, else the one that Playwright has fetched; None when there is none."""
+    """The path of the installed Chromium or Chrome, else of Playwright's own; None if there is none."""
     found = next((path for name in NAMES if (path := shutil.which(name))), None)
     if found is not None:
         return found
@@ -27,8 +27,8 @@ def chromium_path() -> str | None:
 
 @contextmanager
 def chromium(path: str) -> Iterator[Browser]:
-    """A browser that ends with the block."""
-    # As root, in a container say, Chromium refuses to start with its sandbox.
+    """Start a browser and close it at the end of the context."""
+    # As root, for example in a container, Chromium does not start with its sandbox.
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(

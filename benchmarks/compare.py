@@ -1,11 +1,11 @@
-"""This service beside what people use: `python -m benchmarks.compare`.
+"""Compares this service with common alternatives: `python -m benchmarks.compare`.
 
-The work is the study `bigram`: 36 cells and 2 baselines, one seed, 5000 steps each. The service really does it, with
-and without pruning. The plain loop would take hours, so its cost is estimated from short measurements of every
-cell, see `benchmarks.plain_costs`, and checked against whole runs of a few; what stock Optuna saves by pruning comes
-from its own sampler and pruner, shown the curves that the service's unpruned run found. With --whole, and with any
---max-iters, all contenders really do all of the work. What is measured is kept in the folder `--work`: started again,
-the command goes on with what is missing, and `--only` names the measurements to make.
+The work is the study `bigram`: 36 cells and 2 baselines, one seed, 5000 steps each. The service runs all of it, with
+and without pruning. The plain loop would take hours, so its cost is estimated from short measurements of every cell
+(see `benchmarks.plain_costs`) and checked against complete runs of a few. The savings of stock Optuna come from its
+sampler and pruner on the curves of the service's unpruned run. With --whole or --max-iters all contenders run all of
+the work. The folder `--work` stores the measurements: the same command again makes the missing ones, and `--only`
+selects measurements.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PLAIN, FLUSHED, RAY = "plain loop, one run after the other", "the same, denormal
 
 
 def contenders(made: Measurements, whole: bool) -> list[Contender]:
-    """What every contender takes for all trials."""
+    """The cost of all trials, for every contender."""
     rows = whole_rows(made) if whole else estimated_rows(made)
     for name, key in (("this service, no pruning", "service"), ("this service, default pruner", "pruned")):
         figures = made.measure(key)
@@ -36,7 +36,7 @@ def contenders(made: Measurements, whole: bool) -> list[Contender]:
 
 
 def shares(figures: Mapping[str, float], cores: int) -> str:
-    """Of the workers' time, what was not training: waiting for the last trial, and everything else."""
+    """The shares of the workers' time without training: waiting for the last trial, and everything else."""
     available = cores * figures["wall_s"]
     tail = figures["tail_s"] / available
     other = 1 - figures["train_s"] / available - tail
@@ -44,7 +44,7 @@ def shares(figures: Mapping[str, float], cores: int) -> str:
 
 
 def estimated_rows(made: Measurements) -> list[Contender]:
-    """The others, from short measurements."""
+    """The other contenders, estimated from short measurements."""
     start, cores = float(made.measure("plain")["start_up_s"]), made.cores
     plain, flushed, parallel = (made.costs_of(name) for name in ("plain", "flushed", "parallel"))
     saving, ray = made.measure("stock"), made.measure("ray")
@@ -70,7 +70,7 @@ def estimated_rows(made: Measurements) -> list[Contender]:
 
 
 def whole_rows(made: Measurements) -> list[Contender]:
-    """The others, having done all of it."""
+    """The other contenders, measured on all of the work."""
     plain, flushed, optuna, ray = (made.measure(name) for name in WHOLE)
     repeated = optuna["trials"] - optuna["cells"]
     note = f"measured; {optuna['pruned']} of {optuna['trials']} trials pruned, {repeated} cells repeated"
@@ -89,7 +89,7 @@ def _optuna(processes: int) -> str:
 
 
 def checked(figures: Mapping[str, Any], costs: Sequence[Cost], cells: Sequence[Any]) -> str:
-    """How whole runs of a few cells compare with the estimate for them."""
+    """Compare complete runs of a few cells with the estimates for them."""
     chosen = the_cells(CHECKED)
     estimate = sum(cost.run_s() for cell, cost in zip(cells, costs, strict=True) if cell in chosen)
     whole = sum(cell["wall_s"] for cell in figures["cells"])
@@ -101,17 +101,17 @@ def checked(figures: Mapping[str, Any], costs: Sequence[Cost], cells: Sequence[A
 
 
 def main() -> None:
-    """Measure what is missing, print the page, and write it."""
+    """Make the missing measurements, print the page, and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("benchmark-work"), help="keeps what was measured")
+    parser.add_argument("--work", type=Path, default=Path("benchmark-work"), help="folder for the measurements")
     parser.add_argument("--only", help=f"make only these: {','.join((*SERVICE, *ESTIMATED, *WHOLE))}")
-    parser.add_argument("--whole", action="store_true", help="have every contender do all of the work; takes hours")
-    parser.add_argument("--max-iters", type=int, default=FULL_LENGTH, help="fewer steps, for a quick look")
+    parser.add_argument("--whole", action="store_true", help="measure every contender on all of the work; takes hours")
+    parser.add_argument("--max-iters", type=int, default=FULL_LENGTH, help="fewer steps, for a quick comparison")
     parser.add_argument("--set", action="append", default=[], metavar="AXIS=V[,V...]", help="fewer cells")
-    parser.add_argument("--output", type=Path, help="write the page to this file too, such as docs/benchmarks.md")
+    parser.add_argument("--output", type=Path, help="also write the page to this file, such as docs/benchmarks.md")
     options = parser.parse_args()
     if options.max_iters < 1:
-        parser.error(f"--max-iters {options.max_iters}: at least 1")
+        parser.error(f"--max-iters {options.max_iters}: give a number from 1 up")
     task = Task(tuple(options.set), options.max_iters)
     whole = options.whole or task != Task()
     names = (*WHOLE, *SERVICE) if whole else (*SERVICE, *ESTIMATED)
@@ -120,7 +120,7 @@ def main() -> None:
         if name not in (*SERVICE, *ESTIMATED, *WHOLE):
             parser.error(f"--only {name}: choices are {', '.join((*SERVICE, *ESTIMATED, *WHOLE))}")
         if name in ESTIMATED and task != Task():
-            parser.error(f"--only {name}: estimated for the whole study only; leave out --max-iters and --set")
+            parser.error(f"--only {name}: estimates exist for the whole study only; remove --max-iters and --set")
     try:
         task.check()
         made = Measurements(options.work, len(os.sched_getaffinity(0)), task)

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.curves`: the curves of an unpruned study as a small CSV, and that CSV read again.
+"""`python -m benchmarks.curves`: writes the curves of an unpruned study as a small CSV, and reads it.
 
-One line an evaluation: the study, the cell, the seed, the step, both losses in nats per character, and the seconds that
-the whole trial trained, evaluations included.
+One line per evaluation: the study, the cell, the seed, the step, both losses in nats per character, and the seconds
+that the whole trial took, evaluations included.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Curves:
         seeds: The seeds (K,).
         steps: The steps (S,) that were evaluated.
         val_loss: Validation losses (C, K, S).
-        seconds: What a trial took (C, K).
+        seconds: The time of each trial (C, K).
     """
 
     cells: tuple[Mapping[str, Any], ...]
@@ -55,16 +55,16 @@ class Curves:
         return means
 
     def subset(self, chosen: npt.NDArray[np.int64]) -> Curves:
-        """The same of some cells only, given by their places."""
+        """The curves of the cells at some indices."""
         cells = tuple(self.cells[index] for index in chosen)
         return Curves(cells, self.seeds, self.steps, self.val_loss[chosen], self.seconds[chosen])
 
 
 def load_curves(path: Path = DATA) -> Curves:
-    """Read what `python -m benchmarks.curves` wrote, without the baselines.
+    """Read the output of `python -m benchmarks.curves`, without the baselines.
 
     Raises:
-        UsageError: No such file, or not every cell has every seed and step.
+        UsageError: The file does not exist, or some cell lacks a seed or a step.
     """
     try:
         read = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
@@ -82,7 +82,7 @@ def load_curves(path: Path = DATA) -> Curves:
         losses[key, int(line["seed"]), int(line["step"])] = float(line["val_loss"])
     seeds, steps = sorted({each[1] for each in losses}), sorted({each[2] for each in losses})
     if not lines or len(losses) < len(cells) * len(seeds) * len(steps):
-        raise UsageError(f"{path} has no curve, or lacks some: every cell needs every seed and every step")
+        raise UsageError(f"{path} lacks curves: every cell needs every seed and every step")
     return Curves(
         tuple(cells.values()),
         tuple(seeds),
@@ -124,7 +124,7 @@ def export(options: CurvesOptions) -> None:
         try:
             options.output.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise UsageError(f"--output {options.output}: {error.strerror}; name a file that can be written") from error
+            raise UsageError(f"--output {options.output}: {error.strerror}; choose a writable file") from error
     print(f"{options.output}: {len(runs)} trials, {len(text):,} bytes")
 
 
@@ -143,7 +143,7 @@ def validation_curves(database: Any, studies: list[str]) -> dict[tuple[str, int]
 
 
 def as_csv(runs: list[TrialSummary], curves: Mapping[tuple[str, int], Mapping[int, float]]) -> str:
-    """The curves as text; losses to six digits after the point, seconds to three.
+    """Format the curves: losses with six digits after the point, seconds with three.
 
     Raises:
         UsageError: A trial is not complete.
@@ -153,7 +153,7 @@ def as_csv(runs: list[TrialSummary], curves: Mapping[tuple[str, int], Mapping[in
         first = unfinished[0]
         raise UsageError(
             f"{len(unfinished)} trials of {first.study} are not complete, such as number {first.number} "
-            f"({first.state}); run it to its end with --pruner none"
+            f"({first.state}); run the study to its end with --pruner none"
         )
     axes = list(dict.fromkeys(name for run in runs for name in run.cell if name != "seed"))
     text = io.StringIO()

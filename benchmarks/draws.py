@@ -1,4 +1,4 @@
-"""From measured curves to what is replayed: which seed stands for which repetition, in which order cells are queued."""
+"""Draws runs to replay from measured curves: which seed is which repetition, and the order of the cells."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.replay import Ints, Queues
 Order = Literal["grid", "cheapest", "dearest", "promising", "spread", "shuffled"]
 ORDERS: tuple[str, ...] = get_args(Order)
 
-# What seems promising before anything was run: a long context first, then the narrow and quick ones.
+# A plausible order without any results: long contexts first, and among them narrow cells, which train fast.
 _PROMISING = (("block_size", -1.0), ("n_embd", 1.0))
 
 
@@ -23,13 +23,13 @@ def draw_queues(
 ) -> Queues:
     """Draw `draws` runs of the study with `repetitions` trials a cell.
 
-    Each cell draws its seeds by itself, without repeating one: over the seeds, the losses of two cells are all but
-    uncorrelated in the measured curves (`python -m benchmarks.pruning` prints how much).
+    Each cell draws its seeds independently and without repetition: across seeds, the measured losses of two cells are
+    nearly uncorrelated (`python -m benchmarks.pruning` prints the correlation).
 
     Args:
-        order: How the cells of a repetition are queued; the second repetition comes after the whole first.
-        seed: Of the draws.
-        together: All cells draw the same seeds, as in a real run; with K seeds there are only K such runs.
+        order: The order of the cells in the queue; the second repetition follows the complete first.
+        seed: The seed of the draws.
+        together: Whether all cells draw the same seeds, as in a real run; with K seeds there are only K such runs.
 
     Returns:
         Queues of `draws` rows.
@@ -46,7 +46,7 @@ def draw_queues(
 
 
 def cell_order(curves: Curves, order: Order, draws: int, rng: np.random.Generator) -> Ints:
-    """The cells as they are queued (draws, C), by place in `curves`; only "shuffled" differs between draws."""
+    """The order of the cells in the queue (draws, C), as indices into `curves`; only "shuffled" differs by draw."""
     if order == "shuffled":
         return rng.permuted(np.tile(np.arange(len(curves.cells)), (draws, 1)), axis=1)
     ordered: dict[str, Callable[[], Ints]] = {
@@ -65,7 +65,7 @@ def _promising(curves: Curves) -> Ints:
 
 
 def _spread(curves: Curves) -> Ints:
-    """Each cell as far as possible from all that come before it; the first is the grid's first."""
+    """Each cell is as far as possible from all earlier ones; the first is the grid's first."""
     points = _coordinates(curves)
     order = [0]
     distance = np.abs(points - points[0]).sum(1)
@@ -77,7 +77,7 @@ def _spread(curves: Curves) -> Ints:
 
 
 def _coordinates(curves: Curves) -> npt.NDArray[np.float64]:
-    """Where each cell lies in the grid (C, axes), every axis from 0 to 1."""
+    """The position of each cell in the grid (C, axes), every axis from 0 to 1."""
     columns = []
     for axis in curves.cells[0]:
         values = list(dict.fromkeys(cell[axis] for cell in curves.cells))

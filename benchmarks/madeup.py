@@ -1,4 +1,4 @@
-"""Made-up curves, on which a rule that was chosen on measured ones can still fail."""
+"""Simulated curves, on which a rule that was chosen on measured curves can still fail."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def madeup_curves(shape: Shape, seed: int) -> Curves:
     """Losses that fall exponentially to a level of the cell, with noise of 0.005 on each loss and 0.01 on each seed.
 
     Args:
-        shape: "parallel": all fall equally fast; "crossing": each at a pace of its own, by chance; "slow winners": the
-            better a cell is in the end, the slower it gets there.
+        shape: "parallel": all fall equally fast; "crossing": each falls at a random pace; "slow winners": the better
+            the final loss of a cell, the slower it falls.
     """
     rng = np.random.default_rng(seed)
     level = np.sort(rng.uniform(2.3, 2.7, _CELLS))

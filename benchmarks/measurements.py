@@ -1,4 +1,4 @@
-"""What `benchmarks.compare` measures, each made once and kept as a file with its date and the load of the machine."""
+"""The measurements of `benchmarks.compare`: each is made once and stored with its date and the load of the machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from benchmarks.task import Task
 SERVICE = ("service", "pruned")
 ESTIMATED = ("states", "plain", "flushed", "parallel", "stock", "ray", "check")
 WHOLE = ("plain-whole", "flushed-whole", "optuna-whole", "ray-whole")
-# Chosen before anything was measured: cells of middling cost, of which some get stuck.
+# Chosen before any measurement: cells of medium cost, some of which get stuck.
 CHECKED = ("n_embd=128", "block_size=32")
 
 
@@ -31,11 +31,12 @@ class Measurements:
     """The measurements of one task.
 
     Args:
-        work: The folder that keeps them.
-        cores: Processes of what runs in parallel.
+        work: The folder that stores them.
+        cores: The number of parallel processes.
+        task: The work.
 
     Raises:
-        ValueError: The folder holds those of another task.
+        ValueError: The folder has measurements of another task.
     """
 
     def __init__(self, work: Path, cores: int, task: Task) -> None:
@@ -43,12 +44,12 @@ class Measurements:
         file = work / "task.json"
         text = _task_json(task)
         if file.exists() and file.read_text(encoding="utf-8") != text:
-            raise ValueError(f"{work} holds measurements of {file.read_text(encoding='utf-8')}; name another --work")
+            raise ValueError(f"{work} has measurements of {file.read_text(encoding='utf-8')}; name another --work")
         work.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
 
     def measure(self, name: str) -> Any:
-        """The figures of a measurement, made now unless they are kept already."""
+        """Return the figures of a measurement; measure if they are not stored yet."""
         if self.kept(name) is None:
             print(f"measuring: {name}", file=sys.stderr, flush=True)
             before = {"taken": f"{datetime.now(UTC):%Y-%m-%d %H:%M}", "load": os.getloadavg()[0], "machine": machine()}
@@ -59,17 +60,17 @@ class Measurements:
         return self.kept(name)
 
     def kept(self, name: str) -> Any:
-        """The figures of a measurement that was made; None when it was not, or could not be."""
+        """The stored figures of a measurement; None if it is missing or was impossible."""
         file = self.work / f"{name}.json"
         return json.loads(file.read_text(encoding="utf-8"))["figures"] if file.exists() else None
 
     def circumstances(self) -> dict[str, dict[str, Any]]:
-        """When, under which load and on which machine each kept measurement was taken."""
+        """The time, load and machine of each stored measurement."""
         names = [name for name in (*SERVICE, *ESTIMATED, *WHOLE) if self.kept(name) is not None]
         return {name: json.loads((self.work / f"{name}.json").read_text(encoding="utf-8")) for name in names}
 
     def costs_of(self, name: str) -> list[Cost]:
-        """What each cell costs, by one of the estimates."""
+        """The cost of each cell according to an estimate."""
         return [Cost(**cost) for cost in self.measure(name)["costs"]]
 
     def _makers(self) -> Mapping[str, Callable[[], Any]]:
@@ -117,7 +118,7 @@ def start_up_s() -> float:
 
 
 def plain_whole(task: Task, folder: Path, *options: str) -> dict[str, Any]:
-    """All runs of the plain loop, one after the other; goes on where it was interrupted."""
+    """All runs of the plain loop, one after another; resumes after an interruption."""
     start_s = start_up_s()
     _wait(_start(task, "plain", str(folder.absolute()), *options))
     lines = (folder / "cells.jsonl").read_text(encoding="utf-8").splitlines()
@@ -127,7 +128,7 @@ def plain_whole(task: Task, folder: Path, *options: str) -> dict[str, Any]:
 
 
 def optuna_whole(task: Task, folder: Path, processes: int) -> dict[str, Any]:
-    """Stock Optuna's search, in as many processes as cores; started anew when it was interrupted."""
+    """Stock Optuna's search, in as many processes as cores; starts from the beginning after an interruption."""
     import optuna
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -145,7 +146,7 @@ def optuna_whole(task: Task, folder: Path, processes: int) -> dict[str, Any]:
 
 
 def ray_whole(task: Task, folder: Path) -> dict[str, Any]:
-    """Ray Tune's grid search; started anew when it was interrupted."""
+    """Ray Tune's grid search; starts from the beginning after an interruption."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     began = time.monotonic()
@@ -171,4 +172,4 @@ def _start(task: Task, *arguments: str) -> subprocess.Popen[str]:
 def _wait(*processes: subprocess.Popen[str]) -> None:
     codes = [process.wait() for process in processes]
     if any(codes):
-        raise RuntimeError(f"a contender's process ended with exit codes {codes}; its messages stand above")
+        raise RuntimeError(f"a contender's process ended with exit codes {codes}; see its messages above")

@@ -1,7 +1,7 @@
-"""The same replay with real pruners, one draw after the other: slow, and what `rules` is checked against.
+"""The replay with real pruners, one draw after another: slow, and the reference for `rules`.
 
-Trials live in an Optuna study in memory. Events come in the order of `replay.replay`, and our own pruner sees the study
-through the same two questions that it asks of the database.
+Trials are in an Optuna study in memory. Events come in the order of `replay.replay`, and our pruner reads the study
+through the same interface as the database.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STUDY = "bigram"
 
 
 class MemoryHistory:
-    """What our pruner asks of the database, from a study in memory."""
+    """The history that our pruner reads from the database, here for a study in memory."""
 
     def __init__(self) -> None:
         self._ended: list[FrozenTrial] = []
@@ -41,7 +41,7 @@ class MemoryHistory:
         return len(complete), np.array(values)
 
     def update(self, trial: FrozenTrial) -> None:
-        """Take in a trial's news."""
+        """Take the new state of a trial."""
         self._running[trial.number] = trial
         if trial.state.is_finished():
             self._ended.append(self._running.pop(trial.number))
@@ -51,7 +51,7 @@ class PrunerRule:
     """A real pruner as a `Rule` for queues of a single draw.
 
     Args:
-        make: Makes the pruner, for a study whose trials it can see through the history.
+        make: Makes the pruner; it reads the trials through the history.
     """
 
     def __init__(self, make: Callable[[MemoryHistory], BasePruner]) -> None:
@@ -73,10 +73,10 @@ class PrunerRule:
             self._study.add_trial(waiting)
 
     def follow(self, number: int, step: int, loss: float, *, is_last: bool) -> bool:
-        """Tell the study of an evaluation, and ask the pruner unless it was the last.
+        """Report an evaluation to the study, and call the pruner unless it was the last.
 
         Returns:
-            Whether the trial is pruned.
+            Whether the pruner stops the trial.
         """
         storage = self._study._storage
         trial_id = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
@@ -112,10 +112,10 @@ def _replay_one(queues: Queues, rule: PrunerRule, workers: int) -> tuple[Ints, B
     rule.start(queues)
     last, pruned = np.zeros(trials, np.int64), np.zeros(trials, bool)
     waiting = iter(range(trials))
-    # Of each worker: when its next evaluation comes, its trial, and the index of the step.
+    # For each worker: the time of its next evaluation, its trial, and the index of the step.
     held = [[0.0, trial, 0] for _, trial in zip(range(workers), waiting, strict=False)]
     while held:
-        worker = min(held, key=lambda each: each[0])  # of equals the first, as `argmin` does
+        worker = min(held, key=lambda each: each[0])  # the first of equals, as `argmin` does
         now, trial, at = worker[0], int(worker[1]), int(worker[2])
         is_last = at == len(queues.steps) - 1
         stop = rule.follow(trial, int(queues.steps[at]), float(queues.values[0, trial, at]), is_last=is_last)
@@ -133,10 +133,10 @@ def _replay_one(queues: Queues, rule: PrunerRule, workers: int) -> tuple[Ints, B
 
 
 def optuna_pruner(text: str) -> Callable[[MemoryHistory], BasePruner]:
-    """The maker of a pruner as `--pruner` of a run names it, such as "PercentilePruner(25, n_warmup_steps=500)".
+    """Return a function that makes the pruner of a text such as "PercentilePruner(25, n_warmup_steps=500)".
 
     Raises:
-        UsageError: No such pruner, or not such arguments.
+        UsageError: The pruner or an argument does not exist.
     """
     settings = read_pruner(text)
     return lambda history: make_pruner(settings, history)

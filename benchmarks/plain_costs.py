@@ -1,9 +1,9 @@
-"""What the plain loop costs for each cell over a whole run, estimated from short measurements.
+"""The cost of the plain loop for each cell over a complete run, estimated from short measurements.
 
-A full run of all cells takes hours. What a step costs depends on the cell and, unless denormal numbers are flushed, on
-how far the training is: cells that get stuck slow down several times. So each cell is trained once by this service's
-own run (the same model, optimizer and batches, denormals kept), its state saved at some steps, and the plain loop timed
-from each state. The cost of a run is the mean over its length, times its steps, plus its evaluations.
+A full run of all cells takes hours. The cost of a step depends on the cell and, unless denormal numbers are flushed, on
+the progress of the training: cells that get stuck become several times slower. So this service trains each cell once
+(with the same model, optimizer and batches, denormals kept) and saves its state at some steps, and the plain loop is
+timed from each state. The cost of a run is the mean step cost over the run, times its steps, plus its evaluations.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from benchmarks.plain_loop import EVAL_BATCHES, EVAL_INTERVAL, MAX_ITERS
 
-# Steps at which a state is saved; what lies between two is taken as their mean.
+# Steps at which a state is saved; costs between two of them are interpolated.
 POINTS = (0, 500, 1500, 3000, 5000)
 TIMED_STEPS = 7
 TIMED_BATCHES = 5
@@ -27,7 +27,7 @@ TIMED_BATCHES = 5
 
 @dataclass(frozen=True)
 class Cost:
-    """What one cell costs: seconds of the clock and of all cores."""
+    """The cost of one cell: wall seconds, and CPU seconds of all cores."""
 
     step_s: float
     step_cpu_s: float
@@ -44,7 +44,7 @@ class Cost:
 
 
 def save_states(cell: Mapping[str, Any], folder: Path) -> list[str]:
-    """Train a cell with denormals kept, and save its state at `POINTS`; what is there already is not made again.
+    """Train a cell with denormals kept, and save its state at `POINTS`, unless the files exist.
 
     Returns:
         A file for each point; "" for the untrained model.
@@ -107,14 +107,15 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
 
 
 def plain_costs(
-    cells: Sequence[Mapping[str, Any]], states: Sequence[Sequence[str]], timers: Timers, tell: Callable[[str], None]
+    cells: Sequence[Mapping[str, Any]], states: Sequence[Sequence[str]], timers: Timers, show: Callable[[str], None]
 ) -> list[Cost]:
-    """Measure what each cell costs over a whole run.
+    """Measure the cost of each cell over a complete run.
 
     Args:
-        states: Of each cell, a file for each of `POINTS`.
-        timers: How the loop is run.
-        tell: Told about progress.
+        cells: The cells.
+        states: For each cell, a file for each of `POINTS`.
+        timers: The processes that time the loop.
+        show: Called with lines about the progress.
     """
     costs = []
     for index, (cell, files) in enumerate(zip(cells, states, strict=True)):
@@ -130,12 +131,12 @@ def plain_costs(
                 evaluation_cpu_s=EVAL_BATCHES * mean_over_run([each["batch_cpu_s"] for each in answers]),
             )
         )
-        tell(f"{index + 1}/{len(cells)} {' '.join(map(str, cell.values()))}: {1000 * costs[-1].step_s:.1f} ms a step")
+        show(f"{index + 1}/{len(cells)} {' '.join(map(str, cell.values()))}: {1000 * costs[-1].step_s:.1f} ms a step")
     return costs
 
 
 def mean_over_run(values: Sequence[float], points: Sequence[int] = POINTS) -> float:
-    """The mean over the steps of a run, of values at some of them, linear in between."""
+    """The mean over the steps of a run of values at some steps, interpolated linearly."""
     areas = [
         (after - before) * (left + right) / 2
         for before, after, left, right in zip(points, points[1:], values, values[1:], strict=False)
@@ -144,5 +145,5 @@ def mean_over_run(values: Sequence[float], points: Sequence[int] = POINTS) -> fl
 
 
 def as_json(costs: Sequence[Cost]) -> list[dict[str, float]]:
-    """For a file."""
+    """Return the costs as JSON-able values."""
     return [asdict(cost) for cost in costs]

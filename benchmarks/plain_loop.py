@@ -1,8 +1,7 @@
-"""The loop that most people would write for this experiment, and that the published table was made with in substance.
+"""The loop that most people would write for this experiment; in essence, it made the published table.
 
-Plain attention over every place, batches of slices put together with `torch.stack`, AdamW as torch has it by default,
-and every 500 steps the mean loss of 200 random batches of each split. Nothing here is meant to be quick: the service is
-measured against it.
+Plain attention over every position, batches built with `torch.stack`, torch's default AdamW, and every 500 steps the
+mean loss of 200 random batches of each split. It is not optimized, because it is the baseline of the benchmarks.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ MAX_ITERS = 5000
 
 
 class PlainBigramV2(nn.Module):
-    """`search.models.bigram_v2` with every product done for every place; its weights have the same names."""
+    """`search.models.bigram_v2` with every product computed at every position; its weights have the same names."""
 
     def __init__(self, vocab_size: int, n_embd: int, block_size: int, pe_type: str) -> None:
         super().__init__()
@@ -46,7 +45,7 @@ class PlainBigramV2(nn.Module):
 
 
 class PlainBigramMF(nn.Module):
-    """`search.models.bigram_mf` with the product done for every place."""
+    """`search.models.bigram_mf` with the product computed at every position."""
 
     def __init__(self, vocab_size: int, n_embd: int) -> None:
         super().__init__()

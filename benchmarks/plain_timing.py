@@ -1,7 +1,7 @@
 """A process that times the plain loop: it reads tasks as lines of JSON and answers each with one line.
 
-Started by `benchmarks.plain_costs`, once for each way of running the loop, because threads and the treatment of
-denormal numbers belong to a process.
+`benchmarks.plain_costs` starts one for each way to run the loop, because threads and the handling of denormal numbers
+are settings of a process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WARM_UP = 2
 
 
 def timed(work: Callable[[], object], times: int) -> tuple[float, float]:
-    """Median wall seconds and mean CPU seconds, of all threads, of doing `work` so many times."""
+    """Median wall seconds and mean CPU seconds, of all threads, of calling `work` repeatedly."""
     for _ in range(WARM_UP):
         work()
     wall, cpu_began = [], time.process_time()

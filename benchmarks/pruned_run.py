@@ -1,4 +1,4 @@
-"""A real pruned run beside the unpruned curves: what it cost, what it found, what the replay had predicted."""
+"""Compares a real pruned run with the unpruned curves: its cost, its best cell, and the prediction of the replay."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_run(curves: Curves, study: str, storage: str, draws: int, workers: int
     """Compare a finished run with the curves.
 
     Returns:
-        Lines to be printed.
+        The lines to print.
 
     Raises:
         UsageError: The run is not finished, or has cells that the curves lack.
@@ -39,7 +39,7 @@ def check_run(curves: Curves, study: str, storage: str, draws: int, workers: int
     with database.closing():
         runs = trial_summaries(database, [name], attrs=("train_seconds",))
         stored = read_stored_study(database, name)
-        assert stored is not None, "open_studies looked"
+        assert stored is not None, "open_studies checks this"
         best = ranked_rows(database, [name])[0]
     places = _places(curves, name, runs)
     states = Counter(run.state for run in runs)
@@ -62,10 +62,10 @@ def check_run(curves: Curves, study: str, storage: str, draws: int, workers: int
 
 
 def _places(curves: Curves, name: str, runs: Sequence[TrialSummary]) -> list[int]:
-    """The place in `curves` of each run's cell."""
+    """The index in `curves` of each trial's cell."""
     unfinished = sum(run.state in ("waiting", "running") for run in runs)
     if unfinished:
-        raise UsageError(f"{name} has {unfinished} unfinished trials; run it to its end first")
+        raise UsageError(f"{name} has {unfinished} unfinished trials; run the study to its end first")
     known = [dict(cell) for cell in curves.cells]
     places = []
     for run in runs:
@@ -82,14 +82,14 @@ def _shares(curves: Curves, places: Sequence[int], runs: Sequence[TrialSummary])
     steps = np.array([run.step or 0 for run in runs])
     by_steps = (seconds * steps / curves.steps[-1]).sum() / seconds.sum()
     spent = np.array([run.attrs.get("train_seconds", 0.0) for run in runs])
-    # How much slower this machine was, from the trials that both ran to their ends.
+    # How much slower this machine was, from the trials that are complete in both.
     both = np.array([run.state == "complete" for run in runs])
     pace = spent[both].sum() / seconds[both].sum()
     return float(by_steps), float(spent.sum() / (pace * seconds.sum()))
 
 
 def rule_of(settings: PrunerSettings) -> Rule:
-    """The rule that stands for the pruner of a study."""
+    """The rule that simulates the pruner of a study."""
     arguments = settings.arguments
     if settings.name == "top":
         return TopCellsRule(arguments["keep"], arguments["warmup_steps"])
@@ -99,7 +99,7 @@ def rule_of(settings: PrunerSettings) -> Rule:
         return HalvingRule(max(1, arguments["warmup_steps"]), 2)
     if settings.name == "none":
         return NeverRule()
-    raise UsageError(f"no prediction for the pruner {settings.name}; give --pruner to replay one of Optuna's")
+    raise UsageError(f"no prediction for the pruner {settings.name}; give --pruner to replay an Optuna pruner")
 
 
 def _found(curves: Curves, cell: Mapping[str, Any], loss: float | None) -> list[str]:

@@ -1,7 +1,7 @@
 """`python -m benchmarks.pruning`: which pruner keeps the best cell, and at what cost, replayed from measured curves.
 
-Without options it prints the tables of docs/pruning.md. `--pruner` replays any one pruner of Optuna's with its own
-code; `--check STUDY` compares a real pruned run with the same curves.
+Without options it prints the tables of docs/pruning.md. `--pruner` replays any Optuna pruner with its real code;
+`--check STUDY` compares a real pruned run with the same curves.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def scored(
 
 
 def scored_together(grids: Sequence[Curves], rule: Rule, draws: int, workers: int) -> list[Score]:
-    """A score for each of several grids of equal size, shuffled; one replay of all is quicker than many small ones."""
+    """A score for each of several grids of equal size, shuffled; one replay of all is faster than many small ones."""
     each = max(1, draws // len(grids))
     queues = [draw_queues(grid, each, 1, "shuffled") for grid in grids]
     values, seconds, cells = (
@@ -146,7 +146,7 @@ def more_workers(curves: Curves, draws: int) -> Iterator[str]:
 
 
 def real_seeds(curves: Curves, draws: int, workers: int) -> Iterator[str]:
-    """The rivals where all cells have the same seed, as in a real run; and how alike cells are over the seeds."""
+    """The rivals where all cells have the same seed, as in a real run; and the correlation of cells across seeds."""
     last = curves.val_loss[:, :, -1] - curves.true_losses[:, None]
     alike = np.asarray(np.corrcoef(last))[np.triu_indices(len(last), 1)].mean()
     yield f"Mean correlation of two cells' final losses over the seeds: {alike:.2f}.\n"
@@ -158,7 +158,7 @@ def real_seeds(curves: Curves, draws: int, workers: int) -> Iterator[str]:
 
 
 def half_grids(curves: Curves, draws: int, workers: int) -> Iterator[str]:
-    """The rivals on random halves of the grid, in shuffled order: what they do where another cell is the best."""
+    """The rivals on random halves of the grid, in shuffled order, where other cells are the best."""
     rng = np.random.default_rng(0)
     cells = len(curves.cells)
     halves = [curves.subset(np.sort(rng.choice(cells, cells // 2, replace=False))) for _ in range(HALVES)]
@@ -214,7 +214,7 @@ def _section(curves: Curves, draws: int, workers: int, title: str) -> str:
 
 
 def all_tables(curves: Curves, draws: int, workers: int) -> Iterator[str]:
-    """The tables, made by two processes."""
+    """The tables, computed by two processes."""
     with ProcessPoolExecutor(2) as pool:
         yield from pool.map(partial(_section, curves, draws, workers), sections(curves, draws, workers))
 
@@ -223,14 +223,14 @@ def all_tables(curves: Curves, draws: int, workers: int) -> Iterator[str]:
 def main(
     curves: Annotated[
         Path,
-        typer.Option(help="What python -m benchmarks.curves wrote.", metavar="FILE", show_default=DATA.name),
+        typer.Option(help="Output of python -m benchmarks.curves.", metavar="FILE", show_default=DATA.name),
     ] = DATA,
     draws: Annotated[int, typer.Option(help="Replayed runs of each setting.", min=1)] = 1000,
     workers: Annotated[int, typer.Option(help="Virtual workers.", min=1)] = DEFAULT_WORKERS,
     seeds: Annotated[int, typer.Option(help="Trials of each cell, for --pruner.", min=1)] = 1,
     order: Annotated[str, typer.Option(help=f"{', '.join(ORDERS)}; for --pruner.")] = DEFAULT_ORDER,
     pruner: Annotated[
-        str | None, typer.Option(help="Replay only this pruner of Optuna's.", metavar="'NAME(ARGUMENTS)'")
+        str | None, typer.Option(help="Replay only this Optuna pruner.", metavar="'NAME(ARGUMENTS)'")
     ] = None,
     check: Annotated[
         str | None, typer.Option(help="Compare a finished, pruned run with the curves.", metavar="STUDY")
@@ -259,7 +259,7 @@ def _one_pruner(curves: Curves, pruner: str, draws: int, workers: int, seeds: in
     if order not in ORDERS:
         raise UsageError(f"--order {order}: choices are {', '.join(ORDERS)}")
     if seeds > len(curves.seeds):
-        raise UsageError(f"--seeds {seeds}: the curves have {len(curves.seeds)}")
+        raise UsageError(f"--seeds {seeds}: the curves have {len(curves.seeds)} seeds")
     queues = draw_queues(curves, draws, seeds, order)  # type: ignore[arg-type]
     outcome = replay_with_pruner(queues, optuna_pruner(pruner), workers)
     yield _COLUMNS

@@ -1,8 +1,8 @@
 """`python -m benchmarks.racing`: how often `seeds = "adaptive"` finds the best cell, and with how many trials.
 
-Studies of 36 cells are made up: each cell has a true loss, a seed shifts all cells alike, and every trial has noise
-of its own. Beside the race stands the plain way: equally many seeds for every cell, as few as find the best cell as
-often as is asked for.
+The studies are simulated and have 36 cells: each cell has a true loss, a seed shifts all cells equally, and every trial
+has independent noise. The alternative to the race is the same number of seeds for every cell: the smallest number that
+finds the best cell with the required frequency.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from search.study.search_space import RacingSettings
 
 CELLS = 36
 WANTED = 0.95
-# Enough for equal seeds to be right in any of the worlds below.
+# Enough seeds for the alternative to find the best cell in every world below.
 MOST_SEEDS = 60
 
 
 @dataclass(frozen=True)
 class World:
-    """How losses are made up.
+    """How losses are simulated.
 
     Attributes:
         gap: True loss of the second best cell above the best, in nats per character.
         noise: Standard deviation of a trial's loss.
-        shared: That of what a seed does to all cells alike.
-        chaotic: Of the other cells every fourth has noise so many times larger.
+        shared: Standard deviation of the shift of a seed, equal for all cells.
+        chaotic: Factor of the noise of every fourth other cell.
     """
 
     name: str
@@ -60,13 +60,13 @@ WORLDS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What many draws of a world came to.
+    """The result of many draws of a world.
 
     Attributes:
         correct: Share of races that named the best cell.
-        trials: Trials a race, on average.
+        trials: Mean number of trials per race.
         equal_seeds: Seeds that each cell needs for the same certainty without a race.
-        equal_correct: Share of draws in which so many seeds name the best cell.
+        equal_correct: Share of draws in which that number of seeds names the best cell.
     """
 
     world: World
@@ -77,7 +77,7 @@ class Outcome:
 
     @property
     def share(self) -> float:
-        """Trials of a race, of those that equal seeds for all would need."""
+        """Trials of a race as a share of the trials that equal seeds need."""
         return self.trials / (self.equal_seeds * CELLS)
 
 
@@ -85,7 +85,7 @@ def race(losses: npt.NDArray[np.float64], rules: RacingSettings) -> tuple[str, i
     """Run one race on made-up losses (CELLS, MOST_SEEDS).
 
     Returns:
-        The leader at the end, and the trials that it took.
+        The leader at the end, and the number of trials.
     """
     known = {str(cell): {seed: float(losses[cell, seed]) for seed in range(rules.first)} for cell in range(CELLS)}
     trials = CELLS * rules.first
@@ -97,12 +97,12 @@ def race(losses: npt.NDArray[np.float64], rules: RacingSettings) -> tuple[str, i
 
 
 def simulate(world: World, draws: int, rules: RacingSettings, seed: int = 1) -> Outcome:
-    """Race so many made-up studies of a world."""
+    """Simulate and race `draws` studies of a world."""
     rng = np.random.default_rng(seed)
     studies = [world.draw(rng) for _ in range(draws)]
     means = np.stack([losses.cumsum(axis=1) / np.arange(1, MOST_SEEDS + 1) for losses in studies])
     right = (means.argmin(axis=1) == 0).mean(axis=0)  # (MOST_SEEDS,)
-    # The first number of seeds from which on it is right often enough: the share of some hundred draws jitters.
+    # The smallest number of seeds above which it is always right often enough, since the share fluctuates.
     enough = int(np.flatnonzero(right < WANTED).max(initial=-1)) + 1
     enough = min(enough, MOST_SEEDS - 1)
     ends = [race(losses, rules) for losses in studies]
@@ -130,7 +130,7 @@ def table(outcomes: list[Outcome]) -> str:
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--draws", type=int, default=1000, help="studies to make up of each kind")
+    parser.add_argument("--draws", type=int, default=1000, help="simulated studies of each kind")
     rules = RacingSettings(max_seeds=MOST_SEEDS)
     print(table([simulate(world, parser.parse_args().draws, rules) for world in WORLDS]))
 

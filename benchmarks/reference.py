@@ -1,8 +1,8 @@
-"""`python -m benchmarks.reference`: our losses beside those of an independent float32 run of the same cells.
+"""`python -m benchmarks.reference`: compares our losses with an independent float32 run of the same cells.
 
 The reference is a plain training loop on a CPU, seed 1337, with one full pass over the validation text at the end. Its
-random numbers were drawn in another order than ours, so equal losses are not to be expected: where two seeds of a cell
-agree within the tolerance, ours must too. Cells whose own seeds scatter wider are chaotic, and named as such.
+random numbers were drawn in another order than ours, so the losses cannot be equal: if two seeds of a cell agree within
+the tolerance, ours must too. Cells whose seeds differ by more are chaotic, and the table marks them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Pruned runs replayed from measured curves, in virtual time, all draws of them at once.
+"""Replays pruned runs from measured curves in virtual time, all draws at once.
 
-An event is an evaluation of a running trial. Of every draw the next event is taken, all draws in step, so that each
-operation works on arrays of one row a draw.
+An event is an evaluation of a running trial. Each iteration takes the next event of every draw, so that operations work
+on arrays with one row per draw.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Queues:
-    """What is replayed: for each of D draws a queue of T trials, with curves at S steps.
+    """The trials to replay: for each of D draws a queue of T trials, with curves at S steps.
 
     Attributes:
         values: Validation losses (D, T, S), in the order of the queue.
-        seconds: What a trial takes to its last step (D, T).
-        cells: Which cell each trial is a repetition of (D, T).
-        steps: The steps (S,) that are evaluated; the first is 0.
+        seconds: Seconds that a trial takes up to its last step (D, T).
+        cells: The cell of each trial (D, T).
+        steps: The steps of the evaluations (S,); the first is 0.
     """
 
     values: Floats
@@ -36,10 +36,10 @@ class Queues:
 
 @dataclass(frozen=True)
 class View:
-    """What a pruner may look at when n draws have an event each.
+    """The state that a pruner can read when n draws have an event each.
 
     Attributes:
-        seen: The losses reported so far (D, T, S); NaN where none was.
+        seen: The losses reported so far (D, T, S); NaN if there is none.
         complete: Which trials are complete (D, T).
         cells: As in `Queues`.
         steps: As in `Queues`.
@@ -82,12 +82,12 @@ class Rule(Protocol):
         """Get ready for a replay."""
 
     def prune(self, view: View) -> Bools:
-        """Which of the n trials shall stop (n,)."""
+        """Which of the n trials to stop (n,)."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the trials.
+    """The ends of the trials.
 
     Attributes:
         last: Index of the last step of each trial (D, T).
@@ -108,7 +108,7 @@ def replay(queues: Queues, rule: Rule, workers: int) -> Outcome:
     seen = np.full(queues.values.shape, np.nan)
     complete, pruned = np.zeros((draws, trials), bool), np.zeros((draws, trials), bool)
     last = np.zeros((draws, trials), np.int64)
-    # Of each worker: its trial, the evaluation that comes next, and when.
+    # For each worker: its trial, its next evaluation, and the time of that.
     held = np.tile(np.arange(workers), (draws, 1))
     at, due = np.zeros((draws, workers), np.int64), np.zeros((draws, workers))
     taken = np.full(draws, workers)
@@ -121,7 +121,7 @@ def replay(queues: Queues, rule: Rule, workers: int) -> Outcome:
         seen[active, trial, index] = queues.values[active, trial, index]
         is_last = index == evaluations - 1
         complete[active[is_last], trial[is_last]] = True
-        # As in a worker: nobody asks about a trial that is at its end.
+        # As in a worker: the pruner is not called after the last evaluation.
         stop = np.zeros(len(active), bool)
         going = ~is_last
         stop[going] = rule.prune(

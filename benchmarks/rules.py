@@ -1,6 +1,6 @@
-"""Optuna's pruners and ours on arrays: each decides for many draws at once, exactly as the real one would for each.
+"""Optuna's pruners and ours on arrays: each decides for many draws at once, exactly as the real pruner does for each.
 
-`tests/benchmarks` compares every rule with the pruner that it stands for, on draws of the measured curves.
+`tests/benchmarks` compares every rule with its pruner, on draws of the measured curves.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class PercentileRule(Rule):
     """`PercentilePruner`, and with 50 the `MedianPruner`: the best loss so far against complete trials' at the step.
 
     Args:
-        min_trials: Stands for n_startup_trials and n_min_trials.
+        min_trials: The value of n_startup_trials and n_min_trials.
     """
 
     def __init__(self, percentile: float, warmup_steps: int, min_trials: int) -> None:
@@ -57,10 +57,10 @@ def _percentile_of_sorted(values: Floats, count: Ints, percentile: float) -> Flo
 
 
 class HalvingRule(Rule):
-    """`SuccessiveHalvingPruner`: at each rung the best part goes on, among all that have reached it so far.
+    """`SuccessiveHalvingPruner`: at each rung the best share of the trials that have reached it continues.
 
     Args:
-        brackets: `HyperbandPruner`: so many brackets, to which trials belong by their number; each has its own rungs.
+        brackets: `HyperbandPruner`: the number of brackets; a trial's number decides its bracket, each with own rungs.
     """
 
     def __init__(self, min_resource: int, reduction_factor: int, bootstrap: int = 0, brackets: int = 1) -> None:
@@ -156,7 +156,7 @@ def _signed_rank_tail(count: int) -> Floats:
 
 
 class TopCellsRule(Rule):
-    """Our `TopCellsPruner`: as long as fewer than `keep` cells still in the race were better, a trial goes on."""
+    """Our `TopCellsPruner`: a trial continues while fewer than `keep` cells still in the race were better."""
 
     def __init__(self, keep: int, warmup_steps: int, strikes: int = 2) -> None:
         self._keep, self._warmup_steps, self._strikes = keep, warmup_steps, strikes
@@ -165,7 +165,7 @@ class TopCellsRule(Rule):
         self._best_so_far = np.minimum.accumulate(queues.values, axis=2)
         draws, trials = queues.cells.shape
         cells = int(queues.cells.max()) + 1
-        # Where in the queue the trials of each cell are (D, C, R).
+        # The positions in the queue of each cell's trials (D, C, R).
         self._places = np.argsort(queues.cells, axis=1, kind="stable").reshape(draws, cells, trials // cells)
         self._struck = np.zeros((draws, cells), np.int64)
         self._pruned = np.zeros((draws, trials), bool)

@@ -1,4 +1,4 @@
-"""What a replayed run cost, and whether it found what the unpruned runs of all seeds say is best."""
+"""Scores a replayed run: its cost, and whether it found the best cell of the unpruned runs of all seeds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Score:
         compute_range: Its 5th and 95th percentile over the draws.
         survives: How often every trial of the truly best cell is complete.
         found: How often that cell heads the table.
-        rank_error: By how many places the truly best five are off in the table.
+        rank_error: Mean error in the ranks of the truly best five.
         regret: True loss of the cell that heads the table above that of the best, nats per character.
         worst_regret: The largest of all draws.
         complete: Complete trials.
@@ -61,14 +61,14 @@ def score(curves: Curves, queues: Queues, outcome: Outcome) -> Score:
 
 
 def compute_shares(queues: Queues, outcome: Outcome) -> Floats:
-    """The share of the unpruned training time that each draw took (D,)."""
+    """The training time of each draw as a share of the unpruned time (D,)."""
     spent = queues.seconds * queues.steps[outcome.last] / queues.steps[-1]
     shares: Floats = spent.sum(1) / queues.seconds.sum(1)
     return shares
 
 
 def _table(queues: Queues, outcome: Outcome) -> tuple[Floats, Bools]:
-    """The loss of each cell (D, C), mean over those of its trials that went furthest; and whether all are complete."""
+    """The loss of each cell (D, C), the mean of its trials that got furthest; and whether all are complete."""
     draws, trials = queues.cells.shape
     cells = int(queues.cells.max()) + 1
     places = np.argsort(queues.cells, axis=1, kind="stable").reshape(draws, cells, trials // cells)

@@ -1,4 +1,4 @@
-"""Pictures the dashboard of a study as a visitor sees it: `python -m benchmarks.screenshot --help`."""
+"""Takes a picture of a study in the dashboard: `python -m benchmarks.screenshot --help`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
-# Without these a browser asks its maker's servers for news.
+# Without these options a browser contacts its vendor's servers.
 QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -56,10 +56,10 @@ def served(storage: str, artifacts: str) -> Iterator[str]:
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
-        said = process.stderr.readline()
-        found = re.search(r"http://[\d.]+:\d+", said)
+        line = process.stderr.readline()
+        found = re.search(r"http://[\d.]+:\d+", line)
         if found is None:
-            raise RuntimeError(said)
+            raise RuntimeError(line)
         yield found[0]
     finally:
         process.terminate()
@@ -86,7 +86,7 @@ def picture(
         [study_id] = [each["study_id"] for each in found if each["study_name"] == study]
         page.goto(f"{address}/dashboard/studies/{study_id}")
         page.get_by_text("Hyperparameter Importance").first.wait_for()
-        page.wait_for_timeout(4000)  # plots are drawn one after the other, and nothing says when the last is done
+        page.wait_for_timeout(4000)  # plots are drawn one after another, without a signal after the last
         output.parent.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=str(output))
     print(f"{output}: {output.stat().st_size / 1000:.0f} kB", file=sys.stderr)

@@ -31,7 +31,7 @@ def run_service(task: Task, folder: Path, *arguments: str) -> dict[str, float]:
         wall_s and cpu_s of the whole command; train_s, the sum over its trials, evaluations included; tail_s, the sum
         over the workers of what each waited for the last trial to end; trials.
     """
-    # What an interrupted measurement left would be gone on with, and the time would be that of the rest alone.
+    # The run would resume an interrupted measurement, and its time would miss the trials before.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     command = [sys.executable, "-m", "search.run", "--study", "bigram", "--storage", database_of(folder)]
@@ -54,7 +54,7 @@ def children_cpu_s() -> float:
 
 
 def waited_at_the_end_s(times: Sequence[tuple[datetime, datetime]]) -> float:
-    """Seconds that workers, together, had nothing left to claim while others still trained.
+    """Seconds, summed over the workers, without a trial to claim while others still trained.
 
     Args:
         times: Begin and end of each trial. After the last begin no worker takes another, so the trials that end later

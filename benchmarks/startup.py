@@ -1,6 +1,6 @@
-"""`python -m benchmarks.startup`: how long the programs that only read take from start to end, beside their libraries.
+"""`python -m benchmarks.startup`: the run time of the reading programs, compared with the import of their libraries.
 
-Every round starts each command once, one after the other, so that a busy moment of the machine meets them all.
+Every round starts each command once, one after another, so that other load affects all of them.
 """
 
 from __future__ import annotations

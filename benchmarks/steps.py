@@ -50,7 +50,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def medians(works: Sequence[Callable[[], object]], times: int) -> list[float]:
-    """Median milliseconds of each work; they alternate, so that other load slows all of them."""
+    """Median milliseconds of each function; they alternate, so that other load slows all of them."""
     for work in works:
         work()
     taken: list[list[float]] = [[] for _ in works]

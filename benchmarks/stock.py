@@ -1,4 +1,4 @@
-"""Stock Optuna and Ray Tune on the study `bigram`: what they save by pruning, and what they cost themselves."""
+"""Stock Optuna and Ray Tune on the study `bigram`: their savings by pruning, and their overhead."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def curves(storage: str, cells: Sequence[Mapping[str, Any]]) -> list[list[tuple[
 
 
 def saving(its_curves: Sequence[Curve], costs: Sequence[Cost]) -> dict[str, float]:
-    """Have stock Optuna search the grid, each trial showing its known curve instead of training.
+    """Let stock Optuna search the grid; each trial reports its measured curve instead of training.
 
     Returns:
-        share: Of the cost of all trials, what is left after pruning, the mean over some orders of the cells.
-        storage_s: What Optuna itself takes, on SQLite.
+        share: The cost after pruning as a share of the cost of all trials, mean over some orders of the cells.
+        storage_s: Seconds of Optuna itself, on SQLite.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     shares = [_one_search(its_curves, costs, seed, None) for seed in range(DRAWS)]
@@ -82,7 +82,7 @@ def ray_overhead(cells: Sequence[Mapping[str, Any]], processes: int) -> dict[str
     Returns:
         wall_s: Seconds, the start of Ray included.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # a benchmark reports to nobody
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # a benchmark must not send reports
     try:
         import ray
         from ray import tune

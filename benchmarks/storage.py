@@ -1,4 +1,4 @@
-"""What a trial costs in the database, beside stock Optuna: `python -m benchmarks.storage`.
+"""The cost of a trial in the database, compared with stock Optuna: `python -m benchmarks.storage`.
 
 A trial is claimed, reports 11 evaluations, asks the pruner after each, and is finished. Stock Optuna does the same with
 ask, 4 suggestions, report, should_prune and tell. Both take turns on the same kind of database, one trial each, so that
@@ -59,7 +59,7 @@ ANSWER_TARGET_S = 5.0
 
 
 def study_file(folder: Path, trials: int) -> Path:
-    """A study of about so many cells, for the fake objective of the tests."""
+    """A study with about `trials` cells, for the fake objective of the tests."""
     axes = [f"{name} = {json.dumps(values)}" for name, values in AXES.items()]
     extra = f"dropout = {json.dumps(list(range(max(1, math.ceil(trials / CELLS)))))}"
     path = folder / f"bench{trials}.toml"
@@ -68,7 +68,7 @@ def study_file(folder: Path, trials: int) -> Path:
 
 
 def curve(number: int) -> list[float]:
-    """Losses of a trial at `STEPS`: falling, with a level of its own."""
+    """Losses of a trial at `STEPS`: falling to a level of the trial."""
     level = random.Random(number).uniform(2.3, 2.6)
     return [level + 2.0 * math.exp(-step / 700) for step in STEPS]
 
@@ -140,11 +140,11 @@ def _insert_curves(connection: Any, curves: dict[int, list[float]]) -> None:
 
 
 def stock(url: str, finished: int, trials: int) -> tuple[Callable[[], None], Callable[[], None]]:
-    """The same with Optuna alone; the grid has a cell for every trial, as its sampler wants it."""
+    """The same with stock Optuna; the grid has a cell for every trial, as its sampler requires."""
     storage = optuna.storages.RDBStorage(url)
     count = max(1, math.ceil((finished + trials) / CELLS))
     space: dict[str, list[Any]] = {**AXES, "seed": list(range(count))}
-    # The grid sampler looks through all finished trials at each ask; at 10,000 that is its own cost, and the random
+    # The grid sampler looks through all finished trials at each ask; at 10,000 that dominates, and the random
     # sampler shows the storage's.
     sampler = optuna.samplers.GridSampler(space, seed=0) if finished == 0 else optuna.samplers.RandomSampler(seed=0)
     pruner = optuna.pruners.MedianPruner(
@@ -207,7 +207,7 @@ def measure(new_url: Callable[[], str], finished: int, trials: int, corpus: Corp
 
 
 def timed(work: Callable[[], None]) -> tuple[float, float]:
-    """Milliseconds on the clock, and of this process's processor, which other programs slow much less."""
+    """Wall milliseconds, and CPU milliseconds of this process, which other load affects much less."""
     clock, processor = time.perf_counter(), time.process_time()
     work()
     return (time.perf_counter() - clock) * 1000, (time.process_time() - processor) * 1000
@@ -253,7 +253,7 @@ def answers(url: str, finished: int, corpus: Corpus, folder: Path) -> dict[str, 
 
 @contextmanager
 def databases(storage: str, folder: Path) -> Iterator[tuple[str, Callable[[], str]]]:
-    """What the databases are, and a maker of empty ones."""
+    """Yield the description of the database, and a function that makes an empty one."""
     numbers = iter(range(1000))
     if storage == "sqlite":
         yield "SQLite file in the temporary folder", lambda: f"sqlite:///{folder / f'{next(numbers)}.db'}"
@@ -281,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(storage: str, sizes: list[int], repeat: int) -> dict[str, Any]:
-    """Measure on every database asked for."""
+    """Measure on every requested database."""
     corpus = load_corpus(None)
     found: list[dict[str, Any]] = []
     for kind in ("sqlite", "postgresql") if storage == "both" else (storage,):
@@ -323,7 +323,7 @@ def as_table(found: dict[str, Any]) -> str:
     for each in found["databases"]:
         for what, seconds in each["answers_s"].items():
             lines.append(f"\n{each['database']}, all finished: {what} {seconds:.2f} s")
-    lines.append(f"\nThe command shall answer in {ANSWER_TARGET_S:.0f} s.")
+    lines.append(f"\nTarget for the command: {ANSWER_TARGET_S:.0f} s.")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""The page of `benchmarks.compare`: a table with ratios, and where it was made."""
+"""The page of `benchmarks.compare`: a table with ratios, and the circumstances of the measurements."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from benchmarks.task import FULL_LENGTH
 
 @dataclass(frozen=True)
 class Contender:
-    """What one way of doing the work costs.
+    """The cost of the work with one contender.
 
     Attributes:
-        wall_s: Seconds from the command to its end; None where it could not be measured.
+        wall_s: Seconds from the command to its end; None if it could not be measured.
         cpu_s: Seconds of all cores; None likewise.
-        how: Whether it was measured as a whole, and what else the reader must know.
+        how: Whether the whole work was measured, and further notes.
     """
 
     name: str
@@ -34,10 +34,10 @@ class Page:
     """The text around the table.
 
     Attributes:
-        trials: How many each contender trains.
+        trials: The number of trials of each contender.
         max_iters: Steps of a trial.
-        note: What else the reader must know; may be empty.
-        circumstances: Of each measurement: taken (UTC), load (of the last minute, before it began) and machine.
+        note: Further notes; may be empty.
+        circumstances: For each measurement: taken (UTC), load (of the minute before it) and machine.
     """
 
     trials: int
@@ -76,7 +76,7 @@ STEPS = "The cost of a single step, by shape: [steps.md](steps.md)."
 
 
 def markdown(contenders: Sequence[Contender], page: Page) -> str:
-    """The page: trials an hour, and how many times the last two contenders are faster than each of the others."""
+    """The page: trials per hour, and the speed-up of the last two contenders over each of the others."""
     unpruned, pruned = contenders[-2:]
     lines = [
         HEADER.format(trials=page.trials, max_iters=page.max_iters),

@@ -1,4 +1,4 @@
-"""The work that `benchmarks.compare` has everybody do."""
+"""The work of all contenders of `benchmarks.compare`."""
 
 from __future__ import annotations
 

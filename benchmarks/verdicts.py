@@ -1,6 +1,6 @@
-"""Whether the verdicts keep their word: `python -m benchmarks.verdicts`.
+"""Checks the error rates of the verdicts: `python -m benchmarks.verdicts`.
 
-Studies are made up with known effects and noise: every cell has a level of its own (so that effects depend on the
+The studies are simulated with known effects and noise: every cell has its own level (so that effects depend on the
 cell), every seed moves all cells, and the noise differs from cell to cell. Their verdicts are compared with the truth.
 """
 
@@ -25,9 +25,9 @@ class MadeUp:
     Attributes:
         levels: Of each factor; the last factor has no effect at all.
         seeds: Seeds of each cell.
-        effect: Standard deviation of what a factor's levels and their interactions do, in nats.
+        effect: Standard deviation of the effects of a factor's levels and their interactions, in nats.
         noise: Largest standard deviation of a trial's own noise, in nats; cells differ from a tenth of it up to it.
-        seed_effect: Standard deviation of what a seed does to all cells, in nats.
+        seed_effect: Standard deviation of the shift of a seed, equal for all cells, in nats.
     """
 
     levels: Sequence[int]
@@ -56,7 +56,7 @@ class MadeUp:
 
 @dataclass
 class Score:
-    """What came out of many draws.
+    """The result of many draws.
 
     Attributes:
         intervals, covered: Intervals, and those that hold the truth.

@@ -1,4 +1,4 @@
-"""The contenders of `benchmarks.compare` doing all of the work: `python -m benchmarks.whole_runs plain|optuna|ray`.
+"""Runs all of the work with a contender of `benchmarks.compare`: `python -m benchmarks.whole_runs plain|optuna|ray`.
 
 `benchmarks.compare` starts it, because threads and the treatment of denormal numbers belong to a process. Each way is
 written as a sensible user would write it around the plain loop.
@@ -29,7 +29,7 @@ def plain_loop(cell: dict[str, Any], corpus: Corpus) -> PlainLoop:
 
 
 def run_plain(task: Task, folder: Path) -> None:
-    """Train one cell after the other; each that is finished adds a line to cells.jsonl, and is not trained again."""
+    """Train one cell after another; each finished cell adds a line to cells.jsonl and is skipped the next time."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "cells.jsonl"
     finished = len(file.read_text(encoding="utf-8").splitlines()) if file.exists() else 0
@@ -45,11 +45,11 @@ def run_plain(task: Task, folder: Path) -> None:
 
 
 def run_optuna(task: Task, storage: str) -> None:
-    """Take part in stock Optuna's search of the grid, one of as many processes as there are cores."""
+    """Run one process of stock Optuna's grid search, which has as many processes as cores."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    torch.set_num_threads(1)  # a process a core: more threads would only get in each other's way
+    torch.set_num_threads(1)  # one process per core: more threads would compete
     cells, corpus = task.cells, load_corpus()
 
     def objective(trial: optuna.Trial) -> float:
@@ -69,7 +69,7 @@ def run_optuna(task: Task, storage: str) -> None:
 
 def run_ray(task: Task, folder: Path) -> None:
     """Search the grid with Ray Tune, a trial a core; writes ray.json: trials and their CPU seconds."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # a benchmark reports to nobody
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # a benchmark must not send reports
     os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
     import ray
     from ray import tune
@@ -100,10 +100,10 @@ def run_ray(task: Task, folder: Path) -> None:
 
 
 def main() -> None:
-    """Do the work of a task that stands on stdin as JSON: settings, max_iters."""
+    """Run the task on stdin, as JSON: settings, max_iters."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("way", choices=("plain", "optuna", "ray"))
-    parser.add_argument("place", help="a folder for what is found, or Optuna's storage")
+    parser.add_argument("place", help="a folder for the results, or Optuna's storage")
     parser.add_argument("--flush", action="store_true", help="round denormal numbers to zero")
     options = parser.parse_args()
     if options.flush:

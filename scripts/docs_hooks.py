@@ -1,7 +1,7 @@
-"""Hooks of the documentation site: pages made of files at the repository's root, and links that leave docs/.
+"""Hooks of the documentation site: pages made from files in the repository's root, and links that leave docs/.
 
-A file is written once: README.md is the site's first page, ARCHITECTURE.md another one. The files docs/index.md and so
-on only hold their place in the navigation.
+README.md is the site's first page, ARCHITECTURE.md another one. docs/index.md and its like are placeholders that put
+these pages into the navigation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
 }
 SOURCES = {page: source for source, page in PAGES.items()}
-# Code comes first, since it may hold what looks like a link.
+# Code comes first, since it may contain text that looks like a link.
 CODE_OR_LINK = re.compile(
     r"(?P<code>^[ ]*(?P<fence>```+|~~~+).*?^[ ]*(?P=fence)|`[^`\n]+`)"
     r"|(?P<image>!?)\[(?P<text>(?:[^\[\]`]|`[^`]*`)*)\]\((?P<target>[^()\s]+)\)",
@@ -29,10 +29,10 @@ CODE_OR_LINK = re.compile(
 
 
 def page_target(target: str, source: str, page: str) -> str | None:
-    """Where a link of the file `source` leads when `page` shows it; None if the site has no such page.
+    """Return the target of a link of `source` on the page `page`; None if the site has no such page.
 
     Args:
-        target: The link's target as the file has it.
+        target: The link's target in the file.
         source: The file's path in the repository.
         page: The page's path in docs/.
     """
@@ -50,7 +50,7 @@ def page_target(target: str, source: str, page: str) -> str | None:
 
 
 def with_page_links(markdown: str, source: str, page: str) -> str:
-    """The text with every link leading to a page; a link to a file that is no page becomes its text."""
+    """Return the text with all links pointing to pages; a link to a file without a page becomes plain text."""
 
     def replaced(match: re.Match[str]) -> str:
         if match["code"]:
@@ -62,7 +62,7 @@ def with_page_links(markdown: str, source: str, page: str) -> str:
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """Called by the site generator with a page's text before it becomes HTML."""
+    """Return the text of a page; the site generator calls this before it renders HTML."""
     uri = page.file.src_uri
     source = SOURCES.get(uri)
     if source is not None:

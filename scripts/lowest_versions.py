@@ -3,8 +3,8 @@
     python scripts/lowest_versions.py --dry-run                       # print the pins
     python scripts/lowest_versions.py --torch 2.13.0 tests/storage    # another torch, other tests
 
-A lower bound in pyproject.toml is a promise; this is how it is checked. Indirect dependencies get the version that pip
-chooses. On many indexes an older torch exists as a CUDA build alone, several GB of it: --torch takes another one.
+This checks the lower bounds of pyproject.toml. pip chooses the versions of indirect dependencies. Many indexes have an
+older torch only as a CUDA build of several GB: choose another version with --torch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TESTS = ("tests/models", "tests/objectives", "tests/storage", "tests/study", "-m
 
 
 def direct_requirements(project: dict[str, Any], extras: list[str]) -> list[Requirement]:
-    """The project's dependencies and those of the extras; an extra may name others, as in "lm-search[postgres,s3]".
+    """Return the dependencies of the project and of extras, which may name other extras: "lm-search[postgres,s3]".
 
     Raises:
         SystemExit: The project has no such extra.
@@ -40,7 +40,7 @@ def direct_requirements(project: dict[str, Any], extras: list[str]) -> list[Requ
         if extra in seen:
             continue
         if extra not in optional:
-            raise SystemExit(f"no extra {extra!r} in pyproject.toml; there are: {', '.join(sorted(optional))}")
+            raise SystemExit(f"no extra {extra!r} in pyproject.toml; choices are {', '.join(sorted(optional))}")
         seen.add(extra)
         for requirement in map(Requirement, optional[extra]):
             if canonicalize_name(requirement.name) == canonicalize_name(project["name"]):
@@ -51,7 +51,7 @@ def direct_requirements(project: dict[str, Any], extras: list[str]) -> list[Requ
 
 
 def lowest(requirement: Requirement) -> str:
-    """The lowest version that a requirement allows: that of its `>=`, `~=` or `==`.
+    """Return the lowest version that a requirement allows: that of its `>=`, `~=` or `==`.
 
     Raises:
         SystemExit: The requirement has no lower bound.
@@ -63,7 +63,7 @@ def lowest(requirement: Requirement) -> str:
 
 
 def lowest_pins(project: dict[str, Any], extras: list[str], torch: str | None = None) -> list[str]:
-    """One `name==version` for each direct dependency, sorted; `torch` replaces the version of that package."""
+    """Return a sorted `name==version` for each direct dependency; `torch` overrides the version of torch."""
     pins: dict[str, str] = {canonicalize_name(each.name): lowest(each) for each in direct_requirements(project, extras)}
     if torch is not None:
         pins["torch"] = torch
@@ -85,7 +85,7 @@ def run_tests(pins: list[str], extras: list[str], tests: list[str], folder: Path
     installed = subprocess.run(install, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if installed.returncode != 0:
         print(installed.stdout, file=sys.stderr)
-        raise SystemExit("the lowest versions cannot be installed together; raise a bound that pip names above")
+        raise SystemExit("cannot install the lowest versions together; raise a bound that pip names above")
     return subprocess.run([str(python.with_name("pytest")), *tests], cwd=ROOT).returncode
 
 

@@ -2,9 +2,9 @@
 
     python scripts/pin_image.py --torch 2.13.0
 
-Run it with the Python of the image (3.11): pip decides with the running interpreter which packages are needed. Their
-wheels are then looked up for each Python and processor that the image can have, since a hash names one file. torch is
-pinned by version alone, because its wheels differ from index to index, and what only its CUDA wheels need is left out.
+Run it with the Python of the image (3.11): pip uses the running interpreter to decide which packages are needed. The
+script then looks up their wheels for each Python and processor of the image, since a hash identifies one file. torch
+is pinned by version only, because its wheels differ between indexes; packages that only CUDA wheels need are omitted.
 """
 
 from __future__ import annotations
@@ -27,30 +27,33 @@ PLATFORMS = (*(f"manylinux_2_{minor}" for minor in range(41, 4, -1)), "manylinux
 CUDA = re.compile(r"(nvidia|cuda|triton|pytorch-triton)(-|$)")
 
 HEADER = """\
-# Every package of the container image, at the version that the image gets. Written by scripts/pin_image.py.
-# torch has no hash: its wheels differ from index to index. pip refuses a file that mixes lines with and without hashes,
+# Every package of the container image, with its version. Written by scripts/pin_image.py.
+# torch has no hash: its wheels differ between indexes. pip refuses a file that mixes lines with and without hashes,
 # so the Dockerfile installs all other lines first and torch after them.
 """
 
 
 def normalized(name: str) -> str:
-    """The name as indexes compare it (PEP 503)."""
+    """Return the normalized name of a package (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def requirements(pyproject: Path) -> list[str]:
-    """What the project needs with the image's extras, and what builds it, as pyproject.toml has them."""
+    """Return the requirements of the project, of the image's extras and of the build, from pyproject.toml."""
     file = tomllib.loads(pyproject.read_text())
     extras = file["project"]["optional-dependencies"]
-    wanted = [*file["project"]["dependencies"], *file["build-system"]["requires"]]
-    return [*wanted, *(line for extra in EXTRAS for line in extras[extra])]
+    required = [*file["project"]["dependencies"], *file["build-system"]["requires"]]
+    return [*required, *(line for extra in EXTRAS for line in extras[extra])]
 
 
 def ask_pip(arguments: list[str]) -> dict[str, tuple[str, str]]:
-    """What pip would install for the arguments: name to version and SHA-256. Nothing is installed.
+    """Ask pip what it would install for the arguments, without installing anything.
+
+    Returns:
+        Version and SHA-256 by name.
 
     Raises:
-        subprocess.CalledProcessError: pip found no solution; its own message is on stderr.
+        subprocess.CalledProcessError: pip found no solution and printed a message on stderr.
     """
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
     command += ["--only-binary", ":all:", "--report", "-", *arguments]
@@ -65,12 +68,12 @@ def ask_pip(arguments: list[str]) -> dict[str, tuple[str, str]]:
 
 
 def wheel_hashes(pins: list[str]) -> dict[str, set[str]]:
-    """The hashes of the wheels that pip takes for the pins, on each Python and processor of the image."""
+    """Return the hashes of the wheels that pip chooses for the pins on each Python and processor of the image."""
     hashes: dict[str, set[str]] = defaultdict(set)
     for python in PYTHONS:
         for machine in MACHINES:
             platforms = [f"--platform={platform}_{machine}" for platform in PLATFORMS]
-            # pip asks for a target where platforms are named; a dry run writes nothing there.
+            # pip requires a target folder with --platform; a dry run does not write to it.
             found = ask_pip(["--no-deps", "--target=unused", f"--python-version={python}", *platforms, *pins])
             for name, (_, digest) in found.items():
                 hashes[name].add(digest)
@@ -78,7 +81,7 @@ def wheel_hashes(pins: list[str]) -> dict[str, set[str]]:
 
 
 def rendered(versions: dict[str, str], hashes: dict[str, set[str]]) -> str:
-    """The file's text: one package a line, sorted by name, its hashes below it."""
+    """Return the file's text: one package per line, sorted by name, with its hashes below."""
     lines = []
     for name, version in sorted(versions.items()):
         digests = [f"    --hash=sha256:{digest}" for digest in sorted(hashes.get(name, ()))]
@@ -88,7 +91,7 @@ def rendered(versions: dict[str, str], hashes: dict[str, set[str]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write constraints.txt for the container image.")
-    parser.add_argument("--torch", help="torch's version; default the newest that pyproject.toml allows")
+    parser.add_argument("--torch", help="version of torch; default: the newest that pyproject.toml allows")
     parser.add_argument("--output", type=Path, default=ROOT / "constraints.txt", help="default: constraints.txt")
     arguments = parser.parse_args()
     torch = [f"torch=={arguments.torch}"] if arguments.torch else []

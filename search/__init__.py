@@ -1,4 +1,4 @@
-"""What a person runs: run, worker, report, status; and `run_study` for notebooks."""
+"""Hyperparameter search: the programs run, worker, report, status, …, and `run_study` for notebooks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["run_study"]
 
 
 def __getattr__(name: str) -> Any:
-    # `python -m search.run --help` imports this package too, and must not wait for Optuna.
+    # Lazy, since `python -m search.run --help` also imports this package and must not wait for Optuna.
     if name == "run_study":
         from search.service import run_study
 

@@ -11,13 +11,13 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-# A subcommand is a module search.<name> with an `app`; export, delete and database get their place here.
+# Each subcommand is a module search.<name> with an `app`.
 PROGRAMS = ("run", "worker", "report", "status", "dashboard", "replay")
 DEFAULT_PROGRAM = "run"
 
 
 class _Commands(Mapping[str, Any]):
-    """The subcommands by name, each imported when it is asked for."""
+    """The subcommands by name, each imported on first use."""
 
     def __getitem__(self, name: str) -> Any:
         if name not in PROGRAMS:
@@ -32,15 +32,15 @@ class _Commands(Mapping[str, Any]):
 
 
 class _Programs(TyperGroup):
-    """A group that takes `lm-search --study NAME` for `lm-search run --study NAME`."""
+    """A group that reads `lm-search --study NAME` as `lm-search run --study NAME`."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.commands = cast(Any, _Commands())  # Typer writes to it only while it builds the group
+        self.commands = cast(Any, _Commands())  # Typer assigns to it only while it builds the group
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        own = {flag for each in self.get_params(ctx) for flag in each.opts}
-        if args and args[0].startswith("-") and args[0].partition("=")[0] not in own:
+        flags = {flag for each in self.get_params(ctx) for flag in each.opts}
+        if args and args[0].startswith("-") and args[0].partition("=")[0] not in flags:
             args = [DEFAULT_PROGRAM, *args]
         return super().parse_args(ctx, args)
 
@@ -54,7 +54,7 @@ def _print_version(is_wanted: bool) -> None:
     if is_wanted:
         try:
             print(f"lm-search {version('lm-search')}")
-        except PackageNotFoundError:  # it runs from its sources
+        except PackageNotFoundError:  # a checkout that is not installed
             print("lm-search (not installed)")
         raise typer.Exit
 
@@ -66,7 +66,7 @@ def top_level(
 ) -> None:
     """Search hyperparameters: train every cell of a study in parallel workers that share one database.
 
-    Without a subcommand it is run: lm-search --study bigram.
+    Without a subcommand, `run` is assumed: lm-search --study bigram.
     """
 
 
@@ -80,7 +80,7 @@ app.callback(cls=_Programs, no_args_is_help=True)(top_level)
 
 def main() -> None:
     """Entry point."""
-    app(prog_name="lm-search")  # completion scripts are made for this name, and `python -m search` has none
+    app(prog_name="lm-search")  # completion scripts need a program name; `python -m search` has none
 
 
 if __name__ == "__main__":

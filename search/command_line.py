@@ -1,4 +1,4 @@
-"""From an options class to a program: its Typer application, its examples, and options that it only warns about."""
+"""Turns an options class into a program: a Typer application with examples and with options that only warn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from search.option_fields import OptionField, Options, option_fields
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
-# What it does, and the arguments that do it.
+# A description and the arguments.
 Example = tuple[str, str]
 
 
@@ -31,33 +31,38 @@ def new_program(
     short: bool = False,
     **defaults: Any,
 ) -> typer.Typer:
-    """The program that parses its command line and calls `function`, whose docstring is its help.
+    """Make a program that parses its command line and calls `function`.
 
     Args:
-        function: Takes an instance of `options`.
-        examples: Shown at the end of the help.
-        ignored: Options that it accepts and warns about, since other programs take them.
-        short: Whether it ends within seconds: then garbage is not collected, which takes a third of such a start.
-        defaults: Of options that the program, but not their class, has a default for.
+        function: Takes an instance of `options`; its docstring is the help.
+        options: The options class.
+        examples: Examples for the end of the help.
+        ignored: Options of other programs, which this one accepts with a warning.
+        short: Whether the program ends within seconds; it then runs without garbage collection, which would take a
+            third of the time to start.
+        defaults: Defaults that apply to this program only.
+
+    Returns:
+        The program's Typer application.
     """
-    without_effect = option_fields(ignored) if ignored is not None else ()
+    ignored_fields = option_fields(ignored) if ignored is not None else ()
 
     def program(**values: Any) -> None:
         _search_working_directory_last()
-        given = {each.flag: values.pop(each.name) for each in without_effect}
+        given = {each.flag: values.pop(each.name) for each in ignored_fields}
         if flags := [flag for flag, value in given.items() if value]:
             print(
                 f"warning: {', '.join(flags)}: no effect in search.{function.__name__}, which never changes a study; "
-                "give it to: python -m search.run --plan-only",
+                "use it with: python -m search.run --plan-only",
                 file=sys.stderr,
             )
-        # A repeatable option without a value is None or a list to Typer, and an empty tuple to us.
+        # For a repeatable option without a value Typer passes None; the options class has an empty tuple.
         with _no_garbage_collection() if short else nullcontext():
             function(options(**{name: value for name, value in values.items() if value is not None}))
 
     parameters = [
         *(_parameter(each, defaults.get(each.name, each.default)) for each in option_fields(options)),
-        *(_parameter(each, None, is_ignored=True) for each in without_effect),
+        *(_parameter(each, None, is_ignored=True) for each in ignored_fields),
     ]
     program.__name__, program.__doc__ = function.__name__, function.__doc__
     program.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # what Typer reads
@@ -68,15 +73,14 @@ def new_program(
 
 
 def _search_working_directory_last() -> None:
-    # `python -m` puts it first, where a file such as optuna.py would take the place of a package that loads later.
+    # `python -m` puts it first, where a file such as optuna.py would shadow a package that loads later.
     if not sys.flags.safe_path and sys.path and sys.path[0] in ("", os.getcwd()):
         sys.path.append(sys.path.pop(0))
 
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    # Libraries make a hundred thousand objects as they load, all of which stay, and the collector walks through them
-    # again and again.
+    # Libraries create a hundred thousand lasting objects as they load, and the collector would scan them repeatedly.
     gc.disable()
     try:
         yield
@@ -85,7 +89,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 class _Command(TyperCommand):
-    """A command whose help ends with examples, under the name by which it was started."""
+    """A command whose help ends with examples, which use the name that started the program."""
 
     examples: Sequence[Example] = ()
 
@@ -96,7 +100,7 @@ class _Command(TyperCommand):
 
 
 def _parameter(each: OptionField, default: Any, *, is_ignored: bool = False) -> Parameter:
-    """A function parameter as Typer takes it."""
+    """Return a function parameter with the annotation that Typer reads."""
     option, kind = each.option, each.type
     if kind == tuple[str, ...]:
         kind = list[str]
@@ -108,7 +112,7 @@ def _parameter(each: OptionField, default: Any, *, is_ignored: bool = False) -> 
         "/".join(filter(None, (each.flag, each.opposite))),
         help=option.help + (f"  [default: {option.unset}]" if option.unset else ""),
         metavar=option.metavar,
-        # Compose files and clusters set variables for all programs alike; that is no mistake to warn about.
+        # Compose files and clusters set variables for all programs at once, so an ignored one needs no warning.
         envvar=None if is_ignored else option.env,
         min=option.minimum,
         max=option.maximum,

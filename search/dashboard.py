@@ -1,4 +1,4 @@
-"""`python -m search.dashboard`: optuna-dashboard on a real server, read-only and on loopback unless told otherwise."""
+"""`python -m search.dashboard`: optuna-dashboard on a real server; by default read-only and on loopback."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ def dashboard(options: DashboardOptions) -> None:
         from search.storage.url import display_url, parse_url
         from search.web.app import gated_dashboard
 
-        parse_url(options.storage)  # a wrong URL will not get better by waiting
+        parse_url(options.storage)  # fail at once on a wrong URL, before waiting for the database
         store = artifact_store(options.artifacts, options.out)
         token = _read_token(options.token_file, options.host, no_token=options.no_token)
-        served = gated_dashboard(options.storage, store, writable=options.writable, token=token)
-        server = _server(served, options.host, options.port)
-        shown = f"http://{options.host}:{server.effective_port}/"
+        dashboard_app = gated_dashboard(options.storage, store, writable=options.writable, token=token)
+        server = _server(dashboard_app, options.host, options.port)
+        url = f"http://{options.host}:{server.effective_port}/"
         print(
-            f"dashboard of {display_url(options.storage)}: {shown}{'?token=…' if token else ''}"
-            f"{'' if options.writable else ' (read-only)'}; end it with Ctrl-C",
+            f"dashboard of {display_url(options.storage)}: {url}{'?token=…' if token else ''}"
+            f"{'' if options.writable else ' (read-only)'}; stop it with Ctrl-C",
             file=sys.stderr,
             flush=True,
         )
         server.run()
 
 
-def _server(served: WSGIApplication, host: str, port: int):  # type: ignore[no-untyped-def]  # waitress has no types
+def _server(dashboard_app: WSGIApplication, host: str, port: int):  # type: ignore[no-untyped-def]  # waitress has no types
     from waitress import create_server
 
     try:
-        return create_server(served, host=host, port=port, threads=8, ident=None)
+        return create_server(dashboard_app, host=host, port=port, threads=8, ident=None)
     except OSError as error:
         raise UsageError(f"--host {host} --port {port}: {error.strerror}; choose another --port") from error
 
@@ -54,8 +54,8 @@ def _read_token(token_file: Path | None, host: str, *, no_token: bool) -> str | 
     if token_file is None:
         if not no_token and not _is_loopback(host):
             raise UsageError(
-                f"--host {host} is not loopback, and whoever reaches the dashboard sees everything: give "
-                "--token-file FILE, or --no-token if something else keeps strangers out"
+                f"--host {host} is not loopback, and without a token every visitor sees all studies: give "
+                "--token-file FILE, or --no-token if something else restricts access"
             )
         return None
     try:

@@ -21,21 +21,21 @@ class UsageError(ValueError):
 
 
 class WorkersKeepCrashing(RuntimeError):
-    """Workers end with an error again and again; the message has the last words of one and the place of its log."""
+    """Workers crash repeatedly; the message has the last output of one of them and the path of its log."""
 
 
-# models, objectives and storage do not import each other, so each has a base class of its own.
+# models, objectives and storage do not import each other, so each has its own base class.
 USER_ERRORS = (UsageError, WorkersKeepCrashing, ModelError, ObjectiveError, StorageError)
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """What a program does: print an error of `USER_ERRORS` as one line and exit with 2."""
+    """Wrap a program: print an error of `USER_ERRORS` as one line and exit with code 2."""
     try:
         yield
     except USER_ERRORS as error:
         print("error: " + " ".join(str(error).splitlines()), file=sys.stderr)
         raise SystemExit(EXIT_USAGE) from error
     finally:
-        # What is left is to end, and the interpreter's last collections would walk through all of torch for a second.
+        # The process is about to exit, and its last garbage collections would spend a second on torch's objects.
         gc.freeze()

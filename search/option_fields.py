@@ -1,4 +1,4 @@
-"""What an option is: a field of an options class; and what is made of such a class, the command line aside."""
+"""Options as fields of a class, and what is derived from them: arguments, signatures and docstrings."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ AnyOptions = TypeVar("AnyOptions", bound="Options")
 
 @dataclass(frozen=True)
 class Option:
-    """What a field of an options class is to its users.
+    """Describes a field of an options class to users.
 
     Attributes:
         help: One sentence, for `--help` and for the docstring of `run_study`.
-        metavar: What the value is called in `--help`; None for the name of its type.
+        metavar: The name of the value in `--help`; None for the name of its type.
         flag: The command-line option; None for "--" and the field's name.
-        env: The environment variable; None for none.
-        unset: What None stands for, in words.
-        minimum, maximum: Smallest and largest number.
-        hidden: Whether `--help` leaves it out.
-        secret: Whether it may hold a password: never written into a command line, which `ps` shows.
-        convert: Makes what Python callers may give into what the field holds.
+        env: The environment variable, if there is one.
+        unset: The meaning of None, in words.
+        minimum, maximum: The smallest and largest number.
+        hidden: Whether `--help` omits the option.
+        secret: Whether the value may contain a password; it is then never part of a command line, which `ps` shows.
+        convert: Converts a value of a Python caller to the type of the field.
     """
 
     help: str
@@ -47,8 +47,10 @@ class OptionField:
     """One field of an options class.
 
     Attributes:
-        type: Its annotation, without the `Option`.
-        default: `dataclasses.MISSING` where a value must be given.
+        name: The name of the field.
+        type: The annotation without the `Option`.
+        default: The default; `dataclasses.MISSING` if a value is required.
+        option: The description for users.
     """
 
     name: str
@@ -58,16 +60,16 @@ class OptionField:
 
     @property
     def flag(self) -> str:
-        """The command-line option; of a switch that is on by default, the one that turns it on."""
+        """The command-line option; for a switch that is on by default, the option that turns it on."""
         return self.option.flag or f"--{self.name.replace('_', '-')}"
 
     @property
     def opposite(self) -> str | None:
-        """The command-line option that turns off a switch that is on by default; None for all others."""
+        """The option that turns off a switch that is on by default; None for other options."""
         return self.flag.replace("--", "--no-", 1) if self.default is True else None
 
     def as_arguments(self, value: Any) -> list[str]:
-        """The command line that gives the field `value`."""
+        """Return the command-line arguments that set the field to `value`."""
         if isinstance(value, bool):
             return [self.flag] if value else [self.opposite] if self.opposite else []
         values = value if isinstance(value, tuple) else (value,)
@@ -76,7 +78,7 @@ class OptionField:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The base of all options classes."""
+    """The base class of all options classes."""
 
     def __post_init__(self) -> None:
         for each in option_fields(type(self)):
@@ -86,10 +88,10 @@ class Options:
 
     @classmethod
     def from_keywords(cls: type[AnyOptions], keywords: Mapping[str, Any]) -> AnyOptions:
-        """Options from the arguments of a Python call.
+        """Make options from keyword arguments.
 
         Raises:
-            UsageError: One of the names is no option.
+            UsageError: A keyword is not the name of an option.
         """
         names = [each.name for each in option_fields(cls)]
         for name in keywords:
@@ -100,17 +102,17 @@ class Options:
         return cls(**keywords)
 
     def shared_with(self, cls: type[AnyOptions], **changes: Any) -> AnyOptions:
-        """The options that `cls` has in common with these, and `changes`."""
-        mine = {each.name for each in option_fields(type(self))}
-        common = {each.name: getattr(self, each.name) for each in option_fields(cls) if each.name in mine}
+        """Make options of `cls` with the values of the shared fields, and `changes`."""
+        names = {each.name for each in option_fields(type(self))}
+        common = {each.name: getattr(self, each.name) for each in option_fields(cls) if each.name in names}
         return cls(**{**common, **changes})
 
     def as_arguments(self) -> list[str]:
-        """The command line of a program that takes these options: what differs from the defaults, secrets aside."""
+        """Return the command-line arguments for these options: all that differ from the defaults, without secrets."""
         arguments = []
         for each in option_fields(type(self)):
             value = getattr(self, each.name)
-            # A default is passed too where the program would otherwise take another value from the environment.
+            # Pass a default too if the program would otherwise read another value from the environment.
             is_needed = value != each.default or (each.option.env or "") in os.environ
             if is_needed and value is not None and not each.option.secret:
                 arguments += each.as_arguments(value)
@@ -118,7 +120,7 @@ class Options:
 
 
 def option_fields(cls: type[Options]) -> tuple[OptionField, ...]:
-    """The fields of an options class, in the order in which `--help` lists them."""
+    """Return the fields of an options class in the order of `--help`."""
     hints = get_type_hints(cls, include_extras=True)
     found = []
     for each in fields(cls):
@@ -128,11 +130,12 @@ def option_fields(cls: type[Options]) -> tuple[OptionField, ...]:
 
 
 def python_signature(cls: type[Options], result: Any, **first: Any) -> Signature:
-    """The signature of a function that takes these options.
+    """Return the signature of a function that takes these options.
 
     Args:
-        result: The annotation of what it returns.
-        first: Defaults of the options that may be given by position.
+        cls: The options class.
+        result: The return annotation.
+        first: The options that may be positional arguments, with their defaults.
     """
     parameters = []
     for each in option_fields(cls):
@@ -145,7 +148,7 @@ def python_signature(cls: type[Options], result: Any, **first: Any) -> Signature
 
 
 def as_docstring(cls: type[Options]) -> str:
-    """The lines below "Args:" in the docstring of a function that takes these options."""
+    """Return the lines below "Args:" in the docstring of a function that takes these options."""
     lines = []
     for each in option_fields(cls):
         default = each.option.unset or (None if each.default in (MISSING, None, (), False) else each.default)

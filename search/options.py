@@ -1,6 +1,6 @@
-"""Every option once: a field here is a command-line option, an environment variable and an argument of `run_study`.
+"""Declares every option once: a field is a command-line option, an environment variable and a `run_study` argument.
 
-A program takes one class, put together from smaller ones; `--help` lists the options of the last base first.
+A program takes one class, composed of smaller ones; `--help` lists the options of the last base class first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DEFAULT_STORAGE_WAIT_S = 60.0
 
 
 def as_setting_texts(settings: Mapping[str, Any] | Sequence[str] | str) -> tuple[str, ...]:
-    """Overrides as `--set` takes them: {"n_embd": [64, 128]} is "n_embd=64,128"."""
+    """Format overrides for `--set`: {"n_embd": [64, 128]} becomes "n_embd=64,128"."""
     if isinstance(settings, str):
         return (settings,)
     if not isinstance(settings, Mapping):
@@ -33,7 +33,7 @@ class StorageOptions(Options):
     storage: Annotated[str, Option("Database that the workers share.", "URL", env="SEARCH_STORAGE", secret=True)] = (
         field(
             default=DEFAULT_STORAGE,
-            repr=False,  # it may hold a password
+            repr=False,  # it may contain a password
         )
     )
 
@@ -47,7 +47,7 @@ class StudyNameOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class StudyOptions(StorageOptions, StudyNameOptions):
-    """Which study in which database; every program that works on one study takes these."""
+    """Which study in which database; options of every program that works on one study."""
 
     storage_wait_s: Annotated[
         float,
@@ -57,7 +57,7 @@ class StudyOptions(StorageOptions, StudyNameOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class BaselinesOptions(Options):
-    """Whether the sibling study with the baselines counts too."""
+    """Whether to include the sibling study with the baselines."""
 
     baselines: Annotated[bool, Option("Include the study's baselines.")] = True
 
@@ -80,7 +80,7 @@ class CorpusOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class FolderOptions(Options):
-    """Where files are kept."""
+    """Where files are stored."""
 
     out: Annotated[Path, Option("Folder for checkpoints and logs.", "DIR", env="SEARCH_OUT", convert=Path)] = Path(
         "search-out"
@@ -88,7 +88,7 @@ class FolderOptions(Options):
     artifacts: Annotated[
         str | None,
         Option(
-            "Where the files of finished trials are kept: a folder, s3://bucket/prefix, or none.",
+            "Where the files of finished trials are stored: a folder, s3://bucket/prefix, or none.",
             "DIR|URL",
             env="SEARCH_ARTIFACTS",
             unset="artifacts, in the folder --out",
@@ -99,7 +99,7 @@ class FolderOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class DefinitionOptions(Options):
-    """What of a study's definition is overridden when it is planned."""
+    """Overrides of a study's definition, applied when it is planned."""
 
     seeds: Annotated[
         int | None, Option("Trials of each cell.", env="SEARCH_SEEDS", unset="that of the study", minimum=1)
@@ -107,7 +107,7 @@ class DefinitionOptions(Options):
     pruner: Annotated[
         str | None,
         Option(
-            "none, top, median, sha, hyperband, or any pruner of Optuna's as NAME(ARGUMENTS).",
+            "none, top, median, sha, hyperband, or any Optuna pruner as NAME(ARGUMENTS).",
             "NAME",
             env="SEARCH_PRUNER",
             unset="that of the study",
@@ -127,7 +127,7 @@ class DefinitionOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(FolderOptions, CorpusOptions, BaselinesOptions, StudyOptions):
-    """What `search.run` and its workers share."""
+    """The options that `search.run` shares with its workers."""
 
     name: Annotated[str | None, Option("Name of the study in the database.", unset="that of the definition")] = None
     fuse: Annotated[
@@ -139,12 +139,12 @@ class TrainingOptions(FolderOptions, CorpusOptions, BaselinesOptions, StudyOptio
             convert=str,
         ),
     ] = "auto"
-    profile: Annotated[bool, Option("Show where the workers' time went.")] = False
+    profile: Annotated[bool, Option("Show how the workers spent their time.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanningOptions(DefinitionOptions, TrainingOptions):
-    """What decides which trials a study has."""
+    """The options that determine the trials of a study."""
 
     warm_start: Annotated[
         str | None, Option("Show the sampler the complete cells of another study.", "STUDY", flag="--from")
@@ -160,7 +160,7 @@ class QuietOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class JsonOptions(Options):
-    """Whether another program reads the result."""
+    """Whether to print JSON."""
 
     json: Annotated[bool, Option("Print the result as one JSON object.")] = False
 
@@ -171,7 +171,7 @@ class RunStudyOptions(QuietOptions, PlanningOptions):
 
     workers: Annotated[
         str,
-        Option("Worker processes: auto is one a GPU, or one a core.", "auto|N", env="SEARCH_WORKERS", convert=str),
+        Option("Number of workers: auto is one per GPU, or one per core.", "auto|N", env="SEARCH_WORKERS", convert=str),
     ] = "auto"
     devices: Annotated[str, Option("auto, cpu, cuda (all GPUs) or cuda:0,1.", "DEVICES", env="SEARCH_DEVICES")] = "auto"
     launcher: Annotated[
@@ -188,13 +188,13 @@ class RunStudyOptions(QuietOptions, PlanningOptions):
     ] = ()
     timeout_s: Annotated[
         float | None,
-        Option("Stop after so many seconds; running trials can be resumed.", "SECONDS", flag="--timeout", minimum=0),
+        Option("Stop after this many seconds; running trials can be resumed.", "SECONDS", flag="--timeout", minimum=0),
     ] = None
     target: Annotated[
         float | None, Option("Stop when a trial is complete with at most this validation loss.", "LOSS")
     ] = None
-    dashboard: Annotated[bool, Option("Serve the dashboard beside the run, and print its address.")] = False
-    plan_only: Annotated[bool, Option("Plan the study and train nothing.")] = False
+    dashboard: Annotated[bool, Option("Serve the dashboard during the run, and print its address.")] = False
+    plan_only: Annotated[bool, Option("Plan the study without training.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +204,7 @@ class RunOptions(JsonOptions, RunStudyOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerOptions(TrainingOptions):
-    """The options of `search.worker`; a launcher adds those that are hidden."""
+    """The options of `search.worker`; a launcher sets the hidden ones."""
 
     device: Annotated[str, Option("cpu, cuda or cuda:N.", env="SEARCH_DEVICE")] = "cpu"
     owner: Annotated[str | None, Option("Name of this worker.", hidden=True)] = None
@@ -218,7 +218,7 @@ class ReportOptions(BaselinesOptions, StudyOptions):
 
     format: Annotated[
         str | None,
-        Option("markdown, csv, json, latex or html.", "FORMAT", unset="by the ending of --output, else markdown"),
+        Option("markdown, csv, json, latex or html.", "FORMAT", unset="by the suffix of --output, else markdown"),
     ] = None
     output: Annotated[Path | None, Option("Write to this file.", "FILE", unset="stdout", convert=Path)] = None
     top: Annotated[int | None, Option("Only the best N rows.", "N", minimum=1)] = None
@@ -228,7 +228,7 @@ class ReportOptions(BaselinesOptions, StudyOptions):
 class StatusOptions(JsonOptions, BaselinesOptions, StudyOptions):
     """The options of `search.status`."""
 
-    retry_failed: Annotated[bool, Option("Put failed trials back first.")] = False
+    retry_failed: Annotated[bool, Option("First put failed trials back into the queue.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +242,7 @@ class DashboardOptions(FolderOptions, StorageOptions):
         Path | None,
         Option("File with the token that visitors must show; needed off loopback.", "FILE", convert=Path),
     ] = None
-    no_token: Annotated[bool, Option("Listen off loopback without a token, behind a proxy say.")] = False
+    no_token: Annotated[bool, Option("Listen off loopback without a token, for example behind a proxy.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)

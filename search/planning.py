@@ -1,4 +1,4 @@
-"""From options to an open database with a planned study in it."""
+"""Reads the study that options describe and plans it in the database."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from search.workers.group_size import check_fuse
 
 
 def load_study(options: PlanningOptions) -> Study:
-    """The study that `options` ask for; nothing is written.
+    """Load the study that `options` describe, without writing anything.
 
     Raises:
-        UsageError, ObjectiveError: A wrong study, setting, pruner, objective or corpus.
+        UsageError, ObjectiveError: The study, a setting, the pruner, the objective or the corpus is wrong.
     """
     check_fuse(options.fuse)
     artifact_store(options.artifacts, options.out)
@@ -51,16 +51,16 @@ def load_study(options: PlanningOptions) -> Study:
     if options.corpus is not None and definition.published:
         of_file = read_corpus(definition.objective, None, definition.corpus)
         if corpus is None or of_file is None or corpus.sha256 != of_file.sha256:
-            # Losses published for the study's own text cannot be compared with those of another text.
+            # Published losses are not comparable with losses on another text.
             definition = definition.model_copy(update={"published": []})
     return Study(definition, options.name or definition.name, corpus, options.baselines, modules)
 
 
 def open_planned(options: PlanningOptions) -> tuple[Database, Study]:
-    """Open the database with the study planned in it; whatever is wrong is found before anything is written.
+    """Open the database and plan the study in it; errors in the study are raised before anything is written.
 
     Raises:
-        UsageError, ModelError, ObjectiveError, StorageError: What the user can fix.
+        UsageError, ModelError, ObjectiveError, StorageError: An error that the user can fix.
     """
     study = load_study(options)
     if not _is_planned(options, study):
@@ -68,7 +68,7 @@ def open_planned(options: PlanningOptions) -> tuple[Database, Study]:
             make_sampler(study.definition.sampler, 0)
         check_cells(study)
     _check_out(options.out)
-    # With --from there is a study in it, or nothing shall be made.
+    # --from reads another study, so the database must exist.
     create = options.warm_start is None
     database = open_database(options.storage, create=create, outdated="upgrade", wait_s=options.storage_wait_s)
     try:
@@ -76,7 +76,7 @@ def open_planned(options: PlanningOptions) -> tuple[Database, Study]:
         if options.warm_start is not None:
             plans[0] = warm_started(database, study, plans[0], options.warm_start)
         ensure_planned(database, study, plans)
-        # The last worker may have been killed between its last trial and the planning of further seeds.
+        # The last worker may have been killed after its last trial, before it planned more seeds.
         if (race := make_race(database, planned_study(plans[0]))) is not None:
             race()
     except BaseException:
@@ -96,4 +96,4 @@ def _is_planned(options: PlanningOptions, study: Study) -> bool:
 def _check_out(out: Path) -> None:
     nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise UsageError(f"--out {out}: {nearest} is not a folder that can be written; give another with --out")
+        raise UsageError(f"--out {out}: {nearest} is not a writable folder; choose another --out")

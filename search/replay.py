@@ -1,4 +1,4 @@
-"""`python -m search.replay`: run a trial again from its record, and say whether its loss is met."""
+"""`python -m search.replay`: run a trial again from its record and compare the losses."""
 
 from __future__ import annotations
 
@@ -12,56 +12,57 @@ from search.errors import user_errors
 from search.options import ReplayOptions
 
 if TYPE_CHECKING:
-    from search.workers.replay import Verdict
+    from search.workers.replay import Comparison
 
-EXIT_NOT_MET = 1
+EXIT_NO_MATCH = 1
 
 
 def replay(options: ReplayOptions) -> None:
     """Run a trial again from its record and compare the losses.
 
-    It runs up to the last step that the trial reached.
+    The replay ends at the last step that the trial reached.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     with user_errors():
         from search.study.corpus import corpus_of_file, read_corpus
         from search.study.lookup import open_studies
         from search.study.user_modules import extend_sys_path, module_folder
-        from search.workers.replay import read_recorded_trial, rerun
+        from search.workers.replay import read_recorded_trial, replay_trial
 
         database, [name] = open_studies(
             options.study, options.storage, options.storage_wait_s, baselines=False, outdated="refuse"
         )
         with database.closing():
-            past = read_recorded_trial(database, name, options.trial)
+            recorded = read_recorded_trial(database, name, options.trial)
         extend_sys_path(module_folder(options.study))
-        text = read_corpus(past.study.definition.objective, options.corpus, corpus_of_file(options.study))
-        verdict = rerun(past, text, options.device, _say_nothing if options.quiet else _say)
+        text = read_corpus(recorded.study.definition.objective, options.corpus, corpus_of_file(options.study))
+        comparison = replay_trial(recorded, text, options.device, _show_nothing if options.quiet else _show)
     if options.json:
-        print(json.dumps(verdict.as_dict(), indent=2))
+        print(json.dumps(comparison.as_dict(), indent=2))
     else:
-        _print(verdict)
-    raise SystemExit(0 if verdict.met else EXIT_NOT_MET)
+        _print(comparison)
+    raise SystemExit(0 if comparison.met else EXIT_NO_MATCH)
 
 
-def _say(text: str) -> None:
+def _show(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _say_nothing(text: str) -> None:
+def _show_nothing(text: str) -> None:
     pass
 
 
-def _print(verdict: Verdict) -> None:
+def _print(comparison: Comparison) -> None:
     from search.workers.replay import CHAOS
 
-    recorded, again = (_loss(loss) for loss in (verdict.recorded, verdict.again))
-    wanted = "exactly" if verdict.tolerance is None else f"within {verdict.tolerance:g}, elsewhere than it was trained"
+    then, now = (_loss(loss) for loss in (comparison.recorded, comparison.again))
+    tolerance = comparison.tolerance
+    required = "exact" if tolerance is None else f"tolerance {tolerance:g}"
     print(
-        f"trial {verdict.trial} of {verdict.study}, step {verdict.step}: recorded {recorded}, again {again}: "
-        f"{'met' if verdict.met else 'not met'} ({wanted})"
+        f"trial {comparison.trial} of {comparison.study}, step {comparison.step}: recorded {then}, replayed {now}: "
+        f"{'match' if comparison.met else 'no match'} ({required})"
     )
-    if not verdict.met and verdict.tolerance is not None:
+    if not comparison.met and tolerance is not None:
         print(CHAOS, file=sys.stderr)
 
 

@@ -8,7 +8,7 @@ from search.command_line import new_program
 from search.errors import UsageError, user_errors
 from search.options import ReportOptions
 
-# The formats, and the file names that stand for them.
+# The formats and their file suffixes.
 FORMATS = {"markdown": ".md", "csv": ".csv", "json": ".json", "latex": ".tex", "html": ".html"}
 
 
@@ -33,19 +33,19 @@ def report(options: ReportOptions) -> None:
 
 
 def _format_of(output: Path | None) -> str:
-    """The format that the name of the output file asks for."""
-    ending = "" if output is None else output.suffix.lower()
-    return next((name for name, its_ending in FORMATS.items() if its_ending == ending), "markdown")
+    """Return the format for the suffix of the output file."""
+    suffix = "" if output is None else output.suffix.lower()
+    return next((name for name, each in FORMATS.items() if each == suffix), "markdown")
 
 
 def _write(output: Path, text: str) -> None:
     if output.parent.exists() and not output.parent.is_dir():
-        raise UsageError(f"--output {output}: {output.parent} is not a folder; name a file that can be written")
+        raise UsageError(f"--output {output}: {output.parent} is not a folder; choose a writable file")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"--output {output}: {error.strerror}; name a file that can be written") from error
+        raise UsageError(f"--output {output}: {error.strerror}; choose a writable file") from error
 
 
 EXAMPLES = (

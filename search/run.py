@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def run(options: RunOptions) -> None:
     """Train every cell of a study in parallel workers.
 
-    Started again, it goes on where it stopped.
+    Run the same command again to resume an interrupted study.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     with user_errors():
@@ -28,7 +28,7 @@ def run(options: RunOptions) -> None:
     if options.profile:
         from search.workers.profile import as_text
 
-        print(f"where the workers' time went:\n{as_text(result.profile)}", file=sys.stderr)
+        print(f"time by kind of work, all workers:\n{as_text(result.profile)}", file=sys.stderr)
     raise SystemExit(result.exit_code)
 
 
@@ -49,7 +49,7 @@ def _print(result: StudyResult, as_json: bool) -> None:
     if result.exit_code == EXIT_FAILED_TRIALS:
         print(f"why:    python -m search.status --study {result.study} --storage {shown}", file=sys.stderr)
     if result.exit_code == EXIT_INTERRUPTED:
-        print("stopped before the end; the same command goes on from here", file=sys.stderr)
+        print("interrupted; run the same command again to resume", file=sys.stderr)
     print(f"report: python -m search.report --study {result.study} --storage {shown}", file=sys.stderr)
     print(f"browse: python -m search.dashboard --storage {shown}", file=sys.stderr)
 

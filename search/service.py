@@ -1,4 +1,4 @@
-"""Runs a study from options to result; the command line and notebooks both come here."""
+"""Runs a study: plan, launch, watch, report; called by the command line and by notebooks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from search.study.planner import Study
 from search.trackers.feed import tracking
 from search.trackers.registry import make_trackers
 from search.web.background import dashboard_process
-from search.web.dashboard_publisher import publishing
+from search.web.dashboard_publisher import publish_periodically
 from search.workers.profile import clear_profiles, summed_profiles
 
 POLL_S = 0.5
@@ -37,13 +37,16 @@ MAX_POLL_S = 5.0
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
+        study: The study's name in the database.
+        storage: The storage URL.
         rows: The ranked table.
-        counts: How many trials are in which state.
-        exit_code: As the command line returns it.
-        profile: Where the workers' time went, in seconds by kind of work; empty unless asked for.
+        counts: The number of trials by state.
+        seconds: How long the run took.
+        exit_code: The exit code of the command line.
+        profile: The workers' time in seconds by kind of work; empty without `profile`.
     """
 
     study: str
@@ -56,24 +59,24 @@ class StudyResult:
 
 
 def run_study(study: str = "bigram", **options: Any) -> StudyResult:
-    """Plan a study, train what is missing of it in parallel workers, and return the ranked table.
+    """Plan a study, train its remaining trials in parallel workers, and return the ranked table.
 
-    Paths may be texts; `settings` is a mapping, such as {"n_embd": [64, 128], "max_iters": 200},
-    or texts as for `--set`.
+    Paths may be strings; `settings` is a mapping, such as {"n_embd": [64, 128], "max_iters": 200},
+    or strings as for `--set`.
 
     Args:
         {arguments}
 
     Returns:
-        The table, the counts, and the exit code that `search.run` would have.
+        The table, the counts, and the exit code that `search.run` would return.
 
     Raises:
-        UsageError, ModelError, ObjectiveError, StorageError: What the user can fix; one line each.
+        UsageError, ModelError, ObjectiveError, StorageError: An error that the user can fix.
     """
     return run_with_options(RunStudyOptions.from_keywords({"study": study, **options}))
 
 
-# From the one declaration of each option, for `help(run_study)` and for editors.
+# From the declarations of the options, for `help(run_study)` and for editors.
 _ARGUMENTS = indent(as_docstring(RunStudyOptions), " " * 8).lstrip()
 run_study.__doc__ = (run_study.__doc__ or "").replace("{arguments}", _ARGUMENTS)
 run_study.__signature__ = python_signature(  # type: ignore[attr-defined]
@@ -82,7 +85,7 @@ run_study.__signature__ = python_signature(  # type: ignore[attr-defined]
 
 
 def run_with_options(options: RunStudyOptions) -> StudyResult:
-    """As `run_study`."""
+    """Run a study; see `run_study`."""
     started = time.monotonic()
     launcher = make_launcher(options.launcher, Places(options.devices, options.workers), options.study)
     trackers = make_trackers(options.track, options.study)
@@ -97,10 +100,10 @@ def run_with_options(options: RunStudyOptions) -> StudyResult:
             arguments = _worker_options(options, planned).as_arguments()
             job = WorkerJob(arguments, options.storage, logs, on_death=queue.abandon)
             deadline = None if options.timeout_s is None else started + options.timeout_s
-            kept_in = options.artifacts or str(options.out / ARTIFACTS_FOLDER)
+            artifacts = options.artifacts or str(options.out / ARTIFACTS_FOLDER)
             with (
-                publishing(database, planned.names),
-                dashboard_process(options.storage, kept_in) if options.dashboard else nullcontext(),
+                publish_periodically(database, planned.names),
+                dashboard_process(options.storage, artifacts) if options.dashboard else nullcontext(),
             ):
                 interrupted = _train(
                     database, planned, launcher, unfinished, job, deadline, options.target, options.quiet
@@ -114,7 +117,7 @@ def run_with_options(options: RunStudyOptions) -> StudyResult:
 
 
 def _worker_options(options: RunStudyOptions, study: Study) -> WorkerOptions:
-    """What the workers of a planned study are started with; its name says the rest."""
+    """Return the options of the workers of a planned study; they read the definition from the database."""
     corpus = options.corpus or study.definition.corpus
     return options.shared_with(
         WorkerOptions,
@@ -136,29 +139,29 @@ def _train(
     target: float | None,
     quiet: bool,
 ) -> bool:
-    """Run the workers until all trials have ended, the target is met, or a signal stops it.
+    """Run the workers until all trials have ended, the target is met, the deadline passes, or a signal arrives.
 
     Returns:
-        True when it was stopped before its end.
+        True if trials are left: a signal, the deadline or an outside stop of the workers interrupted the run.
     """
     with (
         _stop_requests(database.interrupt) as stop,
         progress_display(quiet, study.definition.training.max_iters) as progress,
     ):
         snapshot = Snapshot(database, study.names)
-        progress.show(snapshot, 0)  # what has ended before is not news
+        progress.show(snapshot, 0)  # do not announce trials that ended before
         if _is_met(target, snapshot):
             return False
         try:
             launcher.start(unfinished, job)
-            looking_s = 0.0
+            snapshot_s = 0.0
             while launcher.running and not stop.is_set():
-                # Looking at a study of 10,000 trials takes a while; it shall not cost more than it is worth.
-                stop.wait(min(max(POLL_S, 20 * looking_s), MAX_POLL_S))
+                # A snapshot of 10,000 trials is slow; spend at most a twentieth of the time on snapshots.
+                stop.wait(min(max(POLL_S, 20 * snapshot_s), MAX_POLL_S))
                 launcher.tend()
                 began = time.monotonic()
                 snapshot = Snapshot(database, study.names)
-                looking_s = time.monotonic() - began
+                snapshot_s = time.monotonic() - began
                 progress.show(snapshot, launcher.running)
                 if _is_met(target, snapshot):
                     return False
@@ -166,7 +169,7 @@ def _train(
                     return snapshot.done < snapshot.total
             snapshot = Snapshot(database, study.names)
             progress.show(snapshot, 0)
-            # All workers may have ended before the trials did: they were stopped from outside.
+            # Workers that were stopped from outside end before all trials do.
             return stop.is_set() or snapshot.done < snapshot.total
         finally:
             launcher.stop()
@@ -179,9 +182,9 @@ def _is_met(target: float | None, snapshot: Snapshot) -> bool:
 
 @contextmanager
 def _stop_requests(stop: threading.Event) -> Iterator[threading.Event]:
-    """Have SIGINT and SIGTERM set the event; a second one ends the program at once."""
+    """Make SIGINT and SIGTERM set the event; a second signal ends the program at once."""
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # a notebook's thread gets no signals
+        yield stop  # only the main thread receives signals
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 

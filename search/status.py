@@ -1,4 +1,4 @@
-"""`python -m search.status`: counts, leases and stale workers of a study; puts failed trials back."""
+"""`python -m search.status`: counts, leases and stale workers of a study; retries failed trials."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from search.options import StatusOptions
 
 
 def status(options: StatusOptions) -> None:
-    """Say how far a study is, who works on it, and what went wrong."""
+    """Show the progress of a study, its workers and its failures."""
     with user_errors():
         from search.reporting.status_text import status_as_json, status_as_text
         from search.storage.queue import TrialQueue
@@ -19,13 +19,13 @@ def status(options: StatusOptions) -> None:
         )
         with database.closing():
             retried = TrialQueue(database).retry_failed(names) if options.retry_failed else None
-            shown = status_as_json if options.json else status_as_text
-            print(shown(database, names, retried))
+            as_text = status_as_json if options.json else status_as_text
+            print(as_text(database, names, retried))
 
 
 EXAMPLES = (
-    ("how far the study is", "--study bigram"),
-    ("try the failed trials again", "--study bigram --retry-failed"),
+    ("show the progress of the study", "--study bigram"),
+    ("retry the failed trials", "--study bigram --retry-failed"),
 )
 app = new_program(status, StatusOptions, EXAMPLES, short=True)
 

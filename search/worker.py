@@ -25,12 +25,12 @@ PARENT_POLL_S = 1.0
 def worker(options: WorkerOptions) -> None:
     """Claim trials of a planned study and train them on one device.
 
-    It ends when none is left.
+    The worker ends when no trial is left.
     """
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("search").setLevel(logging.INFO)
     with user_errors():
-        from search.web.dashboard_publisher import publishing
+        from search.web.dashboard_publisher import publish_periodically
         from search.workers.profile import profiled
 
         worker = _open(options)
@@ -39,8 +39,8 @@ def worker(options: WorkerOptions) -> None:
             _stop_with(options.parent, worker.stop)
         database = worker.queue.database
         # A launcher publishes for its workers.
-        shown = publishing(database, list(worker.studies)) if options.parent is None else nullcontext()
-        with database.closing(), profiled(worker, options.out, options.profile), shown:
+        publisher = publish_periodically(database, list(worker.studies)) if options.parent is None else nullcontext()
+        with database.closing(), profiled(worker, options.out, options.profile), publisher:
             worker.run()
 
 
@@ -69,8 +69,8 @@ def _open(options: WorkerOptions) -> Worker:
         shown = display_url(options.storage)
         name = "" if options.name is None else f" --name {options.name}"
         raise UsageError(
-            f"the study {options.name or options.study!r} is not in {shown}, and a worker plans none; plan it with: "
-            f"python -m search.run --study {options.study}{name} --storage {shown} --plan-only"
+            f"the study {options.name or options.study!r} is not in {shown}, and a worker never plans a study; "
+            f"plan it with: python -m search.run --study {options.study}{name} --storage {shown} --plan-only"
         ) from error
 
 
@@ -83,11 +83,11 @@ def _stop_on_signals(stop: threading.Event) -> None:
 
 
 def _stop_with(parent: int, stop: threading.Event) -> None:
-    # Its id is an argument: by now it may be dead, and another process our parent.
+    # The id is an argument: if the parent is dead already, another process has become the parent of this one.
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(PARENT_POLL_S)
-        logging.getLogger("search.worker").warning("the parent process is gone; handing back and ending")
+        logging.getLogger("search.worker").warning("the parent process has ended; releasing all trials")
         stop.set()
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

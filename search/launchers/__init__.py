@@ -1,1 +1,1 @@
-"""What starts workers: this machine today, other engines through the same protocol."""
+"""Launchers start workers: on this machine, or elsewhere through the same protocol."""

@@ -1,4 +1,4 @@
-"""How a program of ours starts another one as a child."""
+"""Starts a program of `search` as a child process."""
 
 from __future__ import annotations
 
@@ -14,32 +14,31 @@ DISTRIBUTION = "lm-search"
 
 
 def child_command(module: str) -> list[str]:
-    """The start of a command line that runs one of our programs.
+    """Return the start of a command line that runs a program of `search`.
 
-    With -P the child does not look for modules in its working directory first, where a file such as typer.py would
-    take the place of a package.
+    -P keeps the working directory off the child's module path, where a file such as typer.py would shadow a package.
 
     Args:
-        module: Such as "search.worker".
+        module: The program's module, such as "search.worker".
     """
     return [sys.executable, "-P", "-m", module]
 
 
 def child_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Our environment with `variables`, in which a child with -P finds the package `search`."""
+    """Return this process's environment with `variables`, in which a child with -P can import `search`."""
     environment = {**os.environ, **variables}
     source = Path(search.__file__).parents[1]
     if not _is_installed(source):
-        # A checkout that was not installed was found through the working directory.
+        # This process found a checkout that is not installed through its working directory.
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), str(source)]))
     return environment
 
 
 def _is_installed(source: Path) -> bool:
-    """Whether the package is found without the working directory: installed, or editable from `source`."""
+    """Whether `search` can be imported without the working directory: installed, or editable from `source`."""
     try:
         found = Path(str(metadata.distribution(DISTRIBUTION).locate_file("")))
     except metadata.PackageNotFoundError:
         return False
-    # What a build leaves in a checkout looks like an installation, and is none.
+    # The metadata that a build leaves in a checkout looks like an installation but is none.
     return found.resolve() != source.resolve() or "site-packages" in source.parts

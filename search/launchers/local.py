@@ -1,4 +1,4 @@
-"""Worker processes of this machine: started, restarted when they die, stopped cleanly."""
+"""Starts worker processes on this machine, restarts those that crash, and stops them cleanly."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from search.workers.worker_loop import new_owner_name
 
 log = logging.getLogger("search.run")
 
-# Workers that die so often one after the other, none of them holding a trial, will die again. What kills a worker
-# in the middle of a trial may be that trial, which has attempts of its own.
-MAX_DEATHS_IN_A_ROW = 3
+# Crashes in a row per worker, none with a trial, after which more restarts are useless. A crash with a trial does not
+# count: the trial may have caused it, and its attempts are limited.
+MAX_CRASHES_IN_A_ROW = 3
 STOP_GRACE_S = 30.0
 
 
@@ -35,19 +35,19 @@ class _Process:
 
 
 class LocalLauncher:
-    """Worker processes of this machine, one a GPU or one a core unless the number is given.
+    """Worker processes on this machine: one per GPU, or per core, unless their number is given.
 
     Args:
-        places: Which devices, and how many workers.
+        places: Which devices and how many workers to use.
 
     Raises:
-        UsageError: A device that is not there, or no such number.
+        UsageError: A device does not exist, or the number of workers is invalid.
     """
 
     def __init__(self, places: Places) -> None:
         self._slots: Sequence[WorkerSlot] = worker_slots(places.devices, places.workers)
         self._processes: list[_Process] = []
-        self._deaths_in_a_row = 0
+        self._crashes_in_a_row = 0
 
     def start(self, n: int, job: WorkerJob) -> None:
         """Start one worker per slot, at most `n`."""
@@ -68,21 +68,21 @@ class LocalLauncher:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                # Ctrl-C goes to every process of a terminal's group; the workers are stopped by us, in order.
+                # Ctrl-C reaches every process of a terminal's group, but `stop` must end the workers in order.
                 start_new_session=True,
             )
         return _Process(slot, owner, popen, log_file)
 
     @property
     def running(self) -> int:
-        """How many workers are alive."""
+        """The number of workers that are alive."""
         return sum(process.popen.poll() is None for process in self._processes)
 
     def tend(self) -> None:
-        """Restart workers that died; called every second or so.
+        """Restart workers that crashed; called about once a second.
 
         Raises:
-            WorkersKeepCrashing: They die without ever holding a trial, or of wrong use.
+            WorkersKeepCrashing: Workers crash again and again without a trial, or refuse their options.
         """
         for process in list(self._processes):
             status = process.popen.poll()
@@ -91,17 +91,17 @@ class LocalLauncher:
             self._processes.remove(process)
             if status == 0:
                 continue
-            self._deaths_in_a_row = 0 if self._job.on_death(process.owner) else self._deaths_in_a_row + 1
-            said = _last_line(process.log_file)
-            if status == EXIT_USAGE or self._deaths_in_a_row >= MAX_DEATHS_IN_A_ROW * len(self._slots):
+            self._crashes_in_a_row = 0 if self._job.on_death(process.owner) else self._crashes_in_a_row + 1
+            last_line = _last_line(process.log_file)
+            if status == EXIT_USAGE or self._crashes_in_a_row >= MAX_CRASHES_IN_A_ROW * len(self._slots):
                 raise WorkersKeepCrashing(
-                    f"worker {process.slot.label} ended with {_status(status)}: {said}; its log is {process.log_file}"
+                    f"worker {process.slot.label} ended with {_status(status)}: {last_line}; log: {process.log_file}"
                 )
-            log.warning("worker %s ended with %s (%s); restarting it", process.slot.label, _status(status), said)
+            log.warning("worker %s ended with %s (%s); restarting it", process.slot.label, _status(status), last_line)
             self._processes.append(self._spawn(process.slot))
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
-        """Have the workers hand their trials back and end; those that do not are killed after `grace_s` seconds."""
+        """Ask the workers to release their trials and end; kill those that have not ended after `grace_s` seconds."""
         for process in self._processes:
             if process.popen.poll() is None:
                 process.popen.send_signal(signal.SIGTERM)
@@ -123,4 +123,4 @@ def _status(status: int) -> str:
 
 def _last_line(path: Path) -> str:
     lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "it said nothing"
+    return lines[-1].strip() if lines else "no output"

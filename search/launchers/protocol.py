@@ -1,4 +1,4 @@
-"""What starts workers and keeps them running, wherever that is."""
+"""The `Launcher` protocol: it starts workers and keeps them running."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Protocol, runtime_checkable
 
 @dataclass(frozen=True)
 class Places:
-    """Which workers a run asks for.
+    """The devices and workers that a run asks for.
 
     Attributes:
-        devices: As `--devices`: "auto", "cpu", "cuda", "cuda:0,1".
-        workers: As `--workers`: "auto", or a number.
+        devices: The value of `--devices`: "auto", "cpu", "cuda", "cuda:0,1".
+        workers: The value of `--workers`: "auto" or a number.
     """
 
     devices: str = "auto"
@@ -23,15 +23,15 @@ class Places:
 
 @dataclass(frozen=True)
 class WorkerJob:
-    """What every worker of a run does.
+    """The job of every worker of a run.
 
     Attributes:
         arguments: Command line of `python -m search.worker`, without `--device` and `--owner`.
-        storage: The storage URL. It may hold a password: hand it over in the environment variable SEARCH_STORAGE, not
+        storage: The storage URL. It may contain a password: pass it in the environment variable SEARCH_STORAGE, not
             on the command line, which `ps` shows.
-        log_folder: For the logs of the workers.
-        on_death: Called with the `--owner` of a worker that is known to be dead, so that its trial need not wait for
-            its lease to expire; returns how many trials it held. Not calling it costs a minute, no trial.
+        log_folder: Folder for the workers' logs.
+        on_death: Call it with the `--owner` of a dead worker to make its trials claimable before their leases expire;
+            it returns how many trials the worker held. Without the call they wait for a minute, and none is lost.
     """
 
     arguments: Sequence[str]
@@ -42,30 +42,30 @@ class WorkerJob:
 
 @runtime_checkable
 class Launcher(Protocol):
-    """Starts the workers of one run. Its class is made with `Places`, before anything is written."""
+    """Starts the workers of one run. The class is called with `Places`, before anything is written."""
 
     @property
     def running(self) -> int:
-        """How many workers are alive or about to start; the run ends at 0."""
+        """The number of workers that are alive or about to start; the run ends at 0."""
         ...
 
     def start(self, n: int, job: WorkerJob) -> None:
-        """Start the workers that `Places` ask for, but at most `n`.
+        """Start the workers that `Places` asks for, but at most `n`.
 
         Args:
-            n: How many trials are left; more workers would find nothing to do.
-            job: What they do.
+            n: The number of trials left; more workers would have no work.
+            job: The job of each worker.
         """
         ...
 
     def tend(self) -> None:
-        """Look after the workers, such as to restart those that died; called every second or so.
+        """Check the workers, for example to restart those that crashed; called about once a second.
 
         Raises:
-            WorkersKeepCrashing: Starting more of them is no use.
+            WorkersKeepCrashing: Starting more workers is useless.
         """
         ...
 
     def stop(self) -> None:
-        """Have the workers hand their trials back and end; returns when they have, or were killed."""
+        """Ask the workers to release their trials and end; return when they have ended or were killed."""
         ...

@@ -1,4 +1,4 @@
-"""The names of the launchers."""
+"""The registry of launchers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from search.launchers.protocol import Launcher, Places
 from search.study.references import load_registered
 from search.study.user_modules import extend_sys_path, module_folder
 
-# Adding a launcher is one file and one line here. A person's own needs no line: "module:Class" names it.
+# Adding a launcher is one file and one line here. A user's own launcher needs no line: "module:Class" names it.
 LAUNCHERS: dict[str, str] = {
     "local": "search.launchers.local:LocalLauncher",
 }
@@ -15,15 +15,15 @@ DEFAULT_LAUNCHER = "local"
 
 
 def make_launcher(name: str, places: Places, study: str = "") -> Launcher:
-    """Make the launcher that `--launcher` names; nothing is started.
+    """Make the launcher that `--launcher` names, without starting any worker.
 
     Args:
-        name: A key of `LAUNCHERS`, or "module:Class" of a person's own.
-        places: Which workers the run asks for.
-        study: As `--study`: a study file's folder is where a person's own module is looked for.
+        name: A key of `LAUNCHERS`, or "module:Class" of a user's own launcher.
+        places: The devices and workers that the run asks for.
+        study: The value of `--study`; the folder of a study file is searched for the user's module.
 
     Raises:
-        UsageError: There is no such launcher, or it cannot serve these devices and workers.
+        UsageError: There is no such launcher, or it does not support these devices and workers.
     """
     named = f"--launcher {name}"
     if ":" in name:
@@ -32,7 +32,7 @@ def make_launcher(name: str, places: Places, study: str = "") -> Launcher:
     try:
         made = make(places)
     except TypeError as error:
-        raise UsageError(f"{named}: it cannot be made of Places(devices, workers): {error}") from error
+        raise UsageError(f"{named}: calling it with Places(devices, workers) failed: {error}") from error
     if not isinstance(made, Launcher):
-        raise UsageError(f"{named} is no launcher: it needs running, start, tend and stop (docs/extending.md)")
+        raise UsageError(f"{named} is no launcher: it must have running, start, tend and stop (docs/extending.md)")
     return made

@@ -1,1 +1,1 @@
-"""Torch modules, one file each, and the registry that names them; this room imports torch and nothing of ours."""
+"""Torch modules, one file each, and the registry that names them; imports torch and none of our packages."""

@@ -8,7 +8,7 @@ from search.models.errors import require_positive_int
 
 
 class Bigram(nn.Module):
-    """A table of next-character logits, one row a character.
+    """A table of next-character logits, one row per character.
 
     Args:
         vocab_size: Characters V of the vocabulary.

@@ -13,7 +13,7 @@ class BigramMF(nn.Module):
 
     Args:
         vocab_size: Characters V of the vocabulary.
-        n_embd: Width C of the embedding; the published run had 384.
+        n_embd: Width C of the embedding; the published run used 384.
 
     Raises:
         ModelError: A size is not a whole number of at least 1.
@@ -31,5 +31,5 @@ class BigramMF(nn.Module):
         if idx.numel() < self.token_embedding_table.num_embeddings:
             few: Tensor = self.lm_head(self.token_embedding_table(idx))
             return few
-        # A batch has many places and few characters: each character's logits are made once.
+        # A batch has many places but few distinct characters: compute each character's logits once.
         return F.embedding(idx, self.lm_head(self.token_embedding_table.weight))

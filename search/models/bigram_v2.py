@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from search.models.errors import require_positive_int
 from search.models.positional import AdditiveEncoding, positional_encoding
 
-# With a longer alphabet most pairs of characters are in no batch: a table of them all would cost more than it saves.
+# With a larger vocabulary, most pairs of characters are missing from a batch: a table of all would cost more than it
+# saves.
 MAX_TABLE_ROWS = 512
 
-# Measured with MKL: a matrix product that sums over 192 to 384 rows cuts them in two, so that rows of zeros below them
-# change the last bit; longer ones are cut where rows of zeros do not matter. A run trained alone, with its distinct
-# pairs, and in a stack, with as many as there could be, then stay equal.
+# Measured with MKL: a matrix product that sums over 192 to 384 rows splits them in two, so that appended rows of zeros
+# change the last bit; longer sums are split where rows of zeros do not matter. With this padding, a run trained alone
+# (its distinct pairs) and the same run in a stack (as many pairs as possible) stay bit-equal.
 EVEN_SUMS = 384
 
 
@@ -23,17 +24,17 @@ class BigramV2(nn.Module):
 
         q, k, v = fc_qkv(x);  logits = lm_head(softmax(mask(q k^T / sqrt(C))) v)
 
-    `forward` computes just that, but no product twice. What attention sees of a place is its character and its
-    position, and a batch has many places and few characters. So keys, queries and values are made once for each
-    distinct pair of both (`_from_pairs`), or, where a position is only added, for each character and for each position
-    (`_from_tables`). And as everything from x to the scores and from x to the logits is linear, the matrices in between
-    are multiplied first: q k^T needs Wq^T Wk alone, and lm_head goes in front of the average over v, whose weights sum
-    to one. The sums are those of the plain formula in another order.
+    `forward` computes this formula without computing a product twice. Attention sees only the character and the
+    position of a place, and a batch has many places but few characters. So keys, queries and values are computed once
+    per distinct pair of character and position (`_from_pairs`), or, if the position is only added, once per character
+    and once per position (`_from_tables`). Because the maps from x to the scores and from x to the logits are linear,
+    the matrices in between are multiplied first: q k^T needs only Wq^T Wk, and lm_head is applied before the average
+    over v, whose weights sum to one. The sums are those of the plain formula in another order.
 
     Args:
         vocab_size: Characters V of the vocabulary.
         n_embd: Width C of the embedding and of the attention head.
-        block_size: Longest sequence T that it reads.
+        block_size: The longest sequence T that it accepts.
         pe_type: Positional encoding, one of `search.models.registry.PE_TYPES`.
 
     Attributes:
@@ -43,13 +44,13 @@ class BigramV2(nn.Module):
         ModelError: A size is not a whole number of at least 1, or as for `positional_encoding`.
     """
 
-    mask: Tensor  # (T, T) float32: 0 where position t may look at s <= t, else -inf
+    mask: Tensor  # (T, T) float32: 0 where position t attends to s <= t, else -inf
 
     def __init__(self, vocab_size: int, n_embd: int, block_size: int, pe_type: str = "randn") -> None:
         super().__init__()
         require_positive_int("vocab_size", vocab_size)
         require_positive_int("n_embd", n_embd)
-        # The order of construction is the order of the draws: changing it changes every run's initial weights.
+        # The order of construction is the order of the random draws: changing it changes every run's initial weights.
         self.token_embedding_table = nn.Embedding(vocab_size, n_embd)
         self.fc_qkv = nn.Linear(n_embd, 3 * n_embd)
         self.pe = positional_encoding(pe_type, n_embd, block_size)
@@ -71,7 +72,7 @@ class BigramV2(nn.Module):
         """Masked scores (B, T', T') and values (B, T', V) of x = 2 e + P; idx (B, T') int64, table P (T', C)."""
         (B, T), V = idx.shape, self.token_embedding_table.num_embeddings
         x = torch.cat((2 * self.token_embedding_table.weight, table))  # (V + T', C)
-        # A place is a character plus a position: with the bias in the characters' rows it counts once.
+        # A place adds a character's row and a position's row: with the bias in the characters' rows it counts once.
         once = (torch.arange(V + T, device=idx.device) < V).unsqueeze(1)
         qkv: Tensor = x @ self.fc_qkv.weight.T + once * self.fc_qkv.bias  # (V + T', 3C)
         q, k, v = qkv.chunk(3, dim=-1)
@@ -86,20 +87,20 @@ class BigramV2(nn.Module):
         """Masked scores (B, T', T') and values (B, T', V) of any x; idx (B, T') int64."""
         T = idx.shape[1]
         pairs = idx * T + torch.arange(T, device=idx.device)  # (B, T'): a number for each character at each position
-        there_are = self.token_embedding_table.num_embeddings * T
+        n_pairs = self.token_embedding_table.num_embeddings * T
         if self.fixed_shapes:
-            distinct, place = _padded_unique(pairs, there_are)  # (N,) and (B, T')
+            distinct, place = _padded_unique(pairs, n_pairs)  # (N,) and (B, T')
         else:
             distinct, place = torch.unique(pairs, return_inverse=True)
-            distinct = F.pad(distinct, (0, max(0, min(EVEN_SUMS, there_are, idx.numel()) - len(distinct))))
+            distinct = F.pad(distinct, (0, max(0, min(EVEN_SUMS, n_pairs, idx.numel()) - len(distinct))))
         e = F.embedding(distinct // T, self.token_embedding_table.weight)
         x = e + self.pe(e, distinct % T)  # (N, C)
-        # With a one behind x the biases are a column of the weights, and everything is a product of matrices: those
-        # add up in the same order in a stack of models, which sums over a tensor's rows do not.
+        # With a one appended to x, the biases are a column of the weights and everything is a matrix product: these
+        # sum in the same order in a stack of models, which sums over a tensor's rows do not.
         one = torch.ones_like(x[:, :1])
         x1 = torch.cat((x, one), dim=1)  # (N, C + 1)
         wq, wk, wv = torch.cat((self.fc_qkv.weight, self.fc_qkv.bias.unsqueeze(1)), dim=1).chunk(3)  # (C, C + 1) each
-        q = x1 @ (wk.T @ wq * self.n_embd**-0.5).T  # (N, C + 1), to be multiplied with x1 instead of k
+        q = x1 @ (wk.T @ wq * self.n_embd**-0.5).T  # (N, C + 1), multiplied with x1 instead of k
         to_values = self.lm_head.weight @ wv + F.pad(self.lm_head.bias.unsqueeze(1), (self.n_embd, 0))
         values = x1 @ to_values.T  # (N, V)
         keys = F.embedding(place, x1).transpose(1, 2)  # (B, C + 1, T')
@@ -112,15 +113,16 @@ def _padded_unique(values: Tensor, below: int) -> tuple[Tensor, Tensor]:
 
     Args:
         values: Any shape, int64, from 0 to below - 1.
-        below: What all values are below.
+        below: Exclusive upper bound of the values.
 
     Returns:
-        The distinct values in order, then zeros, (N,) int64 where N is as many as there could be; and where each value
-        is among them, in the shape of `values`. Sums over these rows are those over the distinct ones, plus zeros.
+        The distinct values in order, then zeros, (N,) int64 where N is the largest possible number of them; and the
+        index of each value among them, in the shape of `values`. Sums over these rows are those over the distinct
+        ones, plus zeros.
     """
     most = min(below, values.numel())
     there = torch.zeros(below, dtype=torch.int64, device=values.device).scatter(0, values.flatten(), 1)
-    rank = there.cumsum(0) - 1  # (below,): of a value that is there, its row
+    rank = there.cumsum(0) - 1  # (below,): the row of each value that occurs
     row = torch.where(there > 0, rank, most)
     every = torch.arange(below, device=values.device)
     distinct = torch.zeros(most + 1, dtype=torch.int64, device=values.device).scatter(0, row, every)[:most]

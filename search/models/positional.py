@@ -14,7 +14,7 @@ NOISE_SCALE = 0.02  # standard deviation of the fixed noise of "randn"
 
 
 class AdditiveEncoding(nn.Module):
-    """Adds one vector a position: pe(e) = e + P.
+    """Adds one vector per position: pe(e) = e + P.
 
     Args:
         table: P, (T, C) float32.
@@ -46,7 +46,7 @@ class RotaryEncoding(nn.Module):
 
     def forward(self, e: Tensor, position: Tensor) -> Tensor:
         """Rotate by each position's angles; e (..., N, C) float32 and position (N,) int64 to the shape of e."""
-        # A pair as one complex number: the rotation is one product, several times faster than on shuffled channels.
+        # On pairs as complex numbers the rotation is one product, several times faster than on shuffled channels.
         pairs = torch.view_as_complex(e.view(*e.shape[:-1], -1, 2))  # (..., N, C / 2) complex64
         return torch.view_as_real(pairs * torch.view_as_complex(self.turns[position])).flatten(-2)
 
@@ -78,7 +78,7 @@ def positional_encoding(pe_type: str, n_embd: int, block_size: int) -> AdditiveE
     Args:
         pe_type: One of `PE_TYPES`.
         n_embd: Channels C; even for "sinpe" and "rope", whose channels come in pairs.
-        block_size: Positions T that it has to know.
+        block_size: Positions T that it supports.
 
     Returns:
         A module from e (..., N, C) and position (N,), each below block_size, to pe(e) (..., N, C).

@@ -1,4 +1,4 @@
-"""The names of the models, and how one is found and built. Importing this module does not import torch."""
+"""The names of the models, and functions to find and build one. Importing this module does not import torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODELS: dict[str, str] = {
     "bigram_v2": "search.models.bigram_v2:BigramV2",
 }
 
-# Here and not beside the encodings, so that a study can be checked without torch.
+# Here and not with the encodings, so that a study can be checked without torch.
 PE_TYPES = ("randn", "sinpe", "rope")
 
 
@@ -30,7 +30,7 @@ def model_class(name: str) -> type[nn.Module]:
         name: A registered name, or "module:Class" for any importable torch module.
 
     Returns:
-        The class, not yet built.
+        The class, not an instance.
 
     Raises:
         ModelError: The name is not registered, its module does not import, the module lacks the class, or the
@@ -42,10 +42,9 @@ def model_class(name: str) -> type[nn.Module]:
         raise ModelError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}, or name your own as module:Class")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # a user's module may fail at import with anything
-        moved = f" (the built-in one is now {ours!r})" if (ours := f"search.{name}") in MODELS.values() else ""
+    except Exception as error:  # a user's module can raise anything at import
         raise ModelError(
-            f"model {name!r}{moved}: module {module_name!r} does not import ({type(error).__name__}: {error}); "
+            f"model {name!r}: module {module_name!r} does not import ({type(error).__name__}: {error}); "
             f"put it beside the study file or on PYTHONPATH, or choose one of {', '.join(MODELS)}"
         ) from error
     found = getattr(module, class_name, None)
@@ -61,19 +60,19 @@ def _require_module_class(name: str, found: object) -> type[nn.Module]:
     from torch import nn
 
     if not (inspect.isclass(found) and issubclass(found, nn.Module)):
-        raise ModelError(f"model {name!r} is no torch.nn.Module: name a class that derives from it")
+        raise ModelError(f"model {name!r} is not a torch.nn.Module: name a class that derives from it")
     return found
 
 
 def model_arguments(name: str) -> tuple[set[str], set[str]]:
-    """List what the constructor of a model takes, `self` left out.
+    """List the arguments of a model's constructor, without `self`.
 
     Args:
         name: As for `model_class`.
 
     Returns:
         The names of the required arguments, and the names of those with a default. `*args` and `**kwargs` are in
-        neither: an axis of a grid must name an argument that the constructor spells out.
+        neither: an axis of a grid must name an explicit argument.
 
     Raises:
         ModelError: As for `model_class`.
@@ -88,14 +87,14 @@ def model_arguments(name: str) -> tuple[set[str], set[str]]:
 
 
 def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
-    """Compare arguments with what the constructor of a model takes.
+    """Check arguments against the constructor of a model.
 
     Args:
         name: As for `model_class`.
         arguments: Keyword arguments for the constructor.
 
     Raises:
-        ModelError: One is unknown to the constructor, or a required one is missing; or as for `model_class`.
+        ModelError: An argument is unknown to the constructor, or a required one is missing; or as for `model_class`.
     """
     required, optional = model_arguments(name)
     takes = ", ".join(sorted(required | optional)) or "nothing"
@@ -110,13 +109,13 @@ def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
 
 
 def build_model(name: str, arguments: Mapping[str, Any], seed: int) -> nn.Module:
-    """Build a model on the CPU, its initial weights a function of the seed alone.
+    """Build a model on the CPU, with initial weights that depend only on the seed.
 
     Args:
         name: As for `model_class`.
         arguments: Keyword arguments for the constructor.
-        seed: Seed of the initial weights. The global generator ends as it was before, so a model (a user's too)
-            may draw from it as torch does by default.
+        seed: Seed of the initial weights. The global generator is restored afterwards, so a model (a user's too) can
+            draw from it, as torch does by default.
 
     Returns:
         The model, in training mode.
@@ -129,7 +128,7 @@ def build_model(name: str, arguments: Mapping[str, Any], seed: int) -> nn.Module
     check_arguments(name, arguments)
     built = model_class(name)
     with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would reseed the generators of the GPUs too, which nothing here puts back.
+        # torch.manual_seed would also reseed the generators of the GPUs, which are not restored here.
         torch.default_generator.manual_seed(seed)
         try:
             return built(**arguments)
@@ -141,7 +140,7 @@ def build_model(name: str, arguments: Mapping[str, Any], seed: int) -> nn.Module
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Count the trainable numbers of a model.
+    """Count the trainable parameters of a model.
 
     Args:
         model: Any torch module.

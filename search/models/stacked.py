@@ -1,8 +1,8 @@
 """Several models of equal shapes as one: every tensor gets a leading member axis E.
 
-One kernel then does the work of E, which is what a GPU wants whose kernels are over before the next one is launched.
-The members do not notice: the weights of each are a part of the stack's tensors, so that an optimizer, an evaluation
-or a checkpoint of a member works as if it stood alone.
+One kernel then does the work of E, which is faster on a GPU whose kernels end before the next one is launched. The
+weights of each member are slices of the stack's tensors, so the optimizer, evaluation and checkpoint of a member work
+as if it were alone.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-# Relative. Sums in another order differ by less; a stack that computes something else differs by more.
-SAME_LOSS = 1e-4
+# Relative tolerance. Sums in another order differ by less; a stack that computes something else differs by more.
+LOSS_TOLERANCE = 1e-4
 
 
 def shape_of(model: nn.Module) -> Hashable:
@@ -33,8 +33,8 @@ class StackedModel:
     """Models from (B, T) int64 to logits (B, T, V), stacked.
 
     Args:
-        models: The members, E of them, of one `shape_of` and on one device. Their parameters become parts of the
-            stack's: what changes one changes the other.
+        models: The E members, all with the same `shape_of` and on one device. Their parameters become slices of the
+            stack's: a change of one changes the other.
 
     Attributes:
         parameters: By name, (E, ...) each.
@@ -56,7 +56,7 @@ class StackedModel:
         for name, stacked in self.parameters.items():
             for model, part in zip(models, stacked.detach(), strict=True):
                 model.get_parameter(name).data = part
-        # Gives the code; every tensor that it uses is handed in. It is a copy because its attributes are changed.
+        # Provides only the code: every tensor is passed in. It is a copy because its attributes are changed.
         self._code = copy.deepcopy(first)
         if hasattr(self._code, "fixed_shapes"):
             self._code.fixed_shapes = True  # type: ignore[assignment]
@@ -64,7 +64,7 @@ class StackedModel:
 
     def losses(self, x: Tensor, y: Tensor) -> Tensor:
         """The cross-entropy of each member on its own batch, (E,) float32; x and y (E, B, T) int64."""
-        with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels know no member axis
+        with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels do not support a member axis
             losses: Tensor = self._losses(self.parameters, self.buffers, x, y)
         return losses
 
@@ -73,11 +73,11 @@ class StackedModel:
         return F.cross_entropy(logits.flatten(0, 1), y.flatten())
 
     def backward(self, losses: Tensor, without: Collection[int] = ()) -> None:
-        """Give each parameter of each member its gradient.
+        """Compute the gradient of each parameter of each member.
 
         Args:
             losses: (E,) float32, of `losses`.
-            without: Members that get none, so that an optimizer leaves them as they are.
+            without: Indices of members that get none, so that an optimizer leaves them unchanged.
         """
         for stacked in self.parameters.values():
             stacked.grad = None
@@ -89,12 +89,12 @@ class StackedModel:
 
 
 def can_stack(models: Sequence[nn.Module], x: Tensor, y: Tensor) -> bool:
-    """Whether a stack of these models computes what they compute alone; tried on copies of them.
+    """Whether a stack of these models computes the same losses as each model alone; tried on copies.
 
-    Models that draw random numbers, keep statistics of what they see, or do what `torch.func.vmap` cannot, do not.
+    False for models that draw random numbers, keep running statistics, or do what `torch.func.vmap` does not support.
 
     Args:
-        models: Of one `shape_of`.
+        models: All with the same `shape_of`.
         x: Inputs to try, (B, T) int64.
         y: Targets, (B, T) int64.
     """
@@ -109,10 +109,10 @@ def can_stack(models: Sequence[nn.Module], x: Tensor, y: Tensor) -> bool:
             return False
         every = len(models), *x.shape
         try:
-            with warnings.catch_warnings(action="ignore"):  # what vmap does slowly is for the probe to find out
-                together = StackedModel(copies).losses(x.expand(every), y.expand(every))
+            with warnings.catch_warnings(action="ignore"):  # `group_size_search` measures what vmap does slowly
+                stacked = StackedModel(copies).losses(x.expand(every), y.expand(every))
         except (RuntimeError, ValueError, NotImplementedError) as error:
             if type(error).__name__ == "OutOfMemoryError":
                 raise
             return False
-    return bool(torch.allclose(alone, together, rtol=SAME_LOSS, atol=0.0, equal_nan=True))
+    return bool(torch.allclose(alone, stacked, rtol=LOSS_TOLERANCE, atol=0.0, equal_nan=True))

@@ -1,1 +1,1 @@
-"""What a trial measures: corpus, batches, training, evaluation, text samples. Of ours it imports models only."""
+"""What a trial measures: corpus, batches, training, evaluation, text samples. Imports only `models` of ours."""

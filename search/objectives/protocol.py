@@ -1,7 +1,7 @@
-"""What a worker and an objective owe each other. No torch here: the launcher reads this module too.
+"""The interface between workers and objectives. No torch here: the launcher imports this module too.
 
-An `Objective` says what a trial measures: it checks a cell, makes a `TrainingRun` of a cell and a seed, and may train
-several runs as one `RunGroup`. A person's plain functions become objectives in `search.objectives.registry`.
+An `Objective` defines what a trial measures: it checks a cell, makes a `TrainingRun` from a cell and a seed, and can
+train several runs as one `RunGroup`. `search.objectives.registry` makes objectives from a user's plain functions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from search.objectives.settings import TrainingSettings
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The two losses of a model after `step` training steps; what is reported to Optuna.
+    """The two losses of a model after `step` training steps, as reported to Optuna.
 
     Attributes:
         step: Training steps taken, 0 before the first.
@@ -38,7 +38,7 @@ class Evaluation:
 
 
 class TrainingRun(Protocol):
-    """One training run that can be stopped after any step, saved, and continued bit for bit."""
+    """One training run that can be stopped after any step, saved, and resumed with bit-equal results."""
 
     @property
     def finished(self) -> bool:
@@ -47,36 +47,36 @@ class TrainingRun(Protocol):
 
     @property
     def curve(self) -> list[Evaluation]:
-        """Every evaluation so far, those of before a restore included, in order of step."""
+        """Every evaluation so far, in order of step, including those before a restore."""
         ...
 
     def advance(self, should_stop: Callable[[], bool]) -> Evaluation | None:
         """Train up to the next evaluation.
 
         Args:
-            should_stop: Asked after every step; when it says True the run pauses between two steps.
+            should_stop: Called after every step; if it returns True, the run pauses between two steps.
 
         Returns:
             The evaluation (with NaN or infinite losses as soon as the training loss is not finite), or None
-            when `should_stop` said so; the run can then be saved, or advanced again.
+            if `should_stop` returned True; the run can then be saved, or advanced again.
         """
         ...
 
     def save(self) -> bytes:
-        """Everything that `restore` needs to continue to the same losses, to the last bit."""
+        """Everything that `restore` needs to resume with bit-equal losses."""
         ...
 
     def restore(self, payload: bytes) -> None:
-        """Continue from what `save` returned.
+        """Resume from what `save` returned.
 
         Raises:
-            CheckpointError: The payload is not a checkpoint of this very run.
+            CheckpointError: The payload is not a checkpoint of this run.
         """
         ...
 
     def describe(self) -> Mapping[str, Any]:
-        """JSON-able facts for the record of a run: parameters, tokens seen; once finished, also a text sample
-        and the validation loss by position."""
+        """JSON-serializable facts for the trial's attributes: parameters, tokens seen; once finished, also a text
+        sample and the validation loss by position."""
         ...
 
 
@@ -84,33 +84,33 @@ class RunGroup(Protocol):
     """Runs that one worker trains at the same time."""
 
     def advance(self, should_stop: Callable[[], bool]) -> Sequence[tuple[TrainingRun, Evaluation]]:
-        """Train until an evaluation of at least one member is due.
+        """Train until an evaluation of at least one run is due.
 
         Args:
-            should_stop: Asked after every step.
+            should_stop: Called after every step.
 
         Returns:
-            The members that were evaluated; none when `should_stop` said so.
+            The runs that were evaluated; none if `should_stop` returned True.
         """
         ...
 
     def remove(self, leavers: Sequence[TrainingRun]) -> None:
-        """Let members go, because they are finished, pruned or lost; the others do not notice."""
+        """Remove runs that are finished, pruned or lost; the others are not affected."""
         ...
 
 
 @runtime_checkable
 class KeepsFiles(Protocol):
-    """A `TrainingRun` that has files to keep beside its losses."""
+    """A `TrainingRun` that has files to keep besides its losses."""
 
     def files(self) -> Mapping[str, bytes]:
-        """What to keep of the run, by file name; asked once, when its trial ends."""
+        """The contents to keep, by file name; called once, when the trial ends."""
         ...
 
 
 @runtime_checkable
 class Timed(Protocol):
-    """A `TrainingRun` that measures where its time goes, for `--profile`."""
+    """A `TrainingRun` that measures how it spends its time, for `--profile`."""
 
     @property
     def timer(self) -> PhaseTimer:
@@ -120,11 +120,11 @@ class Timed(Protocol):
 
 @runtime_checkable
 class Objective(Protocol):
-    """What a trial measures. Derive from it: everything but `start` has a default."""
+    """What a trial measures. Derive from this class: everything but `start` has a default."""
 
     @property
     def takes_corpus(self) -> bool:
-        """Whether it trains on a text; without one `start` and `check_cell` get None."""
+        """Whether it trains on a text; if not, `start` and `check_cell` get None."""
         return False
 
     @property
@@ -134,18 +134,18 @@ class Objective(Protocol):
 
     @property
     def settings_class(self) -> type[TrainingSettings]:
-        """What the settings of a study are read as: a subclass may allow fewer values."""
+        """The class of a study's training settings; a subclass can allow fewer values."""
         return TrainingSettings
 
     def prepare(self) -> None:
-        """Import what training needs. Only processes that train call it: a launcher does without torch."""
+        """Import what training needs. Only processes that train call this, so a launcher never imports torch."""
         return
 
     def check_cell(self, cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus | None) -> None:
-        """Refuse a cell that cannot be trained, before anything is planned.
+        """Check a cell before anything is planned.
 
         Raises:
-            ObjectiveError: The cell is wrong; the message says what to change.
+            ObjectiveError: The cell cannot be trained; the message explains what to change.
         """
         return
 
@@ -153,23 +153,23 @@ class Objective(Protocol):
     def start(
         self, cell: Mapping[str, Any], seed: int, settings: TrainingSettings, corpus: Corpus | None, device: str
     ) -> TrainingRun:
-        """Make a run that has not taken a step.
+        """Make a run at step 0.
 
         Args:
             cell: A value for each axis.
             seed: The source of every random number of the run.
-            settings: What holds where the cell has no value.
-            corpus: The text, where the objective takes one.
+            settings: What applies where the cell has no value.
+            corpus: The text; None if the objective takes none.
             device: As torch names it: "cpu", "cuda:0".
         """
         ...
 
     def stack_runs(self, runs: Sequence[TrainingRun]) -> RunGroup:
-        """Make one group of runs of equal shape; called only where `can_stack` is true."""
+        """Make one group of runs of equal shape; called only if `can_stack` is true."""
         raise AssertionError(f"{type(self).__name__} has no stack_runs, and can_stack is {self.can_stack}")
 
     def group_size(
         self, cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus | None, device: str
     ) -> int:
-        """How many runs of a cell's shape are best trained together on a device; may measure it."""
+        """How many runs of a cell's shape train fastest together on a device; can measure it."""
         return 1

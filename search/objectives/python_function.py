@@ -1,7 +1,8 @@
 """A plain generator function as an objective: `def loss(params, seed): … yield step, train_loss, val_loss`. No torch.
 
-A generator cannot be saved. A trial that was interrupted therefore runs again from its start, silently up to where it
-was, and its evaluations are compared with those that are known: drawn from the seed alone they are the same.
+A generator cannot be saved. An interrupted trial therefore reruns from its start, without reporting until it reaches
+the point of interruption, and its evaluations are compared with the stored ones: they are equal if every random number
+comes from the seed.
 """
 
 from __future__ import annotations
@@ -22,27 +23,27 @@ from search.objectives.settings import TrainingSettings
 
 log = logging.getLogger("search.worker")
 
-# What a generator function may take, by name.
+# The arguments that a generator function can take, by name.
 ARGUMENTS = ("params", "seed", "settings", "corpus", "device")
-MAX_STEP = 2**31 - 1  # of a database's column
+MAX_STEP = 2**31 - 1  # the limit of the database's column
 
 
 class GeneratorRun:
-    """One call of a generator function, as `search.objectives.protocol.TrainingRun` describes a run.
+    """One call of a generator function; implements `search.objectives.protocol.TrainingRun`.
 
     Args:
-        name: The objective's, for messages.
+        name: The objective's name, for messages.
         begin: Calls the function.
-        identity: Tells this run from those of other cells and seeds.
-        max_iters: The step at which the study's trials end. From there on an evaluation is held back until the function
-            has gone on, since only then it is known whether it is the last, which no pruner shall judge.
+        identity: Distinguishes this run from those of other cells and seeds.
+        max_iters: The step at which the study's trials end. From this step on, an evaluation is held back until the
+            function resumes, because only then it is clear whether it is the last, which no pruner must judge.
     """
 
     def __init__(self, name: str, begin: Callable[[], Iterator[Any]], identity: str, max_iters: int) -> None:
         self._name, self._identity, self._max_iters = name, identity, max_iters
         self._yielded = begin()
         self._curve: list[Evaluation] = []
-        self._at = 0  # how many evaluations of the curve this very call has yielded
+        self._at = 0  # how many evaluations of the curve this call has yielded
         self._held: Evaluation | None = None
         self._last_step = -1
         self._seconds = 0.0
@@ -59,17 +60,17 @@ class GeneratorRun:
         return list(self._curve)
 
     def advance(self, should_stop: Callable[[], bool]) -> Evaluation | None:
-        """Have the function go on to its next evaluation.
+        """Resume the function until its next evaluation.
 
         Args:
-            should_stop: Asked whenever the function yields, and it is not resumed when that says True.
+            should_stop: Called before each resumption of the function; if it returns True, the run pauses.
 
         Returns:
-            The evaluation; the last one once more when the function has ended without announcing it; None when
-            `should_stop` said so.
+            The evaluation, which is the last one again if the function ended without yielding a new one; None if
+            `should_stop` returned True.
 
         Raises:
-            ObjectiveError: It yields something else, steps that do not grow, or nothing at all.
+            ObjectiveError: The function yields something else, steps that do not increase, or nothing.
             Exception: Whatever the function raises.
         """
         while not should_stop():
@@ -80,12 +81,12 @@ class GeneratorRun:
                 return self._end()
             finally:
                 self._seconds += time.monotonic() - began
-            if yielded is None:  # a bare yield: a place to stop at, no more
+            if yielded is None:  # a bare yield is only a place to stop at
                 continue
             evaluation, self._held = self._held, self._read(yielded)
             if evaluation is None and self._held.step < self._max_iters:
                 evaluation, self._held = self._held, None
-            if evaluation is not None and self._is_news(evaluation):
+            if evaluation is not None and self._is_new(evaluation):
                 return evaluation
         return None
 
@@ -96,58 +97,58 @@ class GeneratorRun:
         except (TypeError, ValueError) as error:
             raise ObjectiveError(
                 f"{self._name} yields {shortened(yielded)}; it must yield step, train_loss, val_loss: a whole number "
-                f"and two numbers (where there is one loss only, yield it twice)"
+                f"and two numbers (with one loss only, yield it twice)"
             ) from error
         if not self._last_step < evaluation.step <= MAX_STEP:
             before = f"after step {self._last_step}" if self._last_step >= 0 else "first"
             raise ObjectiveError(
-                f"{self._name} yields step {evaluation.step} {before}; steps begin at 0 or above and must grow"
+                f"{self._name} yields step {evaluation.step} {before}; steps must start at 0 or above and increase"
             )
         self._last_step = evaluation.step
         return evaluation
 
-    def _is_news(self, evaluation: Evaluation) -> bool:
-        """Enter an evaluation into the curve, unless it only repeats what an earlier call had yielded."""
-        known = self._curve[self._at] if self._at < len(self._curve) else None
-        if known is not None and known != evaluation:
-            self._forget()
-        elif known is not None:
+    def _is_new(self, evaluation: Evaluation) -> bool:
+        """Append an evaluation to the curve, unless it repeats one that an earlier call yielded."""
+        stored = self._curve[self._at] if self._at < len(self._curve) else None
+        if stored is not None and stored != evaluation:
+            self._drop_unrepeated()
+        elif stored is not None:
             self._at += 1
             return False
         self._curve.append(evaluation)
         self._at += 1
         return True
 
-    def _forget(self) -> None:
+    def _drop_unrepeated(self) -> None:
         log.warning(
-            "%s does not repeat itself after step %s: the trial was interrupted, and run again with the same seed it "
-            "gives other losses, which count now; draw every random number from the seed",
+            "%s is not reproducible after step %s: the trial was interrupted, and its rerun with the same seed gives "
+            "other losses, which replace the earlier ones; draw every random number from the seed",
             self._name,
-            self._curve[self._at - 1].step if self._at else "0, where it begins",
+            self._curve[self._at - 1].step if self._at else "0, the start",
         )
         del self._curve[self._at :]
 
     def _end(self) -> Evaluation:
         if self._held is not None:
-            self._is_news(self._held)
+            self._is_new(self._held)
             self._held = None
         if self._at == 0:
-            raise ObjectiveError(f"{self._name} ended without a single yield of step, train_loss, val_loss")
+            raise ObjectiveError(f"{self._name} ended without yielding step, train_loss, val_loss")
         if self._at < len(self._curve):
-            self._forget()
+            self._drop_unrepeated()
         self._finished = True
         return self._curve[-1]
 
     def save(self) -> bytes:
-        """The evaluations so far; with them the function can be run again, and be found to repeat itself."""
+        """The evaluations so far; a rerun of the function is compared with them."""
         curve = [[point.step, point.train_loss, point.val_loss] for point in self._curve]
         return json.dumps({"of": self._identity, "curve": curve}).encode()
 
     def restore(self, payload: bytes) -> None:
-        """Go on after the evaluations of `save`, once the function has come to them again.
+        """Resume after the evaluations of `save`, once the function has reached them again.
 
         Raises:
-            CheckpointError: It is no checkpoint of this run.
+            CheckpointError: The payload is not a checkpoint of this run.
         """
         try:
             state = json.loads(payload)
@@ -155,7 +156,7 @@ class GeneratorRun:
         except (ValueError, TypeError, KeyError) as error:
             raise CheckpointError(f"it is damaged: {error}") from error
         if identity != self._identity or not curve:
-            raise CheckpointError("it is of another run")
+            raise CheckpointError("it belongs to another run")
         self._curve = curve
 
     def describe(self) -> Mapping[str, Any]:
@@ -176,7 +177,7 @@ class GeneratorObjective(Objective):
     Attributes:
         function: Takes some of `ARGUMENTS`.
         reference: "module:function".
-        taken: Which it takes.
+        taken: Those that it takes.
         check: `check_cell` of its module; None leaves cells unchecked.
     """
 
@@ -187,7 +188,7 @@ class GeneratorObjective(Objective):
 
     @property
     def takes_corpus(self) -> bool:
-        """Whether it wants a text."""
+        """Whether it takes a text."""
         return "corpus" in self.taken
 
     def check_cell(self, cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus | None) -> None:
@@ -198,7 +199,7 @@ class GeneratorObjective(Objective):
     def start(
         self, cell: Mapping[str, Any], seed: int, settings: TrainingSettings, corpus: Corpus | None, device: str
     ) -> GeneratorRun:
-        """The run, at its beginning."""
+        """Make a run at step 0."""
         given = {"params": dict(cell), "seed": seed, "settings": settings, "corpus": corpus, "device": device}
         arguments = {name: value for name, value in given.items() if name in self.taken}
         identity = json.dumps({"cell": dict(cell), "seed": seed}, sort_keys=True)
@@ -209,10 +210,10 @@ def check_generator(function: Callable[..., Any], named: str) -> frozenset[str]:
     """Which of `ARGUMENTS` a generator function takes.
 
     Args:
-        named: What names it, for the message.
+        named: How the study file names it, for the message.
 
     Raises:
-        ObjectiveError: It needs another argument.
+        ObjectiveError: The function requires another argument.
     """
     parameters = inspect.signature(function).parameters
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -223,7 +224,7 @@ def check_generator(function: Callable[..., Any], named: str) -> frozenset[str]:
     ]
     if unknown:
         raise ObjectiveError(
-            f"{named} takes {', '.join(unknown)}; a generator function is given what it takes of "
-            f"{', '.join(ARGUMENTS)}, by these names; the values of a cell are in params"
+            f"{named} takes {', '.join(unknown)}, but a generator function can take only {', '.join(ARGUMENTS)}; "
+            f"the values of a cell are in params"
         )
     return frozenset(parameters) & frozenset(ARGUMENTS)

@@ -1,4 +1,4 @@
-"""The names of the objectives, and what becomes of a person's own function or class. No torch here."""
+"""The names of the objectives, and how a user's function or class becomes one. No torch here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from search.objectives.protocol import Objective, RunGroup, TrainingRun
 from search.objectives.python_function import GeneratorObjective, check_generator, shortened
 from search.objectives.settings import TrainingSettings
 
-# Adding an objective is one file and one line here. A person's own needs no line: "module:name" names it.
+# Adding an objective is one file and one line here. A user's own objective needs no line: "module:name" names it.
 OBJECTIVES: dict[str, str] = {
     "language_model": "search.objectives.language_model.objective:LanguageModelObjective",
 }
@@ -26,11 +26,11 @@ Check = Callable[[Mapping[str, Any], TrainingSettings, Corpus | None], None]
 
 @dataclass(frozen=True)
 class FunctionObjective(Objective):
-    """A person's function that makes a run, with the functions that stand beside it in its module.
+    """A user's function that makes a run, with the optional functions of its module.
 
     Attributes:
-        function: Makes a run of (cell, seed, settings, corpus, device).
-        check: `check_cell` of the module; None leaves cells unchecked, so that a wrong one fails as a trial.
+        function: Makes a run from (cell, seed, settings, corpus, device).
+        check: `check_cell` of the module; None leaves cells unchecked, so a wrong cell fails as a trial.
         stack: `stack_runs` of the module; None trains every run alone.
         measure: `group_size` of the module.
     """
@@ -42,7 +42,7 @@ class FunctionObjective(Objective):
 
     @property
     def takes_corpus(self) -> bool:
-        """True unless the function has an attribute that says otherwise."""
+        """True unless the function's attribute `takes_corpus` is false."""
         return bool(getattr(self.function, "takes_corpus", True))
 
     @property
@@ -63,7 +63,7 @@ class FunctionObjective(Objective):
 
     def stack_runs(self, runs: Sequence[TrainingRun]) -> RunGroup:
         """As `Objective.stack_runs`."""
-        assert self.stack is not None, "can_stack was not asked"
+        assert self.stack is not None, "can_stack is False"
         return self.stack(runs)
 
     def group_size(
@@ -74,59 +74,60 @@ class FunctionObjective(Objective):
 
 
 def as_objective(found: object, reference: str, module: ModuleType | None = None) -> Objective:
-    """Make an objective of what a study file's `objective` names.
+    """Make an objective from what a study file's `objective` names.
 
     Args:
         found: An `Objective`, a class of one, a generator function, or a function that makes a `TrainingRun`.
         reference: "module:name", for messages.
-        module: Where `check_cell`, `stack_runs` and `group_size` may stand beside a function.
+        module: Can define `check_cell`, `stack_runs` and `group_size` for a function.
 
     Raises:
-        ObjectiveError: It is none of these.
+        ObjectiveError: `found` is none of these.
     """
     named = f"objective = {reference!r}"
-    # The class of a run is a function like any other: it makes one of the five arguments.
-    if inspect.isclass(found) and (Objective in found.__mro__ or not _takes_five(found)):
+    # The class of a run counts as a function: it makes a run from the five arguments.
+    if inspect.isclass(found) and (Objective in found.__mro__ or not _takes_run_arguments(found)):
         return _of_class(found, named)
     if isinstance(found, Objective):
         return found
     if not callable(found):
-        raise ObjectiveError(f"{named} names {shortened(found)}, which is no function")
+        raise ObjectiveError(f"{named} names {shortened(found)}, which is not a function")
     if inspect.isgeneratorfunction(inspect.unwrap(found)):
-        return GeneratorObjective(found, reference, check_generator(found, named), _beside("check_cell", found, module))
-    if not _takes_five(found):
+        check_cell = _module_attribute("check_cell", found, module)
+        return GeneratorObjective(found, reference, check_generator(found, named), check_cell)
+    if not _takes_run_arguments(found):
         raise ObjectiveError(
-            f"{named} takes ({', '.join(inspect.signature(found).parameters)}) and is no generator function; have it "
-            f"yield step, train_loss, val_loss, or take (cell, seed, settings, corpus, device) and return a run "
+            f"{named} takes ({', '.join(inspect.signature(found).parameters)}) and is not a generator function; make "
+            f"it yield step, train_loss, val_loss, or take (cell, seed, settings, corpus, device) and return a run "
             f"(docs/extending.md)"
         )
-    beside = (_beside(name, found, module) for name in ("check_cell", "stack_runs", "group_size"))
-    return FunctionObjective(found, *beside)
+    optional = (_module_attribute(name, found, module) for name in ("check_cell", "stack_runs", "group_size"))
+    return FunctionObjective(found, *optional)
 
 
 def _of_class(found: type, named: str) -> Objective:
     try:
         made = found()
     except TypeError as error:
-        raise ObjectiveError(f"{named} cannot be made without arguments: {error}") from error
+        raise ObjectiveError(f"{named} cannot be created without arguments: {error}") from error
     if not isinstance(made, Objective):
         raise ObjectiveError(
-            f"{named} is a class that is no objective: derive it from search.objectives.protocol.Objective"
+            f"{named} is a class, but not an objective: derive it from search.objectives.protocol.Objective"
         )
     return made
 
 
-def _beside(name: str, function: object, module: ModuleType | None) -> Any:
-    """What stands beside a function in its module, or in the module that a study file names; None without."""
-    homes = (module, sys.modules.get(getattr(function, "__module__", "")))
-    return next((found for home in homes if (found := getattr(home, name, None)) is not None), None)
+def _module_attribute(name: str, function: object, module: ModuleType | None) -> Any:
+    """An attribute of the module that a study file names, or else of the function's module; None without one."""
+    modules = (module, sys.modules.get(getattr(function, "__module__", "")))
+    return next((found for each in modules if (found := getattr(each, name, None)) is not None), None)
 
 
-def _takes_five(function: Callable[..., Any]) -> bool:
+def _takes_run_arguments(function: Callable[..., Any]) -> bool:
     try:
         inspect.signature(function).bind("cell", "seed", "settings", "corpus", "device")
     except TypeError:
         return False
-    except ValueError:  # a function in C, which has no signature
+    except ValueError:  # a function written in C has no signature
         return True
     return True

@@ -13,14 +13,14 @@ Count = Annotated[int, Field(gt=0)]
 
 
 class TrainingSettings(BaseModel):
-    """Settings of one training run; the defaults are those of the published runs, but for the full evaluation."""
+    """Settings of one training run; the defaults are those of the published runs, except for the full evaluation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    batch_size: Count = 64  # windows a step
+    batch_size: Count = 64  # windows per step
     learning_rate: Annotated[float, Field(gt=0)] = 1e-2  # of AdamW, constant
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01  # of AdamW, a step and unit of learning rate
-    max_iters: Count = 5000  # training steps in all
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01  # of AdamW, per step and unit of learning rate
+    max_iters: Count = 5000  # training steps in total
     eval_interval: Count = 500  # training steps between two evaluations
     # "full": one pass over all validation characters; "sampled": the published mean over random batches
     evaluation: Literal["full", "sampled"] = "full"
@@ -29,30 +29,30 @@ class TrainingSettings(BaseModel):
 
 
 def override_settings(settings: TrainingSettings, values: Mapping[str, Any]) -> TrainingSettings:
-    """Replace some settings, checked like the rest.
+    """Replace some settings, and validate them.
 
     Args:
-        settings: Where every other value comes from.
+        settings: The source of every other value.
         values: Field names and their new values.
 
     Returns:
         The new settings.
 
     Raises:
-        ObjectiveError: A name is no setting, or a value is out of range.
+        ObjectiveError: A name is not a setting, or a value is out of range.
     """
     return read_settings(type(settings), {**settings.model_dump(), **values})
 
 
 def read_settings(kind: type[TrainingSettings], values: Mapping[str, Any]) -> TrainingSettings:
-    """Read training settings as an objective wants them.
+    """Validate training settings for an objective.
 
     Args:
         kind: `search.objectives.protocol.Objective.settings_class`.
         values: By name.
 
     Raises:
-        ObjectiveError: A name is no setting, or a value is out of range.
+        ObjectiveError: A name is not a setting, or a value is out of range.
     """
     try:
         return kind.model_validate(values)

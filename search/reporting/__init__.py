@@ -1,1 +1,1 @@
-"""What is said about results: tables, verdicts, the report page, and what the dashboard shows."""
+"""Results for readers: tables, verdicts, the report page, the status text and the progress display."""

@@ -1,4 +1,4 @@
-"""Charts as plain SVG text: lines with bands, and bars over time. Colours come from the page's style sheet."""
+"""Charts as SVG text: lines with bands, and bars over time. The page's style sheet sets the colours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, TOP, BOTTOM = 56, 22, 12, 44
-# The style sheet has this many line colours; dashes tell apart what colour alone does not.
+# The style sheet has this many line colours; dashes separate lines of similar colours.
 LINE_STYLES = 7
 
 
@@ -33,7 +33,7 @@ class Line:
 
 
 def over_seeds(curves: Sequence[Mapping[int, float]]) -> list[Point]:
-    """Mean, lowest and highest of several curves, at the steps that all of them have; only finite values."""
+    """Mean, lowest and highest of several curves, at the steps where all of them have a finite value."""
     if not curves:
         return []
     points = []
@@ -59,7 +59,7 @@ def line_chart(lines: Sequence[Line], title: str, x_label: str, y_label: str, re
     """Lines with bands, a grid and named axes.
 
     Args:
-        reference: A dashed horizontal line, drawn where it lies within or near the lines.
+        reference: The value of a dashed horizontal line, drawn only if it is within or near the range of the lines.
     """
     points = [point for line in lines for point in line.points]
     x_low, x_high = min(p.x for p in points), max(p.x for p in points)
@@ -133,7 +133,7 @@ class Bar:
 
 
 def timeline(bars: Sequence[Bar], title: str) -> Markup:
-    """One thin bar a trial, the earliest on top, coloured by outcome; one path an outcome, however many trials."""
+    """One thin bar per trial, the earliest on top, coloured by outcome; one SVG path per outcome keeps it small."""
     last = max(bar.end for bar in bars) or 1.0
     unit, seconds = next(
         (u, s) for u, s in (("hours", 3600), ("minutes", 60), ("seconds", 1)) if last >= 2 * s or s == 1
@@ -153,7 +153,7 @@ def timeline(bars: Sequence[Bar], title: str) -> Markup:
 
 
 def svg(width: float, height: float, title: str, body: str) -> Markup:
-    """An image that scales with the page, its title readable by screen readers."""
+    """An image that scales with the page; screen readers read its title."""
     return Markup(
         f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>{body}</svg>"

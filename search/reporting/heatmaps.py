@@ -12,26 +12,26 @@ from search.reporting.charts import svg
 from search.statistics.ranking import Row
 from search.study.formatting import loss_text
 
-# Where the study has these axes, they are shown as the experiment log shows them.
+# If the study has these axes, the maps are laid out as in the experiment log.
 PREFERRED = ("n_embd", "block_size")
 PREFERRED_FACET = "pe_type"
 MOST_TICKS, MOST_MAPS = 16, 9
 TILE_W, TILE_H, LEFT, TOP, BOTTOM = 74, 40, 62, 8, 40
-# Cividis (Nuñez, Anderton, Renslow 2018): even steps look even, also to colour-blind eyes. Low losses are bright.
+# Cividis (Nuñez, Anderton, Renslow 2018): perceptually uniform, also for colour-blind readers. Low losses are bright.
 RAMP = ("#fee838", "#e1cc55", "#c3b369", "#a59c74", "#8a8678", "#707173", "#575d6d", "#3b496c", "#123570", "#00224e")
 
 
 @dataclass(frozen=True)
-class Axes:
-    """How a grid is laid out: x and y of a map, and what tells the maps apart."""
+class MapAxes:
+    """The axes of a grid that heat maps show: x and y of a map, and the facet, with one map per value."""
 
     x: str | None
     y: str | None
     facet: str | None
 
     @property
-    def others(self) -> set[str]:
-        """The axes that are shown."""
+    def shown(self) -> set[str]:
+        """The names of the axes that are shown."""
         return {name for name in (self.x, self.y, self.facet) if name is not None}
 
 
@@ -45,7 +45,7 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class HeatMaps:
-    """All maps of a study, with the losses at the two ends of their common colour ramp, and what is left out."""
+    """All maps of a study, the losses at both ends of their common colour ramp, and notes on what is left out."""
 
     maps: Sequence[HeatMap]
     low: float
@@ -53,26 +53,27 @@ class HeatMaps:
     notes: Sequence[str]
 
 
-def choose_axes(grid: Mapping[str, Sequence[Any]]) -> Axes:
-    """Pick axes with more than one value: numeric ones for x and y, another for the facet."""
+def choose_axes(grid: Mapping[str, Sequence[Any]]) -> MapAxes:
+    """Choose among the axes with more than one value: numeric ones for x and y, another for the facet."""
     varied = [name for name, values in grid.items() if len(values) > 1]
     numeric = [name for name in varied if all(_is_number(value) for value in grid[name])]
     numeric.sort(key=lambda name: PREFERRED.index(name) if name in PREFERRED else len(PREFERRED))
     rest = sorted((name for name in varied if name not in numeric), key=lambda name: name != PREFERRED_FACET)
     x, y = (*numeric[:2], None, None)[:2]
     facet = next(iter([*rest, *numeric[2:]]), None)
-    return Axes(x, y, facet)
+    return MapAxes(x, y, facet)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which cell stands where.
+    """The places of the cells in the maps.
 
     Attributes:
-        x, y, facet: Names of axes; "" for y or facet where there is none.
-        xs, ys, facets: Their values that are shown; a single None for y or facet where there is none.
-        best: By value of facet, y and x; a cell with a final loss, the best of those that differ only in other axes.
-        notes: What is not shown.
+        x, y, facet: Names of axes; "" for a missing y or facet.
+        xs, ys, facets: Their values that are shown; a single None for a missing y or facet.
+        best: The cell by values of facet, y and x; it has a final loss and is the best of the cells that differ only in
+            other axes.
+        notes: Sentences about what is not shown.
     """
 
     x: str
@@ -85,19 +86,19 @@ class Layout:
     notes: Sequence[str]
 
     @property
-    def ends(self) -> tuple[float, float]:
+    def loss_range(self) -> tuple[float, float]:
         """The lowest and the highest loss."""
         losses = [_loss(row) for row in self.best.values()]
         return min(losses), max(losses)
 
 
 def complete_in(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> list[Row]:
-    """The rows that have a final loss and a value on every axis, as baselines have not."""
+    """The rows that have a final loss and a value on every axis; baselines have no such values."""
     return [row for row in rows if row.state == "complete" and row.val_loss is not None and set(grid) <= set(row.cell)]
 
 
 def lay_out(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> Layout | None:
-    """Lay out the rows that have a final loss; None where there is no numeric axis or no such row."""
+    """Lay out the rows that have a final loss; None if there is no numeric axis or no such row."""
     axes, complete = choose_axes(grid), complete_in(rows, grid)
     if axes.x is None or not complete:
         return None
@@ -112,11 +113,11 @@ def lay_out(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> Layout | 
 
 
 def heat_maps(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> HeatMaps | None:
-    """The maps of `lay_out`."""
+    """The maps as images; None as for `lay_out`."""
     layout = lay_out(rows, grid)
     if layout is None:
         return None
-    low, high = layout.ends
+    low, high = layout.loss_range
     maps = []
     for value in layout.facets:
         heading = f"{layout.facet} {value}" if layout.facet else "all cells"
@@ -124,9 +125,9 @@ def heat_maps(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> HeatMap
     return HeatMaps(maps, low, high, layout.notes)
 
 
-def _notes(grid: Mapping[str, Sequence[Any]], axes: Axes, ticked: Sequence[str], facet: str | None) -> list[str]:
+def _notes(grid: Mapping[str, Sequence[Any]], axes: MapAxes, ticked: Sequence[str], facet: str | None) -> list[str]:
     notes = []
-    hidden = [name for name, values in grid.items() if len(values) > 1 and name not in axes.others]
+    hidden = [name for name, values in grid.items() if len(values) > 1 and name not in axes.shown]
     if hidden:
         notes.append(f"A tile shows the best cell over {', '.join(hidden)}.")
     for name, most in [*((name, MOST_TICKS) for name in ticked), *([(facet, MOST_MAPS)] if facet else [])]:
@@ -136,7 +137,7 @@ def _notes(grid: Mapping[str, Sequence[Any]], axes: Axes, ticked: Sequence[str],
 
 
 def _map(layout: Layout, facet: Any, heading: str) -> Markup:
-    (low, high), parts, xs = layout.ends, [], layout.xs
+    (low, high), parts, xs = layout.loss_range, [], layout.xs
     for line, at_y in enumerate(layout.ys):
         top = TOP + line * TILE_H
         if at_y is not None:
@@ -165,17 +166,17 @@ def _tile(row: Row | None, left: float, top: float, where: str, low: float, high
     colour = ramp_colour((loss - low) / (high - low) if high > low else 0.0)
     ink = text_colour(colour)
     spread = "" if row.interval is None else f"± {loss_text(row.interval, 3)}"
-    said = f"{where}: {loss_text(loss, 4)} {spread}".rstrip()
+    title = f"{where}: {loss_text(loss, 4)} {spread}".rstrip()
     lines = (
         f'<text class="mid" fill="{ink}" x="{middle}" y="{centre + (-2 if spread else 4)}">{loss_text(loss, 3)}</text>'
     )
     if spread:
         lines += f'<text class="mid small" fill="{ink}" x="{middle}" y="{centre + 13}">{spread}</text>'
-    return f'<g><title>{escape(said)}</title><rect fill="{colour}" {box}/>{lines}</g>'
+    return f'<g><title>{escape(title)}</title><rect fill="{colour}" {box}/>{lines}</g>'
 
 
 def ramp_colour(share: float) -> str:
-    """The colour at a share of the ramp, 0 (lowest loss) to 1, between its anchors linear."""
+    """The colour at a share of the ramp, 0 (lowest loss) to 1, interpolated linearly between its anchors."""
     place = min(max(share, 0.0), 1.0) * (len(RAMP) - 1)
     index = min(int(place), len(RAMP) - 2)
     start, end = _rgb(RAMP[index]), _rgb(RAMP[index + 1])

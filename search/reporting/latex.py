@@ -27,16 +27,16 @@ _ESCAPES = {
 
 
 def escaped(text: str) -> str:
-    """Text that LaTeX prints as it stands."""
+    """Text escaped so that LaTeX prints it unchanged."""
     return "".join(_ESCAPES.get(letter, letter) for letter in text)
 
 
 def as_latex(name: str, unit: str, rows: Sequence[Row], remarks: Sequence[str] = ()) -> str:
-    """A table environment; needs \\usepackage{booktabs}, and UTF-8 if the study's own names do.
+    """A table environment; it needs \\usepackage{booktabs}, and UTF-8 if the study's names contain such characters.
 
     Args:
-        unit: Of the losses.
-        remarks: Sentences that go into the caption.
+        unit: The unit of the losses.
+        remarks: Sentences for the caption.
     """
     cols = columns(rows)
     caption = " ".join([f"Study {name}: validation losses in {unit}, means over the seeds of a cell.", *remarks])

@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: no script, no network, images as inline SVG."""
+"""The report as one self-contained HTML page: no scripts, no network, images as inline SVG."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from search.reporting.heatmaps import RAMP
 from search.reporting.report_data import BEST_LINES, ReportData
 from search.statistics.comparisons import describe
 from search.statistics.ranking import Row
-from search.strategies.warm_start import beside
+from search.strategies.warm_start import losses_to_compare
 from search.study.formatting import loss_text, value_text
 
 TEMPLATE = "page.html.jinja"
-MOST_ROWS = 200  # of the table and of the comparisons, unless --top says otherwise
+MOST_ROWS = 200  # of the comparisons, and of the table unless --top sets another number
 OUTCOMES = {"complete": "trained to the end", "pruned": "pruned", "diverged": "diverged", "failed": "failed"}
 
 
@@ -25,7 +25,7 @@ def as_html(report_data: ReportData, top: int | None = None) -> str:
     """The page.
 
     Args:
-        top: Rows of the table; None is the best 200.
+        top: The number of rows of the table; None for the best 200.
     """
     loader = PackageLoader("search.reporting", "")
     environment = Environment(
@@ -77,7 +77,7 @@ def _view(report_data: ReportData, top: int | None) -> dict[str, Any]:
         "timeline": timeline(bars, "When each trial ran, and how it ended") if bars else None,
         "outcomes": [(name, words) for name, words in OUTCOMES.items() if any(bar.outcome == name for bar in bars)],
         "environments": report_data.environments(),
-        "samples": report_data.samples(leaders),
+        "generated_texts": report_data.generated_texts(leaders),
         "most_comparisons": MOST_ROWS,
     }
 
@@ -91,7 +91,7 @@ def _chart(report_data: ReportData, lines: Sequence[Line], title: str, x_label: 
 
 
 def summary(report_data: ReportData) -> list[str]:
-    """What was tried and found, in sentences for a reader who does not know the study."""
+    """Sentences about what was tried and found, for a reader who does not know the study."""
     definition, grid = report_data.stored.definition, report_data.grid
     varied = {name: values for name, values in grid.items() if len(values) > 1}
     n_cells = len(report_data.rows)
@@ -104,10 +104,10 @@ def summary(report_data: ReportData) -> list[str]:
     )
     sampler = definition.sampler
     how = "every combination of" if sampler is None else f"chosen by the sampler {sampler.name} from"
-    # An objective of a person's own need not count the study's steps.
-    own = report_data.stored.corpus is None
-    steps = "" if own else f"; {_amount(definition.training.max_iters)} training steps each"
-    said = [
+    # A user's objective may count steps differently.
+    is_users = report_data.stored.corpus is None
+    steps = "" if is_users else f"; {_amount(definition.training.max_iters)} training steps each"
+    sentences = [
         f"{_count(sum(report_data.counts.values()), 'trial')} trained {variants} of {_subject(report_data)}"
         + (f": {how} {tried}" if tried else "")
         + (f", and {_count(len(report_data.baselines), 'baseline')}" if report_data.baselines else "")
@@ -115,21 +115,21 @@ def summary(report_data: ReportData) -> list[str]:
     ]
     ranked = report_data.ranked
     if ranked:
-        said.append(_winner(report_data, ranked[0]))
+        sentences.append(_winner(report_data, ranked[0]))
         verdicts = report_data.verdicts
         if verdicts is not None and len(verdicts.tied) > 1:
             labels = [report_data.label(cell) for cell in verdicts.tied]
-            said.append(
+            sentences.append(
                 f"{len(labels)} cells are tied for best, not separable from the winner: {'; '.join(labels[:6])}"
                 + ("; and more." if len(labels) > 6 else ".")
             )
         elif verdicts is not None and len(verdicts.tied) == 1 and len(ranked) > 1 and ranked[0].interval is not None:
-            said.append("Every other cell that could be compared is worse beyond chance.")
+            sentences.append("Every other cell that could be compared is worse beyond chance.")
         compared = [row for row in ranked if row.published_inside is not None]
         if compared:
             inside = sum(bool(row.published_inside) for row in compared)
-            said.append(f"Published losses inside the range of our seeds: {inside} of {len(compared)}.")
-    return said
+            sentences.append(f"Published losses inside the range of our seeds: {inside} of {len(compared)}.")
+    return sentences
 
 
 def _subject(report_data: ReportData) -> str:
@@ -145,7 +145,7 @@ def _count(number: int, noun: str) -> str:
 
 def _winner(report_data: ReportData, row: Row) -> str:
     spread = "" if row.interval is None else f" ± {_loss(row.interval)} (95 % interval over {row.trials[0]} seeds)"
-    said = (
+    sentence = (
         f"The lowest mean validation loss, {_loss(row.val_loss)}{spread} {report_data.unit}, "
         f"has {report_data.label(row.cell)}."
     )
@@ -153,9 +153,11 @@ def _winner(report_data: ReportData, row: Row) -> str:
         gap = report_data.bigram_baseline - row.val_loss
         side = "below" if gap > 0 else "above"
         baseline = _loss(report_data.bigram_baseline)
-        said += f" That is {abs(gap):.4f} {side} the bigram baseline, {baseline}, the loss of counting character pairs."
-    others = beside(report_data.stored, row)
-    return f"{said} Beside it: {others}." if others else said
+        sentence += (
+            f" That is {abs(gap):.4f} {side} the bigram baseline, {baseline}, the loss of counting character pairs."
+        )
+    others = losses_to_compare(report_data.stored, row)
+    return f"{sentence} For comparison: {others}." if others else sentence
 
 
 def _loss(value: float | None) -> str:
@@ -163,7 +165,7 @@ def _loss(value: float | None) -> str:
 
 
 def _amount(value: float | None) -> str:
-    """A whole number, its thousands set apart by narrow spaces that do not break."""
+    """An integer with narrow no-break spaces between groups of three digits."""
     return "" if value is None else f"{value:,.0f}".replace(",", "\u202f")
 
 

@@ -1,4 +1,4 @@
-"""What a person sees while trials run: a live display on a terminal, plain lines elsewhere."""
+"""The progress display while trials run: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ ENDED = ("complete", "pruned", "diverged", "failed")
 
 
 class Snapshot:
-    """The state of a study at one moment, and what it says about the rest.
+    """The state of a study at one moment, and an estimate of the remaining time.
 
     Args:
-        database: Where the study is.
-        studies: The study and its sibling.
+        database: The database with the study.
+        studies: The names of the study and its sibling.
     """
 
     def __init__(self, database: Database, studies: Sequence[str]) -> None:
@@ -35,32 +35,34 @@ class Snapshot:
         self.running = trial_summaries(database, studies, ("running",))
         self._waiting = trial_summaries(database, studies, ("waiting",))
         self.ended = trial_summaries(database, studies, ENDED)
-        complete = [run for run in self.ended if run.state == "complete" and run.val_loss is not None]
-        self.best = min(complete, key=lambda run: run.val_loss or math.inf, default=None)
+        complete = [trial for trial in self.ended if trial.state == "complete" and trial.val_loss is not None]
+        self.best = min(complete, key=lambda trial: trial.val_loss or math.inf, default=None)
 
     @property
     def total(self) -> int:
-        """All planned trials."""
+        """The number of planned trials."""
         return sum(self.counts.values())
 
     @property
     def done(self) -> int:
-        """Trials that have ended, however."""
+        """The number of trials that have ended, with any outcome."""
         return sum(self.counts[state] for state in ENDED)
 
     def seconds_left(self, workers: int, max_steps: int) -> float | None:
-        """An estimate from what trials of the same size took; None before the first has ended."""
-        timed = [run for run in self.ended if run.seconds and run.step and run.state in ("complete", "pruned")]
+        """An estimate from the times of ended trials and the sizes of cells; None before the first has ended."""
+        trained = [trial for trial in self.ended if trial.state in ("complete", "pruned")]
+        timed = [trial for trial in trained if trial.seconds and trial.step]
         if not timed:
             return None
-        # Seconds a step grow about with width times context length, above a floor.
-        pace = sum(run.seconds or 0 for run in timed) / sum(_size(run) * (run.step or 0) for run in timed)
-        steps = [(run, max_steps - (run.step or 0)) for run in self.running] + [(r, max_steps) for r in self._waiting]
-        return sum(pace * _size(run) * left for run, left in steps) / max(1, workers)
+        # Seconds per step are about a constant plus a term proportional to width times context length.
+        pace = sum(trial.seconds or 0 for trial in timed) / sum(_size(trial) * (trial.step or 0) for trial in timed)
+        steps = [(trial, max_steps - (trial.step or 0)) for trial in self.running]
+        steps += [(trial, max_steps) for trial in self._waiting]
+        return sum(pace * _size(trial) * left for trial, left in steps) / max(1, workers)
 
 
-def _size(run: TrialSummary) -> float:
-    numbers = [value for name, value in run.cell.items() if name != "seed" and isinstance(value, int)]
+def _size(trial: TrialSummary) -> float:
+    numbers = [value for name, value in trial.cell.items() if name != "seed" and isinstance(value, int)]
     return 2_000.0 + math.prod(numbers)
 
 
@@ -80,30 +82,31 @@ class Silent:
 
 
 class PlainLines:
-    """A line whenever a trial ends, and one now and then in between; for log files."""
+    """A line for each trial that ends, and a summary at intervals; for log files."""
 
     def __init__(self, max_steps: int) -> None:
         self._max_steps = max_steps
-        self._told: set[tuple[str, int]] | None = None
-        self._spoke_at = -math.inf
+        self._printed: set[tuple[str, int]] | None = None
+        self._summary_at = -math.inf
 
     def show(self, snapshot: Snapshot, workers: int) -> None:
         """Print what is new."""
-        ended = {(run.study, run.number) for run in snapshot.ended}
-        news = [] if self._told is None else [r for r in snapshot.ended if (r.study, r.number) not in self._told]
-        self._told = ended
-        for done, run in enumerate(news, start=len(ended) - len(news) + 1):
-            loss = "" if run.val_loss is None else f" val_loss {loss_text(run.val_loss, 4)}"
-            took = "" if run.seconds is None else f" in {run.seconds:.0f} s"
-            why = f": {run.reason}" if run.reason and run.state in ("failed", "diverged") else ""
+        ended = {(trial.study, trial.number) for trial in snapshot.ended}
+        before = ended if self._printed is None else self._printed
+        new = [trial for trial in snapshot.ended if (trial.study, trial.number) not in before]
+        self._printed = ended
+        for done, trial in enumerate(new, start=len(ended) - len(new) + 1):
+            loss = "" if trial.val_loss is None else f" val_loss {loss_text(trial.val_loss, 4)}"
+            took = "" if trial.seconds is None else f" in {trial.seconds:.0f} s"
+            why = f": {trial.reason}" if trial.reason and trial.state in ("failed", "diverged") else ""
             print(
-                f"[{done}/{snapshot.total}] {run.state}{loss}  {describe_cell(run.cell)}{took}{why}",
+                f"[{done}/{snapshot.total}] {trial.state}{loss}  {describe_cell(trial.cell)}{took}{why}",
                 file=sys.stderr,
                 flush=True,
             )
-        if news or time.monotonic() - self._spoke_at > PLAIN_INTERVAL_S:
+        if new or time.monotonic() - self._summary_at > PLAIN_INTERVAL_S:
             print(summary_line(snapshot, workers, self._max_steps), file=sys.stderr, flush=True)
-            self._spoke_at = time.monotonic()
+            self._summary_at = time.monotonic()
 
 
 class LiveDisplay:
@@ -117,10 +120,10 @@ class LiveDisplay:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for title in ("worker", "cell", "step", "train_loss", "val_loss"):
             table.add_column(title, justify="left" if title in ("worker", "cell") else "right")
-        for run in snapshot.running:
-            label = (run.owner or "").rsplit("/", 1)[0]
-            losses = [loss_text(loss, 4) for loss in (run.train_loss, run.val_loss)]
-            table.add_row(label, describe_cell(run.cell), str(run.step if run.step is not None else ""), *losses)
+        for trial in snapshot.running:
+            label = (trial.owner or "").rsplit("/", 1)[0]
+            losses = [loss_text(loss, 4) for loss in (trial.train_loss, trial.val_loss)]
+            table.add_row(label, describe_cell(trial.cell), str(trial.step if trial.step is not None else ""), *losses)
         self._live.update(Group(table, Text(summary_line(snapshot, workers, self._max_steps))), refresh=True)
 
 
@@ -147,7 +150,7 @@ class _LiveContext(AbstractContextManager[Progress]):
 
 
 def summary_line(snapshot: Snapshot, workers: int, max_steps: int) -> str:
-    """Totals, the best so far and the time left, in one line."""
+    """Totals, the best trial so far and the remaining time, in one line."""
     parts = [f"{snapshot.done}/{snapshot.total} done"]
     parts += [f"{snapshot.counts[state]} {state}" for state in ("running", *ENDED) if snapshot.counts[state]]
     if snapshot.best is not None:

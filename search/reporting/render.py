@@ -13,7 +13,7 @@ from search.reporting.verdict_text import verdicts_as_markdown
 from search.statistics.ranking import Row
 from search.statistics.verdicts import judge
 from search.storage.database import Database
-from search.strategies.warm_start import beside
+from search.strategies.warm_start import losses_to_compare
 from search.study.formatting import describe_cell
 from search.study.pruner_settings import PrunerSettings
 from search.study.search_space import Range, SamplerSettings
@@ -21,9 +21,14 @@ from search.study.stored import WarmStart
 
 
 def render(database: Database, names: Sequence[str], format: str, top: int | None = None) -> str:
-    """The report of the studies `names`, the first of which gives the title."""
+    """The report of a study.
 
-    report_data = read_report_data(database, names, with_histories=format == "html")
+    Args:
+        names: The study, and its sibling with the baselines if the report includes it; the first is the title.
+        format: "markdown", "csv", "json", "latex" or "html".
+        top: The number of rows of the table; None for all, or on the page the best 200.
+    """
+    report_data = read_report_data(database, names, with_trials=format == "html")
     if format == "html":
         from search.reporting.page import as_html
 
@@ -36,24 +41,23 @@ def render(database: Database, names: Sequence[str], format: str, top: int | Non
     verdicts = judge(database, names, report_data.stored.claims)
     if format == "json":
         facts = {"study": names[0], "counts": report_data.counts, "definition": report_data.stored.definition.as_stored}
-        said = {
+        results = {
             "bigram_baseline": report_data.bigram_baseline,
             "missing": report_data.missing,
             "verdicts": asdict(verdicts),
         }
-        return as_json(shown, {**facts, **said})
+        return as_json(shown, {**facts, **results})
     return f"{_as_page(report_data, shown)}\n\n{verdicts_as_markdown(verdicts).rstrip()}"
 
 
 def _as_page(report_data: ReportData, shown: Sequence[Row]) -> str:
-
     stored, found, rows = report_data.stored, report_data.counts, report_data.rows
     definition = stored.definition
     axes = "; ".join(f"{axis}: {', '.join(map(str, values))}" for axis, values in definition.grid.items())
     axes = "; ".join([axes, *(_range(axis, each) for axis, each in definition.axes.items())])
     training = ", ".join(f"{key} {value}" for key, value in definition.training.model_dump().items())
     best = next((row for row in rows if row.state == "complete"), None)
-    others = "" if best is None else beside(stored, best)
+    others = "" if best is None else losses_to_compare(stored, best)
     lines = [
         f"# {report_data.name}",
         "",
@@ -94,7 +98,7 @@ def _left_out(rows: Sequence[Row], shown: Sequence[Row]) -> list[str]:
 
 def _sampler(sampler: SamplerSettings, warm_start: WarmStart | None) -> str:
     arguments = ", ".join(f"{key} {value}" for key, value in sampler.arguments.items())
-    started = "" if warm_start is None else f"; shown the cells of {warm_start.study}"
+    started = "" if warm_start is None else f"; started with the cells of {warm_start.study}"
     return sampler.name + (f" ({arguments})" if arguments else "") + started
 
 

@@ -1,4 +1,4 @@
-"""What a report shows, gathered from the database in a few queries."""
+"""The data of a report, read from the database in a few queries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from search.reporting.charts import Bar, Line, over_seeds
-from search.reporting.heatmaps import Axes, HeatMaps, choose_axes, heat_maps
+from search.reporting.heatmaps import HeatMaps, MapAxes, choose_axes, heat_maps
 from search.reporting.toml_export import study_as_toml
 from search.statistics.ranking import Row, ranked_rows
 from search.statistics.verdicts import Verdicts, judge
@@ -21,12 +21,12 @@ from search.study.formatting import value_text
 from search.study.stored import PAGE_FACTS, StoredStudy, read_stored_study, trial_facts
 from search.study.user_modules import user_modules
 
-BEST_LINES = 5  # lines of the chart of the best cells; more of them cannot be told apart
+BEST_LINES = 5  # lines in the chart of the best cells; more of them are hard to distinguish
 MOST_FACETS = 6
 
 
 @dataclass(frozen=True)
-class Sample:
+class GeneratedText:
     """Text that one trained model wrote."""
 
     cell: str
@@ -36,33 +36,33 @@ class Sample:
 
 @dataclass(frozen=True)
 class ReportData:
-    """A study as a report shows it.
+    """The data of a study that reports show.
 
     Attributes:
-        stored: The study as it was planned.
-        counts: Trials by state.
-        rows: The ranked table, all of it.
-        histories: Every trial over time; empty where a format has no use for them.
+        stored: The planned study.
+        counts: The number of trials by state.
+        rows: The whole ranked table.
+        trials: Every trial with its curve and times; empty if the format does not need them.
         baselines: The cells of the sibling study.
-        verdicts: What search.statistics.verdicts says of the study; None where a format has no use for it.
+        verdicts: The verdicts of the study; None if the format does not need them.
     """
 
     name: str
     stored: StoredStudy
     counts: Mapping[str, int]
     rows: Sequence[Row]
-    histories: Sequence[TrialHistory] = ()
+    trials: Sequence[TrialHistory] = ()
     baselines: Sequence[Cell] = ()
     verdicts: Verdicts | None = None
 
     @property
     def grid(self) -> Mapping[str, Sequence[Any]]:
-        """The axes of the study."""
+        """The axes of the study that are lists."""
         return self.stored.definition.grid
 
     @property
-    def axes(self) -> Axes:
-        """How the grid is laid out."""
+    def map_axes(self) -> MapAxes:
+        """The axes that the heat maps show."""
         return choose_axes(self.grid)
 
     @property
@@ -72,12 +72,12 @@ class ReportData:
 
     @property
     def unit(self) -> str:
-        """What losses are measured in."""
+        """The unit of the losses."""
         return "units of the objective" if self.stored.corpus is None else "nats per character"
 
     @property
     def user_modules(self) -> list[str]:
-        """The modules that the study needs besides those of lm-search."""
+        """The modules of the study that are not part of lm-search."""
         return user_modules(replace(self.stored.definition, baselines=self.baselines))
 
     @property
@@ -86,60 +86,60 @@ class ReportData:
         return [row for row in self.rows if row.rank is not None]
 
     def label(self, cell: Mapping[str, Any]) -> str:
-        """A cell in a few words: what all cells have in common is left out."""
-        same = {name for name, values in self.grid.items() if len(values) == 1 and cell.get(name) == values[0]}
-        told = [f"{name} {value_text(value)}" for name, value in cell.items() if name not in same]
-        return ", ".join(told) or "the only cell"
+        """A cell in a few words, without the values that all cells share."""
+        shared = {name for name, values in self.grid.items() if len(values) == 1 and cell.get(name) == values[0]}
+        parts = [f"{name} {value_text(value)}" for name, value in cell.items() if name not in shared]
+        return ", ".join(parts) or "the only cell"
 
     @property
     def missing(self) -> list[str]:
-        """What a reader must know about what is not there, in sentences."""
+        """Sentences about missing results that a reader needs to know."""
         return missing(self.counts, self.rows)
 
     def heat_maps(self) -> HeatMaps | None:
-        """The maps of the grid; None where there is nothing to show."""
+        """The maps of the grid; None if there is nothing to show."""
         return heat_maps(self.rows, self.grid)
 
     @cached_property
     def _by_cell(self) -> Mapping[str, list[TrialHistory]]:
         found: dict[str, list[TrialHistory]] = {}
-        for run in self.histories:
-            if run.state == "complete":
-                found.setdefault(canonical(without_seed(run.cell)), []).append(run)
+        for trial in self.trials:
+            if trial.state == "complete":
+                found.setdefault(canonical(without_seed(trial.cell)), []).append(trial)
         return found
 
     def leaders(self) -> list[Row]:
         """The best cell of each value of the facet axis and of each model outside the grid, best first."""
         chosen: dict[Any, Row] = {}
         for row in self.ranked:
-            facet = row.cell.get(self.axes.facet or "")
+            facet = row.cell.get(self.map_axes.facet or "")
             chosen.setdefault((facet, row.cell.get("model")), row)
         return list(chosen.values())[:MOST_FACETS]
 
     def curves(self, rows: Sequence[Row]) -> list[Line]:
-        """Learning curves of cells, the loss before training left out."""
+        """Learning curves of cells, without the loss before training."""
         lines = []
         for row in rows:
-            runs = self._by_cell.get(canonical(row.cell), [])
-            points = [point for point in over_seeds([run.curve for run in runs]) if point.x > 0]
+            trials = self._by_cell.get(canonical(row.cell), [])
+            points = [point for point in over_seeds([trial.curve for trial in trials]) if point.x > 0]
             if points:
                 lines.append(Line(self.label(row.cell), points))
         return lines
 
     def by_position(self, rows: Sequence[Row]) -> list[Line]:
-        """Validation loss by position in the window, position 1 being the first character predicted."""
+        """Validation loss by position in the window; position 1 is the first predicted character."""
         lines = []
         for row in rows:
-            runs = self._by_cell.get(canonical(row.cell), [])
-            found = [losses for run in runs if (losses := trial_facts(run.attrs).val_loss_by_position)]
+            trials = self._by_cell.get(canonical(row.cell), [])
+            found = [losses for trial in trials if (losses := trial_facts(trial.attrs).val_loss_by_position)]
             points = over_seeds([dict(enumerate(losses, start=1)) for losses in found])
             if points:
                 lines.append(Line(self.label(row.cell), points))
         return lines
 
     def bars(self) -> list[Bar]:
-        """When each ended trial ran."""
-        ran = [(run.started, run.ended, run.state) for run in self.histories if run.started and run.ended]
+        """The start and the end of each ended trial."""
+        ran = [(trial.started, trial.ended, trial.state) for trial in self.trials if trial.started and trial.ended]
         first = min((started for started, _, _ in ran), default=None)
         if first is None:
             return []
@@ -148,64 +148,69 @@ class ReportData:
             for started, ended, state in ran
         ]
 
-    def samples(self, rows: Sequence[Row]) -> list[Sample]:
-        """What the first seed of each cell wrote."""
+    def generated_texts(self, rows: Sequence[Row]) -> list[GeneratedText]:
+        """For each cell the text of the first seed that has one."""
         found = []
         for row in rows:
-            for run in self._by_cell.get(canonical(row.cell), []):
-                if sample := trial_facts(run.attrs).sample:
-                    found.append(Sample(self.label(row.cell), run.seed, sample))
+            for trial in self._by_cell.get(canonical(row.cell), []):
+                if text := trial_facts(trial.attrs).sample:
+                    found.append(GeneratedText(self.label(row.cell), trial.seed, text))
                     break
         return found
 
     def environments(self) -> list[tuple[str, str]]:
-        """What the trials ran on, by name; several values where trials differ, "" where none is recorded."""
+        """Versions and machines of the trials, by name; all values if trials differ."""
         found: dict[str, dict[str, None]] = {}
-        for run in self.histories:
-            for name, value in (trial_facts(run.attrs).record or {}).items():
+        for trial in self.trials:
+            for name, value in (trial_facts(trial.attrs).environment or {}).items():
                 found.setdefault(name, {})[str(value)] = None
         return [(name, "; ".join(values)) for name, values in found.items()]
 
     def study_file(self) -> str:
         """The study as TOML, to run it again."""
-        own = [run for run in self.histories if run.study == self.name]
-        return study_as_toml(self.stored, self.baselines, own)
+        trials = [trial for trial in self.trials if trial.study == self.name]
+        return study_as_toml(self.stored, self.baselines, trials)
 
 
-def read_report_data(database: Database, names: Sequence[str], *, with_histories: bool) -> ReportData:
-    """Read what a report needs.
+def read_report_data(database: Database, names: Sequence[str], *, with_trials: bool) -> ReportData:
+    """Read the data of a report.
 
     Args:
-        names: The study, and its sibling with the baselines if that is to be shown.
-        with_histories: With the trials' histories, verdicts and samples: what only the page shows.
+        names: The study, and its sibling with the baselines if the report includes it.
+        with_trials: Whether to read the trials and verdicts, which only the page shows.
     """
     stored = read_stored_study(database, names[0])
-    assert stored is not None, "open_studies looked"
+    assert stored is not None, "open_studies checked that it exists"
     rows, found = ranked_rows(database, names, stored.published), counts(database, names)
-    if not with_histories:
+    if not with_trials:
         return ReportData(names[0], stored, found, rows)
-    histories = trial_histories(database, names, PAGE_FACTS)
+    trials = trial_histories(database, names, PAGE_FACTS)
     sibling = next((name for name in names[1:] if name.endswith(BASELINES_SUFFIX)), None)
-    its = None if sibling is None else read_stored_study(database, sibling)
-    baselines = () if its is None else its.definition.baselines
+    stored_sibling = None if sibling is None else read_stored_study(database, sibling)
+    baselines = () if stored_sibling is None else stored_sibling.definition.baselines
     verdicts = judge(database, names, stored.claims)
-    return ReportData(names[0], stored, found, rows, histories, baselines, verdicts)
+    return ReportData(names[0], stored, found, rows, trials, baselines, verdicts)
 
 
 def missing(found: Mapping[str, int], rows: Sequence[Row]) -> list[str]:
-    """What a table of these trials lacks, in sentences; none when it lacks nothing."""
-    total, said = sum(found.values()), []
+    """Sentences about what the table of these trials lacks; empty if it is complete.
+
+    Args:
+        found: The number of trials by state.
+        rows: The ranked table.
+    """
+    total, sentences = sum(found.values()), []
     ended = total - found["waiting"] - found["running"]
     if total == 0:
         return ["This study has no trials."]
     if ended == 0:
-        said.append(f"None of the {total} trials has ended yet, so there is nothing to rank.")
+        sentences.append(f"None of the {total} trials has ended yet, so there is nothing to rank.")
     elif ended < total:
-        said.append(f"{total - ended} of {total} trials have not ended yet; the ranks may still change.")
+        sentences.append(f"{total - ended} of {total} trials have not ended yet; the ranks may still change.")
     if ended and not found["complete"]:
-        said.append("No trial was trained to its end, so no cell has a final loss and none is ranked.")
+        sentences.append("No trial was trained to its end, so no cell has a final loss and none is ranked.")
     if found["pruned"]:
-        said.append(
+        sentences.append(
             f"{found['pruned']} of {total} trials were pruned (stopped early); their losses are not final "
             "and cannot be compared with those of complete trials."
         )
@@ -214,7 +219,7 @@ def missing(found: Mapping[str, int], rows: Sequence[Row]) -> list[str]:
         ("diverged", "diverged (their loss became NaN or infinite)"),
     ):
         if found[state]:
-            said.append(f"{found[state]} of {total} trials {words}.")
+            sentences.append(f"{found[state]} of {total} trials {words}.")
     if found["complete"] and all(row.trials[1] <= 1 for row in rows):
-        said.append("Every cell has one seed, so there are no intervals and small differences may be chance.")
-    return said
+        sentences.append("Every cell has one seed, so there are no intervals and small differences may be chance.")
+    return sentences

@@ -1,4 +1,4 @@
-"""What `status` prints: counts, leases, stale workers and what failed."""
+"""The output of `status`: counts, leases, stale workers and failed trials."""
 
 from __future__ import annotations
 
@@ -14,52 +14,55 @@ from search.study.formatting import describe_cell, loss_text
 
 
 def status_as_json(database: Database, names: Sequence[str], retried: int | None) -> str:
+    """The status as one JSON object.
 
-    runs = [_finite(asdict(run)) for run in trial_summaries(database, names, ("running", "failed", "diverged"))]
-    facts = {"studies": list(names), "counts": counts(database, names), "retried": retried, "trials": runs}
+    Args:
+        names: The study, and its sibling with the baselines if that is included.
+        retried: The number of failed trials that were put back in the queue; None if that was not requested.
+    """
+    trials = [_finite(asdict(trial)) for trial in trial_summaries(database, names, ("running", "failed", "diverged"))]
+    facts = {"studies": list(names), "counts": counts(database, names), "retried": retried, "trials": trials}
     return json.dumps(facts, indent=2)
 
 
 def _finite(facts: Mapping[str, Any]) -> dict[str, Any]:
-    # JSON has no NaN, which is what a diverged trial's loss is.
+    # JSON has no NaN, and a diverged trial can have that loss.
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in facts.items()}
 
 
 def status_as_text(database: Database, names: Sequence[str], retried: int | None) -> str:
-
+    """The status as lines of text; arguments as for `status_as_json`."""
     lines = [] if retried is None else [f"{retried} failed trials are back in the queue"]
     for name in names:
         found = counts(database, [name])
         total = sum(found.values())
         lines.append(f"{name}: {total} trials; " + ", ".join(f"{count} {state}" for state, count in found.items()))
     running = trial_summaries(database, names, ("running",))
-    again = [run for run in trial_summaries(database, names, ("waiting",)) if run.attempts]
-    wrong = trial_summaries(database, names, ("failed", "diverged"))
-    for title, runs, line in (
+    retrying = [trial for trial in trial_summaries(database, names, ("waiting",)) if trial.attempts]
+    failed = trial_summaries(database, names, ("failed", "diverged"))
+    for title, trials, line in (
         ("running", running, _running),
-        ("waiting for another attempt", again, _troubled),
-        ("failed", wrong, _troubled),
+        ("waiting for another attempt", retrying, _with_reason),
+        ("failed", failed, _with_reason),
     ):
-        if runs:
-            lines += ["", f"{title}:", *(f"  {line(run)}" for run in runs)]
-    if wrong:
-        lines.append("put them back with --retry-failed")
+        if trials:
+            lines += ["", f"{title}:", *(f"  {line(trial)}" for trial in trials)]
+    if failed:
+        lines.append("retry them with --retry-failed")
     return "\n".join(lines)
 
 
-def _running(run: TrialSummary) -> str:
-
-    left = run.lease_left_s or 0.0
-    lease = f"lease ends in {left:.0f} s" if left > 0 else f"lease expired {-left:.0f} s ago: the worker is gone"
-    loss = math.nan if run.val_loss is None else run.val_loss  # SQLite keeps NaN as NULL
-    at = "no step yet" if run.step is None else f"step {run.step}, val_loss {loss_text(loss, 4)}"
-    return f"{_trial(run)}: {at}; {run.owner}; {lease}"
-
-
-def _troubled(run: TrialSummary) -> str:
-    return f"{_trial(run)}: {run.reason or run.state}"
+def _running(trial: TrialSummary) -> str:
+    left = trial.lease_left_s or 0.0
+    lease = f"lease ends in {left:.0f} s" if left > 0 else f"lease expired {-left:.0f} s ago: its worker has stopped"
+    loss = math.nan if trial.val_loss is None else trial.val_loss  # SQLite stores NaN as NULL
+    at = "no step yet" if trial.step is None else f"step {trial.step}, val_loss {loss_text(loss, 4)}"
+    return f"{_trial(trial)}: {at}; {trial.owner}; {lease}"
 
 
-def _trial(run: TrialSummary) -> str:
+def _with_reason(trial: TrialSummary) -> str:
+    return f"{_trial(trial)}: {trial.reason or trial.state}"
 
-    return f"{run.study} trial {run.number} ({describe_cell(run.cell)}), attempt {run.attempts}"
+
+def _trial(trial: TrialSummary) -> str:
+    return f"{trial.study} trial {trial.number} ({describe_cell(trial.cell)}), attempt {trial.attempts}"

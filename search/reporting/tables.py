@@ -1,4 +1,4 @@
-"""The ranked table as text: for a terminal, markdown, CSV and JSON."""
+"""The ranked table as text: markdown, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from search.statistics.ranking import Row
 from search.study.formatting import loss_text, value_text
 
-# The experiment log's own columns and their order; other axes of a study follow the cell's own.
+# The columns of the experiment log, in its order; other axes follow in the order of the cell.
 LOSSES = ("train_loss", "val_loss")
 FIRST_AXES = ("model", "pe_type", "n_embd", "block_size")
 _INSIDE = {True: "inside", False: "outside", None: ""}
@@ -24,8 +24,8 @@ class Column:
 
     Attributes:
         title: Its heading.
-        text: The cell's text of a row, "" where the row has no such value.
-        is_number: Set flush right.
+        text: The text of the column in a row; "" if the row has no such value.
+        is_number: Whether it is aligned right.
     """
 
     title: str
@@ -34,7 +34,7 @@ class Column:
 
 
 def columns(rows: Sequence[Row]) -> list[Column]:
-    """The columns that `rows` need: axes that no row has, and seeds where there is one of each, are left out."""
+    """The columns that `rows` need: axes of at least one row, and seeds if a cell has more than one."""
     axes = {name: None for row in rows for name in row.cell}
     ordered = [name for name in FIRST_AXES if name in axes] + [name for name in axes if name not in FIRST_AXES]
     found = [Column("#", lambda row: value_text(row.rank))]
@@ -66,12 +66,12 @@ def _axis(name: str) -> Column:
 
 
 def _state(row: Row) -> str:
-    # Of a cell some of whose trials are complete, it is their loss, not that of the pruned ones, that the row shows.
+    # With the step, because such a cell may have complete trials, and its loss is then that of the complete ones.
     return f"{row.state}, loss at step {row.step}" if row.state in ("pruned", "running") and row.step else row.state
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
-    """A markdown table, its columns aligned for reading as plain text too."""
+    """A markdown table with aligned columns, so that it is also readable as plain text."""
     cols = columns(rows)
     table = [[col.title for col in cols], *([col.text(row) for col in cols] for row in rows)]
     widths = [max(3, *(len(line[i]) for line in table)) for i in range(len(cols))]
@@ -87,7 +87,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """Comma-separated values, losses with all their digits."""
+    """Comma-separated values, with all digits of the losses."""
     names = list({name: None for row in rows for name in row.cell})
     fields = ["rank", *names, *LOSSES, "state", "step", "trials", "planned"]
     fields += ["n_params", "published", "difference", "seconds"]
@@ -104,5 +104,5 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 
 def as_json(rows: Sequence[Row], facts: Mapping[str, Any]) -> str:
-    """One JSON object: `facts`, and the rows under "rows"."""
+    """One JSON object: the keys of `facts`, and the rows under "rows"."""
     return json.dumps({**facts, "rows": [row.as_dict() for row in rows]}, indent=2, ensure_ascii=False)

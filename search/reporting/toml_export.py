@@ -1,4 +1,4 @@
-"""A planned study as a study file: what is needed to run it again."""
+"""A planned study as a study file, to run it again."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from search.study.stored import StoredStudy
 def study_as_toml(
     study: StoredStudy,
     baselines: Sequence[Mapping[str, Any]],
-    histories: Sequence[TrialHistory],
+    trials: Sequence[TrialHistory],
 ) -> str:
     """TOML that `search.run --study FILE` reads as the same study.
 
     Args:
-        study: The study as it was planned.
+        study: The planned study.
         baselines: The cells of the sibling study.
-        histories: Its trials; they say which seeds there are.
+        trials: The trials of the study, for their seeds.
     """
     definition, settings = study.definition, study.settings
-    seeds = sorted({trial.seed for trial in histories})
+    seeds = sorted({trial.seed for trial in trials})
     top: dict[str, Any] = {"name": study.name, "description": study.description, "objective": definition.objective}
     if seeds:
         top |= {"seeds": len(seeds), "first_seed": seeds[0]}
     if settings.racing is not None:
         top["seeds"] = "adaptive"
     if definition.sampler is not None:
-        # How many seeds there are depends on how often the sampler chose the same cell.
+        # The trials' seeds do not show it: a cell that the sampler chooses again gets further seeds.
         top |= {"sampler": definition.sampler.model_dump(), "trials": study.trials, "seeds": study.seeds}
     lines = _pairs(top)
     axes = {name: axis.model_dump() for name, axis in definition.axes.items()}
@@ -60,5 +60,5 @@ def _value(value: Any) -> str:
         return "{ " + ", ".join(_pairs(value)) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(map(_value, value)) + "]"
-    # JSON's strings, numbers and booleans are TOML's, but for the control character 0x7f.
+    # JSON's strings, numbers and booleans are valid TOML, except for the control character 0x7f.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -9,7 +9,7 @@ MAX_TIED = 20
 
 
 def verdicts_as_markdown(verdicts: Verdicts) -> str:
-    """The verdicts as a section: answers to claims, the cells that may be the best, all comparisons, and notes."""
+    """A section with the verdicts on claims, the cells that may be the best, all comparisons, and notes."""
     lines = ["## Verdicts", ""]
     if verdicts.answers:
         lines += ["| claim | verdict | what the results say |", "| --- | --- | --- |"]
@@ -31,8 +31,8 @@ def verdicts_as_markdown(verdicts: Verdicts) -> str:
         lines += [_comparison_line(each) for each in verdicts.comparisons]
         lines += [
             "",
-            "Differences are of validation losses, over all cells that differ in the factor alone, on the same seeds; "
-            "intervals and p-values (paired t-test, Benjamini-Hochberg) are over the seeds.",
+            "A difference is the mean difference in validation loss over all pairs of cells that differ only in the "
+            "factor, on the same seeds. Intervals and p-values (paired t-test, Benjamini-Hochberg) are over the seeds.",
             "",
         ]
     lines += [f"- {note}" for note in verdicts.notes]

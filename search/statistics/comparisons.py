@@ -1,4 +1,4 @@
-"""Comparisons: which differences between the levels of a factor hold beyond chance."""
+"""Comparisons: which differences between the levels of a factor are larger than chance explains."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ SUPPORTED, NOT_SUPPORTED, CANNOT_TELL = "supported", "not supported", "cannot te
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two levels of one factor, over all cells that have both, all else equal and on the same seeds.
+    """Two levels of one factor, over all pairs of cells that differ in the factor alone, on the same seeds.
 
     Attributes:
-        factor: The axis, or "cell" where two single cells are compared.
-        better, worse: `better` has the lower mean loss.
-        pairs, agree: Matched pairs of trials, and in how many of them `better` is lower.
-        cells, cells_agree: The same counted by matched cell, over the mean of its seeds.
+        factor: The axis, or "cell" if two single cells are compared.
+        better, worse: The two levels, or cells; `better` has the lower mean loss.
+        pairs, agree: The number of matched pairs of trials, and of those in which `better` is lower.
+        cells, cells_agree: The same numbers for matched pairs of cells, by the means over their seeds.
         mean: Mean loss of `worse` minus that of `better`, nats per character.
-        low, high: Its 95 % interval over the seeds; None with one seed.
-        p, p_adjusted: Of the paired t-test over the seeds, alone and corrected for all comparisons of the study; None
-            with one seed.
+        low, high: The 95 % interval of `mean` over the seeds; None with one seed.
+        p, p_adjusted: p-value of the paired t-test over the seeds, and the same corrected for all comparisons of the
+            study; None with one seed.
         verdict: "supported" or "cannot tell".
-        seeds_needed: To see a difference of this size in 80 % of all experiments; None unless "cannot tell".
-        sentence: All of it in words.
+        seeds_needed: Seeds with which 80 % of all experiments detect a difference of this size; None unless the
+            verdict is "cannot tell", or if it is more than `MAX_SEEDS_NEEDED`.
+        sentence: The comparison as text.
     """
 
     factor: str
@@ -65,7 +66,7 @@ class Losses:
         cells: K cells without their seeds.
         seeds: S seeds.
         table: (K, S) float64; NaN where a trial has no final loss.
-        dropped: Seeds that so few cells have that they are no part of the table.
+        dropped: Seeds that the table leaves out, because too few cells have them.
     """
 
     cells: Sequence[Mapping[str, Any]]
@@ -106,7 +107,7 @@ class Losses:
 
     @cached_property
     def rows_by_rest(self) -> dict[str, dict[str, dict[Scalar, int]]]:
-        """Rows of the whole cells: by factor, by everything but the factor, and then by the factor's level."""
+        """Rows of the cells complete for all seeds: by factor, by all other axes, and then by the factor's level."""
         found: dict[str, dict[str, dict[Scalar, int]]] = {factor: {} for factor in self.factors}
         for row in self.complete_for_all_seeds:
             cell = self.cells[row]
@@ -119,30 +120,30 @@ class Losses:
 def _kept_seeds(table: Floats) -> npt.NDArray[np.bool_]:
     """The seeds to compare by, (S,) bool, for losses (K, S), NaN where there is none.
 
-    Cells count only if they have every seed, so that a seed that has only begun would leave none but its own. Of the
-    seeds that most cells have, in this order, as many are taken as leave the most losses; which losses there are
-    decides, not how high they are.
+    A cell counts only if it has every kept seed, so a seed of which few trials have ended would exclude most cells. The
+    seeds are ordered by the number of cells that have them, and the first ones are kept, as many as leave the most
+    losses. The choice depends on which losses exist, not on their values.
     """
-    known = ~np.isnan(table)
-    order = np.argsort(-known.sum(axis=0), kind="stable")
-    whole = np.logical_and.accumulate(known[:, order], axis=1).sum(axis=0)
+    has_loss = ~np.isnan(table)
+    order = np.argsort(-has_loss.sum(axis=0), kind="stable")
+    n_complete = np.logical_and.accumulate(has_loss[:, order], axis=1).sum(axis=0)
     kept = np.zeros(table.shape[1], dtype=np.bool_)
     if len(order):
-        kept[order[: int(np.argmax(whole * np.arange(1, len(order) + 1))) + 1]] = True
+        kept[order[: int(np.argmax(n_complete * np.arange(1, len(order) + 1))) + 1]] = True
     return kept
 
 
 def compare_levels(losses: Losses, factor: str, one: Scalar, other: Scalar) -> Comparison | None:
-    """Compare two levels of a factor over the cells that have both, whole; None when no cell has."""
-    matched = [its for its in losses.rows_by_rest.get(factor, {}).values() if one in its and other in its]
+    """Compare two levels of a factor over pairs of cells complete for all seeds; None if there is no such pair."""
+    matched = [rows for rows in losses.rows_by_rest.get(factor, {}).values() if one in rows and other in rows]
     if not matched:
         return None
-    ones, others = (losses.table[[its[level] for its in matched]] for level in (one, other))  # (M, S) each
+    ones, others = (losses.table[[rows[level] for rows in matched]] for level in (one, other))  # (M, S) each
     return _comparison(factor, one, other, others - ones)
 
 
 def compare_cells(losses: Losses, one: Mapping[str, Any], other: Mapping[str, Any]) -> Comparison | None:
-    """Compare two cells; None when one of them is missing or not whole."""
+    """Compare two cells; None if one of them is missing or not complete for all seeds."""
     rows = {canonical(losses.cells[row]): row for row in losses.complete_for_all_seeds}
     if canonical(one) not in rows or canonical(other) not in rows:
         return None
@@ -151,7 +152,7 @@ def compare_cells(losses: Losses, one: Mapping[str, Any], other: Mapping[str, An
 
 
 def _comparison(factor: str, one: Any, other: Any, differences: Floats) -> Comparison:
-    """Losses of `other` minus those of `one`, (M, S) float64; the lower one becomes `better`."""
+    """A comparison from `differences`, the losses of `other` minus those of `one`, (M, S) float64."""
     if differences.mean() < 0:
         one, other, differences = other, one, -differences
     found: Paired = paired(differences.mean(axis=0))
@@ -176,7 +177,7 @@ def _comparison(factor: str, one: Any, other: Any, differences: Floats) -> Compa
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Correct the p-values for their number, and put every verdict into words."""
+    """Correct the p-values for the number of comparisons, and set the verdicts and sentences."""
     tested = [index for index, each in enumerate(comparisons) if each.p is not None]
     by_index = dict(zip(tested, adjusted([comparisons[index].p or 0.0 for index in tested]), strict=True))
     return [_with_verdict(each, by_index.get(index)) for index, each in enumerate(comparisons)]
@@ -205,9 +206,9 @@ def _sentence(comparison: Comparison) -> str:
     if comparison.verdict == SUPPORTED:
         return f"{by}: supported (p = {comparison.p_adjusted:.2g})."
     if comparison.seeds_needed is None:
-        return f"{by}: cannot tell; more than {MAX_SEEDS_NEEDED} seeds would be needed for a difference this small."
+        return f"{by}: cannot tell; a difference this small needs more than {MAX_SEEDS_NEEDED} seeds."
     needed = max(comparison.seeds_needed, seeds + 1)
-    return f"{by}: cannot tell (p = {comparison.p_adjusted:.2g}); about {needed} seeds would be needed."
+    return f"{by}: cannot tell (p = {comparison.p_adjusted:.2g}); about {needed} seeds are needed."
 
 
 def describe(value: Any) -> str:
@@ -226,9 +227,9 @@ def all_comparisons(losses: Losses) -> list[Comparison]:
 
 
 def _matched_pairs(losses: Losses, factor: str, levels: Sequence[Scalar]) -> list[tuple[Scalar, Scalar]]:
-    """The pairs of levels that some cells differ in and in nothing else.
+    """The pairs of levels of cells that differ in nothing else.
 
-    Of an axis that is a range nearly every cell has a level of its own: most of all pairs have no such cells.
+    On an axis that is a range nearly every cell has a different level, so most pairs of levels have no such cells.
     """
     order = {level: index for index, level in enumerate(levels)}
     pairs = {
@@ -240,9 +241,9 @@ def _matched_pairs(losses: Losses, factor: str, levels: Sequence[Scalar]) -> lis
 
 
 def best_cells(losses: Losses) -> tuple[Mapping[str, Any] | None, tuple[Mapping[str, Any], ...]]:
-    """The cell of the lowest mean loss, and the cells that are not separable from it, itself included.
+    """The cell with the lowest mean loss, and the cells that are not separable from it, itself included.
 
-    With one seed it is unknown which are: the second is empty.
+    With one seed nothing can be separated, and the second value is empty.
     """
     if not losses.complete_for_all_seeds:
         return None, ()
@@ -256,35 +257,37 @@ def best_cells(losses: Losses) -> tuple[Mapping[str, Any] | None, tuple[Mapping[
 def final_losses(database: Database, studies: Sequence[str]) -> Losses:
     """The final losses of complete trials."""
     return Losses.of(
-        (without_seed(run.cell), int(run.cell["seed"]), run.val_loss)
-        for run in trial_summaries(database, studies, ("complete",))
-        if run.val_loss is not None
+        (without_seed(trial.cell), int(trial.cell["seed"]), trial.val_loss)
+        for trial in trial_summaries(database, studies, ("complete",))
+        if trial.val_loss is not None
     )
 
 
 def missing_notes(database: Database, studies: Sequence[str], losses: Losses) -> list[str]:
-    """What cannot be said, and why."""
+    """What the results cannot show, and why."""
     found = counts(database, studies)
     notes = []
     if not losses.cells:
         notes.append("No trial is complete yet, so there is nothing to compare.")
     elif len(losses.seeds) < 2:
-        notes.append("Each cell has one seed, so no difference can be separated from chance. Run it with --seeds 5.")
+        notes.append(
+            "Each cell has one seed, so no difference can be separated from chance. Run the study with --seeds 5."
+        )
     if found["pruned"]:
         notes.append(
             f"{found['pruned']} trials were pruned. Their final losses are unknown, so their cells are left out. "
-            "Pruning takes the worse cells, so the remaining comparisons lean towards no difference. To compare all "
-            "cells, run it with --pruner none."
+            "Pruning removes the worse cells, which biases the remaining comparisons towards no difference. To compare "
+            "all cells, run the study with --pruner none."
         )
-    lost = found["failed"] + found["diverged"]
-    if lost:
-        notes.append(f"{lost} trials failed or diverged and are left out.")
+    failed = found["failed"] + found["diverged"]
+    if failed:
+        notes.append(f"{failed} trials failed or diverged and are left out.")
     if found["waiting"] + found["running"]:
         notes.append(f"{found['waiting'] + found['running']} trials have not ended yet.")
     if losses.dropped:
         seeds = ", ".join(map(str, losses.dropped))
         notes.append(f"Too few cells have a final loss for seed {seeds}; the comparisons leave it out.")
-    partly = len(losses.cells) - len(losses.complete_for_all_seeds)
-    if partly:
-        notes.append(f"{partly} cells lack a final loss for some seed and are left out of the comparisons.")
+    incomplete = len(losses.cells) - len(losses.complete_for_all_seeds)
+    if incomplete:
+        notes.append(f"{incomplete} cells lack a final loss for some seed and are left out of the comparisons.")
     return notes

@@ -1,9 +1,9 @@
-"""Paired statistics: what the differences between losses of the same seeds say, and what they cannot say.
+"""Paired statistics of the differences between losses of the same seeds.
 
-The seeds are the replicates. The cells of a grid are not: they are all there are, and a difference may well depend on
-the cell. So the truth that an interval is about is the mean difference over these very cells, for all seeds that could
-have been drawn; one seed gives one estimate of it, its mean difference over the cells, and Student's t over the seeds
-holds whatever the differences do from cell to cell.
+The seeds are the replicates. The cells of a grid are not: they are the whole population, and a difference may depend on
+the cell. An interval therefore estimates the mean difference over exactly these cells, for all seeds that could have
+been drawn. Each seed gives one estimate, its mean difference over the cells, and Student's t over the seeds is valid
+however the differences vary from cell to cell.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Paired:
 
     Attributes:
         mean: In nats per character.
-        low, high: Its 95 % interval; None with one seed.
-        p: Two-sided; None with one seed.
-        seeds: Replicates.
-        seeds_needed: For a significant difference in 80 % of all experiments, if the effect is as it was found; None
-            with one seed, or when it is more than `MAX_SEEDS_NEEDED`.
+        low, high: The 95 % interval of the mean; None with one seed.
+        p: Two-sided p-value; None with one seed.
+        seeds: The number of replicates.
+        seeds_needed: Seeds with which 80 % of all experiments find a significant difference, if the effect has the
+            measured size; None with one seed, or if it is more than `MAX_SEEDS_NEEDED`.
     """
 
     mean: float
@@ -46,7 +46,7 @@ class Paired:
 
 def t_quantile(probability: float, freedom: int) -> float:
     """The quantile of Student's t with `freedom` degrees of freedom."""
-    # scipy.special takes a fifth of a second to load, scipy.stats a whole one; a study of one seed needs neither.
+    # Importing scipy.special takes 0.2 s, scipy.stats 1 s; a study with one seed needs neither.
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, probability))
@@ -60,7 +60,7 @@ def t_tail(t: float, freedom: int) -> float:
 
 
 def paired(differences: Floats) -> Paired:
-    """Student's t of differences, one a seed, (S,) float64."""
+    """Student's t of differences (S,) float64, one per seed."""
     n, mean = len(differences), float(np.mean(differences))
     if n < 2:
         return Paired(mean, None, None, None, n, None)
@@ -74,7 +74,7 @@ def paired(differences: Floats) -> Paired:
 
 
 def seeds_needed(effect: float) -> int | None:
-    """How many seeds find a difference of `effect` standard deviations with 80 % power; None for too many."""
+    """The number of seeds that detects `effect` standard deviations with 80 % power; None above `MAX_SEEDS_NEEDED`."""
     from scipy import special
 
     n = np.arange(2, MAX_SEEDS_NEEDED + 1)
@@ -84,7 +84,7 @@ def seeds_needed(effect: float) -> int | None:
 
 
 def adjusted(ps: Sequence[float]) -> list[float]:
-    """p-values corrected for their number, after Benjamini and Hochberg."""
+    """p-values corrected for their number (Benjamini and Hochberg): bounds the share of false positives."""
     order = np.argsort(ps)
     raised = np.asarray(ps, dtype=np.float64)[order] * (len(ps) / np.arange(1, len(ps) + 1))
     corrected = np.empty(len(ps))
@@ -93,7 +93,7 @@ def adjusted(ps: Sequence[float]) -> list[float]:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """p-values corrected for their number, after Holm: the chance of even one false one stays below alpha."""
+    """p-values corrected for their number (Holm): the probability of any false positive stays below alpha."""
     order = np.argsort(ps)
     corrected, largest = [0.0] * len(ps), 0.0
     for place, index in enumerate(order):
@@ -112,19 +112,19 @@ def one_sided(differences: Floats) -> float:
 
 
 def not_separable(losses: Floats) -> list[int]:
-    """Which cells may be the best, as far as these losses tell.
+    """The cells that may be the best, given these losses.
 
     Args:
         losses: (K, S) float64, of K cells and the same S >= 2 seeds.
 
     Returns:
-        The cell of the lowest mean, and those that are not significantly worse (one-sided, paired by seed, corrected
-        after Holm); lowest mean first.
+        The cell with the lowest mean, and those that are not significantly worse (one-sided, paired by seed, Holm's
+        correction); lowest mean first.
     """
     means = losses.mean(axis=1)
     order = [int(index) for index in np.argsort(means, kind="stable")]
     best, *others = order
-    # The true best cell stays among them in 94 to 98 % of hard draws; with Bonferroni's bound in up to 99.6 %, at the
-    # price of noisy cells that are clearly not good.
+    # The result includes the true best cell in 94 to 98 % of difficult draws. With Bonferroni's bound it is up to
+    # 99.6 %, but then the result also includes noisy cells that are clearly worse.
     corrected = holm([one_sided(losses[other] - losses[best]) for other in others])
     return [best, *(other for other, p in zip(others, corrected, strict=True) if p > ALPHA)]

@@ -1,4 +1,4 @@
-"""The ranked table: one row per cell, the mean over its seeds."""
+"""The ranked table: one row per cell, with the means over its seeds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from search.study.cells import without_seed
 from search.study.claims import Published
 from search.study.stored import TABLE_FACTS, read_stored_study, trial_facts
 
-# Cells are ranked by what they are worth knowing for: final losses first, then losses at pruning, then none.
+# The most informative states first: final losses, then losses at pruning, then no losses.
 STATE_ORDER = ("complete", "pruned", "running", "waiting", "diverged", "failed")
 
 
@@ -25,18 +25,19 @@ class Row:
     """A cell's line in the table.
 
     Attributes:
-        rank: From 1, among complete cells only.
+        rank: From 1; None unless the cell is complete.
         cell: Its parameters without the seed.
-        state: "complete" when every trial of it is; else the state of the trial that is furthest from it.
-        trials: How many trials of it have a loss, of how many planned.
-        train_loss: Mean over the trials that count, those that went furthest; nats per character.
-        val_loss: The same; what cells are ranked by. Of a pruned cell it is the loss at pruning.
-        step: Training steps behind the losses, of the trial that took fewest.
+        state: The state of its trial that is last in `STATE_ORDER`; "complete" only if all its trials are complete.
+        trials: The number of trials behind the losses, and of planned trials.
+        train_loss: Mean over its complete trials, or if there are none over those that reached the latest step; nats
+            per character.
+        val_loss: The mean over the same trials; cells are ranked by it. For a pruned cell it is the loss at pruning.
+        step: Training steps behind the losses; the fewest of these trials.
         published: The published validation loss, if there is one.
-        tokens: Characters that a trial was trained on; mean over the trials that count.
-        interval: Half of the 95 % interval of the mean val_loss over the seeds, by Student's t; None with one seed, and
-            where losses are not final.
-        seed_range: The lowest and the highest val_loss of a seed; None where losses are not final.
+        tokens: Characters that a trial was trained on; the mean over the same trials.
+        interval: Half of the 95 % interval of the mean val_loss over the seeds, by Student's t; None with fewer than
+            two complete trials.
+        seed_range: The lowest and the highest val_loss of a seed; None without a complete trial.
     """
 
     rank: int | None
@@ -55,7 +56,7 @@ class Row:
 
     @property
     def published_inside(self) -> bool | None:
-        """Whether the published loss lies within the range of our seeds; None unless complete, or with one seed."""
+        """Whether the published loss is in the range of our seeds; None unless complete with two or more seeds."""
         if self.state != "complete" or self.published is None or self.seed_range is None or self.trials[0] < 2:
             return None
         low, high = self.seed_range
@@ -63,7 +64,7 @@ class Row:
 
     @property
     def difference(self) -> float | None:
-        """Our validation loss minus the published one; None unless complete, since a pruned loss is no final one."""
+        """Our validation loss minus the published one; None unless complete, since a pruned loss is not final."""
         if self.state != "complete" or self.val_loss is None or self.published is None:
             return None
         return self.val_loss - self.published
@@ -85,42 +86,42 @@ def ranked_rows(database: Database, studies: Sequence[str], published: Sequence[
     """The table of one or more studies, best cell first.
 
     Args:
-        published: Losses to compare with; None reads those of the first study, which its siblings share.
+        published: Losses to compare with; None reads those of the first study, which its sibling shares.
     """
     if published is None:
         stored = read_stored_study(database, studies[0]) if studies else None
         published = () if stored is None else stored.published
     losses = {canonical(each.cell): each.val_loss for each in published}
     cells: dict[str, list[TrialSummary]] = {}
-    for run in trial_summaries(database, studies, attrs=TABLE_FACTS):
-        cell = without_seed(run.cell)
-        # A slot that waits for its cell has none to be ranked.
-        if cell or run.state not in ("waiting", "running"):
-            cells.setdefault(canonical(cell), []).append(run)
-    rows = [_row(runs, losses.get(cell)) for cell, runs in cells.items()]
+    for trial in trial_summaries(database, studies, attrs=TABLE_FACTS):
+        cell = without_seed(trial.cell)
+        # A slot without a cell yet cannot be ranked.
+        if cell or trial.state not in ("waiting", "running"):
+            cells.setdefault(canonical(cell), []).append(trial)
+    rows = [_row(trials, losses.get(cell)) for cell, trials in cells.items()]
     rows.sort(key=_order)
     ranks = iter(range(1, len(rows) + 1))
     return [Row(**{**vars(row), "rank": next(ranks) if row.state == "complete" else None}) for row in rows]
 
 
-def _row(runs: Sequence[TrialSummary], published: float | None) -> Row:
-    state = max((run.state for run in runs), key=STATE_ORDER.index)
-    # Losses at different steps have no common mean: complete trials if there are any, else those that went furthest.
-    complete = [run for run in runs if run.state == "complete"]
-    known = [run for run in runs if run.val_loss is not None and run.state != "diverged"]
-    furthest = max((run.step or 0 for run in known), default=0)
-    measured = complete or [run for run in known if (run.step or 0) == furthest]
-    losses = [run.val_loss for run in complete if run.val_loss is not None]
-    facts = [trial_facts(run.attrs) for run in runs]
-    tokens = _mean([trial_facts(run.attrs).tokens for run in measured])
+def _row(trials: Sequence[TrialSummary], published: float | None) -> Row:
+    state = max((trial.state for trial in trials), key=STATE_ORDER.index)
+    # A mean needs losses at one step: those of the complete trials, or if there are none of the latest step.
+    complete = [trial for trial in trials if trial.state == "complete"]
+    with_loss = [trial for trial in trials if trial.val_loss is not None and trial.state != "diverged"]
+    latest = max((trial.step or 0 for trial in with_loss), default=0)
+    measured = complete or [trial for trial in with_loss if (trial.step or 0) == latest]
+    losses = [trial.val_loss for trial in complete if trial.val_loss is not None]
+    facts = [trial_facts(trial.attrs) for trial in trials]
+    tokens = _mean([trial_facts(trial.attrs).tokens for trial in measured])
     return Row(
         rank=None,
-        cell=without_seed(runs[0].cell),
+        cell=without_seed(trials[0].cell),
         state=state,
-        trials=(len(measured), len(runs)),
-        train_loss=_mean([run.train_loss for run in measured]),
-        val_loss=_mean([run.val_loss for run in measured]),
-        step=min((run.step for run in measured if run.step is not None), default=None),
+        trials=(len(measured), len(trials)),
+        train_loss=_mean([trial.train_loss for trial in measured]),
+        val_loss=_mean([trial.val_loss for trial in measured]),
+        step=min((trial.step for trial in measured if trial.step is not None), default=None),
         n_params=next((each.n_params for each in facts if each.n_params is not None), None),
         seconds=_mean([each.train_seconds for each in facts]),
         published=published,
@@ -131,8 +132,8 @@ def _row(runs: Sequence[TrialSummary], published: float | None) -> Row:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None
+    present = [value for value in values if value is not None]
+    return statistics.fmean(present) if present else None
 
 
 def _order(row: Row) -> tuple[int, float]:

@@ -1,4 +1,4 @@
-"""Verdicts: what the results of a study decide, the claims of its file among them."""
+"""Verdicts: what the results of a study decide, including the claims of its file."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ from search.study.claims import Claim, Scalar
 
 @dataclass(frozen=True)
 class Answer:
-    """What the results say about one claim.
+    """The verdict on one claim.
 
     Attributes:
-        claim: In words.
+        claim: The claim as text.
         verdict: "supported", "not supported" (the results support the opposite), or "cannot tell".
-        comparisons: What the verdict rests on.
+        sentence: The reason.
+        comparisons: The comparisons that the verdict is based on.
     """
 
     claim: str
@@ -44,12 +45,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """All that a study's results decide.
+    """All verdicts of a study.
 
     Attributes:
         comparisons: Every pair of levels of every factor.
-        answers: To the study's claims, in their order.
-        best: The cell of the lowest mean loss.
+        answers: One per claim of the study, in their order.
+        best: The cell with the lowest mean loss.
         tied: The cells not separable from it, itself included; best first. Empty with one seed.
         notes: What is missing or cannot be decided.
     """
@@ -65,8 +66,8 @@ def judge(database: Database, studies: Sequence[str], claims: Sequence[Claim]) -
     """The verdicts of a study.
 
     Args:
-        studies: Its name, and that of its sibling with the baselines if that counts too.
-        claims: What the study claims.
+        studies: Its name, and that of its sibling with the baselines if that is included.
+        claims: The study's claims.
     """
     grid = final_losses(database, studies[:1])
     everything = final_losses(database, studies) if len(studies) > 1 else grid
@@ -74,17 +75,19 @@ def judge(database: Database, studies: Sequence[str], claims: Sequence[Claim]) -
 
 
 def decide(grid: Losses, everything: Losses, claims: Sequence[Claim], notes: Sequence[str] = ()) -> Verdicts:
-    """As `judge`, from losses.
+    """The verdicts from losses.
 
     Args:
-        grid: Of the study.
-        everything: Those of the baselines too.
+        grid: The losses of the study.
+        everything: The losses of the study and its baselines.
+        claims: The study's claims.
+        notes: Passed on to the verdicts.
     """
     pairs = [claim.cells for claim in claims if claim.cells]
-    single = [compare_cells(everything, *pair) for pair in pairs]
+    of_pairs = [compare_cells(everything, *pair) for pair in pairs]
     tested = all_comparisons(grid)
-    # All that is tested is corrected together.
-    judged = corrected([*tested, *(each for each in single if each is not None)])
+    # One correction for the number of all tests.
+    judged = corrected([*tested, *(each for each in of_pairs if each is not None)])
     comparisons, of_cells = judged[: len(tested)], iter(judged[len(tested) :])
     answers = []
     for claim in claims:
@@ -100,7 +103,7 @@ def decide(grid: Losses, everything: Losses, claims: Sequence[Claim], notes: Seq
 
 
 def in_words(claim: Claim) -> str:
-    """A claim as a sentence: its own text, or one made of its values."""
+    """A claim as text: its `text`, or a sentence made from its values."""
     if claim.text:
         return claim.text
     if claim.cells:
@@ -129,7 +132,7 @@ def _order_answer(claim: Claim, order: Sequence[Scalar], comparisons: Sequence[C
 
 
 def _agreement(steps: Sequence[tuple[Comparison, Any]]) -> str:
-    """All steps as claimed, one against it, or neither; each with the value that is claimed to be better."""
+    """The verdict on a claim from its comparisons, each with the value that the claim expects to be better."""
     if any(found.verdict == SUPPORTED and found.better != claimed for found, claimed in steps):
         return NOT_SUPPORTED
     return SUPPORTED if all(found.verdict == SUPPORTED for found, _ in steps) else CANNOT_TELL
@@ -138,15 +141,15 @@ def _agreement(steps: Sequence[tuple[Comparison, Any]]) -> str:
 def _not_always_answer(
     claim: Claim, order: Sequence[Scalar], comparisons: Sequence[Comparison], grid: Losses
 ) -> Answer:
-    """Supported by one cell in which a value that should be better is worse beyond chance."""
+    """Supported if in one pair of cells the value expected to be better is worse beyond chance."""
     assert claim.factor is not None, "checked by Claim"
     unknown = _unknown(claim.factor, order, grid)
     if unknown:
         return Answer(in_words(claim), CANNOT_TELL, unknown, ())
     pairs = list(itertools.combinations(order, 2))
-    its = tuple(each for pair in pairs if (each := _between(comparisons, claim.factor, *pair)) is not None)
+    of_factor = tuple(each for pair in pairs if (each := _between(comparisons, claim.factor, *pair)) is not None)
     if len(grid.seeds) < 2:
-        return Answer(in_words(claim), CANNOT_TELL, "One seed cannot separate chance from effect.", its)
+        return Answer(in_words(claim), CANNOT_TELL, "One seed cannot separate chance from effect.", of_factor)
     tests = [
         (one_sided(grid.table[rows[first]] - grid.table[rows[second]]), first, second, rest)
         for rest, rows in grid.rows_by_rest.get(claim.factor, {}).items()
@@ -162,21 +165,23 @@ def _not_always_answer(
         first, second, _ = counter[0]
         where = f"{claim.factor} {first} is worse than {second} in one of them"
         sentence = f"{len(counter)} of {len(tests)} pairs of cells contradict the order beyond chance; {where}."
-        return Answer(in_words(claim), SUPPORTED, sentence, its)
-    always = bool(its) and all(each.verdict == SUPPORTED and each.cells_agree == each.cells for each in its)
+        return Answer(in_words(claim), SUPPORTED, sentence, of_factor)
+    always = bool(of_factor) and all(each.verdict == SUPPORTED and each.cells_agree == each.cells for each in of_factor)
     sentence = f"None of {len(tests)} pairs of cells contradicts the order beyond chance."
-    return Answer(in_words(claim), NOT_SUPPORTED if always else CANNOT_TELL, sentence, its)
+    return Answer(in_words(claim), NOT_SUPPORTED if always else CANNOT_TELL, sentence, of_factor)
 
 
 def _unknown(factor: str, values: Sequence[Scalar], grid: Losses) -> str | None:
-    """What of a claim this study does not vary; None when it varies all of it."""
+    """A message about a value of a claim that this study does not vary; None if it varies all of them."""
     levels = grid.factors.get(factor, [])
     missing = [value for value in values if value not in levels]
     return (
-        f"{describe(missing[0])} is no value of {factor} here, or none of its trials is complete." if missing else None
+        f"{describe(missing[0])} is not a value of {factor} in this study, or none of its trials is complete."
+        if missing
+        else None
     )
 
 
 def _between(comparisons: Sequence[Comparison], factor: str, one: Scalar, other: Scalar) -> Comparison | None:
-    wanted = {(one, other), (other, one)}
-    return next((each for each in comparisons if each.factor == factor and (each.better, each.worse) in wanted), None)
+    pairs = {(one, other), (other, one)}
+    return next((each for each in comparisons if each.factor == factor and (each.better, each.worse) in pairs), None)

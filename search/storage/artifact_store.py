@@ -1,7 +1,7 @@
-"""Where the files of finished trials are kept: a folder, or a bucket; both are Optuna artifact stores.
+"""Stores the files of finished trials in a folder or a bucket; both are Optuna artifact stores.
 
-A file is known by its id alone; which trial it belongs to, and its name, are written with the trial's end, in the form
-that `optuna.artifacts.upload_artifact` writes, so whatever knows Optuna's artifacts can read these.
+The store knows a file by its id only. The file's name and trial are written when the trial ends, in the format of
+`optuna.artifacts.upload_artifact`, so every program that supports Optuna's artifacts can read them.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ _MIME_TYPES = {".safetensors": "application/octet-stream", ".csv": "text/csv", "
 
 
 class ArtifactStore(Protocol):
-    """What Optuna asks of an artifact store, and one thing more."""
+    """The methods that Optuna requires of an artifact store, and `remove_stale_parts`."""
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
         """The content; raises ArtifactNotFound."""
         ...
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        """Store the content, replacing what was there."""
+        """Store the content, replacing an earlier one."""
         ...
 
     def remove(self, artifact_id: str) -> None:
-        """Forget the content; raises ArtifactNotFound, where the store can tell."""
+        """Delete the content; raises ArtifactNotFound if the store can detect that."""
         ...
 
     def remove_stale_parts(self) -> None:
-        """Remove what writers left that were killed."""
+        """Remove partial files that killed writers left."""
         ...
 
 
 class FolderStore:
     """Files <root>/<id>, as `optuna.artifacts.FileSystemArtifactStore` lays them out.
 
-    Unlike that, it never shows half a file, opens nothing but its own regular files, and makes its folder when it is
-    first written to.
+    Unlike that store, it never exposes a partial file, opens only its own regular files, and creates its folder at the
+    first write.
     """
 
     def __init__(self, root: Path) -> None:
@@ -85,8 +85,8 @@ class FolderStore:
             except FileNotFoundError:
                 self._parts.mkdir(parents=True, exist_ok=True)
                 file = aside.open("wb")
-            # Not synced, which would cost more than all else about a short trial: a power cut can take the files of
-            # its last seconds, and what a trial's result and record say is in the database.
+            # No fsync, which would cost more than the rest of a short trial: a power cut can lose files of the last
+            # seconds, but results and provenance are in the database.
             with file:
                 shutil.copyfileobj(content_body, file)
             aside.replace(path)
@@ -103,7 +103,7 @@ class FolderStore:
             raise ArtifactNotFound(f"no artifact {artifact_id}") from error
 
     def remove_stale_parts(self) -> None:
-        """As `ArtifactStore`; a part that is younger than an hour may still be written to."""
+        """As `ArtifactStore`; a part younger than an hour can still be in use."""
         for part in self._parts.glob("*"):
             with contextlib.suppress(OSError):
                 if time.time() - part.stat().st_mtime > STALE_S:
@@ -111,7 +111,7 @@ class FolderStore:
 
     def _path(self, artifact_id: str) -> Path:
         if not _ID.fullmatch(artifact_id):
-            raise ArtifactNotFound(f"{artifact_id!r} is no artifact's id")
+            raise ArtifactNotFound(f"{artifact_id!r} is not an artifact id")
         return self.root / artifact_id
 
 
@@ -136,11 +136,11 @@ class BucketStore:
         self._store.remove(self._key(artifact_id))
 
     def remove_stale_parts(self) -> None:
-        """As `ArtifactStore`: a bucket shows whole objects only."""
+        """Does nothing: a bucket has no partial objects."""
 
     def _key(self, artifact_id: str) -> str:
         if not _ID.fullmatch(artifact_id):
-            raise ArtifactNotFound(f"{artifact_id!r} is no artifact's id")
+            raise ArtifactNotFound(f"{artifact_id!r} is not an artifact id")
         return self._prefix + artifact_id
 
 
@@ -185,21 +185,21 @@ def artifact_id(identity: str, token: int, name: str) -> str:
     """The id of a trial's file.
 
     Args:
-        identity: Tells the trial from all others, of other databases too.
-        token: That of the lease under which it was trained: a worker that has lost its lease and does not know it yet
-            must not replace the files of the one who went on.
+        identity: Identifies the trial across databases.
+        token: The token of the trial's lease: a worker that lost its lease without noticing must not replace the files
+            of the worker that took over.
         name: The file's name.
     """
     return str(uuid.uuid5(_NAMESPACE, f"{identity} {token} {name}"))
 
 
-def put(store: ArtifactStore, its_id: str, name: str, content: bytes) -> dict[str, str]:
+def put(store: ArtifactStore, file_id: str, name: str, content: bytes) -> dict[str, str]:
     """Store a file.
 
     Returns:
-        The system attribute, key and value, that makes it an artifact of the trial which has it.
+        The system attribute, key and value, that makes the file an artifact of a trial.
     """
-    store.write(its_id, io.BytesIO(content))
+    store.write(file_id, io.BytesIO(content))
     mime_type = _MIME_TYPES.get(Path(name).suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
-    meta = ArtifactMeta(artifact_id=its_id, filename=name, mimetype=mime_type, encoding=None)
-    return {ATTR_PREFIX + its_id: json.dumps(asdict(meta))}
+    meta = ArtifactMeta(artifact_id=file_id, filename=name, mimetype=mime_type, encoding=None)
+    return {ATTR_PREFIX + file_id: json.dumps(asdict(meta))}

@@ -1,4 +1,4 @@
-"""Files of trials: written aside and renamed, verified when read."""
+"""Checkpoint files of trials: written under a temporary name and renamed, verified when read."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ _DIGEST_SIZE = hashlib.sha256().digest_size
 
 @dataclass(frozen=True)
 class CheckpointStore:
-    """The folder below which every trial has one of its own: <root>/<study>/trial-00012/."""
+    """The root of the trials' folders: <root>/<study>/trial-00012/."""
 
     root: Path
 
     def trial_folder(self, study: str, number: int) -> Path:
-        """Where the files of a trial are; the folder may not exist yet."""
+        """The folder of a trial's files; it does not have to exist yet."""
         return self.root / study / f"trial-{number:05d}"
 
     def write_checkpoint(self, study: str, number: int, payload: bytes, identity: str) -> None:
-        """Replace the trial's checkpoint; after a crash either the old or the new one is there, whole.
+        """Replace the trial's checkpoint atomically: after a crash either the old or the new one exists.
 
         Args:
-            identity: Tells this very trial from one of the same name and number in another database.
+            identity: Distinguishes this trial from one of the same study name and number in another database.
 
         Raises:
             OSError: The disk is full, or the folder cannot be written; the old checkpoint is untouched.
         """
         path = self._checkpoint(study, number)
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The process id keeps two workers apart if one of them has lost its lease and does not know it yet.
+        # The process id separates two workers if one has lost its lease without noticing.
         aside = path.with_suffix(f".{os.getpid()}.tmp")
         try:
             with aside.open("wb") as file:
                 file.write(_MAGIC + _digest(payload, identity))
                 file.write(payload)
                 file.flush()
-                # Without this a power cut can leave the new name with none of the new bytes.
+                # Without this a power cut can leave the new name without the new bytes.
                 os.fsync(file.fileno())
             aside.replace(path)
         except BaseException:
@@ -50,49 +50,50 @@ class CheckpointStore:
             raise
 
     def read_checkpoint(self, study: str, number: int, identity: str) -> bytes | None:
-        """The trial's checkpoint, None when there is none or only a torn or foreign one, which is set aside."""
+        """The trial's checkpoint; None if there is none, or only a damaged or foreign one, which is set aside."""
         path = self._checkpoint(study, number)
         try:
             content = path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
-            log.warning("cannot read %s (%s); the trial starts anew", path, error.strerror)
+            log.warning("cannot read %s (%s); the trial restarts from the beginning", path, error.strerror)
             return None
         start = len(_MAGIC) + _DIGEST_SIZE
         payload = content[start:]
         if content[:start] != _MAGIC + _digest(payload, identity):
-            self.set_aside(study, number, "it is torn, or another study's")
+            self.set_aside(study, number, "it is damaged or belongs to another study")
             return None
         return payload
 
     def set_aside(self, study: str, number: int, why: str) -> None:
-        """Rename a checkpoint that cannot be used, so that nothing reads it again and a person still can."""
+        """Rename an unusable checkpoint: no worker reads it again, and a user can still inspect it."""
         path = self._checkpoint(study, number)
         rejected = path.with_suffix(".rejected")
-        log.warning("checkpoint %s is not used: %s; kept as %s, the trial starts anew", path, why, rejected.name)
+        message = "checkpoint %s is not used: %s; it is kept as %s, and the trial restarts from the beginning"
+        log.warning(message, path, why, rejected.name)
         try:
             path.replace(rejected)
         except OSError as error:
             log.warning("cannot rename %s (%s)", path, error.strerror)
 
     def remove_checkpoint(self, study: str, number: int) -> None:
-        """Forget the checkpoint of a trial that has ended."""
+        """Delete the checkpoint of an ended trial."""
         path = self._checkpoint(study, number)
         try:
             path.unlink(missing_ok=True)
-            for left_by_a_killed_worker in path.parent.glob("*.tmp"):
-                left_by_a_killed_worker.unlink(missing_ok=True)
+            for partial in path.parent.glob("*.tmp"):  # left by a killed worker
+                partial.unlink(missing_ok=True)
         except OSError as error:
             log.warning("cannot remove %s (%s)", path, error.strerror)
 
     def with_leftovers(self, study: str) -> list[int]:
-        """Numbers of the trials that have a checkpoint or a part of one."""
+        """Numbers of the trials that have a checkpoint or a partial one."""
         found = [*(self.root / study).glob("trial-*/checkpoint"), *(self.root / study).glob("trial-*/*.tmp")]
         return sorted({int(path.parent.name.removeprefix("trial-")) for path in found})
 
     def remove_leftovers(self, study: str, number: int, identity: str) -> None:
-        """Forget the checkpoint of an ended trial that its worker did not live to remove; never a foreign one."""
+        """Delete the checkpoint of an ended trial whose worker crashed before deleting it; keep a foreign one."""
         try:
             content = self._checkpoint(study, number).read_bytes()
         except OSError:

@@ -1,4 +1,4 @@
-"""The steps of a claim, inside the queue's transaction: which trials a worker may have, and how they become its own."""
+"""The steps of a claim inside the queue's transaction: choose trials and assign them to the worker."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def database_time(database: Database, connection: Connection) -> float:
 
 
 def is_due(now: float) -> ColumnElement[bool]:
-    """The trials that wait, and whose back-off is over."""
+    """Waiting trials whose back-off has ended."""
     return and_(queue_table.c.state == "waiting", queue_table.c.not_before <= now)
 
 
@@ -33,7 +33,7 @@ class Claims:
     Attributes:
         owner: The worker's name.
         lease_s: How long a claim lasts, in seconds of the database's clock.
-        max_attempts: How many workers may crash while they train a trial before it is failed for good.
+        max_attempts: How many workers may crash while training a trial before the trial fails for good.
     """
 
     database: Database
@@ -46,7 +46,7 @@ class Claims:
         return database_time(self.database, connection)
 
     def expired(self, connection: Connection, studies: Sequence[str], limit: int, now: float) -> list[int]:
-        """Trials whose lease has run out, or that the worker seems to hold; exhausted ones are failed instead."""
+        """Ids of running trials of this worker or with an expired lease; exhausted trials fail instead."""
         expired = or_(queue_table.c.lease_until < now, queue_table.c.owner == self.owner)
         trials = self.pick(connection, studies, and_(queue_table.c.state == "running", expired), limit)
         exhausted = [each for each in trials if each.attempts >= self.max_attempts and each.owner != self.owner]
@@ -57,25 +57,25 @@ class Claims:
     def pick(
         self, connection: Connection, studies: Sequence[str], condition: ColumnElement[bool], limit: int
     ) -> Sequence[Row[Any]]:
-        """The first trials that meet a condition, locked: id, trial_id, attempts and owner of each."""
+        """Lock the first trials that meet a condition; returns id, trial_id, attempts and owner of each."""
         table = queue_table.c
         query: Select[Any] = (
             select(table.id, table.trial_id, table.attempts, table.owner)
             .where(table.study.in_(studies), condition)
             .order_by(table.priority, table.id)
             .limit(limit)
-            # Trials that another worker is claiming right now are passed over, not waited for.
+            # Skip trials that another worker is claiming now, instead of waiting for it.
             .with_for_update(skip_locked=True)
         )
         return connection.execute(query).all()
 
     def lease(self, connection: Connection, ids: list[int], now: float) -> list[Lease]:
-        """Make trials the worker's own, in the order given."""
+        """Assign trials to the worker; the leases have the order of `ids`."""
         if not ids:
             return []
         table = queue_table.c
-        # A trial that it holds already costs no further attempt: no worker crashed.
-        is_own = and_(table.state == "running", table.owner == self.owner)
+        # A trial that this worker already holds costs no attempt: no worker crashed.
+        already_held = and_(table.state == "running", table.owner == self.owner)
         claimed = connection.execute(
             update(queue_table)
             .where(table.id.in_(ids))
@@ -83,7 +83,7 @@ class Claims:
                 state="running",
                 owner=self.owner,
                 token=table.token + 1,
-                attempts=table.attempts + case((is_own, 0), else_=1),
+                attempts=table.attempts + case((already_held, 0), else_=1),
                 lease_until=now + self.lease_s,
                 started_at=now,
             )
@@ -98,8 +98,9 @@ class Claims:
 
 
 def _fail_exhausted(connection: Connection, trial: Row[Any], now: float) -> None:
-    reason = f"{trial.attempts} workers crashed while they trained it; the last was {trial.owner}"
+    workers = f"{trial.attempts} worker{'' if trial.attempts == 1 else 's'}"
+    reason = f"{workers} crashed while training this trial; last: {trial.owner}"
     end_trials(connection, queue_table.c.id == trial.id, "failed", None, reason, now)
-    # Its last worker may be alive after all, and must not take this end for its own.
+    # Its last worker can still be alive; the old token keeps it from writing to the ended trial.
     connection.execute(update(queue_table).where(queue_table.c.id == trial.id).values(token=queue_table.c.token + 1))
     optuna_tables.finish_trial(connection, trial.trial_id, TrialState.FAIL, None, {"reason": reason}, now)

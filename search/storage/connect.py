@@ -1,4 +1,4 @@
-"""The one place where a storage URL becomes a database: drivers, waiting, schema, messages."""
+"""Opens a database from its storage URL: driver, waiting, schema, error messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from search.storage.database import Database, open_engine
 from search.storage.dialects import backend_name, dialect_of, first_line
 from search.storage.errors import StorageError
-from search.storage.migrations.runner import Outdated, settle
+from search.storage.migrations.runner import Outdated, ensure_schema
 from search.storage.url import display_url, parse_url
 
 log = logging.getLogger("storage")
@@ -25,19 +25,19 @@ def open_database(
     wait_s: float = 60.0,
     outage_s: float = 600.0,
 ) -> Database:
-    """Open `storage`, wait for a server that is still starting, and settle the schema.
+    """Open `storage`, wait for a server that is still starting, and create or upgrade its tables.
 
     Args:
         storage: A storage URL.
-        create: Create the tables (and the SQLite file) when there are none; otherwise that is an error.
-        outdated: What to do with tables of an older version: "upgrade" them, "read" them as they are, or "refuse";
-            None upgrades where `create` is True, and else reads.
+        create: Create missing tables (and the SQLite file); False raises NoStudyYet instead.
+        outdated: What to do with tables of an older version: "upgrade", "read" (without upgrading) or "refuse"; None
+            is "upgrade" if `create` is True, else "read".
         wait_s: How long to wait for a server that does not answer, in seconds.
-        outage_s: How long later transactions outlast an outage, in seconds.
+        outage_s: How long later transactions are retried during an outage, in seconds.
 
     Raises:
         NoStudyYet: There are no tables yet, and `create` is False.
-        StorageError: Something else that the user can fix; one line, no password.
+        StorageError: Any other error that the user can fix; one line, no password.
     """
     url = parse_url(storage)
     dialect_of(backend_name(url)).check_place(url, create=create)
@@ -50,7 +50,7 @@ def open_database(
     database = Database(engine, outage_s)
     try:
         _wait_for_answer(database, wait_s)
-        settle(database, create=create, outdated=outdated or ("upgrade" if create else "read"))
+        ensure_schema(database, create=create, outdated=outdated or ("upgrade" if create else "read"))
     except DBAPIError as error:
         engine.dispose()
         raise _as_storage_error(database, error) from error

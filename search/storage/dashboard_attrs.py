@@ -1,7 +1,7 @@
-"""What optuna-dashboard shows of a study beside its trials: the note, plots, and the name of the value.
+"""What optuna-dashboard shows of a study besides its trials: the note, plots, and the name of the value.
 
-It keeps them in system attributes of the study, cut into pieces. Its own functions write each piece in a transaction of
-its own; here all change together, so no visitor sees half of a plot, and two writers never mix.
+The dashboard stores them in system attributes of the study, split into pieces. Its own functions write each piece in a
+separate transaction; here one transaction writes all, so no visitor sees half of a plot, and two writers never mix.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from search.storage.database import Database
 
 _attrs: Table = models.StudySystemAttributeModel.__table__
 
-PIECE = 2045  # characters; what the smallest column that Optuna ever had for an attribute can hold
+PIECE = 2045  # characters; the capacity of the smallest attribute column in any version of Optuna
 NOTE_VERSION, NOTE_PIECES, PLOT = "dashboard:note_ver", "dashboard:note_str:", "dashboard:plot_data:"
 METRIC_NAMES = "study:metric_names"
 PUBLISHED_AT = "lm-search:published_at"
 
 
 def claim_turn(database: Database, study: str, every_s: float) -> bool:
-    """Whether it is this caller's turn to publish: no other's was within `every_s` seconds of the database's clock.
+    """Whether this caller may publish: no other did within `every_s` seconds of the database's clock.
 
-    False also for a study that does not exist.
+    Also False for a study that does not exist.
     """
 
     def work(connection: Connection) -> bool:
@@ -37,7 +37,7 @@ def claim_turn(database: Database, study: str, every_s: float) -> bool:
             return False
         now = float(connection.execute(select(database.now())).scalar_one())
         before = _value(connection, study_id, PUBLISHED_AT)
-        # A clock that was set back must not silence everyone until it catches up.
+        # A clock that was set back must not block publishing until it catches up.
         if before is not None and 0 <= now - before < every_s:
             return False
         _replace(connection, study_id, {PUBLISHED_AT: now})
@@ -47,12 +47,12 @@ def claim_turn(database: Database, study: str, every_s: float) -> bool:
 
 
 def show(database: Database, study: str, note: str, plots: Mapping[str, Any], metric: str) -> None:
-    """Replace a study's note, and its plots of these names.
+    """Replace a study's note and the plots that have these names.
 
     Args:
         note: Markdown.
         plots: Figures as plotly's JSON, by name: letters, digits and hyphens.
-        metric: What the trials' value is called.
+        metric: Name of the trials' value.
     """
 
     def work(connection: Connection) -> None:
@@ -65,7 +65,7 @@ def show(database: Database, study: str, note: str, plots: Mapping[str, Any], me
         for name, figure in plots.items():
             _remove(connection, study_id, f"{PLOT}{name}:")
             pieces |= _pieces(f"{PLOT}{name}:", json.dumps(figure, separators=(",", ":")))
-        # A page on which an older version is being edited learns so from it.
+        # A page that is editing an older version detects the change by this number.
         version = (_value(connection, study_id, NOTE_VERSION) or 0) + 1
         pieces |= {NOTE_VERSION: version, METRIC_NAMES: [metric]}
         _replace(connection, study_id, pieces)

@@ -1,4 +1,4 @@
-"""One database behind one URL: transactions that outlast an outage, its clock and its locks."""
+"""One database: transactions that are retried during an outage, its clock and its locks."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ INTERRUPTED_OUTAGE_S = 3.0
 
 @dataclass(frozen=True)
 class Database:
-    """A database that is used by short transactions only, each of which may be repeated.
+    """A database for short transactions, each of which can be repeated.
 
     Attributes:
-        engine: The SQLAlchemy engine; share it with Optuna's storage so that its settings hold there too.
-        outage_s: How long a transaction is tried again while the database is away, in seconds.
-        interrupt: Once set, a database that is away is given up after a few seconds: the program wants to end.
+        engine: The SQLAlchemy engine; share it with Optuna's storage so that its settings apply there too.
+        outage_s: How long a transaction is retried while the database is unavailable, in seconds.
+        interrupt: Once set, retries end after a few seconds, because the program is stopping.
     """
 
     engine: Engine
@@ -42,17 +42,17 @@ class Database:
 
     @property
     def dialect(self) -> Dialect:
-        """What is particular to this kind of database."""
+        """What is specific to this kind of database."""
         return dialect_of(self.engine.dialect.name)
 
     def write(self, work: Callable[[Connection], Result]) -> Result:
-        """Run `work` in one transaction and commit it; again from the start if the database went away.
+        """Run `work` in one transaction and commit it; rerun it if the database becomes unavailable.
 
-        The acknowledgement of a commit can be lost with the connection, so `work` must be harmless when it runs
-        a second time after it took effect.
+        The acknowledgement of a commit can be lost with the connection, so `work` must be safe to run again after it
+        took effect.
 
         Raises:
-            StorageUnavailable: The database stayed away for `outage_s`.
+            StorageUnavailable: The database was unavailable for `outage_s`.
         """
         return self._until_answered(lambda: self._transaction(work, read_only=False))
 
@@ -60,15 +60,15 @@ class Database:
         """Run `work` on a consistent snapshot; it never waits for a writer.
 
         Raises:
-            StorageUnavailable: The database stayed away for `outage_s`.
+            StorageUnavailable: The database was unavailable for `outage_s`.
         """
         return self._until_answered(lambda: self._transaction(work, read_only=True))
 
     def execute_autocommit(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
-        """Run one statement that is a transaction of its own, without a BEGIN and a COMMIT around it.
+        """Run one statement as its own transaction, without BEGIN and COMMIT.
 
         Raises:
-            StorageUnavailable: The database stayed away for `outage_s`.
+            StorageUnavailable: The database was unavailable for `outage_s`.
         """
 
         def attempt() -> Sequence[Row[Any]]:
@@ -103,19 +103,19 @@ class Database:
                         "command again: finished trials are kept"
                     ) from error
                 if failures == 0:
-                    log.warning("%s is away (%s); trying again", display_url(self.engine.url), first_line(error))
+                    log.warning("%s is unavailable (%s); retrying", display_url(self.engine.url), first_line(error))
                 failures += 1
-                # Jitter, so that a hundred workers do not come back in the same millisecond.
+                # Jitter, so that a hundred workers do not retry in the same millisecond.
                 time.sleep(random.uniform(0.5, 1.0) * min(2.0, 0.05 * 2**failures))
             else:
                 if failures:
-                    log.warning("%s is back", display_url(self.engine.url))
+                    log.warning("%s is available again", display_url(self.engine.url))
                 return result
 
     def now(self) -> ColumnElement[float]:
-        """The database's own clock as an SQL expression: seconds since 1970, whatever any time zone says.
+        """The database's clock as an SQL expression: seconds since 1970, independent of time zones.
 
-        Workers on several machines agree on it although their own clocks may differ by hours.
+        Workers on several machines share it, even if their own clocks differ by hours.
         """
         return self.dialect.now()
 
@@ -125,7 +125,7 @@ class Database:
 
     @contextmanager
     def closing(self) -> Iterator[Database]:
-        """Give all connections back at the end."""
+        """Close all connections at the end."""
         try:
             yield self
         finally:
@@ -136,8 +136,8 @@ def open_engine(url: URL, *, look_first: bool = False) -> Engine:
     """An engine for `url` with the settings that parallel workers need.
 
     Args:
-        look_first: Ask a server before each transaction whether it is still there: for transactions that are not
-            tried again, unlike those of `Database`.
+        look_first: Test the connection before each transaction; for transactions that are not retried, unlike those
+            of `Database`.
 
     Raises:
         ModuleNotFoundError: The driver is not installed.

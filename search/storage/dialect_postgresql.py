@@ -27,46 +27,47 @@ from search.storage import postgres_queue
 from search.storage.dialects import OneStatementQueue, first_line
 from search.storage.errors import StorageError
 
-# Names a file with the password, so that neither a command line nor an environment shows it.
+# Names a file that holds the password, so that neither command line nor environment shows it.
 PASSWORD_FILE_VARIABLE = "SEARCH_PASSWORD_FILE"
 
 # SQLSTATE classes: connection, transaction rollback (deadlock), out of resources, operator intervention (shutdown).
 _TRANSIENT = ("08", "40", "53", "57P", "55P03")
-# SQLSTATEs that waiting does not change, with what to do.
+# SQLSTATEs that waiting cannot fix, with advice.
 _ADVICE = {
     "28P01": "the password is wrong; fix it in the URL",
     "28000": "the server refuses this user; fix the URL or the server's pg_hba.conf",
     "3D000": "there is no such database; create it with: createdb NAME",
 }
-# psycopg gives no SQLSTATE for a refused log-in, only the server's text.
+_CHECK_SERVER = "check that the server is running and the URL is correct"
+# psycopg gives no SQLSTATE for a refused login, only the server's text.
 _ADVICE_BY_TEXT = {
     "password authentication failed": _ADVICE["28P01"],
-    "no password supplied": "the server wants a password; put it into the URL or into ~/.pgpass",
+    "no password supplied": "the server requires a password; put it into the URL or into ~/.pgpass",
     "does not exist": _ADVICE["3D000"],
-    "no pg_hba.conf entry": "is the server running, and the URL right?",
+    "no pg_hba.conf entry": _CHECK_SERVER,
 }
 
 
 class PostgresDialect:
-    """As `search.storage.dialects.Dialect`."""
+    """Implements `search.storage.dialects.Dialect`."""
 
     one_statement_queue: OneStatementQueue | None = postgres_queue
 
     def complete_url(self, url: URL) -> URL:
-        """As `Dialect`: the driver is psycopg, and a password may lie in a file."""
+        """As `Dialect`: the driver is psycopg, and the password can come from a file."""
         password = url.password if url.password is not None else _password_from_file()
         return url.set(drivername="postgresql+psycopg", password=password)
 
     def check_place(self, url: URL, *, create: bool) -> None:
-        """As `Dialect`: only the server can tell."""
+        """Checks nothing: only connecting to the server can show an error."""
 
     def open_engine(self, url: URL, *, look_first: bool) -> Engine:
         """As `Dialect`."""
-        patience = {"connect_timeout": 10}
-        return create_engine(url, pool_pre_ping=look_first, pool_size=2, max_overflow=8, connect_args=patience)
+        timeout = {"connect_timeout": 10}
+        return create_engine(url, pool_pre_ping=look_first, pool_size=2, max_overflow=8, connect_args=timeout)
 
     def optuna_engine(self, engine: Engine) -> Engine:
-        """As `Dialect`: a pooled connection may turn out to be dead, so this engine looks first."""
+        """As `Dialect`: this engine tests each pooled connection before use, because it can be dead."""
         return self.open_engine(engine.url, look_first=True)
 
     def now(self) -> ColumnElement[float]:
@@ -104,10 +105,10 @@ class PostgresDialect:
         """As `Dialect`."""
         by_state = _ADVICE.get(getattr(error.orig, "sqlstate", None) or "")
         by_text = (step for words, step in _ADVICE_BY_TEXT.items() if words in first_line(error))
-        return by_state or next(by_text, "is the server running, and the URL right?")
+        return by_state or next(by_text, _CHECK_SERVER)
 
     def back_up(self, connection: Connection, name: str) -> str | None:
-        """None: a dump is made with `pg_dump`."""
+        """Returns None: the user makes a dump with `pg_dump`."""
         return None
 
     def backup_command(self, url: URL) -> str:

@@ -20,20 +20,20 @@ from search.storage.errors import NoStudyYet, StorageError
 from search.storage.url import display_url
 
 BUSY_TIMEOUT_S = 60
-# Primary result codes: busy, locked, I/O error, full disk, cannot open. All of them can pass by themselves.
+# Primary result codes: busy, locked, I/O error, full disk, cannot open. All can be temporary.
 _TRANSIENT = frozenset({5, 6, 10, 13, 14})
 _NOT_A_DATABASE = 26
 
 
 class SqliteDialect:
-    """As `search.storage.dialects.Dialect`."""
+    """Implements `search.storage.dialects.Dialect`."""
 
     one_statement_queue: OneStatementQueue | None = None
 
     def complete_url(self, url: URL) -> URL:
-        """As `Dialect`; a database in memory is refused."""
+        """As `Dialect`; raises StorageError for a database in memory."""
         if url.database in (None, "", ":memory:"):
-            raise StorageError(f"{display_url(url)} is in memory, which workers cannot share; write {EXAMPLES}")
+            raise StorageError(f"{display_url(url)} is in memory, which workers cannot share; use {EXAMPLES}")
         return url
 
     def check_place(self, url: URL, *, create: bool) -> None:
@@ -62,7 +62,7 @@ class SqliteDialect:
         return engine
 
     def optuna_engine(self, engine: Engine) -> Engine:
-        """As `Dialect`: a file does not go away."""
+        """As `Dialect`: a file has no connection to lose."""
         return engine
 
     def now(self) -> ColumnElement[float]:
@@ -70,10 +70,10 @@ class SqliteDialect:
         return literal_column("((julianday('now') - 2440587.5) * 86400.0)")
 
     def lock(self, connection: Connection, name: str) -> None:
-        """Nothing: every writing transaction is alone already (BEGIN IMMEDIATE)."""
+        """Does nothing: BEGIN IMMEDIATE already serializes writing transactions."""
 
     def lock_table(self, connection: Connection, table: Table) -> None:
-        """Nothing, for the same reason."""
+        """Does nothing, for the same reason as `lock`."""
 
     def upsert(self, table: Table, columns: Sequence[str], key: Sequence[str]) -> Executable:
         """As `Dialect`."""
@@ -96,18 +96,18 @@ class SqliteDialect:
         return "check the file, its folder and the disk's free space"
 
     def back_up(self, connection: Connection, name: str) -> str | None:
-        """As `Dialect`: a second file beside the first."""
+        """As `Dialect`: a second file next to the database."""
         path = str(connection.engine.url.database)
         copy = f"{path}{name}"
         try:
-            # A connection of its own sees what was committed before this transaction.
+            # A separate connection sees what was committed before this transaction.
             with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
                 source.backup(target)
         except sqlite3.Error as error:
             Path(copy).unlink(missing_ok=True)
             raise StorageError(
-                f"{display_url(connection.engine.url)}: cannot copy it to {copy} before its upgrade ({error}); "
-                "free some space on the disk, then run the same command again"
+                f"{display_url(connection.engine.url)}: cannot copy it to {copy} before the upgrade ({error}); "
+                "free some disk space, then run the same command again"
             ) from error
         return copy
 
@@ -122,14 +122,14 @@ def _result_code(error: DBAPIError) -> int:
 
 
 def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
-    # The sqlite3 module would open transactions by itself, too late and in the wrong mode: we say BEGIN.
+    # The sqlite3 module would open transactions too late and in the wrong mode, so `_begin` sends BEGIN.
     connection.isolation_level = None
     cursor = connection.cursor()
     tables = {name for (name,) in cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    # WAL stays in the file; another program's file is refused later, and must be as it was.
+    # The file stores the WAL mode. Another program's file is refused later, and must stay unchanged.
     if not tables or "version_info" in tables:
         cursor.execute("PRAGMA journal_mode=WAL")
-    # With WAL this loses at most the last commits of a power cut, never those of a killed process.
+    # With WAL a power cut can lose the last commits; a killed process loses none.
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()
 

@@ -1,6 +1,6 @@
-"""What differs between kinds of databases, in one object each; everything else in storage/ is the same SQL for all.
+"""What differs between databases, one object per kind; the rest of storage/ is the same SQL for all kinds.
 
-To add a kind of database, write one file with a class as `Dialect` describes it, and add one line to `DIALECTS`.
+To add a kind of database, write one file with a class that implements `Dialect`, and add one line to `DIALECTS`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = "sqlite:///search.db or postgresql://user:password@host/database"
 
-# By SQLAlchemy's name of the backend, as it stands in front of a URL. A module is imported when its kind is used.
+# By SQLAlchemy's backend name, the start of a URL. A module is imported when its kind is first used.
 DIALECTS: dict[str, str] = {
     "sqlite": "search.storage.dialect_sqlite:SqliteDialect",
     "postgresql": "search.storage.dialect_postgresql:PostgresDialect",
@@ -38,7 +38,7 @@ class OneStatementQueue(Protocol):
     def claim(
         self, database: Database, studies: Sequence[str], owner: str, limit: int, lease_s: float, max_attempts: int
     ) -> Sequence[Row[Any]]:
-        """Claim up to `limit` trials: the columns of a lease, and how many exhausted trials were passed over."""
+        """Claim up to `limit` trials; a row has the columns of a lease, and how many exhausted trials were skipped."""
         ...
 
     def report(
@@ -75,23 +75,23 @@ class Dialect(Protocol):
 
     @property
     def one_statement_queue(self) -> OneStatementQueue | None:
-        """A quick way for the queue's frequent calls; None to use the transactions that work everywhere."""
+        """Single statements for the queue's frequent calls; None uses the transactions that work everywhere."""
         ...
 
     def complete_url(self, url: URL) -> URL:
-        """The URL with its driver and password settled.
+        """The URL with its driver and password filled in.
 
         Raises:
-            StorageError: Such a URL cannot be used.
+            StorageError: The URL cannot be used.
         """
         ...
 
     def check_place(self, url: URL, *, create: bool) -> None:
-        """Look at what can be seen before connecting, such as a file's permissions.
+        """Check what can be checked before connecting, such as a file's permissions.
 
         Raises:
-            NoStudyYet: There is no database, and none is to be created.
-            StorageError: It cannot be used.
+            NoStudyYet: The database does not exist, and `create` is False.
+            StorageError: The database cannot be used.
         """
         ...
 
@@ -99,17 +99,17 @@ class Dialect(Protocol):
         """An engine with the settings that parallel workers need.
 
         Args:
-            look_first: Ask a server before each transaction whether it is still there: for transactions that are not
-                tried again, unlike those of `Database`.
+            look_first: Test the connection before each transaction; for transactions that are not retried, unlike
+                those of `Database`.
         """
         ...
 
     def optuna_engine(self, engine: Engine) -> Engine:
-        """The engine for what Optuna does itself, which is not tried again; `engine` where that does no harm."""
+        """The engine for Optuna's own transactions, which are not retried; `engine` itself where that is safe."""
         ...
 
     def now(self) -> ColumnElement[float]:
-        """The database's clock as an SQL expression: seconds since 1970, whatever any time zone says."""
+        """The database's clock as an SQL expression: seconds since 1970, independent of time zones."""
         ...
 
     def lock(self, connection: Connection, name: str) -> None:
@@ -117,46 +117,46 @@ class Dialect(Protocol):
         ...
 
     def lock_table(self, connection: Connection, table: Table) -> None:
-        """Let no other transaction write to `table` until this one ends; readers go on."""
+        """Block other transactions' writes to `table` until this one ends; reads continue."""
         ...
 
     def upsert(self, table: Table, columns: Sequence[str], key: Sequence[str]) -> Executable:
-        """An INSERT of `columns` that replaces the other values of a row whose `key` is there already."""
+        """An INSERT of `columns` that updates the row if its `key` exists."""
         ...
 
     def is_transient(self, error: DBAPIError) -> bool:
-        """True for errors that pass: the server is away or starting, a lock was not to be had, a disk is full."""
+        """True for temporary errors: the server is down or starting, a lock timed out, the disk is full."""
         ...
 
     def is_final(self, error: DBAPIError) -> bool:
-        """True for a first connection that waiting will not help, such as a wrong password."""
+        """True if waiting cannot help a first connection, as with a wrong password."""
         ...
 
     def advice(self, error: DBAPIError) -> str:
-        """What the user can do about an error, after "URL: what the driver said"."""
+        """What the user can do about an error; it follows "URL: the driver's message"."""
         ...
 
     def back_up(self, connection: Connection, name: str) -> str | None:
-        """Copy the database, as this transaction found it.
+        """Copy the database in its state before this transaction.
 
         Args:
-            name: What to append to its name.
+            name: Suffix of the copy's name.
 
         Returns:
-            Where the copy is; None where only the server's administrator can make one.
+            The copy's path; None if only the server's administrator can make one.
 
         Raises:
-            StorageError: It cannot be written.
+            StorageError: The copy cannot be written.
         """
         ...
 
     def backup_command(self, url: URL) -> str:
-        """The command that a person copies the database with; it holds no password."""
+        """The command that copies the database; it contains no password."""
         ...
 
 
 def backend_name(url: URL) -> str:
-    """The key of `DIALECTS` that a URL stands for; it may be missing there."""
+    """The key of `DIALECTS` for a URL; unsupported kinds have no entry there."""
     name = url.get_backend_name()
     return SYNONYMS.get(name, name)
 
@@ -169,17 +169,17 @@ def dialect_of(name: str) -> Dialect:
         name: A key of `DIALECTS`.
 
     Raises:
-        StorageError: There is none of this name.
+        StorageError: `DIALECTS` has no such key.
     """
     if name not in DIALECTS:
-        raise StorageError(f"databases of kind {name!r} are not supported; write {EXAMPLES}")
+        raise StorageError(f"databases of kind {name!r} are not supported; use {EXAMPLES}")
     module, _, found = DIALECTS[name].partition(":")
     dialect: Dialect = getattr(import_module(module), found)()
     return dialect
 
 
 def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], key: tuple[str, ...]) -> None:
-    """Insert rows, replacing those whose `key` is there already.
+    """Insert rows, or update those whose `key` exists.
 
     Args:
         rows: All with the same columns.
@@ -195,5 +195,5 @@ def _upsert_statement(name: str, table: Table, columns: tuple[str, ...], key: tu
 
 
 def first_line(error: DBAPIError) -> str:
-    """What the driver said, without SQL text, parameters or further lines."""
+    """The first line of the driver's message, without SQL text or parameters."""
     return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__

@@ -1,19 +1,19 @@
-"""What can go wrong with a database or an artifact folder that a user can fix."""
+"""Errors of a database or an artifact folder that a user can fix, and the error of a lost lease."""
 
 from __future__ import annotations
 
 
 class StorageError(RuntimeError):
-    """One line that says what is wrong with the storage and what to do next; never holds a password."""
+    """A storage error in one line: what is wrong and what to do next, without passwords."""
 
 
 class StorageUnavailable(StorageError):
-    """The database did not answer for as long as we were told to wait."""
+    """The database did not answer within the waiting time."""
 
 
 class NoStudyYet(StorageError):
-    """The database, or its file, is not there yet or has none of our tables."""
+    """The database or its file does not exist yet, or has none of our tables."""
 
 
 class LeaseLost(Exception):
-    """The trial went on elsewhere: whatever this worker still has of it must be thrown away."""
+    """The lease is no longer valid: this worker must discard everything it holds of the trial."""

@@ -1,4 +1,4 @@
-"""A worker's right to a trial, and what it reports under it."""
+"""Leases of trials, and the reports that workers make under them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Lease:
     """A worker's time-limited right to one trial.
 
     Attributes:
-        shape_key: Trials of a study with the same text may be trained as one stacked model; "" is trained alone.
+        shape_key: Trials of a study with the same text can be trained as one stacked model; "" trains alone.
     """
 
     queue_id: int
@@ -30,7 +30,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class Report:
-    """One evaluation of a leased trial: losses in nats per character after `step` training steps."""
+    """One evaluation of a leased trial: its losses after `step` training steps."""
 
     lease: Lease
     step: int
@@ -39,7 +39,7 @@ class Report:
 
 
 def held_by(lease: Lease) -> ColumnElement[bool]:
-    """The trial of a lease, if it is still in force: its token is the newest."""
+    """The trial of a lease that is still valid: its token is the newest."""
     return and_(
         queue_table.c.id == lease.queue_id, queue_table.c.token == lease.token, queue_table.c.state == "running"
     )

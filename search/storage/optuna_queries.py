@@ -1,4 +1,4 @@
-"""What Optuna's tables hold of many trials, in few queries: whole trials, attributes, curves, times."""
+"""Reads many trials from Optuna's tables in few queries: whole trials, attributes, curves, times."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def read_user_attrs(connection: Connection, trial_ids: Sequence[int], keys: Sequ
     found: dict[int, dict[str, Any]] = {}
     for start in range(0, len(trial_ids) if keys else 0, _CHUNK):
         chunk = trial_ids[start : start + _CHUNK]
-        wanted = select(_user_attrs).where(_user_attrs.c.trial_id.in_(chunk), _user_attrs.c.key.in_(keys))
-        for row in connection.execute(wanted):
+        query = select(_user_attrs).where(_user_attrs.c.trial_id.in_(chunk), _user_attrs.c.key.in_(keys))
+        for row in connection.execute(query):
             found.setdefault(row.trial_id, {})[row.key] = json.loads(row.value_json)
     return found
 
@@ -39,8 +39,8 @@ def read_curves(connection: Connection, trial_ids: Sequence[int]) -> dict[int, d
     found: dict[int, dict[int, float]] = {}
     table = _intermediate.c
     for start in range(0, len(trial_ids), _CHUNK):
-        wanted = select(table.trial_id, table.step, table.intermediate_value, table.intermediate_value_type)
-        chunk = wanted.where(table.trial_id.in_(trial_ids[start : start + _CHUNK])).order_by(table.trial_id, table.step)
+        query = select(table.trial_id, table.step, table.intermediate_value, table.intermediate_value_type)
+        chunk = query.where(table.trial_id.in_(trial_ids[start : start + _CHUNK])).order_by(table.trial_id, table.step)
         for trial_id, step, stored, kind in connection.execute(chunk):
             value = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value(stored, kind)
             found.setdefault(trial_id, {})[step] = value
@@ -48,11 +48,11 @@ def read_curves(connection: Connection, trial_ids: Sequence[int]) -> dict[int, d
 
 
 def read_times(connection: Connection, trial_ids: Sequence[int]) -> dict[int, tuple[datetime | None, datetime | None]]:
-    """When trials were first claimed and when they ended, in UTC, by trial_id; None for what is still to come."""
+    """The times of first claim and end of trials, in UTC, by trial_id; None for a time not yet reached."""
     found: dict[int, tuple[datetime | None, datetime | None]] = {}
     for start in range(0, len(trial_ids), _CHUNK):
-        wanted = select(_trials.c.trial_id, _trials.c.datetime_start, _trials.c.datetime_complete)
-        chunk = wanted.where(_trials.c.trial_id.in_(trial_ids[start : start + _CHUNK]))
+        query = select(_trials.c.trial_id, _trials.c.datetime_start, _trials.c.datetime_complete)
+        chunk = query.where(_trials.c.trial_id.in_(trial_ids[start : start + _CHUNK]))
         found.update({row.trial_id: (row.datetime_start, row.datetime_complete) for row in connection.execute(chunk)})
     return found
 
@@ -64,11 +64,11 @@ def trial_states(connection: Connection, study_id: int) -> dict[int, TrialState]
 
 
 def read_trials(connection: Connection, trial_ids: Iterable[int]) -> list[FrozenTrial]:
-    """Trials with all they hold, ordered by number; about ten times faster than through Optuna's object mapper."""
-    wanted = sorted(trial_ids)
+    """Trials with all their data, ordered by number; about ten times faster than Optuna's object mapper."""
+    ids = sorted(trial_ids)
     trials: list[FrozenTrial] = []
-    for start in range(0, len(wanted), _CHUNK):
-        trials += _read_chunk(connection, wanted[start : start + _CHUNK])
+    for start in range(0, len(ids), _CHUNK):
+        trials += _read_chunk(connection, ids[start : start + _CHUNK])
     return sorted(trials, key=lambda trial: trial.number)
 
 

@@ -1,4 +1,4 @@
-"""Optuna's view of the database: its own storage on our engine, and a quick one for pruners."""
+"""Optuna's storage on our engine, and a faster storage for pruners."""
 
 from __future__ import annotations
 
@@ -23,24 +23,23 @@ from search.storage.database import Database, open_engine
 from search.storage.schema import queue_table
 from search.storage.url import parse_url
 
-# A worker that was stopped in the middle of its last transaction commits later than its time stamp says.
+# A worker that pauses inside its last transaction commits later than its timestamp.
 _LATE_COMMIT_S = 10.0
 
 
 class SearchStorage(RDBStorage):
-    """Optuna's storage with the engine, the waiting and the locking of `Database`.
+    """Optuna's storage with the engine, the timeouts and the locks of `Database`.
 
-    It holds exactly what Optuna's own storage would hold, so optuna-dashboard and a person's own scripts can open
-    the same URL.
+    It stores exactly what Optuna's own storage would, so optuna-dashboard and a user's scripts can open the same URL.
     """
 
     def __init__(self, database: Database) -> None:
         self._open(database)
 
     def _open(self, database: Database) -> None:
-        # Optuna fills in {SCHEMA_VERSION}; braces of a password are no such thing.
+        # Optuna replaces {SCHEMA_VERSION} in the URL, so braces in a password are escaped.
         url = database.engine.url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
-        # The tables exist: `open_database` made them, once, under a lock.
+        # The tables exist: `open_database` created them under a lock.
         super().__init__(url, skip_table_creation=True, skip_compatibility_check=True)
         self.engine.dispose()
         self.database, self.engine = database, database.dialect.optuna_engine(database.engine)
@@ -54,15 +53,15 @@ class SearchStorage(RDBStorage):
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         self._open(Database(open_engine(parse_url(state["url"])), state["outage_s"]))
-        # Nobody else has this engine.
+        # No other object uses this engine.
         weakref.finalize(self, self.database.engine.dispose)
 
 
 class PrunerStorage(_CachedStorage):
-    """What a pruner asks for, from memory: each finished trial is read once, running ones at most once a second.
+    """A cache for pruners: reads each finished trial once, and running trials at most once per second.
 
-    Optuna reads every unfinished trial again at every check, and all trials of the study at the first; and its
-    storage gives up when the database does not answer at once, which would cost a worker its trial.
+    Optuna reads all trials of the study at the first check, and every unfinished trial again at each check. Its storage
+    also fails as soon as the database does not answer, which would fail a worker's trial.
     """
 
     def __init__(self, backend: SearchStorage, study: str, refresh_s: float = 1.0) -> None:
@@ -74,7 +73,7 @@ class PrunerStorage(_CachedStorage):
         self._with_result: list[FrozenTrial] = []
         self._running: list[FrozenTrial] = []
         self._columns: dict[int, _Column] = {}
-        # What the pruner noted on trials, such as the rungs of successive halving.
+        # What the pruner stored on trials, such as the rungs of successive halving.
         self.written_attrs: dict[int, dict[str, Any]] = {}
         self._seen_until = 0.0
         self._refreshed_at = -float("inf")
@@ -123,7 +122,7 @@ class PrunerStorage(_CachedStorage):
         return self._with_result
 
     def running(self) -> Sequence[FrozenTrial]:
-        """The running trials, as they were within the last second."""
+        """The running trials, at most `refresh_s` old."""
         self._refresh()
         return self._running
 
@@ -140,11 +139,11 @@ class PrunerStorage(_CachedStorage):
     def _refresh(self) -> None:
         if time.monotonic() - self._refreshed_at < self._refresh_s:
             return
-        ended_at, finished, self._running = self._database.read(self._read_news)
+        ended_at, finished, self._running = self._database.read(self._read_changes)
         self._ended_at |= ended_at
         self._seen_until = max([self._seen_until, *ended_at.values()])
         for trial in self._running:
-            self._finished.pop(trial._trial_id, None)  # it failed, and was put back
+            self._finished.pop(trial._trial_id, None)  # it had failed, and was put back into the queue
         for trial in finished:
             self._finished[trial._trial_id] = trial
             if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
@@ -155,15 +154,15 @@ class PrunerStorage(_CachedStorage):
                     self._columns.setdefault(step, _Column()).append(value)
         self._refreshed_at = time.monotonic()
 
-    def _read_news(self, connection: Connection) -> tuple[dict[int, float], list[FrozenTrial], list[FrozenTrial]]:
-        # Changes nothing of ours: it runs again from the start when the database goes away in the middle.
+    def _read_changes(self, connection: Connection) -> tuple[dict[int, float], list[FrozenTrial], list[FrozenTrial]]:
+        # Leaves the object unchanged: `Database` reruns it when the database becomes unavailable.
         since = self._seen_until - _LATE_COMMIT_S
         ended = connection.execute(
             select(queue_table.c.trial_id, queue_table.c.finished_at).where(
                 queue_table.c.study == self._study, queue_table.c.state == "done", queue_table.c.finished_at >= since
             )
         )
-        # A failed trial that was put back ends a second time.
+        # A failed trial that was put back into the queue ends a second time.
         new = {trial_id: at for trial_id, at in ended if self._ended_at.get(trial_id) != at}
         running = select(queue_table.c.trial_id).where(
             queue_table.c.study == self._study, queue_table.c.state == "running"
@@ -176,7 +175,7 @@ class PrunerStorage(_CachedStorage):
 
 
 class _Column:
-    """The values of one step, growing."""
+    """A growing array of the values at one step."""
 
     def __init__(self) -> None:
         self._buffer, self._length = np.empty(64), 0

@@ -1,9 +1,9 @@
-"""Optuna's tables, written inside our own transactions.
+"""Writes Optuna's tables inside our transactions.
 
-Optuna's storage commits each small write by itself, so a worker that crashes between two of them leaves half of a
-trial. Here a trial and its place in the queue change together or not at all. This, `optuna_queries`, `postgres_queue`,
-`dashboard_attrs` and the migrations are the only modules that know the layout of Optuna's tables (unchanged since
-Optuna 3.2); Optuna's own test suite for storages watches it.
+Optuna's storage commits each small write separately, so a worker that crashes between two of them leaves a partial
+trial. Here a trial and its row in the queue change together or not at all. Only this module, `optuna_queries`,
+`postgres_queue`, `dashboard_attrs` and the migrations depend on the layout of Optuna's tables (unchanged since
+Optuna 3.2); Optuna's test suite for storages checks it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter's value with the distribution that Optuna files it under."""
+    """A parameter's value and its Optuna distribution."""
 
     value: Any
     distribution: BaseDistribution
@@ -80,7 +80,7 @@ def study_attrs(connection: Connection, study_id: int) -> dict[str, Any]:
 
 
 def study_system_attrs(connection: Connection, study_id: int) -> dict[str, Any]:
-    """All system attributes of a study: what samplers note on it."""
+    """All system attributes of a study: what samplers store on it."""
     rows = connection.execute(select(_study_system_attrs).where(_study_system_attrs.c.study_id == study_id))
     return {row.key: json.loads(row.value_json) for row in rows}
 
@@ -99,9 +99,9 @@ def insert_waiting_trials(
     Returns:
         (trial_id, number) of each, in the order given.
     """
-    # Optuna numbers trials under this lock too: two planners, or a planner and Optuna itself, never clash.
+    # Optuna numbers trials under the same lock, so concurrent planners and Optuna never assign a number twice.
     connection.execute(select(_studies.c.study_id).where(_studies.c.study_id == study_id).with_for_update())
-    # The highest and not the count: a person may have deleted a trial from the middle.
+    # The highest number, not the count: a user can have deleted a trial.
     highest = select(func.coalesce(func.max(_trials.c.number), -1)).where(_trials.c.study_id == study_id)
     number = connection.execute(highest).scalar_one() + 1
     created: list[tuple[int, int]] = []
@@ -114,7 +114,7 @@ def insert_waiting_trials(
 
 
 def write_parameters(connection: Connection, trial_id: int, parameters: Mapping[str, Parameter]) -> None:
-    """Give a trial its parameters, in place of any that it has."""
+    """Set the parameters of a trial, replacing any that it has."""
     connection.execute(_params.delete().where(_params.c.trial_id == trial_id))
     _insert_parameters(connection, [(trial_id, parameters)])
 
@@ -135,7 +135,7 @@ def _insert_parameters(connection: Connection, trials: Sequence[tuple[int, Mappi
 
 
 def start_trials(connection: Connection, trial_ids: Sequence[int], now: float) -> None:
-    """WAITING trials become RUNNING; a trial that was running before keeps its first start."""
+    """Set WAITING trials to RUNNING; a trial that was running before keeps its first start time."""
     connection.execute(
         update(_trials)
         .where(_trials.c.trial_id.in_(trial_ids), _trials.c.state == TrialState.WAITING)
@@ -144,7 +144,7 @@ def start_trials(connection: Connection, trial_ids: Sequence[int], now: float) -
 
 
 def release_trials(connection: Connection, trial_ids: Sequence[int]) -> None:
-    """RUNNING trials become WAITING again."""
+    """Set RUNNING trials back to WAITING."""
     connection.execute(
         update(_trials)
         .where(_trials.c.trial_id.in_(trial_ids), _trials.c.state == TrialState.RUNNING)
@@ -153,7 +153,7 @@ def release_trials(connection: Connection, trial_ids: Sequence[int]) -> None:
 
 
 def write_intermediate_value(connection: Connection, trial_id: int, step: int, value: float) -> None:
-    """Store the value of one step; a step that is reported again replaces what was there."""
+    """Store the value of one step, replacing an earlier one."""
     stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
     row = {"trial_id": trial_id, "step": step, "intermediate_value": stored, "intermediate_value_type": kind}
     upsert(connection, _intermediate, [row], ("trial_id", "step"))
@@ -168,10 +168,10 @@ def finish_trial(
     now: float,
     system_attrs: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Give a trial its final state, value and attributes, user's and system's.
+    """Set the final state and value of a trial, and its user and system attributes.
 
     Returns:
-        False when it was finished already, by a program that wrote to Optuna directly; nothing is changed then.
+        False when a program that uses Optuna directly has already finished it; nothing is changed then.
     """
     finished = connection.execute(
         update(_trials)
@@ -210,7 +210,7 @@ def write_user_attrs(connection: Connection, trial_id: int, attrs: Mapping[str, 
 
 
 def write_system_attrs(connection: Connection, trial_id: int, attrs: Mapping[str, Any]) -> None:
-    """Set system attributes of a trial: what Optuna's pruners note on it."""
+    """Set system attributes of a trial: what Optuna's pruners store on it."""
     _write_attrs(connection, _system_attrs, trial_id, attrs)
 
 

@@ -1,4 +1,4 @@
-"""Planning: every trial of a study gets one place in the queue and one Optuna trial, whatever else plans at once."""
+"""Planning gives each trial of a study one row in the queue and one Optuna trial, even if several processes plan."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ UID = "uid"
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """A trial that shall exist.
+    """A trial to create.
 
     Attributes:
         cell: Canonical JSON of the cell with its seed; one trial per text.
-        parameters: What Optuna files the trial under.
+        parameters: The parameters of the Optuna trial, with their distributions.
         shape_key: Equal for trials whose tensors have equal shapes.
-        priority: Lower goes first.
+        priority: Lower values are claimed first.
     """
 
     cell: str
@@ -41,7 +41,7 @@ class PlannedTrial:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """All trials of one study, with the definition that must stay the same as long as the study lives."""
+    """All trials of one study, with its definition, which never changes."""
 
     study: str
     definition: Mapping[str, Any]
@@ -51,7 +51,7 @@ class StudyPlan:
 
 @dataclass(frozen=True)
 class Planned:
-    """What planning did: trials added, and trials repaired after a crash or a change from outside."""
+    """How many trials were added, and how many repaired after a crash or an external change."""
 
     added: int
     repaired: int
@@ -59,12 +59,12 @@ class Planned:
 
 @dataclass(frozen=True)
 class EndedTrial:
-    """A trial of a study all of whose trials have ended.
+    """A trial of a study in which every trial has ended.
 
     Attributes:
         cell: Its parameters, without the seed.
         outcome: complete, pruned, diverged or failed.
-        value: The last loss, if there is one.
+        value: The last loss; None without one.
     """
 
     cell: Mapping[str, Any]
@@ -82,16 +82,16 @@ class DefinitionChanged(StorageError):
 
 
 def plan(database: Database, plans: Sequence[StudyPlan]) -> Planned:
-    """Make the trials of `plans` exist: all of them in one transaction, so that a crash leaves nothing half.
+    """Create the missing trials of `plans` in one transaction, so that a crash leaves no partial plan.
 
     Raises:
-        DefinitionChanged: One of the studies was planned with another definition; nothing was changed.
+        DefinitionChanged: A study was planned with another definition; nothing was changed.
     """
 
     def work(connection: Connection) -> Planned:
         done = []
         for each in sorted(plans, key=lambda each: each.study):
-            # In the order of names, or two planners could hold one lock each and wait for the other's for ever.
+            # In the order of names; otherwise two planners could deadlock, each holding a lock that the other needs.
             database.lock(connection, f"search plan {each.study}")
             done.append(_plan_one(database, connection, each))
         return Planned(sum(p.added for p in done), sum(p.repaired for p in done))
@@ -99,32 +99,32 @@ def plan(database: Database, plans: Sequence[StudyPlan]) -> Planned:
     return database.write(work)
 
 
-def _plan_one(database: Database, connection: Connection, wanted: StudyPlan) -> Planned:
-    study_id = optuna_tables.study_id(connection, wanted.study)
+def _plan_one(database: Database, connection: Connection, one: StudyPlan) -> Planned:
+    study_id = optuna_tables.study_id(connection, one.study)
     if study_id is None:
-        # Trials in the queue without a study: it was deleted, in the dashboard for example, and is planned anew.
-        connection.execute(queue_table.delete().where(queue_table.c.study == wanted.study))
-        # The uid tells this study from an earlier one of the same name, whose files may still lie about.
-        attrs = {**wanted.attrs, DEFINITION: wanted.definition, UID: uuid.uuid4().hex}
-        study_id = optuna_tables.create_study(connection, wanted.study, attrs)
+        # Rows without a study: it was deleted, for example in the dashboard, and is planned from scratch.
+        connection.execute(queue_table.delete().where(queue_table.c.study == one.study))
+        # The uid distinguishes this study from an earlier one of the same name, whose files can still exist.
+        attrs = {**one.attrs, DEFINITION: one.definition, UID: uuid.uuid4().hex}
+        study_id = optuna_tables.create_study(connection, one.study, attrs)
     else:
         stored = optuna_tables.study_attrs(connection, study_id).get(DEFINITION)
-        if stored != wanted.definition:
-            raise DefinitionChanged(wanted.study, stored, wanted.definition)
-        optuna_tables.write_study_attrs(connection, study_id, wanted.attrs)
-    rows = connection.execute(select(queue_table).where(queue_table.c.study == wanted.study)).all()
-    repaired = _repair(database, connection, study_id, rows, {identity(trial.cell): trial for trial in wanted.trials})
-    return Planned(_insert_missing(connection, study_id, wanted.study, rows, wanted.trials), repaired)
+        if stored != one.definition:
+            raise DefinitionChanged(one.study, stored, one.definition)
+        optuna_tables.write_study_attrs(connection, study_id, one.attrs)
+    rows = connection.execute(select(queue_table).where(queue_table.c.study == one.study)).all()
+    repaired = _repair(database, connection, study_id, rows, {identity(trial.cell): trial for trial in one.trials})
+    return Planned(_insert_missing(connection, study_id, one.study, rows, one.trials), repaired)
 
 
 def extend(database: Database, study: str, choose: Callable[[Sequence[EndedTrial]], Sequence[PlannedTrial]]) -> int:
-    """Add trials to a study that has come to its end.
+    """Add trials to a study in which every trial has ended.
 
     Args:
-        choose: Says which trials, from those of the study, all of which have ended; none when nothing is left to do.
+        choose: Chooses the new trials, given the ended ones; returns none when nothing is left to do.
 
     Returns:
-        How many were added; none when another worker was first, whose trials have not ended yet.
+        The number of new trials; 0 if another worker has added some that have not ended yet.
     """
 
     def work(connection: Connection) -> int:
@@ -142,8 +142,8 @@ def extend(database: Database, study: str, choose: Callable[[Sequence[EndedTrial
 def _insert_missing(
     connection: Connection, study_id: int, study: str, rows: Sequence[Row[Any]], trials: Sequence[PlannedTrial]
 ) -> int:
-    known = {identity(row.cell) for row in rows}
-    missing = [trial for trial in trials if identity(trial.cell) not in known]
+    existing = {identity(row.cell) for row in rows}
+    missing = [trial for trial in trials if identity(trial.cell) not in existing]
     created = optuna_tables.insert_waiting_trials(connection, study_id, [trial.parameters for trial in missing])
     values = [
         {
@@ -166,16 +166,16 @@ def _repair(
     connection: Connection,
     study_id: int,
     rows: Sequence[Row[Any]],
-    wanted: Mapping[str, PlannedTrial],
+    planned: Mapping[str, PlannedTrial],
 ) -> int:
-    """Make the queue and Optuna's trials agree again where one of the two was changed without the other."""
+    """Make the queue and Optuna's trials consistent where one was changed without the other."""
     now = connection.execute(select(database.now())).scalar_one()
     states = optuna_queries.trial_states(connection, study_id)
-    odd = [row.id for row in rows if not _agree(row, states.get(row.trial_id))]
-    if odd:
-        # Look again with the rows locked: a worker may have ended a trial between the two queries above.
+    inconsistent = [row.id for row in rows if not _agree(row, states.get(row.trial_id))]
+    if inconsistent:
+        # Read again with the rows locked: a worker can have ended a trial between the two queries above.
         rows = connection.execute(
-            select(queue_table).where(queue_table.c.id.in_(odd)).order_by(queue_table.c.id).with_for_update()
+            select(queue_table).where(queue_table.c.id.in_(inconsistent)).order_by(queue_table.c.id).with_for_update()
         ).all()
         states = optuna_queries.trial_states(connection, study_id)
     repaired = 0
@@ -184,11 +184,11 @@ def _repair(
         if _agree(row, state):
             continue
         if state is None:  # the trial is gone, or was never linked
-            lost = wanted.get(identity(row.cell))
-            if lost is None:
+            trial = planned.get(identity(row.cell))
+            if trial is None:
                 continue
-            [(trial_id, number)] = optuna_tables.insert_waiting_trials(connection, study_id, [lost.parameters])
-            link = {"trial_id": trial_id, "number": number, "cell": lost.cell, "shape_key": lost.shape_key}
+            [(trial_id, number)] = optuna_tables.insert_waiting_trials(connection, study_id, [trial.parameters])
+            link = {"trial_id": trial_id, "number": number, "cell": trial.cell, "shape_key": trial.shape_key}
             fresh = {**FRESH, **link, "token": row.token + 1}
             connection.execute(update(queue_table).where(queue_table.c.id == row.id).values(fresh))
         elif row.state == "done":

@@ -1,10 +1,10 @@
 """Claim, report and finish on PostgreSQL as one statement each: one round trip instead of five to eight.
 
-They do the same as the transactions in `search.storage.queue`, which SQLite uses. Those take over here in the rare
-cases that one statement cannot settle. A statement is a transaction: a worker that dies leaves all of it or nothing.
+They are equivalent to the transactions in `search.storage.queue`, which SQLite uses, and which handle the rare cases
+that one statement cannot. A statement is a transaction: after a crash, all of it took effect or nothing.
 
-In each, the row is locked by the first part, and everything else follows from what that part returns; an old token
-returns nothing, so nothing is written.
+The first part of each statement locks the row, and the other parts use what it returns; with an old token it returns
+nothing, so nothing is written.
 """
 
 from __future__ import annotations
@@ -111,11 +111,17 @@ def claim(
     """Claim up to `limit` trials.
 
     Returns:
-        id, study, cell, trial_id, number, owner, token and attempts of each, and how many expired trials without an
-        attempt left were passed over.
+        id, study, cell, trial_id, number, owner, token, attempts and shape_key of each, and how many expired trials
+        were skipped because they have no attempts left.
     """
-    asked = {"studies": list(studies), "owner": owner, "limit": limit, "lease_s": lease_s, "max_attempts": max_attempts}
-    return database.execute_autocommit(_CLAIM, asked)
+    values = {
+        "studies": list(studies),
+        "owner": owner,
+        "limit": limit,
+        "lease_s": lease_s,
+        "max_attempts": max_attempts,
+    }
+    return database.execute_autocommit(_CLAIM, values)
 
 
 def report(
@@ -127,9 +133,9 @@ def report(
         False when the token is old; nothing was written then.
     """
     value, kind = TrialIntermediateValueModel.intermediate_value_to_stored_repr(val_loss)
-    news = {"step": step, "train_loss": nan_to_none(train_loss), "val_loss": nan_to_none(val_loss)}
-    asked = {"queue_id": queue_id, "token": token, "lease_s": lease_s, "value": value, "kind": kind.name, **news}
-    return bool(database.execute_autocommit(_REPORT, asked)[0][0])
+    losses = {"train_loss": nan_to_none(train_loss), "val_loss": nan_to_none(val_loss)}
+    values = {"queue_id": queue_id, "token": token, "lease_s": lease_s, "step": step, **losses}
+    return bool(database.execute_autocommit(_REPORT, {**values, "value": value, "kind": kind.name})[0][0])
 
 
 def finish(
@@ -146,11 +152,11 @@ def finish(
     """End a trial in the queue and in Optuna's tables.
 
     Returns:
-        False when the token is old, or the trial was ended by another program; nothing was written then.
+        False when the token is old, or another program has ended the trial; nothing was written then.
     """
     row_value = nan_to_none(value)
     stored, kind = (None, None) if row_value is None else TrialValueModel.value_to_stored_repr(row_value)
-    asked = {
+    values = {
         "queue_id": queue_id,
         "token": token,
         "outcome": outcome,
@@ -164,4 +170,4 @@ def finish(
         "system_keys": list(system_attrs),
         "system_texts": [json.dumps(each) for each in system_attrs.values()],
     }
-    return bool(database.execute_autocommit(_FINISH, asked)[0][0])
+    return bool(database.execute_autocommit(_FINISH, values)[0][0])

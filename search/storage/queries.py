@@ -1,4 +1,4 @@
-"""What is in the database, read in a few queries however many trials there are."""
+"""Reads studies and trials in a few queries, independent of the number of trials."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ STATES = ("waiting", "running", "complete", "pruned", "diverged", "failed")
 
 @dataclass(frozen=True)
 class TrialSummary:
-    """A trial as the queue has it, with the facts that its worker recorded.
+    """A trial's row in the queue, with facts that its worker recorded.
 
     Attributes:
-        cell: The parameters with the seed; the seed alone while a sampler has not chosen them.
+        cell: The parameters with the seed; the seed alone until a sampler has chosen them.
         state: One of `STATES`.
-        lease_left_s: Seconds until the lease expires, negative when it has; None unless running.
-        seconds: From the last claim to the end; None before.
-        attrs: The user attributes asked for.
+        lease_left_s: Seconds until the lease expires, negative once it has; None unless running.
+        seconds: From the last claim to the end; None before the end.
+        attrs: The requested user attributes.
     """
 
     study: str
@@ -54,7 +54,7 @@ class TrialSummary:
 
 
 def study_attrs(database: Database, study: str) -> Mapping[str, Any] | None:
-    """The user attributes of a study, the definition it was planned with among them; None when it was not planned."""
+    """The user attributes of a study, including its definition; None if the study was not planned."""
 
     def work(connection: Connection) -> Mapping[str, Any] | None:
         study_id = optuna_tables.study_id(connection, study)
@@ -71,7 +71,7 @@ def study_names(database: Database) -> list[str]:
 
 
 def counts(database: Database, studies: Sequence[str]) -> dict[str, int]:
-    """How many trials are in each of `STATES`."""
+    """The number of trials in each of `STATES`."""
     query = (
         select(queue_table.c.state, queue_table.c.outcome, func.count())
         .where(queue_table.c.study.in_(studies))
@@ -89,15 +89,15 @@ def trial_summaries(
     """The trials of `studies` in any of `states`, ordered by study and number.
 
     Args:
-        attrs: Names of the user attributes to read along.
+        attrs: Names of the user attributes to include.
     """
-    wanted = [state for state in ("waiting", "running") if state in states]
+    unfinished = [state for state in ("waiting", "running") if state in states]
     query = (
         select(queue_table, (queue_table.c.lease_until - database.now()).label("lease_left_s"))
         .where(
             queue_table.c.study.in_(studies),
-            queue_table.c.state.in_(wanted)
-            | queue_table.c.outcome.in_([state for state in states if state not in wanted]),
+            queue_table.c.state.in_(unfinished)
+            | queue_table.c.outcome.in_([state for state in states if state not in unfinished]),
         )
         .order_by(queue_table.c.study, queue_table.c.number)
     )
@@ -139,7 +139,7 @@ def cell_texts(database: Database, study: str, numbers: Sequence[int]) -> dict[i
 
 
 def val_curves(database: Database, trials: Sequence[tuple[str, int]]) -> dict[tuple[str, int], list[tuple[int, float]]]:
-    """The validation losses of a few trials by step, by study and number; NaN and infinite ones are left out."""
+    """The validation losses of a few trials: (study, number) to (step, loss) pairs, NaN and infinite losses omitted."""
     wanted = tuple_(queue_table.c.study, queue_table.c.number).in_(trials)
     query = select(queue_table.c.study, queue_table.c.number, queue_table.c.trial_id).where(wanted)
 
@@ -161,10 +161,10 @@ class TrialHistory:
     Attributes:
         cell: The parameters with the seed.
         state: One of `search.storage.queries.STATES`.
-        started: When it was first claimed, UTC; None before.
-        ended: When it ended, UTC; None before.
+        started: Time of the first claim, UTC; None before it.
+        ended: Time of its end, UTC; None before it.
         curve: Step to validation loss, steps ascending; losses may be NaN or infinite where training diverged.
-        attrs: The user attributes asked for.
+        attrs: The requested user attributes.
     """
 
     study: str
@@ -182,10 +182,10 @@ class TrialHistory:
 
 
 def trial_histories(database: Database, studies: Sequence[str], attrs: Sequence[str] = ()) -> list[TrialHistory]:
-    """The trials of `studies`, by study and number.
+    """The trials of `studies`, ordered by study and number.
 
     Args:
-        attrs: Names of the user attributes to read along.
+        attrs: Names of the user attributes to include.
     """
     columns = (
         queue_table.c.study,

@@ -1,9 +1,9 @@
-"""The queue: which worker may train which trial, so that every trial ends exactly once whatever dies.
+"""The queue decides which worker may train which trial, so that every trial ends exactly once despite crashes.
 
-A worker claims a trial under a lease, renews the lease with every report, and finishes the trial. The trial's token
-counts the claims; a worker with an old token has lost the trial. Each method is one transaction whose row count
-decides, and changes Optuna's tables in that same transaction. An expired lease makes a trial claimable again: nothing
-has to clean up after a dead worker.
+A worker claims a trial under a lease, revalues the lease with every report, and finishes the trial. The trial's token
+counts the claims; a worker with an old token has lost the trial. Each method is one transaction: its row count shows
+whether the lease is still valid, and it changes Optuna's tables too. A trial with an expired lease is claimable again,
+so a crashed worker needs no cleanup.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class TrialQueue:
 
     Attributes:
         lease_s: How long a claim, a report or a renewal lasts, in seconds of the database's clock.
-        max_attempts: How many workers may die of a trial before it is failed for good.
+        max_attempts: How many workers may crash while training a trial before the trial fails for good.
     """
 
     database: Database
@@ -46,10 +46,10 @@ class TrialQueue:
     max_attempts: int = 3
 
     def claim(self, studies: Sequence[str], owner: str, limit: int = 1) -> list[Lease]:
-        """Take up to `limit` trials whose turn it is; expired leases first, then by priority.
+        """Claim up to `limit` trials; expired leases first, then by priority.
 
-        To be called while `owner` holds nothing: a trial that it seems to hold was claimed by a transaction whose
-        answer got lost, and is given to it again.
+        Call this only while `owner` holds no lease: a running trial under its name was claimed by a transaction whose
+        answer was lost, and is claimed for it again.
         """
         claims = Claims(self.database, owner, self.lease_s, self.max_attempts)
         if (quick := self.database.dialect.one_statement_queue) is not None:
@@ -69,17 +69,17 @@ class TrialQueue:
         return self.database.write(work)
 
     def claim_alike(self, held: Sequence[Lease], owner: str, limit: int) -> list[Lease]:
-        """Take up to `limit` more trials of the shape of those that `owner` holds, to be trained together with them.
+        """Claim up to `limit` more trials of the same shape as those that `owner` holds, to train them together.
 
         Args:
-            held: What `owner` holds, one trial at least, all of one study and shape.
+            held: The leases of `owner`, at least one, all of one study and shape.
         """
         first, claims = held[0], Claims(self.database, owner, self.lease_s, self.max_attempts)
         others = queue_table.c.id.not_in([each.queue_id for each in held])
 
         def work(connection: Connection) -> list[Lease]:
             now = claims.now(connection)
-            # A trial that it seems to hold was claimed by a transaction whose answer got lost.
+            # Another running trial of this owner was claimed by a transaction whose answer was lost.
             mine = and_(queue_table.c.state == "running", queue_table.c.owner == owner, others)
             alike = and_(queue_table.c.shape_key == first.shape_key, or_(mine, is_due(now)))
             ids = [trial.id for trial in claims.pick(connection, [first.study], alike, limit)]
@@ -103,14 +103,14 @@ class TrialQueue:
         def work(connection: Connection) -> list[Lease]:
             lost = []
             for report in reports:
-                news = {
+                values = {
                     "held_id": report.lease.queue_id,
                     "held_token": report.lease.token,
                     "new_step": report.step,
                     "new_train_loss": nan_to_none(report.train_loss),
                     "new_val_loss": nan_to_none(report.val_loss),
                 }
-                if connection.execute(self._report_statement, news).rowcount == 0:
+                if connection.execute(self._report_statement, values).rowcount == 0:
                     lost.append(report.lease)
                     continue
                 optuna_tables.write_intermediate_value(connection, report.lease.trial_id, report.step, report.val_loss)
@@ -120,7 +120,7 @@ class TrialQueue:
 
     @cached_property
     def _report_statement(self) -> Update:
-        # The one statement that runs all the time is built once: building it takes longer than running it.
+        # This most frequent statement is built once: building it takes longer than running it.
         held = and_(
             queue_table.c.id == bindparam("held_id"),
             queue_table.c.token == bindparam("held_token"),
@@ -150,11 +150,11 @@ class TrialQueue:
         return self.database.write(work)
 
     def release(self, lease: Lease, reason: str | None = None, delay_s: float = 0.0) -> None:
-        """Put a trial back, to be claimed by anyone; a lost lease is no error.
+        """Return a trial to the queue for any worker; a lost lease is not an error.
 
         Args:
-            reason: What went wrong, which counts as an attempt; None for an orderly stop, which does not.
-            delay_s: Back-off before the trial may be claimed again, in seconds.
+            reason: The error, which counts as an attempt; None for an orderly stop, which does not.
+            delay_s: Back-off before the trial can be claimed again, in seconds.
         """
 
         def work(connection: Connection) -> None:
@@ -184,16 +184,16 @@ class TrialQueue:
         reason: str | None = None,
         system_attrs: Mapping[str, Any] | None = None,
     ) -> None:
-        """End a trial for good: in the queue and in Optuna's tables together.
+        """End a trial, in the queue and in Optuna's tables.
 
         Args:
             value: The last validation loss; NaN and None are stored as no value.
             attrs: User attributes of the trial.
-            reason: Why, unless the outcome is complete.
+            reason: Why the trial ended, unless the outcome is complete.
             system_attrs: System attributes of the trial: its artifacts.
 
         Raises:
-            LeaseLost: The trial went on elsewhere; nothing was written.
+            LeaseLost: The lease is no longer valid; nothing was written.
         """
         attrs = {**(attrs or {}), "outcome": outcome, **({"reason": reason} if reason else {})}
         state = OPTUNA_STATE[outcome]
@@ -207,11 +207,12 @@ class TrialQueue:
             now = database_time(self.database, connection)
             if not end_trials(connection, held_by(lease), outcome, value, reason, now):
                 if self._is_done_by(connection, lease):
-                    return  # this very transaction took effect before; only its answer was lost
+                    return  # this transaction already took effect; only its answer was lost
                 raise LeaseLost(f"trial {lease.number} of {lease.study}")
             if not optuna_tables.finish_trial(connection, lease.trial_id, state, value, attrs, now, system_attrs):
-                ended, its_value = ended_elsewhere(connection, lease.trial_id)
-                end_trials(connection, queue_table.c.id == lease.queue_id, ended, its_value, ENDED_ELSEWHERE, now)
+                outcome_there, value_there = ended_elsewhere(connection, lease.trial_id)
+                which = queue_table.c.id == lease.queue_id
+                end_trials(connection, which, outcome_there, value_there, ENDED_ELSEWHERE, now)
 
         self.database.write(work)
 
@@ -222,10 +223,10 @@ class TrialQueue:
         return connection.execute(select(queue_table.c.id).where(mine)).first() is not None
 
     def abandon(self, owner: str) -> int:
-        """Let the leases of a worker that is known to be dead expire at once.
+        """Expire the leases of a crashed worker at once.
 
         Returns:
-            How many there were.
+            The number of leases.
         """
         orphaned = (
             update(queue_table)
@@ -235,17 +236,17 @@ class TrialQueue:
         return self.database.write(lambda connection: connection.execute(orphaned).rowcount)
 
     def unfinished(self, studies: Sequence[str]) -> int:
-        """How many trials have not ended yet, wherever they are."""
+        """The number of trials that have not ended."""
         query = select(func.count()).where(
             queue_table.c.study.in_(studies), queue_table.c.state.in_(("waiting", "running"))
         )
         return self.database.read(lambda connection: connection.execute(query).scalar_one())
 
     def retry_failed(self, studies: Iterable[str]) -> int:
-        """Put failed and diverged trials back into the queue, with all their attempts.
+        """Return failed and diverged trials to the queue, with no attempts used.
 
         Returns:
-            How many there were.
+            The number of trials.
         """
 
         def work(connection: Connection) -> int:

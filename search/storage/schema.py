@@ -1,4 +1,4 @@
-"""Our tables, as this version knows them; migrations/ brings older databases to this."""
+"""Our tables in this version; migrations/ upgrades older databases."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ from sqlalchemy import Column, Float, Index, Integer, MetaData, String, Table, T
 
 # The number of the newest revision in migrations/versions/.
 SCHEMA_VERSION = 2
-# Programs that only read understand the tables from this version on.
+# The oldest version of the tables that programs can read without an upgrade.
 OLDEST_READABLE = 1
 
 metadata = MetaData()
 
-# The queue, with a row per trial. Optuna's tables hold what a trial was and gave; this one holds who may work on it.
+# The queue, one row per trial. Optuna's tables hold parameters and results; this one holds who may work on a trial.
 queue_table = Table(
     "search_runs",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("study", String(255), nullable=False),
-    # Canonical JSON of the cell with its seed: what makes a trial this trial.
+    # Canonical JSON of the cell with its seed: the trial's identity in its study.
     Column("cell", String(2000), nullable=False),
     # Optuna's trial; NULL only while the row waits for the planner to link it.
     Column("trial_id", Integer),
     Column("number", Integer),
     # Trials with the same key have tensors of the same shapes.
     Column("shape_key", String(255), nullable=False),
-    # Lower goes first.
+    # Lower values are claimed first.
     Column("priority", Integer, nullable=False),
     # waiting, running, done. A running row whose lease has expired can be claimed like a waiting one.
     Column("state", String(16), nullable=False, default="waiting"),
     Column("attempts", Integer, nullable=False, default=0),
-    # Back-off after a failure: not to be claimed before this time of the database's clock.
+    # Back-off after a failure: not claimable before this time of the database's clock.
     Column("not_before", Float(53), nullable=False, default=0.0),
     Column("owner", String(255)),
-    # Counts the claims. A worker that shows an old token has lost the trial.
+    # Counts the claims. A worker with an old token has lost the trial.
     Column("token", Integer, nullable=False, default=0),
     Column("lease_until", Float(53)),
     # The last evaluation.

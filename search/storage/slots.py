@@ -1,8 +1,8 @@
 """Numbered slots: trials of the queue whose cell a sampler chooses when the first worker claims them.
 
-A slot has a trial per repetition. All of them get the same cell, in one transaction, each with a seed of its own; from
-then on they are trials like any other, so a slot whose worker crashes resumes with the same parameters, seed and
-checkpoint. A worker that crashes between asking the sampler and storing the answer has changed nothing.
+A slot has one trial per repetition. One transaction gives all of them the same cell, each with its own seed. After that
+they are ordinary trials: if a worker crashes, its trial resumes with the same parameters, seed and checkpoint. A worker
+that crashes between asking the sampler and storing the choice has changed nothing.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from search.storage.leases import Lease
 from search.storage.optuna_tables import Parameter
 from search.storage.schema import queue_table
 
-# No axis can have these names: they are no identifiers.
+# No axis can have these names: they are not identifiers.
 SLOT = "@slot"
 REPETITION = "@repetition"
-# So many times is the sampler asked again because another slot was filled meanwhile.
+# The last choice is accepted even if another slot was filled in the meantime.
 _ATTEMPTS = 3
 
 
 def canonical(value: Mapping[str, Any]) -> str:
-    """One text for one mapping, whatever the order of its keys."""
+    """A mapping as canonical JSON, independent of the order of its keys."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def slot_text(slot: int, repetition: int, seed: int) -> str:
-    """The cell column of a slot's trial that has no cell yet."""
+    """The column `cell` of a slot's trial that has no cell yet."""
     return canonical({SLOT: slot, REPETITION: repetition, "seed": seed})
 
 
 def identity(text: str) -> str:
-    """What tells a trial from the others of its study: cell and seed, or slot and repetition, filled or not."""
+    """The trial's identity in its study: cell and seed, or slot and repetition, whether filled or not."""
     if SLOT not in text:
         return text
     named = json.loads(text)
@@ -49,24 +49,24 @@ def identity(text: str) -> str:
 
 
 def parameters_of(text: str) -> dict[str, Any]:
-    """A trial's cell with its seed; the seed alone while its slot is not filled."""
+    """A trial's cell with its seed; the seed alone until its slot is filled."""
     return {name: value for name, value in json.loads(text).items() if name not in (SLOT, REPETITION)}
 
 
 def cell_and_seed(text: str) -> tuple[dict[str, Any], int]:
-    """A trial's cell, empty while its slot is not filled, and its seed."""
+    """A trial's cell, empty until its slot is filled, and its seed."""
     cell = parameters_of(text)
     return cell, cell.pop("seed")
 
 
 @dataclass(frozen=True)
 class SlotTrial:
-    """A trial of a slot that has a cell.
+    """A trial of a filled slot.
 
     Attributes:
         cell: Its parameters, without the seed.
         state: waiting, running, complete, pruned, diverged or failed.
-        trial: What Optuna holds of it.
+        trial: The Optuna trial.
     """
 
     slot: int
@@ -77,7 +77,7 @@ class SlotTrial:
 
 @dataclass(frozen=True)
 class SlotHistory:
-    """What a sampler may know: the trials of a study that have a cell, by slot, and its own notes on the study."""
+    """What a sampler sees: the trials of the filled slots, in the order of slots, and its notes on the study."""
 
     trials: Sequence[SlotTrial]
     notes: Mapping[str, Any]
@@ -85,12 +85,12 @@ class SlotHistory:
 
 @dataclass(frozen=True)
 class Choice:
-    """A sampler's answer.
+    """A cell that a sampler has chosen.
 
     Attributes:
-        parameters: What Optuna files the cell under; without the seed.
+        parameters: The cell's parameters with their distributions; without the seed.
         shape_key: Equal for cells whose tensors have equal shapes.
-        trial_notes: What the sampler noted on the trial, for later calls of its own.
+        trial_notes: What the sampler stores on the trial for its later calls.
         study_notes: The same on the study.
     """
 
@@ -101,7 +101,7 @@ class Choice:
 
 
 def is_unfilled(lease: Lease) -> bool:
-    """Whether a sampler has to be asked before the leased trial can be trained."""
+    """Whether a sampler must choose a cell before the leased trial can be trained."""
     return SLOT in lease.cell and set(json.loads(lease.cell)) == {SLOT, REPETITION, "seed"}
 
 
@@ -112,12 +112,12 @@ def fill(
     ask: Callable[[int, SlotHistory], Choice],
     choice_of: Callable[[Mapping[str, Any]], Choice],
 ) -> Lease:
-    """Give the slot of a lease a cell, unless it has one.
+    """Fill the slot of a lease unless it is filled.
 
     Args:
         first_seed: The seed of a cell's first repetition.
-        ask: Makes a choice for a slot from what is known; called outside of any transaction, for it may take long.
-        choice_of: The same choice for a repetition that was added after its slot had got a cell.
+        ask: Chooses a cell for a slot, given the history; called outside any transaction, because it can be slow.
+        choice_of: The choice of a cell, for a repetition that was added after its slot was filled.
 
     Returns:
         The lease with its cell and shape.
@@ -126,7 +126,7 @@ def fill(
     for attempt in itertools.count(1):
         history, cell = database.read(lambda connection: _read(connection, lease.study, slot))
         choice = choice_of(cell) if cell is not None else ask(slot, history)
-        # The choice was made without what others have chosen since: with them in view it might be another.
+        # The choice ignores slots that were filled since; knowing them, the sampler could choose differently.
         seen = None if attempt >= _ATTEMPTS or cell is not None else len(history.trials)
         if database.write(_storing(database, lease, slot, first_seed, choice, seen)):
             break
@@ -159,12 +159,12 @@ def _read(connection: Connection, study: str, slot: int) -> tuple[SlotHistory, d
     found = [
         SlotTrial(named[SLOT], cell, row.outcome if row.state == "done" else row.state, trials[row.trial_id])
         for row, named, cell in filled
-        if row.trial_id in trials  # it may have been deleted from outside
+        if row.trial_id in trials  # another program can have deleted it
     ]
     study_id = optuna_tables.study_id(connection, study)
     notes = {} if study_id is None else optuna_tables.study_system_attrs(connection, study_id)
-    own = next((cell for _, named, cell in filled if named[SLOT] == slot), None)
-    return SlotHistory(sorted(found, key=lambda each: each.slot), notes), own
+    chosen = next((cell for _, named, cell in filled if named[SLOT] == slot), None)
+    return SlotHistory(sorted(found, key=lambda each: each.slot), notes), chosen
 
 
 def _store(
@@ -176,27 +176,27 @@ def _store(
     choice: Choice,
     seen: int | None,
 ) -> bool:
-    """Fill every trial of the slot that is empty.
+    """Fill every empty trial of the slot.
 
     Args:
-        seen: How many filled trials the choice was made from; None to take it whatever has happened since.
+        seen: How many filled trials the choice was made from; None to accept it in any case.
 
     Returns:
         False when the choice is out of date.
     """
     database.lock(connection, f"search plan {lease.study}")
     rows = _rows(connection, lease.study)
-    own = [(row, named) for row, named in rows if named[SLOT] == slot]
-    empty = [(row, named) for row, named in own if _cell(named) is None]
+    of_slot = [(row, named) for row, named in rows if named[SLOT] == slot]
+    empty = [(row, named) for row, named in of_slot if _cell(named) is None]
     if not any(row.id == lease.queue_id for row, _ in empty):
-        return True  # another worker of the same slot was first, or this transaction's answer got lost
-    if len(empty) < len(own) and seen is not None:
+        return True  # another worker of the same slot was first, or the answer to this transaction was lost
+    if len(empty) < len(of_slot) and seen is not None:
         return False
     filled = [named for _, named in rows if _cell(named) is not None]
     if seen is not None and len(filled) != seen:
         return False
     cell = {name: parameter.value for name, parameter in choice.parameters.items()}
-    # A cell that was chosen before goes on with further seeds: the same seed again would give the same losses.
+    # A cell that was chosen before gets further seeds: repeating a seed would repeat its losses.
     taken = {named["seed"] for named in filled if _cell(named) == cell}
     free = (seed for seed in itertools.count(first_seed) if seed not in taken)
     for (row, named), seed in zip(sorted(empty, key=lambda each: each[1][REPETITION]), free, strict=False):

@@ -1,4 +1,4 @@
-"""How a trial of the queue ends, and how one that has ended starts afresh."""
+"""How a trial in the queue ends, and how an ended one is reset."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OPTUNA_STATE: dict[Outcome, TrialState] = {
     "failed": TrialState.FAIL,
 }
 ENDED_ELSEWHERE = "ended by another program, such as the dashboard"
-# A trial as it was planned; only its token goes on counting, so that no lease of earlier days fits again.
+# A trial as it was planned, except for its token, which keeps counting: no earlier lease becomes valid again.
 FRESH: dict[str, Any] = {
     "state": "waiting",
     "attempts": 0,
@@ -38,10 +38,10 @@ def end_trials(
     reason: str | None,
     now: float,
 ) -> bool:
-    """End the trials that `which` picks, in the queue alone.
+    """End the trials that match `which`, in the queue only.
 
     Returns:
-        False when it picks none.
+        False when none match.
     """
     ended = {"outcome": outcome, "value": nan_to_none(value), "reason": reason, "finished_at": now}
     done = update(queue_table).where(which).values(state="done", lease_until=None, **ended)
@@ -57,5 +57,5 @@ def ended_elsewhere(connection: Connection, trial_id: int) -> tuple[Outcome, flo
 
 
 def nan_to_none(value: float | None) -> float | None:
-    """The value, None for NaN: PostgreSQL would store that, SQLite makes NULL of it."""
+    """The value, or None for NaN, which PostgreSQL would store and SQLite would turn into NULL."""
     return None if value is None or math.isnan(value) else value

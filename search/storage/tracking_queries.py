@@ -1,4 +1,4 @@
-"""What has happened to the trials of some studies since the last look, for trackers."""
+"""Reads what has changed in the trials of some studies since a given time, for trackers."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from search.storage.planning import UID
 from search.storage.schema import queue_table
 from search.storage.slots import parameters_of
 
-# A process that was stopped in the middle of its last transaction commits later than its time stamp says.
+# A process that pauses inside its last transaction commits later than its timestamp.
 LATE_COMMIT_S = 10.0
 
 
 @dataclass(frozen=True)
 class TrackedTrial:
-    """A trial that may have news.
+    """A trial that can have changed.
 
     Attributes:
-        uid: Tells its study from others of the same name.
+        uid: Distinguishes its study from others of the same name.
         cell: The parameters, without the seed.
-        claim: Counts the workers that have held it; a failed trial that was put back ends under a higher one.
+        claim: Counts its claims; a failed trial that was put back into the queue ends with a higher count.
         outcome: complete, pruned, diverged or failed; None before its end.
         ended_at: Seconds since 1970, by the database's clock; None before its end.
-        train_loss: After its last evaluation; None when there was none, or it was not finite.
+        train_loss: At its last evaluation; None without one, or if it was not finite.
         curve: Step → validation loss, steps ascending; losses may be NaN or infinite where training diverged.
     """
 
@@ -47,19 +47,19 @@ class TrackedTrial:
 
 
 def trials_with_news(database: Database, studies: Sequence[str], since: float) -> list[TrackedTrial]:
-    """The trials of `studies` that have ever been evaluated and have not ended, and those that ended after `since`.
+    """The trials of `studies` that were evaluated and have not ended, and those that ended after `since`.
 
     Args:
-        since: Seconds since 1970, by the database's clock; `LATE_COMMIT_S` are looked through a second time.
+        since: Seconds since 1970, by the database's clock; the `LATE_COMMIT_S` before it are read again.
 
     Returns:
-        By study and number.
+        The trials, ordered by study and number.
     """
-    going_on = and_(queue_table.c.state != "done", queue_table.c.step.is_not(None))
+    unfinished = and_(queue_table.c.state != "done", queue_table.c.step.is_not(None))
     ended = and_(queue_table.c.state == "done", queue_table.c.finished_at >= since - LATE_COMMIT_S)
     query = (
         select(queue_table)
-        .where(queue_table.c.study.in_(studies), or_(going_on, ended))
+        .where(queue_table.c.study.in_(studies), or_(unfinished, ended))
         .order_by(queue_table.c.study, queue_table.c.number)
     )
 

@@ -1,4 +1,4 @@
-"""Storage URLs: which are understood, and how they are shown."""
+"""Parses storage URLs, and shows them without passwords."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from search.storage.errors import StorageError
 
 
 def parse_url(storage: str) -> URL:
-    """Read a storage URL, settle its driver, and fill in a password that lies in a file.
+    """Parse a storage URL, choose its driver, and read its password from a file where one is set.
 
     Raises:
-        StorageError: Not a URL, a database that is not supported, or a password file that cannot be read.
+        StorageError: The text is not a URL, the database is not supported, or the password file cannot be read.
     """
     try:
         url = make_url(storage)
     except (ArgumentError, ValueError) as error:
-        # The text is not repeated: it may hold a password.
-        raise StorageError(f"the storage is not a URL; write for example {EXAMPLES}") from error
+        # The message omits the text, which can contain a password.
+        raise StorageError(f"the storage is not a URL; use for example {EXAMPLES}") from error
     name = backend_name(url)
     if name not in DIALECTS:
-        raise StorageError(f"{display_url(url)}: databases of kind {name!r} are not supported; write {EXAMPLES}")
+        raise StorageError(f"{display_url(url)}: databases of kind {name!r} are not supported; use {EXAMPLES}")
     return dialect_of(name).complete_url(url)
 
 

@@ -1,1 +1,1 @@
-"""Which cells are trained, and which trials are stopped: samplers, races and pruners."""
+"""Samplers and races, which choose the cells to train, and pruners, which stop trials."""

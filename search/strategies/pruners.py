@@ -1,4 +1,4 @@
-"""Which trials are stopped early: pruners by name, reading the study's history from memory."""
+"""Pruners by name, which stop trials early; ours read the study's history from memory."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from search.strategies import top_cells
 from search.study.pruner_settings import PrunerSettings
 from search.study.references import load_registered
 
-# Adding a pruner is one file and one line here. Optuna's need none (their class names are names too), and neither does
-# a person's own, which "module:Class" names. One that takes an argument `history` is given the study's.
+# A new pruner is one file and one line here. Optuna's classes (by class name) and a user's ("module:Class") need no
+# line. A pruner with a parameter `history` gets the study's history.
 PRUNERS: dict[str, str] = {
     "none": "optuna.pruners:NopPruner",
     "top": "search.strategies.top_cells:TopCellsPruner",
@@ -35,19 +35,19 @@ OPTUNAS = {name: f"optuna.pruners:{name}" for name in optuna.pruners.__all__ if 
 
 
 class History(top_cells.History, Protocol):
-    """What our own pruners ask about the other trials of the study."""
+    """The other trials of the study, as our pruners query them."""
 
     def complete_values(self, step: int) -> tuple[int, npt.NDArray[np.float64]]:
-        """How many trials are complete, and the values (n,) of those that reported at `step`."""
+        """The number of complete trials, and the values (n,) of those that reported at `step`."""
 
 
 class MedianPruner(optuna.pruners.MedianPruner):
-    """Optuna's median pruner, which decides the same from one array instead of a walk through all trials.
+    """Optuna's median pruner; it makes the same decisions from one array instead of a loop over all trials.
 
     Args:
         history: The finished trials of the study.
         warmup_steps: No trial is pruned before this step.
-        min_trials: Nor before this many trials are complete, in all and at the step.
+        min_trials: No trial is pruned before this many trials are complete, in total and at the step.
     """
 
     def __init__(self, history: History, warmup_steps: int = 2000, min_trials: int = 4) -> None:
@@ -61,26 +61,27 @@ class MedianPruner(optuna.pruners.MedianPruner):
         complete, values = self._history.complete_values(step)
         if complete < self._min_trials:
             return False
-        known = [value for value in trial.intermediate_values.values() if not math.isnan(value)]
-        if not known:
+        own_values = [value for value in trial.intermediate_values.values() if not math.isnan(value)]
+        if not own_values:
             return True
         if len(values) < self._min_trials:
             return False
-        # A NaN was reported too, so it counts above; a median of nothing but NaN is none.
+        # A NaN is a reported value, so the count above includes it; the median excludes it.
         values = values[~np.isnan(values)]
         if len(values) == 0:
             return False
-        with np.errstate(invalid="ignore"):  # infinities have no mean; Optuna makes NaN of it, and prunes nothing
-            return min(known) > float(np.percentile(values, 50))
+        # The median between two infinities is NaN, and as in Optuna nothing is pruned then.
+        with np.errstate(invalid="ignore"):
+            return min(own_values) > float(np.percentile(values, 50))
 
 
 def successive_halving(warmup_steps: int = 2000) -> BasePruner:
-    """Optuna's successive halving by two, its first rung at `warmup_steps`."""
+    """Optuna's successive halving with reduction factor 2; the first rung is at `warmup_steps`."""
     return SuccessiveHalvingPruner(min_resource=max(1, warmup_steps), reduction_factor=2)
 
 
 def hyperband(warmup_steps: int = 2000) -> BasePruner:
-    """Optuna's hyperband by two, its first rung at `warmup_steps`."""
+    """Optuna's hyperband with reduction factor 2; the first rung is at `warmup_steps`."""
     return HyperbandPruner(min_resource=max(1, warmup_steps), reduction_factor=2)
 
 
@@ -88,11 +89,11 @@ def make_pruner(settings: PrunerSettings, history: History, named: str | None = 
     """The pruner that `settings` name; steps are training steps.
 
     Args:
-        history: What it compares a trial with.
+        history: The trials that it compares a trial with.
         named: Where the settings are written, for messages.
 
     Raises:
-        UsageError: There is no such pruner, or it does not take its arguments.
+        UsageError: There is no such pruner, or it does not accept the arguments.
     """
     named = named or f"pruner.name = {settings.name!r}"
     make = load_registered(named, settings.name, PRUNERS | OPTUNAS)
@@ -113,17 +114,17 @@ def make_pruner(settings: PrunerSettings, history: History, named: str | None = 
             fault = str(error).replace(f"{make.__name__}.__init__() ", "").replace(f"{make.__name__}() ", "")
             raise UsageError(f"{named}: {fault.splitlines()[0].rstrip('.')}; it takes {takes}") from error
     if not isinstance(made, BasePruner):
-        raise UsageError(f"{named} is no pruner: derive it from optuna.pruners.BasePruner")
+        raise UsageError(f"{named} is not a pruner; derive it from optuna.pruners.BasePruner")
     return made
 
 
 def _parameters(make: Callable[..., Any], named: str) -> list[str]:
     if not callable(make):
-        raise UsageError(f"{named} names {make!r}, which is no class")
+        raise UsageError(f"{named} names {make!r}, which is not a class; derive one from optuna.pruners.BasePruner")
     try:
         return list(inspect.signature(make).parameters)
     except ValueError as error:  # a class in C
-        raise UsageError(f"{named} is no pruner: derive it from optuna.pruners.BasePruner") from error
+        raise UsageError(f"{named} is not a pruner; derive it from optuna.pruners.BasePruner") from error
 
 
 def _settings(value: object, named: str) -> PrunerSettings:
@@ -133,14 +134,14 @@ def _settings(value: object, named: str) -> PrunerSettings:
 
 
 def read_pruner(text: str, before: PrunerSettings | None = None) -> PrunerSettings:
-    """The pruner that a command line names: NAME, or NAME(ARGUMENTS) written as in Python.
+    """The pruner that the command line names: NAME, or NAME(ARGUMENTS) in Python's syntax.
 
     Args:
         text: Such as "median" or "PercentilePruner(25.0, n_warmup_steps=500)".
-        before: The pruner that it takes the place of; `PrunerSettings.with_name` says what is kept of its settings.
+        before: The pruner that it replaces; `PrunerSettings.with_name` may keep its settings.
 
     Raises:
-        UsageError: There is no such pruner, or it does not take these arguments; nothing has been written.
+        UsageError: There is no such pruner, or it does not accept these arguments.
     """
     named = f"--pruner {text}"
     settings = _called(text, named) if "(" in text else (before or PrunerSettings()).with_name(text)
@@ -190,7 +191,7 @@ class _NoHistory:
 
 
 def check_pruner(settings: PrunerSettings, named: str | None = None) -> None:
-    """Find out before anything is planned whether a pruner can be made.
+    """Check that a pruner can be made, before anything is planned.
 
     Raises:
         UsageError: As for `make_pruner`.

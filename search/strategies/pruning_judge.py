@@ -1,4 +1,4 @@
-"""Asks a pruner about one running trial after another."""
+"""Asks a pruner about each running trial."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from search.study.pruner_settings import PrunerSettings
 
 
 class PruningJudge:
-    """Says of one running trial of a study after another whether it shall stop.
+    """Decides for each running trial of a study whether it stops.
 
     Args:
         backend: Optuna's storage.
@@ -27,10 +27,10 @@ class PruningJudge:
         self._pruner = make_pruner(settings, self._history)
 
     def trial(self, lease: Lease) -> FrozenTrial:
-        """The trial as the pruner knows it, with what earlier workers reported."""
+        """The trial for the pruner, with the values that earlier workers reported."""
         if lease.token > 1 and not isinstance(self._pruner, NopPruner):
             return self._history.get_trial(lease.trial_id)
-        # The trial is new, or the pruner never looks: nothing has to be read.
+        # The trial is new, or the pruner ignores it: there is nothing to read.
         return FrozenTrial(
             number=lease.number,
             trial_id=lease.trial_id,
@@ -46,7 +46,7 @@ class PruningJudge:
         )
 
     def should_prune(self, trial: FrozenTrial) -> bool:
-        """Whether `trial`, whose last intermediate value is the newest, shall stop here."""
+        """Whether `trial` stops at its newest intermediate value."""
         if isinstance(self._pruner, NopPruner):
             return False
         prune = self._pruner.prune(self._study, trial)

@@ -1,9 +1,9 @@
-"""`seeds = "adaptive"`: further seeds only for the cells that cannot be told from the best yet.
+"""`seeds = "adaptive"`: further seeds only for the cells that may still be the best.
 
-The rule compares cells on the seeds that they share, for a seed draws the same numbers in every cell. A cell is left
-alone once a one-sided t-test on its differences to the leader says that it is worse. With few seeds a cell's own
-variance is hardly known, so it is shrunk towards that of all cells (Smyth 2004, "Linear models and empirical Bayes
-methods", whose moderated t has more degrees of freedom).
+The rule compares cells on the seeds that they share, because a seed gives the same random numbers in every cell. A cell
+gets no further seeds once a one-sided t-test on its differences to the leader finds it worse. With few seeds the
+estimate of a cell's variance is poor, so it is shrunk towards the variance of all cells (moderated t, which has more
+degrees of freedom; Smyth 2004, "Linear models and empirical Bayes methods").
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ from search.study.planner import cell_trials
 from search.study.search_space import RacingSettings
 from search.study.stored import StoredStudy
 
-# How many observations the variance of all cells weighs as much as, beside a cell's own.
+# The weight of the variance of all cells beside a cell's own, in observations.
 PRIOR_DF = 4.0
 
 Losses = Mapping[str, Mapping[int, float]]
 
 
 def leader(losses: Losses) -> str:
-    """The cell with the lowest mean; of equal ones, the one that comes first."""
+    """The cell with the lowest mean; the first of several equal ones."""
     return min(losses, key=lambda cell: statistics.fmean(losses[cell].values()))
 
 
 def contenders(losses: Losses, confidence: float) -> list[str]:
-    """The cells that may still be the best, the leader first and then by their mean difference to it.
+    """The cells that may still be the best: the leader, then the others by their mean difference to it.
 
     Args:
         losses: Cell → seed → validation loss; at least two seeds of each cell, some of them common to all.
-        confidence: How sure it must be, of each cell, that it is worse than the leader.
+        confidence: The confidence of the test that drops a cell as worse than the leader.
     """
     first = leader(losses)
     differences = {
-        cell: [loss - losses[first][seed] for seed, loss in own.items() if seed in losses[first]]
-        for cell, own in losses.items()
+        cell: [loss - losses[first][seed] for seed, loss in by_seed.items() if seed in losses[first]]
+        for cell, by_seed in losses.items()
         if cell != first
     }
-    differences = {cell: own for cell, own in differences.items() if len(own) >= 2}
-    variances = {cell: statistics.variance(own) for cell, own in differences.items()}
-    # The median: some cells of a study are chaotic, and would make all others look as noisy as they are.
+    differences = {cell: values for cell, values in differences.items() if len(values) >= 2}
+    variances = {cell: statistics.variance(values) for cell, values in differences.items()}
+    # The median, because a few chaotic cells would raise a mean and make all others look as noisy.
     prior = statistics.median(variances.values()) if variances else 0.0
     near = []
-    for cell, own in differences.items():
-        n, mean = len(own), statistics.fmean(own)
+    for cell, values in differences.items():
+        n, mean = len(values), statistics.fmean(values)
         df = PRIOR_DF + n - 1
         variance = (PRIOR_DF * prior + (n - 1) * variances[cell]) / df
         if mean <= t_quantile(confidence, df) * math.sqrt(variance / n):
@@ -61,15 +61,15 @@ def contenders(losses: Losses, confidence: float) -> list[str]:
 
 
 def next_seeds(losses: Losses, first_seed: int, rules: RacingSettings, cells: int, trials: int) -> dict[str, int]:
-    """Which cells get which seed next.
+    """The cells that get a further seed, and which.
 
     Args:
-        losses: As for `contenders`; only cells all of whose trials are complete.
-        cells: How many cells the grid has.
-        trials: How many trials the study has so far.
+        losses: As for `contenders`; only cells with all trials complete.
+        cells: The number of cells of the grid.
+        trials: The number of trials of the study so far.
 
     Returns:
-        Cell → seed; none when the best cell stands alone, or neither seeds nor budget are left.
+        Cell → seed; empty if all other cells are worse than the best, or if the seeds or the budget are used up.
     """
     if len(losses) < 2:
         return {}
@@ -91,13 +91,13 @@ def t_quantile(probability: float, df: float) -> float:
 
 
 def make_race(database: Database, study: StoredStudy) -> Callable[[], int] | None:
-    """Plans the next seeds of a study all of whose trials have ended, and returns how many.
+    """Make a function that plans the next seeds of a study once all its trials have ended.
 
     A worker that finds the queue empty calls it, and so does the next start: it is one transaction under the planning
-    lock, and does nothing when another process was first.
+    lock, and does nothing if another process was first.
 
     Returns:
-        None when the study does not race.
+        The function, which returns the number of trials that it planned; None if the study does not race.
     """
     rules, grid = study.settings.racing, study.definition.grid
     if rules is None or not grid:
@@ -105,16 +105,16 @@ def make_race(database: Database, study: StoredStudy) -> Callable[[], int] | Non
     cells = grid_cells(grid)
 
     def choose(ended: Sequence[EndedTrial]) -> list[PlannedTrial]:
-        wanted = next_seeds(_losses(ended), study.first_seed, rules, len(cells), len(ended))
-        further = cell_trials(cells, rules.max_seeds, study.first_seed) if wanted else ()
-        chosen = {canonical({**json.loads(cell), "seed": seed}) for cell, seed in wanted.items()}
+        seeds = next_seeds(_losses(ended), study.first_seed, rules, len(cells), len(ended))
+        further = cell_trials(cells, rules.max_seeds, study.first_seed) if seeds else ()
+        chosen = {canonical({**json.loads(cell), "seed": seed}) for cell, seed in seeds.items()}
         return [trial for trial in further if trial.cell in chosen]
 
     return lambda: extend(database, study.name, choose)
 
 
 def _losses(ended: Sequence[EndedTrial]) -> dict[str, dict[int, float]]:
-    """The losses of the cells all of whose trials are complete; a pruned or failed cell is out of the race."""
+    """The losses of the cells with all trials complete; a pruned or failed cell is out of the race."""
     found: dict[str, dict[int, float]] = {}
     out = set()
     for trial in ended:
@@ -123,4 +123,4 @@ def _losses(ended: Sequence[EndedTrial]) -> dict[str, dict[int, float]]:
             found.setdefault(cell, {})[trial.seed] = trial.value
         else:
             out.add(cell)
-    return {cell: own for cell, own in found.items() if cell not in out}
+    return {cell: by_seed for cell, by_seed in found.items() if cell not in out}

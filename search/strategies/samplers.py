@@ -1,4 +1,4 @@
-"""Optuna's samplers by name, and one question to one of them."""
+"""Samplers by name, and one call of a sampler."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from search.errors import UsageError
 from search.study.references import load_registered
 from search.study.search_space import GRID, SamplerSettings
 
-# Adding a sampler is one file and one line here. Optuna's need none (their class names are names too), and neither does
-# a person's own, which "module:Class" names.
+# A new sampler is one file and one line here. Optuna's classes (by class name) and a user's ("module:Class") need no
+# line.
 SAMPLERS: dict[str, str] = {
     "random": "optuna.samplers:RandomSampler",
     "tpe": "optuna.samplers:TPESampler",
     "gp": "optuna.samplers:GPSampler",
 }
-# Ours is sampler = "grid", which parallel workers share without repeating a cell; the other two are base classes.
+# Optuna's grid repeats cells across parallel workers, which our sampler = "grid" does not; the others are base classes.
 _REFUSED = frozenset({"GridSampler", "BaseSampler", "BaseGASampler"})
 OPTUNAS = {
     name: f"optuna.samplers:{name}"
     for name in optuna.samplers.__all__
     if name.endswith("Sampler") and name not in _REFUSED
 }
-# A quasi-random sequence is one sequence: each of its points must be asked for with the same seed.
+# A quasi-random sampler needs the same seed for every call: all its points belong to one sequence.
 _ONE_SEED = frozenset({"QMCSampler"})
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a sampler chose, and what it noted for later calls.
+    """A sampler's choice, and the notes that it stored for later calls.
 
     Attributes:
         values: A value for each axis.
@@ -55,10 +55,10 @@ def make_sampler(settings: SamplerSettings, seed: int, slot: int = 0) -> BaseSam
     """The sampler that `settings` names, for one slot.
 
     Args:
-        seed: The study's first seed; with `slot` it gives the sampler's own, where it takes one.
+        seed: The study's first seed; together with `slot` it gives the seed of a sampler that takes one.
 
     Raises:
-        UsageError: There is no such sampler, or it does not take an argument.
+        UsageError: There is no such sampler, or it does not accept the arguments.
     """
     named = f"sampler = {settings.name!r}"
     if settings.name in _REFUSED:
@@ -78,17 +78,17 @@ def make_sampler(settings: SamplerSettings, seed: int, slot: int = 0) -> BaseSam
             fault = str(error).replace(f"{kind}.__init__() ", "").splitlines()[0]
             raise UsageError(f"{named}: {kind} {fault}") from error
     if not isinstance(made, BaseSampler):
-        raise UsageError(f"{named} is no sampler: derive it from optuna.samplers.BaseSampler")
+        raise UsageError(f"{named} is not a sampler; derive it from optuna.samplers.BaseSampler")
     return made
 
 
 def ask(
     sampler: BaseSampler,
     distributions: Mapping[str, BaseDistribution],
-    known: Sequence[FrozenTrial],
+    trials: Sequence[FrozenTrial],
     study_notes: Mapping[str, Any],
 ) -> Answer:
-    """Ask a sampler for the next cell of a study that holds the trials `known` and nothing else."""
+    """Ask a sampler for the next cell of a study with exactly the trials `trials`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before = optuna.logging.get_verbosity()
@@ -98,7 +98,7 @@ def ask(
             study = optuna.create_study(storage=storage, sampler=sampler)
             for key, value in study_notes.items():
                 storage.set_study_system_attr(study._study_id, key, value)
-            study.add_trials(known)
+            study.add_trials(trials)
             trial = study.ask(dict(distributions))
         finally:
             optuna.logging.set_verbosity(before)

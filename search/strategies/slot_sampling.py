@@ -1,4 +1,4 @@
-"""From a slot to a cell: what a sampler is shown of a study, and what becomes of its answer."""
+"""Fills a slot with a cell: shows the study to its sampler and stores the sampler's choice."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Sampling:
     """How the slots of a study are filled.
 
     Attributes:
-        distributions: What the sampler chooses from.
-        first_seed: The seed of a cell's first repetition; the sampler's own come from it and the slot.
-        observations: Cells of another study with their losses, which the sampler is shown too.
+        distributions: The search space of the sampler.
+        first_seed: The seed of a cell's first repetition; together with the slot it gives the sampler's seeds.
+        observations: Cells of another study with their losses; the sampler gets them too.
     """
 
     database: Database
@@ -41,15 +41,15 @@ class Sampling:
         """Give the slot of a lease a cell, unless it has one.
 
         Raises:
-            Exception: What the sampler raises; nothing was changed.
+            Exception: The sampler raised it; nothing was changed.
         """
         if not is_unfilled(lease):
             return lease
         return fill(self.database, lease, self.first_seed, self._ask, self._choice)
 
     def _ask(self, slot: int, history: SlotHistory) -> Choice:
-        known = [*observed_trials(self.observations, self.distributions), *shown_trials(history.trials)]
-        answer = ask(make_sampler(self.sampler, self.first_seed, slot), self.distributions, known, history.notes)
+        trials = [*observed_trials(self.observations, self.distributions), *slots_as_trials(history.trials)]
+        answer = ask(make_sampler(self.sampler, self.first_seed, slot), self.distributions, trials, history.notes)
         return self._choice(answer.values, answer)
 
     def _choice(self, cell: Mapping[str, Any], answer: Answer | None = None) -> Choice:
@@ -59,7 +59,7 @@ class Sampling:
 
 
 def make_sampling(database: Database, study: StoredStudy) -> Sampling | None:
-    """How the slots of a planned study are filled; None for a study without any."""
+    """How the slots of a planned study are filled; None for a study without slots."""
     sampler = study.definition.sampler
     if sampler is None:
         return None
@@ -71,24 +71,24 @@ def make_sampling(database: Database, study: StoredStudy) -> Sampling | None:
 def observed_trials(
     observations: Sequence[Observation], distributions: Mapping[str, BaseDistribution]
 ) -> list[FrozenTrial]:
-    """Complete trials for a sampler's eyes only; they are no trials of the study."""
+    """Complete trials that only the sampler sees; they are not trials of the study."""
     return [
         create_trial(params=dict(each.cell), distributions=dict(distributions), value=each.val_loss)
         for each in observations
     ]
 
 
-def shown_trials(trials: Sequence[SlotTrial]) -> list[FrozenTrial]:
-    """A study as its sampler sees it: each slot is one trial, with the mean over its seeds."""
+def slots_as_trials(trials: Sequence[SlotTrial]) -> list[FrozenTrial]:
+    """A study for its sampler: one trial per slot, with the mean over the slot's seeds."""
     slots: dict[int, list[SlotTrial]] = {}
     for trial in trials:
         slots.setdefault(trial.slot, []).append(trial)
-    return [_shown(own) for _, own in sorted(slots.items())]
+    return [_merged(seeds) for _, seeds in sorted(slots.items())]
 
 
-def _shown(own: Sequence[SlotTrial]) -> FrozenTrial:
-    states = {each.state for each in own}
-    first = own[0].trial
+def _merged(seeds: Sequence[SlotTrial]) -> FrozenTrial:
+    states = {each.state for each in seeds}
+    first = seeds[0].trial
     params = {name: value for name, value in first.params.items() if name != "seed"}
     make = functools.partial(
         create_trial,
@@ -99,12 +99,12 @@ def _shown(own: Sequence[SlotTrial]) -> FrozenTrial:
     if states & {"waiting", "running"}:
         return make(state=TrialState.RUNNING)
     if states == {"complete"}:
-        return make(value=math.fsum(each.trial.value or 0.0 for each in own) / len(own))
+        return make(value=math.fsum(each.trial.value or 0.0 for each in seeds) / len(seeds))
     if "diverged" in states:
-        # As if pruned before its first step: the worst of all, where a failed trial would teach nothing.
+        # As if pruned before its first step, which is the worst result; samplers ignore failed trials.
         return make(state=TrialState.PRUNED)
     if "pruned" in states:
-        return make(state=TrialState.PRUNED, intermediate_values=_mean_curve([each.trial for each in own]))
+        return make(state=TrialState.PRUNED, intermediate_values=_mean_curve([each.trial for each in seeds]))
     return make(state=TrialState.FAIL)
 
 

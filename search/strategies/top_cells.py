@@ -1,4 +1,4 @@
-"""Our own pruner: only the cells that are among the best at every evaluation are trained to the end."""
+"""Our default pruner: it trains only those cells to the end that are among the best at every evaluation."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-# One unlucky trial shall not end a cell; after two the others of it are not worth their time.
+# One unlucky trial must not stop a cell; after two pruned trials its other trials are not worth their time.
 STRIKES = 2
 
 
 class History(Protocol):
-    """What the pruner asks about the other trials of the study."""
+    """The other trials of the study, as the pruner queries them."""
 
     def ended(self) -> Sequence[FrozenTrial]:
-        """The complete and pruned trials, in any order that only grows."""
+        """The complete and pruned trials; new ones are only appended."""
 
     def running(self) -> Sequence[FrozenTrial]:
-        """The running trials as far as they are known; the one that is judged may be among them."""
+        """The running trials that have been read; the judged trial may be among them."""
 
 
 class TopCellsPruner(BasePruner):
-    """Stops a trial when `keep` cells that are still in the race were better at its step.
+    """Stops a trial if `keep` cells that are still in the race were better at its step.
 
-    Trials are compared by the best loss that each had up to that step, and cells by the mean over their trials that
-    have reached it. A cell is in the race as long as one of these is running or complete: having been better before
-    one was pruned proves nothing. So the order of the queue and the number of workers change what is saved, but never
-    cost a cell that is among the best `keep` at every evaluation. A cell of which `STRIKES` trials were pruned gets no
-    more: its further trials end at their first evaluation.
+    Trials are compared by their best loss up to that step, and cells by the mean over their trials that have reached
+    it. A cell is in the race while one of these trials is running or complete; the losses of a cell with only pruned
+    trials do not count. So the order of the queue and the number of workers change the savings, but a cell that is
+    among the best `keep` at every evaluation is never lost. After `STRIKES` pruned trials of a cell its further trials
+    stop at their first evaluation.
 
     Args:
         history: The other trials.
-        keep: How many cells shall be trained to the end, at least.
+        keep: At least this many cells are trained to the end.
         warmup_steps: No trial is compared before this step.
     """
 
     def __init__(self, history: History, keep: int = 5, warmup_steps: int = 2000) -> None:
         self._history, self._keep, self._warmup_steps = history, keep, warmup_steps
-        self._read = 0
+        self._n_read = 0
         self._places: dict[Any, int] = {}
         self._struck: dict[Any, int] = {}
         self._totals: dict[int, _Totals] = {}
@@ -52,7 +52,7 @@ class TopCellsPruner(BasePruner):
         step = trial.last_step
         if step is None:
             return False
-        self._read_news()
+        self._read_ended()
         cell = _cell(trial)
         if self._struck.get(cell, 0) >= STRIKES:
             return True
@@ -61,9 +61,9 @@ class TopCellsPruner(BasePruner):
         means, in_race = self._standings(step, trial)
         return int((in_race & (means < means[self._place(cell)])).sum()) >= self._keep
 
-    def _read_news(self) -> None:
+    def _read_ended(self) -> None:
         ended = self._history.ended()
-        for trial in ended[self._read :]:
+        for trial in ended[self._n_read :]:
             cell = _cell(trial)
             if trial.state == TrialState.PRUNED:
                 self._struck[cell] = self._struck.get(cell, 0) + 1
@@ -72,10 +72,10 @@ class TopCellsPruner(BasePruner):
                 best = best if math.isnan(loss) else min(best, loss)
                 totals = self._totals.setdefault(step, _Totals())
                 totals.add(self._place(cell), best, trial.state == TrialState.COMPLETE)
-        self._read = len(ended)
+        self._n_read = len(ended)
 
     def _standings(self, step: int, judged: FrozenTrial) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-        """The mean loss of each cell at `step` (cells,), infinite where none reached it; and which are in the race."""
+        """Mean losses of the cells at `step` (cells,), infinite for cells that have not reached it; and which race."""
         others = (trial for trial in self._history.running() if trial._trial_id != judged._trial_id)
         now = [
             (self._place(_cell(trial)), _best_until(trial, step)) for trial in (judged, *others) if _has(trial, step)
@@ -92,7 +92,7 @@ class TopCellsPruner(BasePruner):
 
 
 class _Totals:
-    """What ended trials had at one step, by the place of their cell: sum and number of losses, and complete trials."""
+    """Ended trials at one step, by place of their cell: the sum and number of losses, and of complete trials."""
 
     def __init__(self) -> None:
         self._table = np.zeros((3, 64))

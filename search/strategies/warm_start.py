@@ -1,4 +1,4 @@
-"""`--from STUDY`: the complete trials of another study, shown to a sampler as if it had chosen them itself."""
+"""`--from STUDY`: a sampler starts with the complete trials of another study as if it had chosen them."""
 
 from __future__ import annotations
 
@@ -27,49 +27,52 @@ from search.study.stored import (
 
 
 def warm_started(database: Database, study: Study, plan: StudyPlan, source: str) -> StudyPlan:
-    """The plan of a study with the cells of `source` for its sampler to know.
+    """The plan of a study with the results of `source` for its sampler.
 
-    A parameter that the source does not vary has the value of its training settings. Cells that lie outside of the
-    axes are left out.
+    A parameter that the source does not vary has the value of its training settings. Cells outside the search space
+    are left out.
 
     Raises:
-        UsageError: There is no such study, or its losses are no losses of this study.
+        UsageError: The study has no sampler; or there is no study `source`, its losses cannot be compared with those
+            of this study, or no complete cell of it is inside the search space.
     """
     definition = study.definition
     if not definition.is_sampled:
-        raise UsageError(f"--from {source}: the grid learns nothing from another study; give {study.name} a sampler")
+        raise UsageError(
+            f"--from {source}: {study.name} trains a grid, which cannot use another study's results; give it a sampler"
+        )
     stored = read_stored_study(database, source)
     if stored is None:
-        there = ", ".join(study_names(database)) or "none"
-        raise UsageError(f"--from {source}: no such study in this database; studies there: {there}")
+        names = ", ".join(study_names(database)) or "none"
+        raise UsageError(f"--from {source}: no such study in this database; existing studies: {names}")
     distributions = axis_distributions(definition.grid, definition.axes)
-    _check_same(source, planned_study(plan).definition, stored.definition, set(distributions))
+    _check_comparable(source, planned_study(plan).definition, stored.definition, set(distributions))
     rows = [row for row in ranked_rows(database, [source]) if row.state == "complete"]
     found = [_observation(row, stored.definition.training) for row in rows]
     inside = [_restricted(each, distributions) for each in found if _lies_within(each.cell, distributions)]
     if not inside:
         raise UsageError(
-            f"--from {source}: {len(rows)} cells of it are complete, none within the axes of {study.name}; "
-            "finish it first, or leave out --from"
+            f"--from {source}: none of its {len(rows)} complete cells is inside the search space of {study.name}; "
+            f"finish {source} first, or remove --from"
         )
-    shown = WarmStart(source, found[0], inside)
-    return replace(plan, attrs={**plan.attrs, WARM_START: shown.as_attribute()})
+    warm_start = WarmStart(source, found[0], inside)
+    return replace(plan, attrs={**plan.attrs, WARM_START: warm_start.as_attribute()})
 
 
-def _check_same(source: str, mine: StoredDefinition, theirs: StoredDefinition, axes: set[str]) -> None:
-    """Losses can be compared when the objective, the corpus and all settings that are no axis are the same."""
+def _check_comparable(source: str, target: StoredDefinition, origin: StoredDefinition, axes: set[str]) -> None:
+    """Losses can be compared if the objective, the corpus and all settings that are not an axis are the same."""
 
     def compared(definition: StoredDefinition) -> dict[str, Any]:
         settings = definition.training.model_dump(exclude={*axes, "sample_chars"})
         training = {f"training.{name}": value for name, value in settings.items()}
         return {"objective": definition.objective, "corpus_sha256": definition.corpus_sha256, **training}
 
-    here, there = compared(mine), compared(theirs)
+    here, there = compared(target), compared(origin)
     for key, value in here.items():
         if there.get(key) != value:
             raise UsageError(
-                f"--from {source}: its losses do not compare, for its {key} is {there.get(key)!r} and here {value!r}; "
-                "leave out --from"
+                f"--from {source}: its losses cannot be compared: {key} is {there.get(key)!r} there and {value!r} "
+                "here; remove --from"
             )
 
 
@@ -87,21 +90,21 @@ def _lies_within(cell: Mapping[str, Any], distributions: Mapping[str, BaseDistri
         try:
             if name not in cell or not distribution._contains(distribution.to_internal_repr(cell[name])):
                 return False
-        except ValueError:  # a value that is none of a list's, or no number
+        except ValueError:  # not a value of the list, or not a number
             return False
     return True
 
 
-def beside(study: StoredStudy, best: Row) -> str:
-    """What the best cell of a sampled study is to be compared with, in words; "" where there is nothing.
+def losses_to_compare(study: StoredStudy, best: Row) -> str:
+    """The losses to compare the best cell of a sampled study with, as text; "" if there are none.
 
     Args:
         best: Its best complete cell.
     """
     if best.val_loss is None or study.definition.sampler is None:
         return ""
-    shown = study.warm_start
-    others = {} if shown is None else {f"best of {shown.study}": shown.best.val_loss}
+    warm_start = study.warm_start
+    others = {} if warm_start is None else {f"best of {warm_start.study}": warm_start.best.val_loss}
     if study.published:
         others["published best"] = min(each.val_loss for each in study.published)
     return "; ".join(f"{name} {loss:.5f} ({best.val_loss - loss:+.5f})" for name, loss in others.items())

@@ -1,1 +1,1 @@
-"""A study on paper: from its file to its definition, its cells and its planned trials."""
+"""A study before it runs: its file, definition, cells and planned trials, and the typed form that the database has."""

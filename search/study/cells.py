@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from search.study.claims import Cell, Scalar
 
-# A study's baselines live in a study of their own: its name and this.
+# A study's baselines are a sibling study: the study's name with this suffix.
 BASELINES_SUFFIX = "-baselines"
 
 
 def without_seed(cell: Mapping[str, Any]) -> dict[str, Any]:
-    """The cell of a trial: its parameters but for the seed."""
+    """The cell of a trial: its parameters without the seed."""
     return {name: value for name, value in cell.items() if name != "seed"}
 
 

@@ -1,4 +1,4 @@
-"""What people said about the cells of a study: losses that were published, and claims that it is to check."""
+"""Published results that a study is compared with: losses of cells, and claims that the study tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pydantic import (
 
 from search.errors import UsageError
 
-# Not NaN: it differs from itself, so that no cell with it could be found again.
+# NaN is excluded: it does not equal itself, so a cell with it could never be found again.
 Scalar = StrictBool | StrictInt | Annotated[StrictFloat, AllowInfNan(False)] | StrictStr
 Cell = dict[str, Scalar]
 
@@ -26,7 +26,7 @@ STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=Fals
 
 
 class Published(BaseModel):
-    """A loss that somebody published for a cell, to compare with."""
+    """A published loss of a cell, to compare with."""
 
     model_config = STRICT
 
@@ -36,41 +36,44 @@ class Published(BaseModel):
 
 
 class Claim(BaseModel):
-    """Something that the study is to confirm or refute; one of `order`, `not_always` and `cells`."""
+    """A statement that the study tests; exactly one of `order`, `not_always` and `cells` is set."""
 
     model_config = STRICT
 
-    # The claim in words; left out, they are made of its values.
+    # The claim in words; by default a sentence made from its values.
     text: str = ""
-    # An axis of the grid, with `order` or `not_always`.
+    # An axis of the grid; required with `order` and `not_always`.
     factor: str | None = None
     # Values of the factor, the best first: each has a lower loss than the next.
     order: list[Scalar] = []
-    # Values of the factor in the order that somebody might expect; that it does not hold in every cell is the claim.
+    # Values of the factor in the expected order; the claim is that this order does not hold in every cell.
     not_always: list[Scalar] = []
-    # Two cells, the better one first; baselines count too.
+    # Two cells, the better one first; a baseline may be one of them.
     cells: list[Cell] = []
 
     @model_validator(mode="after")
     def _check_kind(self) -> Claim:
         given = [kind for kind in ("order", "not_always", "cells") if getattr(self, kind)]
         if len(given) != 1:
-            raise ValueError(f"a claim has {' and '.join(given) or 'nothing'}; give one of order, not_always and cells")
+            raise ValueError(
+                f"a claim has {' and '.join(given) or 'nothing'}; give exactly one of order, not_always and cells"
+            )
         [kind] = given
         if (self.factor is None) != (kind == "cells"):
             raise ValueError(f"a claim with {kind} {'takes no' if kind == 'cells' else 'needs a'} factor")
         values = getattr(self, kind)
         if len(values) < 2 or (kind == "cells" and len(values) > 2):
-            raise ValueError(f"a claim has {kind} = {values}; give {'two' if kind == 'cells' else 'two or more'}")
+            number = "two cells" if kind == "cells" else "two or more values"
+            raise ValueError(f"a claim has {kind} = {values}; give {number}")
         if any(value in values[:index] for index, value in enumerate(values)):
-            raise ValueError(f"a claim has {kind} = {values}; give each once")
+            raise ValueError(f"a claim has {kind} = {values}; give each value once")
         return self
 
 
 def check_claims(
     claims: Sequence[Claim], grid: Mapping[str, Sequence[Scalar]], baselines: Sequence[Cell], source: str
 ) -> None:
-    """Look whether claims speak of what the study has.
+    """Check that claims name factors, values and cells of the study.
 
     Args:
         source: The study file's name, for the message.
@@ -82,15 +85,15 @@ def check_claims(
         at = f"{source}: claims.{index}"
         if claim.factor is not None:
             if claim.factor not in grid:
-                raise UsageError(f"{at}.factor = {claim.factor!r} is no axis; choices: {', '.join(grid)}")
+                raise UsageError(f"{at}.factor = {claim.factor!r} is not an axis; choices: {', '.join(grid)}")
             _check_values(claim.factor, claim.order or claim.not_always, grid, at)
         for cell in claim.cells:
             if cell in baselines:
                 continue
             if cell.keys() != grid.keys():
                 raise UsageError(
-                    f"{at}.cells: {cell} is no baseline of this study, and a cell of its grid has the keys "
-                    f"{', '.join(grid)}; baselines: {'; '.join(map(str, baselines)) or 'none'}"
+                    f"{at}.cells: {cell} is neither a cell of the grid, which has the keys {', '.join(grid)}, nor a "
+                    f"baseline; baselines: {'; '.join(map(str, baselines)) or 'none'}"
                 )
             for axis, value in cell.items():
                 _check_values(axis, [value], grid, at)
@@ -99,4 +102,4 @@ def check_claims(
 def _check_values(axis: str, values: Sequence[Scalar], grid: Mapping[str, Sequence[Scalar]], at: str) -> None:
     for value in values:
         if value not in grid[axis]:
-            raise UsageError(f"{at}: {value!r} is no value of {axis}; choices: {', '.join(map(str, grid[axis]))}")
+            raise UsageError(f"{at}: {value!r} is not a value of {axis}; choices: {', '.join(map(str, grid[axis]))}")

@@ -12,29 +12,29 @@ from search.study.user_modules import takes_corpus
 
 
 def read_corpus(objective: str, given: Path | None, of_file: str | None) -> Corpus | None:
-    """The text of a study; None where its objective takes none.
+    """The text of a study; None if its objective takes none.
 
     Args:
-        objective: "module:function".
+        objective: A registered name, or "module:function".
         given: The text on the command line.
-        of_file: The text in the study file; without either it is tiny shakespeare.
+        of_file: The text in the study file. Without `given` and `of_file` it is tiny shakespeare.
 
     Raises:
-        UsageError, ObjectiveError: The objective or the text is missing, or the one has no use for the other.
+        UsageError, ObjectiveError: The objective or the text does not exist, or the objective takes no text.
     """
     chosen = Path(of_file) if given is None and of_file is not None else given
     if takes_corpus(objective):
         return load_corpus(chosen)
     if chosen is not None:
         raise UsageError(
-            f"the corpus {chosen} is for nothing: {objective} takes none; leave it out, or give the function an "
-            f"argument corpus"
+            f"the corpus {chosen} has no effect: objective {objective} takes none; remove it, or give the function "
+            f"a parameter corpus"
         )
     return None
 
 
 def corpus_of_file(study: str) -> str | None:
-    """The text that a study file names; None when it names none, and for a study that is no file.
+    """The text that a study file names; None if it names none, or if `study` is not a file.
 
     Raises:
         UsageError: The file cannot be read.
@@ -43,7 +43,7 @@ def corpus_of_file(study: str) -> str | None:
 
 
 def corpus_difference(stored: StoredStudy, corpus: Corpus | None) -> str | None:
-    """What to say when `corpus` is not the text that a study was planned with; None when it is."""
+    """The end of a message if `corpus` is not the text that a study was planned with; None if it is."""
     planned = stored.definition.corpus_sha256
     if (None if corpus is None else corpus.sha256) == planned:
         return None

@@ -1,4 +1,4 @@
-"""Study definitions: the TOML file that says what a study varies, how it trains and how it prunes."""
+"""Study definitions: the TOML file that sets what a study varies, how it trains and how it prunes."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from search.study.user_modules import MOVED, module_folder
 from search.study.validation_messages import did_you_mean, explain
 
 MAX_SEED = 2**31 - 1
-# More is a slip of the finger, which would fill the database with millions of trials.
+# A larger number is a typing error that would fill the database with millions of trials.
 MAX_SEEDS = 1000
 
 
 class WorkerSettings(BaseModel):
-    """How workers hold on to trials."""
+    """How workers lease, retry and checkpoint trials."""
 
     model_config = STRICT
 
-    # A worker that is silent for so long loses its trial.
+    # A worker that does not renew its lease for this long loses the trial.
     lease_s: float = Field(default=60.0, gt=0)
-    # So many workers may die of a trial before it is failed for good.
+    # After this many failed attempts, crashes of workers included, a trial fails for good.
     max_attempts: int = Field(default=3, ge=1)
-    # A trial that ran out of memory or disk waits so long before its second attempt, then twice as long each time.
+    # Wait before the second attempt of a trial that ran out of memory or disk; it doubles with each further attempt.
     retry_delay_s: float = Field(default=5.0, ge=0)
-    # A checkpoint is written at an evaluation when the last one is at least so old.
+    # An evaluation writes a checkpoint if the last one is at least this old.
     checkpoint_s: float = Field(default=10.0, ge=0)
 
 
@@ -50,13 +50,13 @@ class StudyDefinition(BaseModel):
 
     name: str
     description: str = ""
-    # What a trial measures: a name of search/objectives/registry.py, or "module:name" of a person's own.
+    # What a trial measures: a name of search/objectives/registry.py, or a user's "module:name".
     objective: str = Field(default=DEFAULT_OBJECTIVE, pattern=r"^\w+$|^[\w.]+:\w+$")
-    # The text that it trains on; in a study file the path starts at the file's folder.
+    # The text that trials train on; in a study file the path is relative to the file's folder.
     corpus: str | None = None
-    # The axes that are lists; the last one varies fastest, and the grid's cells run in that order.
+    # The axes that are lists; the last one varies fastest, and the cells of the grid are in that order.
     grid: dict[str, list[Scalar]]
-    # The axes that are ranges, which only a sampler can choose from.
+    # The axes that are ranges; only a sampler can choose from them.
     axes: dict[str, Range] = {}
     # "grid" trains every cell of the grid; any other sampler chooses `trials` cells.
     sampler: SamplerSettings = SamplerSettings()
@@ -84,7 +84,7 @@ class StudyDefinition(BaseModel):
     def _check_name(cls, name: str) -> str:
         fault = name_fault(name)
         if fault:
-            raise ValueError(f"{fault} (a file that does not say name = … gives its own)")
+            raise ValueError(f"{fault} (a file without name = … is named after its file name)")
         return name
 
     @field_validator("grid", mode="before")
@@ -101,7 +101,7 @@ class StudyDefinition(BaseModel):
             _check_axis_name(axis)
             if not values:
                 raise ValueError(f"the axis {axis} is empty; give it at least one value")
-            # 1, 1.0 and true are the same value to Optuna, which finds a trial's choice by comparing.
+            # Optuna finds a trial's choice by comparison, so 1, 1.0 and true are the same value to it.
             if len(set(values)) < len(values):
                 raise ValueError(f"the axis {axis} = {values} has a value twice")
         return grid
@@ -116,14 +116,15 @@ class StudyDefinition(BaseModel):
             raise ValueError(f"sampler = {self.sampler.name!r} needs trials = N, the number of cells that it chooses")
         if self.is_sampled and self.racing is not None:
             raise ValueError(
-                f'seeds = "adaptive" is for the grid, not for sampler = {self.sampler.name!r}; give a number'
+                f'seeds = "adaptive" works only with the grid, not with sampler = {self.sampler.name!r}; give a number'
             )
         if not self.is_sampled and self.axes:
             axis = next(iter(self.axes))
-            raise ValueError(f'the grid needs lists, and the axis {axis} is a range; give a sampler, such as "tpe"')
+            raise ValueError(f'the axis {axis} is a range, and the grid needs lists; set a sampler, such as "tpe"')
         if not self.is_sampled and (self.trials is not None or self.sampler.arguments):
             raise ValueError(
-                'the grid trains every cell: it takes neither trials = N nor arguments; sampler = "tpe" does'
+                "the grid trains every cell and takes neither trials = N nor arguments; remove them, or set a "
+                'sampler, such as "tpe"'
             )
         return self
 
@@ -140,26 +141,28 @@ class StudyDefinition(BaseModel):
             for axis in cell:
                 _check_axis_name(axis)
             if cell in self.baselines[:index]:
-                raise ValueError(f"baselines.{index} = {cell} is there twice")
+                raise ValueError(f"baselines.{index} = {cell} occurs twice; remove one")
         return self
 
 
 def name_fault(name: str) -> str | None:
-    """What is wrong with a study's name, which is also the name of a folder; None when nothing is."""
+    """What is wrong with a study's name, which is also the name of a folder; None if it is valid."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         return "write letters, digits, '.', '_' and '-', the first a letter or digit"
     if len(name) > 200:
-        return f"it has {len(name)} characters, 200 are allowed"
+        return f"it has {len(name)} characters; at most 200 are allowed"
     if name.endswith(BASELINES_SUFFIX):
-        return f"names that end in {BASELINES_SUFFIX} are kept for the baselines of other studies"
+        return f"names that end in {BASELINES_SUFFIX} are reserved for the baselines of other studies"
     return None
 
 
 def _check_axis_name(axis: str) -> None:
     if axis == "seed":
-        raise ValueError("seed is no axis; write seeds = N and first_seed = N at the top of the file")
+        raise ValueError("seed is not an axis; write seeds = N and first_seed = N at the top of the file")
     if not axis.isidentifier():
-        raise ValueError(f"{axis!r} is no name for an axis; write letters, digits and '_', the first no digit")
+        raise ValueError(
+            f"{axis!r} is not a valid name of an axis; write letters, digits and '_', the first not a digit"
+        )
 
 
 def builtin_studies() -> list[str]:
@@ -173,10 +176,12 @@ def load_definition(study: str, settings: Sequence[str] = ()) -> StudyDefinition
 
     Args:
         study: The name of a built-in study, or the path of a TOML file, whose stem names the study.
-        settings: "key=value" or "key=value,value" texts; an axis, first_seed, a training, pruner or worker setting.
+        settings: "key=value" or "key=value,value"; the key is an axis, first_seed, or a training, pruner or worker
+            setting.
 
     Raises:
-        UsageError: No such study; or the file, key and value at fault, with the choices.
+        UsageError: There is no such study, or the file or a setting is wrong; the message has the key, the value and
+            the choices.
     """
     source, text = _read(study)
     try:
@@ -188,7 +193,7 @@ def load_definition(study: str, settings: Sequence[str] = ()) -> StudyDefinition
         raw["corpus"] = str(Path(source).parent / raw["corpus"])
     folders = (module_folder(study), Path.cwd())
     definition = _with_full_references(_validated(raw, source), folders)
-    # Before --set: a claim about a value that a setting takes away is no slip in the file, and is answered.
+    # Before --set: a claim about a value that a setting removes is not an error of the file.
     check_claims(definition.claims, definition.grid, definition.baselines, source)
     for setting in settings:
         raw = copy.deepcopy(raw)
@@ -206,7 +211,7 @@ def _with_full_references(definition: StudyDefinition, folders: Sequence[Path | 
         grid["model"] = [full_reference(value, folders) for value in grid["model"]]
     return definition.model_copy(
         update={
-            # An old name of ours is left for `resolve_objective` to explain.
+            # `resolve_objective` reports the new name of an objective that was renamed.
             "objective": definition.objective
             if definition.objective in MOVED
             else full_reference(definition.objective, folders),
@@ -217,19 +222,19 @@ def _with_full_references(definition: StudyDefinition, folders: Sequence[Path | 
 
 
 def _read(study: str) -> tuple[str, str]:
-    known = ", ".join(builtin_studies())
+    choices = ", ".join(builtin_studies())
     if study in builtin_studies():
         return f"{study}.toml", (resources.files("search.studies") / f"{study}.toml").read_text(encoding="utf-8")
     if not study.endswith(".toml"):
-        raise UsageError(f"unknown study {study!r}; built-in studies: {known}; or give the path of a .toml file")
+        raise UsageError(f"unknown study {study!r}; built-in studies: {choices}; or give the path of a .toml file")
     try:
-        # Some editors begin a file with a byte order mark, which TOML does not know.
+        # Some editors begin a file with a byte order mark, which TOML does not allow.
         return study, Path(study).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"cannot read the study file {study}: it is not UTF-8 text") from error
     except OSError as error:
         raise UsageError(
-            f"cannot read the study file {study}: {error.strerror}; check the path, or name a built-in study: {known}"
+            f"cannot read the study file {study}: {error.strerror}; check the path, or name a built-in study: {choices}"
         ) from error
 
 
@@ -249,17 +254,17 @@ def _apply(raw: dict[str, Any], setting: str) -> None:
     grid, sections = raw.get("grid", {}), {name: SECTIONS[name] for name in ("training", "racing", "pruner", "workers")}
     axes = raw.get("axes", {})
     if key in grid or key in axes:
-        # A value takes the place of a list or a range.
+        # The values replace a list or a range.
         (grid if key in grid else axes)[key] = values
         return
-    home = {name: section for section, model in sections.items() for name in model.model_fields if name != "name"}
-    # The arguments of any other pruner are known by the file alone.
-    home |= {name: "pruner" for name in raw.get("pruner", {}) if name != "name"}
-    settable = ["first_seed", "seeds", "trials", *home]
+    section_of = {name: section for section, model in sections.items() for name in model.model_fields if name != "name"}
+    # Only the file has the names of another pruner's arguments.
+    section_of |= {name: "pruner" for name in raw.get("pruner", {}) if name != "name"}
+    settable = ["first_seed", "seeds", "trials", *section_of]
     if key in settable:
         if len(values) > 1:
-            raise UsageError(f"--set {setting}: {key} is no axis of the grid and takes one value")
-        (raw.setdefault(home[key], {}) if key in home else raw)[key] = values[0]
+            raise UsageError(f"--set {setting}: {key} is not an axis and takes one value")
+        (raw.setdefault(section_of[key], {}) if key in section_of else raw)[key] = values[0]
         return
     raise UsageError(
         f"--set {setting}: unknown key {key!r}{did_you_mean(key, [*grid, *axes, *settable])}; "
@@ -288,6 +293,6 @@ SECTIONS: dict[str, type[BaseModel]] = {
 
 
 def sections(definition: StudyDefinition) -> Mapping[str, Any]:
-    """The part of a definition that may change between two starts: how workers prune, hold their trials and race."""
+    """The sections that may change between two starts: of pruning, of workers and of racing."""
     racing = {} if definition.racing is None else {"racing": definition.racing.model_dump()}
     return {"pruner": definition.pruner.model_dump(), "workers": definition.workers.model_dump(), **racing}

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def value_text(value: object) -> str:
-    """A value of an axis in print; what a sampler drew from a range is cut to six digits."""
+    """A value of an axis as text; real numbers have six significant digits, enough for a draw from a range."""
     if value is None:
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
@@ -22,9 +22,9 @@ def describe_cell(cell: Mapping[str, Any]) -> str:
 
 
 def loss_text(value: float | None, digits: int = 5) -> str:
-    """A loss with so many decimal places; where those would show nothing of it, or too much, with an exponent.
+    """A loss with `digits` decimal places, or with an exponent if it is too small or too large for them.
 
-    Losses of characters lie between 0 and 10; those of an objective of a person's own may lie anywhere.
+    A language model's losses are between 0 and 10; those of a user's objective can be any number.
     """
     if value is None:
         return ""

@@ -1,4 +1,4 @@
-"""Opens a study that exists, for programs that read."""
+"""Opens an existing study, for programs that only read."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from search.study.cells import BASELINES_SUFFIX
 
 
 class UnknownStudy(UsageError):
-    """The database has studies, or could have, but none of this name."""
+    """The database has no study of this name; other studies may exist, and this one may appear later."""
 
 
 def open_studies(
     study: str, storage: str, wait_s: float, *, baselines: bool, outdated: Outdated = "read"
 ) -> tuple[Database, list[str]]:
-    """Open a study that exists, for reading.
+    """Open an existing study for reading.
 
     Args:
         study: Its name in the database, or the study file that names it.
         outdated: What to do with a database of an older version, as for `search.storage.connect.open_database`.
 
     Returns:
-        The database, and the names of the study and of its sibling with the baselines if that exists too.
+        The database, and the names of the study and, if it exists, of its sibling with the baselines.
 
     Raises:
-        UnknownStudy: There is no such study; the message lists those that there are.
+        UnknownStudy: There is no such study; the message lists the existing ones.
         StorageError: The database cannot be opened.
     """
     name = _name_in_file(study) if study.endswith(".toml") else study
@@ -37,7 +37,7 @@ def open_studies(
     if name not in there:
         database.engine.dispose()
         raise UnknownStudy(
-            f"no study {name!r} in {display_url(storage)}; studies there: {', '.join(there) or 'none'}; "
+            f"no study {name!r} in {display_url(storage)}; existing studies: {', '.join(there) or 'none'}; "
             f"start one with: python -m search.run --study {study}"
         )
     siblings = [name + BASELINES_SUFFIX] if baselines and name + BASELINES_SUFFIX in there else []
@@ -45,6 +45,6 @@ def open_studies(
 
 
 def _name_in_file(study: str) -> str:
-    from search.study.definition import load_definition  # its models take a while, and a name needs none
+    from search.study.definition import load_definition  # slow to import, and a plain name does not need it
 
     return load_definition(study).name

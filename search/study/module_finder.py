@@ -1,8 +1,8 @@
-"""Finds a study's own modules in the study's folder, whatever else is installed, and never in the place of ours.
+"""Finds a study's modules in its folder first, but never replaces ours or our dependencies.
 
-A research folder often holds `models/`, `data.py` or `utils.py`, and so do many installed packages. For the study's own
-imports its folder wins. It never replaces the standard library, lm-search, or a package that lm-search depends on: a
-file `typer.py` beside a study must not run in every worker.
+A research folder often holds `models/`, `data.py` or `utils.py`, and so do many installed packages. The folder wins for
+the study's imports. It never replaces the standard library, lm-search, or a package that lm-search depends on: a file
+`typer.py` beside a study must not run in every worker.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 DISTRIBUTION = "lm-search"
-# Where lm-search runs from its sources, no metadata names what it depends on.
+# When lm-search runs from its sources, no metadata lists its dependencies.
 _DIRECT = ("torch", "optuna", "optuna-dashboard", "sqlalchemy", "pydantic", "typer", "rich", "plotly", "scipy", "numpy",
            "waitress", "jinja2", "safetensors", "alembic", "psycopg", "boto3")  # fmt: skip
 
@@ -48,7 +48,7 @@ class StudyFolderFinder:
         spec = PathFinder.find_spec(name, [str(self.folder)])
         if spec is None or spec.loader is not None:
             return spec
-        # A folder without __init__.py. One that holds no code, such as data/, is not meant as a package.
+        # A folder without __init__.py. One without code, such as data/, is not a package.
         if not any(package.glob("*.py")) and not any(package.glob("*/*.py")):
             return None
         spec = ModuleSpec(name, None, is_package=True)
@@ -57,7 +57,7 @@ class StudyFolderFinder:
 
 
 def use_study_folder(folder: Path) -> None:
-    """Let the modules of `folder` win for a study's imports; replaces the folder of an earlier study."""
+    """Search `folder` first for a study's imports; it replaces the folder of an earlier study."""
     earlier = [finder for finder in sys.meta_path if isinstance(finder, StudyFolderFinder)]
     if [finder.folder for finder in earlier] == [folder]:
         return
@@ -68,7 +68,7 @@ def use_study_folder(folder: Path) -> None:
 
 
 def _forget_modules(earlier: Path, folder: Path) -> None:
-    """Have modules of an earlier study imported anew where the new study's folder has its own of that name."""
+    """Unload an earlier study's modules whose names the new study's folder has too, so they are imported again."""
     finder = StudyFolderFinder(folder)
     for name, module in list(sys.modules.items()):
         if "." in name or not _lies_in(module, earlier) or finder.find_spec(name) is None:
@@ -90,7 +90,7 @@ def _is_installed(name: str, folder: Path) -> bool:
 
 @functools.cache
 def dependency_modules() -> frozenset[str]:
-    """The top-level modules of lm-search's dependencies, and of theirs, as far as they are installed."""
+    """The installed top-level modules of lm-search's direct and indirect dependencies."""
     waiting, seen = [DISTRIBUTION, *_DIRECT], set[str]()
     while waiting:
         name = _normalized(waiting.pop())
@@ -101,7 +101,7 @@ def dependency_modules() -> frozenset[str]:
             requires = metadata.requires(name) or []
         except metadata.PackageNotFoundError:
             continue
-        # Extras count too: what is installed of them may be imported late.
+        # Extras count too: installed ones may be imported later.
         waiting += [re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in requires]
     modules = metadata.packages_distributions()
     return frozenset(name for name, owners in modules.items() if not seen.isdisjoint(map(_normalized, owners)))

@@ -1,4 +1,4 @@
-"""From a study definition to the trials that shall exist in the database."""
+"""Turns a study definition into the trials that the database must hold."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from search.study.definition import StudyDefinition, sections
 from search.study.search_space import Range
 from search.study.user_modules import resolve_objective
 
-# Axes that change no tensor's shape; trials that differ only in these can be trained as one stacked model.
+# Axes that do not change the shape of a tensor; trials that differ only in these can train as one stacked model.
 SHAPELESS = frozenset({"pe_type", *TrainingSettings.model_fields})
 
 
 @dataclass(frozen=True)
 class Study:
-    """A definition with everything that the command line adds to it.
+    """A definition with the values that the command line adds.
 
     Attributes:
         name: The study's name in the database.
-        corpus: The text that its trials train on; None where the objective takes none.
-        modules: Where its own modules are, besides the Python path.
+        corpus: The text that its trials train on; None if the objective takes none.
+        modules: The folder with the study's own modules, besides the Python path.
         with_baselines: Whether the sibling study is planned and trained too.
     """
 
@@ -54,7 +54,7 @@ class Study:
 
 
 def axis_distributions(grid: Mapping[str, Sequence[Scalar]], axes: Mapping[str, Range]) -> dict[str, BaseDistribution]:
-    """What a sampler chooses from: the lists of `grid` and the ranges of `axes`."""
+    """The distributions that a sampler chooses from: the lists of `grid` and the ranges of `axes`."""
     found: dict[str, BaseDistribution] = {name: CategoricalDistribution(values) for name, values in grid.items()}
     for name, axis in axes.items():
         if axis.is_integer:
@@ -65,7 +65,7 @@ def axis_distributions(grid: Mapping[str, Sequence[Scalar]], axes: Mapping[str, 
 
 
 def edge_cells(definition: StudyDefinition) -> list[Cell]:
-    """Cells that a sampler might choose, in which every listed value and both ends of every range occur."""
+    """Cells that a sampler might choose; together they have every listed value and both ends of every range."""
     lists: dict[str, list[Scalar]] = {
         **definition.grid,
         **{name: [axis.low, axis.high] for name, axis in definition.axes.items()},
@@ -76,19 +76,19 @@ def edge_cells(definition: StudyDefinition) -> list[Cell]:
 
 
 def shape_key(cell: Mapping[str, Scalar]) -> str:
-    """Equal for cells whose tensors have equal shapes."""
+    """A key that is equal for cells whose tensors have equal shapes."""
     return canonical({name: value for name, value in cell.items() if name not in SHAPELESS})
 
 
 def study_plans(study: Study) -> list[StudyPlan]:
-    """What shall exist for a study and its baselines.
+    """The planned trials of a study and of its baselines.
 
-    Trials are numbered seed by seed: a table with one seed of everything comes first, error bars later.
+    Trials are numbered seed by seed: the whole table with one seed comes first, then the error bars.
     """
     definition = study.definition
     cells = {study.name: [] if definition.is_sampled else grid_cells(definition.grid)}
     if study.with_baselines and definition.baselines:
-        # Baselines differ in their parameters, and importances need parameters that all trials share.
+        # Baselines have other parameters, and Optuna's importances need parameters that all trials share.
         cells[study.name + BASELINES_SUFFIX] = definition.baselines
     common = {
         "objective": definition.objective,
@@ -98,7 +98,7 @@ def study_plans(study: Study) -> list[StudyPlan]:
     attrs = {
         "description": definition.description,
         "corpus": None if study.corpus is None else study.corpus.name,
-        # A report may be made where the corpus is not.
+        # A report may be made on a machine without the corpus.
         "bigram_baseline": None if study.corpus is None else bigram_baseline_loss(study.corpus),
         "settings": sections(definition),
         **{key: getattr(definition, key) for key in ("first_seed", "seeds", "trials")},
@@ -106,31 +106,31 @@ def study_plans(study: Study) -> list[StudyPlan]:
         "claims": [claim.model_dump() for claim in definition.claims],
     }
     plans = []
-    for name, its_cells in cells.items():
+    for name, study_cells in cells.items():
         is_grid = name == study.name
-        axes = _own_axes(definition) if is_grid else {"baselines": definition.baselines}
-        wanted = json.loads(json.dumps({**axes, **common}))
+        axes = _search_space(definition) if is_grid else {"baselines": definition.baselines}
+        stored = json.loads(json.dumps({**axes, **common}))
         if is_grid and definition.is_sampled:
             trials = _slots(definition)
         else:
-            # Baselines are quick and give every later row something to be compared with: first of their seed.
-            places = _places(len(its_cells), definition.pruner.name) if is_grid else range(len(its_cells))
-            trials = list(cell_trials(its_cells, definition.seeds, definition.first_seed, places))
-        plans.append(StudyPlan(name, wanted, attrs, trials))
+            # Baselines come first of their seed: they are quick, and every later cell can be compared with them.
+            places = _places(len(study_cells), definition.pruner.name) if is_grid else range(len(study_cells))
+            trials = list(cell_trials(study_cells, definition.seeds, definition.first_seed, places))
+        plans.append(StudyPlan(name, stored, attrs, trials))
     return plans
 
 
 def _places(cells: int, pruner: str) -> range:
-    """Where the cells of a grid stand in the queue of their seed.
+    """The places of a grid's cells in the queue of their seed.
 
-    A pruner wants the quick ones first (docs/pruning.md), and grids are written so. Without one the slow ones go first,
-    or all workers but one would wait for the last of them.
+    A pruner needs the quick cells first (docs/pruning.md), and study files list them in that order. Without a pruner
+    the slow cells go first; otherwise the last slow trial would keep one worker busy and leave the others idle.
     """
     order = range(1_000, 1_000 + cells)
     return order[::-1] if pruner == "none" else order
 
 
-def _own_axes(definition: StudyDefinition) -> dict[str, Any]:
+def _search_space(definition: StudyDefinition) -> dict[str, Any]:
     if not definition.is_sampled:
         return {"grid": definition.grid}
     axes = {name: axis.model_dump() for name, axis in definition.axes.items()}
@@ -142,7 +142,7 @@ def _slots(definition: StudyDefinition) -> list[PlannedTrial]:
     assert definition.trials is not None
     points = itertools.product(range(definition.trials), range(definition.seeds))
     return [
-        # All seeds of a slot before the next slot: the sampler learns from a cell only when the last has ended.
+        # All seeds of a slot before the next slot: the sampler learns from a cell only after its last seed has ended.
         PlannedTrial(slot_text(slot, repetition, definition.first_seed + repetition), {}, "", 1_000 + slot)
         for slot, repetition in points
     ]
@@ -154,7 +154,7 @@ def cell_trials(
     """The trials of cells, seed by seed.
 
     Args:
-        places: Of each cell in the queue of its seed; by default as they come.
+        places: The place of each cell in the queue of its seed; by default the order of `cells`.
     """
     places = range(len(cells)) if places is None else places
     distributions = _distributions(cells)
@@ -162,8 +162,8 @@ def cell_trials(
         for cell, place in zip(cells, places, strict=True):
             seed = first_seed + repetition
             parameters = {name: Parameter(value, distributions[name]) for name, value in cell.items()}
-            # A range of one value keeps Optuna's importances free of the seed; in a wide range, which the seeds fill
-            # at one spot, it would come out as the most important parameter of all.
+            # A range of one value keeps the seed out of Optuna's importances; in a wide range with all seeds at one
+            # end it would rank as the most important parameter.
             parameters["seed"] = Parameter(seed, IntDistribution(seed, seed))
             yield PlannedTrial(
                 cell=canonical({**cell, "seed": seed}),
@@ -183,10 +183,10 @@ def _distributions(cells: Sequence[Cell]) -> dict[str, BaseDistribution]:
 
 
 def check_cells(study: Study) -> None:
-    """Let the objective look at every cell before anything is planned.
+    """Let the objective check every cell before anything is planned.
 
     Raises:
-        UsageError, ModelError, ObjectiveError: A sampler that cannot be made, or a cell that could never be trained.
+        UsageError, ModelError, ObjectiveError: The objective cannot be loaded, or a cell cannot be trained.
     """
     definition = study.definition
     objective = resolve_objective(definition.objective)
@@ -197,10 +197,10 @@ def check_cells(study: Study) -> None:
 
 
 def ensure_planned(database: Database, study: Study, plans: Sequence[StudyPlan] | None = None) -> Planned:
-    """Plan what is missing of a study.
+    """Plan the trials of a study that the database lacks.
 
     Args:
-        plans: What shall exist; by default what the definition says.
+        plans: All trials of the study; by default those of the definition.
 
     Raises:
         UsageError: The database has a study of this name with another definition.
@@ -212,9 +212,9 @@ def ensure_planned(database: Database, study: Study, plans: Sequence[StudyPlan] 
 
 
 def _explain_change(change: DefinitionChanged) -> str:
-    step = "give this one another name with --name, or another --storage"
+    step = "choose another name with --name, or another --storage"
     if change.stored is None:
-        return f"the study {change.study!r} in the database was not planned by lm-search; {step}"
+        return f"lm-search did not plan the study {change.study!r} in the database; {step}"
     before, after = _flat(change.stored), _flat(change.wanted)
     differing = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     changes = "; ".join(f"{key} was {before.get(key, 'unset')}, is {after.get(key, 'unset')}" for key in differing)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-# What the pruners that share their settings look at.
+# The settings that each of the pruners with shared settings uses.
 USED_BY: dict[str, tuple[str, ...]] = {
     "none": (),
     "top": ("warmup_steps", "keep"),
@@ -18,21 +18,21 @@ USED_BY: dict[str, tuple[str, ...]] = {
 
 
 class SharedSettings(BaseModel):
-    """The settings of the pruners of `USED_BY`, which each looks at some of; so --pruner may choose another."""
+    """The settings that the pruners of `USED_BY` share, so that --pruner can switch between them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     name: str = "top"
-    # No trial is compared with others before this step.
+    # No trial is compared with other trials before this step.
     warmup_steps: int = Field(default=2000, ge=0)
-    # top: a trial stops when this many cells that are still in the race were better at its step.
+    # top: a trial stops if this many cells that are still in the race were better at its step.
     keep: int = Field(default=5, ge=1)
-    # median: nor before this many trials are complete.
+    # median: no trial is compared before this many trials are complete.
     min_trials: int = Field(default=4, ge=1)
 
 
 class PrunerSettings(BaseModel):
-    """When a weak trial is stopped: a name of `search.strategies.pruners`, a class of optuna.pruners or a person's own
+    """The pruner, which stops weak trials: a name of `search.strategies.pruners`, a class of optuna.pruners or a user's
     module:Class, and its arguments; docs/pruning.md compares the choices."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
@@ -49,12 +49,12 @@ class PrunerSettings(BaseModel):
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """What the pruner is made with."""
+        """The arguments of the pruner."""
         given = self.model_extra or {}
         return {key: given[key] for key in USED_BY[self.name]} if self.name in USED_BY else given
 
     def with_name(self, name: str) -> PrunerSettings:
-        """Another pruner: with the same settings where both share them, else with its defaults."""
+        """The settings of another pruner: these settings if both are in `USED_BY`, otherwise its defaults."""
         if name == self.name:
             return self
         both_share = {name, self.name} <= USED_BY.keys()

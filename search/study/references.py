@@ -1,4 +1,4 @@
-"""Names of extension points: a registered name, or "module:name" of a person's own."""
+"""References to extensions: a registered name, or a user's "module:name"."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from search.study.user_modules import import_user_module
 from search.study.validation_messages import did_you_mean
 
 _PACKAGE = Path(__file__).parent.parent
-# The repository shows these folders of the package at its top too.
+# These folders of the package are also linked at the top level of the repository.
 _LINKED = ("models", "objectives")
 
 
 def load_registered(named: str, name: str, registry: Mapping[str, str], first: Iterable[str] = ()) -> Any:
-    """Find what a name of an extension point stands for.
+    """Load the class or function that a name stands for.
 
     Args:
         named: Where the name is written, for messages: "--launcher slurm".
         name: A key of `registry`, or "module:name".
         registry: Name → "module:name".
-        first: Choices that are no part of it, for the message.
+        first: Further choices that the message lists first.
 
     Raises:
-        UsageError: The name is unknown, or its module does not import or lacks what is named.
+        UsageError: The name is unknown, its module cannot be imported, or the module lacks the named object.
     """
     module_name, colon, attribute = registry.get(name, name).partition(":")
     if not colon or not module_name or not attribute:
@@ -41,14 +41,14 @@ def load_registered(named: str, name: str, registry: Mapping[str, str], first: I
 
 
 def full_reference(reference: Any, folders: Iterable[Path | None]) -> Any:
-    """A reference to one of our modules under its full name, as its module would else be loaded a second time.
+    """The full name of a reference to one of our modules; under another name the module would be loaded twice.
 
-    "models.mine:Mine", typed in the repository, becomes "search.models.mine:Mine", unless one of the folders has a
-    file models/mine.py of its own.
+    "models.mine:Mine", typed in the repository, becomes "search.models.mine:Mine", unless one of the folders has
+    another file models/mine.py.
 
     Args:
-        reference: "module:name"; anything else is returned as it is.
-        folders: Where a study's own modules are looked for.
+        reference: "module:name"; anything else is returned unchanged.
+        folders: The folders with a study's own modules.
     """
     module, colon, _ = reference.partition(":") if isinstance(reference, str) else ("", "", "")
     parts = module.split(".")

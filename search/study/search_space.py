@@ -1,4 +1,4 @@
-"""What a sampler may be told in a study file: ranges, the sampler with its arguments, and the rules of a race."""
+"""The search space of a study file: ranges, the sampler with its arguments, and the rules of a race."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=Fal
 
 
 class Range(BaseModel):
-    """An axis of numbers: whole ones where both ends are whole, else real ones."""
+    """An axis of numbers: integers if both ends are integers, otherwise real numbers."""
 
     model_config = _STRICT
 
     low: StrictInt | StrictFloat
     high: StrictInt | StrictFloat  # included
-    # Draw the logarithm evenly instead of the number.
+    # Sample the logarithm uniformly instead of the number.
     log: bool = False
     # Only low, low + step, low + 2 step, …
     step: StrictInt | StrictFloat | None = Field(default=None, gt=0)
@@ -27,24 +27,24 @@ class Range(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Range:
         if self.low >= self.high:
-            raise ValueError(f"a range from low = {self.low} to high = {self.high} is empty; give a high above low")
+            raise ValueError(f"a range from low = {self.low} to high = {self.high} is empty; set high above low")
         if self.log and self.low <= 0:
-            raise ValueError(f"a range with log = true starts above 0, not at low = {self.low}")
+            raise ValueError(f"a range with log = true cannot start at low = {self.low}; set low above 0")
         if self.log and self.step is not None:
-            raise ValueError(f"a range takes log = true or step = {self.step}, not both")
+            raise ValueError(f"a range takes either log = true or step = {self.step}; remove one of them")
         if self.is_integer and isinstance(self.step, float):
-            raise ValueError(f"a range of whole numbers takes a whole step, not step = {self.step}")
+            raise ValueError(f"a range of integers takes an integer step, not step = {self.step}")
         return self
 
     @property
     def is_integer(self) -> bool:
-        """Whether it holds whole numbers only."""
+        """Whether it holds integers only."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
 
 class SamplerSettings(BaseModel):
-    """Who chooses the cells: a name of `search.strategies.samplers`, a class of optuna.samplers or a person's own
-    module:Class, and its arguments."""
+    """The sampler, which chooses the cells: a name of `search.strategies.samplers`, a class of optuna.samplers or a
+    user's module:Class, and its arguments."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
@@ -57,7 +57,7 @@ class SamplerSettings(BaseModel):
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """What the class is made with, the seed aside."""
+        """The arguments of the class, without the seed."""
         return self.model_extra or {}
 
 
@@ -66,19 +66,21 @@ class RacingSettings(BaseModel):
 
     model_config = _STRICT
 
-    # Every cell gets so many.
+    # Every cell gets at least this many seeds.
     first: int = Field(default=2, ge=2)
-    # No cell gets more.
+    # No cell gets more seeds than this.
     max_seeds: int = Field(default=20, ge=2, le=1000)
-    # Nor the study more trials; by default half of what max_seeds for every cell would be.
+    # The study gets no more trials than this; by default half of max_seeds times the number of cells.
     budget: int | None = Field(default=None, ge=1)
-    # How sure it must be that a cell is worse than the best before the cell is left alone.
+    # A cell gets no further seeds once it is worse than the best cell with this confidence.
     confidence: float = Field(default=0.99, gt=0.5, lt=1)
 
     @model_validator(mode="after")
     def _check(self) -> RacingSettings:
         if self.max_seeds < self.first:
-            raise ValueError(f"racing.max_seeds = {self.max_seeds} is below racing.first = {self.first}")
+            raise ValueError(
+                f"racing.max_seeds = {self.max_seeds} is below racing.first = {self.first}; raise max_seeds"
+            )
         return self
 
 
@@ -91,10 +93,10 @@ def normalize_axes(raw: Any) -> Any:
         grid, axes = raw.get("grid", {}), raw["axes"]
         if isinstance(grid, Mapping):
             if both := grid.keys() & axes.keys():
-                raise ValueError(f"the axis {min(both)} is in [grid] and in [axes]; leave out one of them")
-            together = {**grid, **axes}
-            raw["grid"] = {axis: value for axis, value in together.items() if not _is_range(value)}
-            raw["axes"] = {axis: value for axis, value in together.items() if _is_range(value)}
+                raise ValueError(f"the axis {min(both)} is in [grid] and in [axes]; remove one of them")
+            both_tables = {**grid, **axes}
+            raw["grid"] = {axis: value for axis, value in both_tables.items() if not _is_range(value)}
+            raw["axes"] = {axis: value for axis, value in both_tables.items() if _is_range(value)}
     elif isinstance(raw.get("grid"), Mapping) and any(map(_is_range, raw["grid"].values())):
         return normalize_axes({**raw, "axes": raw.get("axes", {})})
     if raw.get("seeds") == "adaptive":
@@ -102,9 +104,9 @@ def normalize_axes(raw: Any) -> Any:
         first = racing.get("first") if isinstance(racing, Mapping) else None
         raw |= {"seeds": RacingSettings().first if first is None else first, "racing": racing}
     elif isinstance(raw.get("seeds"), str):
-        raise ValueError(f'seeds = {raw["seeds"]!r}: write a whole number, or "adaptive"')
+        raise ValueError(f'seeds = {raw["seeds"]!r}: write an integer, or "adaptive"')
     elif "racing" in raw:
-        raise ValueError('racing is for seeds = "adaptive"; write that at the top of the file, or leave racing out')
+        raise ValueError('racing needs seeds = "adaptive"; add it at the top of the file, or remove racing')
     return raw
 
 

@@ -1,6 +1,6 @@
-"""What the database has of a study and of its trials, typed: the one place that knows the keys of the stored JSON.
+"""Studies and trials as the database stores them, typed: only this module uses the keys of the stored JSON.
 
-A study is read once and passed on as a `StoredStudy`. `search.study.planner.study_plans` writes what is read here.
+A study is read once and passed on as a `StoredStudy`. `search.study.planner.study_plans` writes these keys.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from search.study.search_space import GRID, RacingSettings, Range, SamplerSettin
 
 Model = TypeVar("Model", bound=BaseModel)
 
-# User attributes of a trial: what it ran on, and what the ranked table and a report's page show.
-RECORD = "record"
+# User attributes of a trial: its environment, and those that the ranked table and a report's page show.
+ENVIRONMENT = "record"
 TABLE_FACTS = ("n_params", "train_seconds", "tokens")
-PAGE_FACTS = ("val_loss_by_position", "sample", RECORD)
+PAGE_FACTS = ("val_loss_by_position", "sample", ENVIRONMENT)
 # The user attribute of a study that `--from` writes.
 WARM_START = "from"
 
 
 @dataclass(frozen=True)
 class StoredDefinition:
-    """What of a study must stay the same as long as it lives.
+    """The part of a study that never changes.
 
     Attributes:
         objective: A registered name, or "module:function".
-        corpus_sha256: Of the text that its trials train on; None where the objective takes none.
+        corpus_sha256: SHA-256 of the text that its trials train on; None if the objective takes none.
         grid: The axes that are lists; empty for the sibling study with the baselines.
         axes: The axes that are ranges.
-        sampler: What chooses the cells; None for a grid.
+        sampler: The sampler that chooses the cells; None for a grid.
         baselines: The cells of the sibling study; empty for the study itself.
-        as_stored: All of it, as JSON has it.
+        as_stored: The whole definition as JSON.
     """
 
     objective: str
@@ -62,7 +62,7 @@ class StoredDefinition:
 
 @dataclass(frozen=True)
 class StoredSettings:
-    """What of a study may change between two starts."""
+    """The part of a study that may change between two starts."""
 
     pruner: PrunerSettings
     workers: WorkerSettings
@@ -70,8 +70,8 @@ class StoredSettings:
 
     def sections(self) -> Mapping[str, Mapping[str, Any]]:
         """The sections of a study file, by name."""
-        there = {"pruner": self.pruner, "workers": self.workers, "racing": self.racing}
-        return {name: section.model_dump() for name, section in there.items() if section is not None}
+        all_sections = {"pruner": self.pruner, "workers": self.workers, "racing": self.racing}
+        return {name: section.model_dump() for name, section in all_sections.items() if section is not None}
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,12 @@ class Observation:
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What a sampler is shown of another study.
+    """The results of another study that a sampler starts with.
 
     Attributes:
         study: The other study's name.
         best: Its best cell.
-        observations: Its cells that lie within the axes.
+        observations: Its cells that are inside the search space.
     """
 
     study: str
@@ -110,13 +110,13 @@ class StoredStudy:
     """A planned study.
 
     Attributes:
-        uid: Tells it from others of its name; "" before it is planned.
-        corpus: The name of its text; None where the objective takes none.
-        bigram_baseline: The counted bigram's validation loss on that text, in nats per character; None where it was not
-            counted.
-        seeds: How many seeds a cell was planned with.
-        trials: How many cells a sampler chooses; None for a grid.
-        warm_start: What its sampler is shown of another study.
+        uid: A unique id, which differs from that of a deleted study of the same name; "" before it is planned.
+        corpus: The name of its text; None if the objective takes none.
+        bigram_baseline: The counted bigram's validation loss on that text, in nats per character; None if it was not
+            computed.
+        seeds: The number of seeds that a cell was planned with.
+        trials: The number of cells that a sampler chooses; None for a grid.
+        warm_start: The results of another study that its sampler starts with.
     """
 
     name: str
@@ -136,13 +136,13 @@ class StoredStudy:
 
 @dataclass(frozen=True)
 class TrialFacts:
-    """What a worker recorded of a trial besides its losses; None for what it did not, or what was not read.
+    """The facts that a worker recorded of a trial besides its losses; None if not recorded or not read.
 
     Attributes:
         tokens: Characters that it was trained on.
         sample: Text that the model wrote.
         val_loss_by_position: Validation losses by position in the window.
-        record: The versions and the machine that it ran on, by name.
+        environment: The versions and the machine that it ran on, by name.
     """
 
     n_params: int | None = None
@@ -151,12 +151,12 @@ class TrialFacts:
     train_curve: Sequence[tuple[int, float]] | None = None
     sample: str | None = None
     val_loss_by_position: Sequence[float] | None = None
-    record: Mapping[str, Any] | None = None
+    environment: Mapping[str, Any] | None = None
 
     @property
     def device(self) -> str | None:
-        """The kind of device that it ran on."""
-        found: str | None = (self.record or {}).get("device")
+        """The type of device that it ran on."""
+        found: str | None = (self.environment or {}).get("device")
         return found
 
 
@@ -164,23 +164,24 @@ def trial_facts(attrs: Mapping[str, Any]) -> TrialFacts:
     """The facts of a trial.
 
     Args:
-        attrs: Its user attributes, as far as they were read.
+        attrs: Its user attributes that were read.
     """
-    return TrialFacts(**{name: attrs.get(name) for name in TrialFacts.__dataclass_fields__})
+    names = {name: name for name in TrialFacts.__dataclass_fields__} | {"environment": ENVIRONMENT}
+    return TrialFacts(**{field_name: attrs.get(key) for field_name, key in names.items()})
 
 
 def read_stored_study(database: Database, name: str) -> StoredStudy | None:
-    """A study, None when none of this name was planned.
+    """A study; None if none of this name was planned.
 
     Raises:
-        UsageError: It has settings that this version does not know.
+        UsageError: It has settings that this version does not support.
     """
     attrs = study_attrs(database, name)
     return None if attrs is None else parse_study(name, attrs)
 
 
 def planned_study(plan: StudyPlan) -> StoredStudy:
-    """A study as it will be stored."""
+    """A planned study in the form in which the database will store it."""
     return parse_study(plan.study, {**plan.attrs, DEFINITION: plan.definition})
 
 
@@ -188,7 +189,7 @@ def parse_study(name: str, attrs: Mapping[str, Any]) -> StoredStudy:
     """A study from its user attributes.
 
     Raises:
-        UsageError: They hold what this version does not know.
+        UsageError: They have settings that this version does not support.
     """
     try:
         definition = _parse_definition(attrs[DEFINITION])
@@ -211,8 +212,8 @@ def parse_study(name: str, attrs: Mapping[str, Any]) -> StoredStudy:
         fault = error.errors()[0]
         at = ".".join(map(str, fault["loc"]))
         raise UsageError(
-            f"the study {name!r} in the database has {at} = {fault['input']!r}, which this lm-search does not know; "
-            "update with: pip install -U lm-search"
+            f"the study {name!r} in the database has {at} = {fault['input']!r}, which this version of lm-search does "
+            "not support; update with: pip install -U lm-search"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""A study's own modules: where they are looked for, and the objective that is found in them."""
+"""A study's own modules: the folders to search for them, and the objective that they define."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ if TYPE_CHECKING:
     from search.study.stored import StoredDefinition
 
 OURS = "search."
-# What built-in objectives were called in study files of lm-search 0.1; for messages, for it may be a module of theirs.
+# Old names of built-in objectives in study files of lm-search 0.1. Only messages use them: a user's module may have
+# the same name.
 MOVED = {"objectives.language_model:start": "language_model"}
 
 
 def module_folder(study: str) -> Path | None:
-    """The folder of a study file, where its modules are looked for; None for a built-in study or a name."""
+    """The folder of a study file, which may contain its modules; None for a built-in study or a name."""
     return Path(study).absolute().parent if study.endswith(".toml") else None
 
 
 def extend_sys_path(folder: Path | None) -> None:
-    """Have a study's modules found in its folder, or in the working directory where it has none.
+    """Search the study's folder for its modules, or the working directory if it has no folder.
 
-    Both are also appended to `sys.path`: `python -m` looks in the working directory first, an installed script and a
-    process that was started with -P do not.
+    Both are also appended to `sys.path`: `python -m` searches the working directory first, but an installed script and
+    a process that was started with -P do not search it.
 
     Args:
         folder: The folder of the study file; None for a built-in study or a name.
@@ -46,10 +47,10 @@ def import_user_module(module: str, named: str) -> ModuleType:
     """Import a module that a study names.
 
     Args:
-        named: What names it, for the message.
+        named: Where it is named, for the message.
 
     Raises:
-        UsageError: It does not import.
+        UsageError: The module does not exist, or its import fails.
     """
     try:
         return importlib.import_module(module)
@@ -61,25 +62,25 @@ def import_user_module(module: str, named: str) -> ModuleType:
         raise UsageError(
             f"{named}: no module {module!r} on the Python path; put {module}.py beside the study file"
         ) from error
-    except Exception as error:  # a person's module may fail at import with anything
-        raise UsageError(f"{named}: the module {module!r} does not import ({_told(error)})") from error
+    except Exception as error:  # the import of a user's module can raise anything
+        raise UsageError(f"{named}: the import of the module {module!r} failed ({_describe(error)})") from error
 
 
-def _told(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     at = f" at line {error.lineno}" if isinstance(error, SyntaxError) else ""
-    said = error.msg if isinstance(error, SyntaxError) else str(error)
-    return f"{type(error).__name__}{at}: {said}"
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}{at}: {message}"
 
 
 def resolve_objective(reference: str) -> Objective:
     """The objective that a study names.
 
     Args:
-        reference: A name of `search.objectives.registry.OBJECTIVES`, or "module:name" of a person's own.
+        reference: A name of `search.objectives.registry.OBJECTIVES`, or a user's "module:name".
 
     Raises:
-        UsageError: The name is unknown, or the module does not import or lacks it.
-        ObjectiveError: It is something else.
+        UsageError: The name is unknown, or the module cannot be imported or lacks it.
+        ObjectiveError: The named object is not an objective.
     """
     named = f"objective = {reference!r}"
     module_name, colon, name = OBJECTIVES.get(reference, reference).partition(":")
@@ -89,7 +90,7 @@ def resolve_objective(reference: str) -> Objective:
             f"module:function"
         )
     if reference in MOVED:
-        named += f" (the built-in one is now objective = {MOVED[reference]!r})"
+        named += f" (the built-in objective is now called {MOVED[reference]!r})"
     module = import_user_module(module_name, named)
     found = getattr(module, name, None)
     if found is None:
@@ -107,7 +108,7 @@ def takes_corpus(reference: str) -> bool:
 
 
 def user_modules(definition: StoredDefinition) -> list[str]:
-    """The modules that a planned study needs besides ours: its objective's, and those of its models."""
+    """The modules of a planned study's objective and models that are not part of lm-search."""
     references = [each for each in (definition.objective, *definition.models) if isinstance(each, str) and ":" in each]
     modules = {reference.partition(":")[0]: None for reference in references}
     return [module for module in modules if not module.startswith(OURS)]

@@ -1,4 +1,4 @@
-"""A fault of a study file as one line: key, value, choices."""
+"""An error in a study file as one line: key, value, choices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel, ValidationError
 
-# pydantic's own words for these speak of Python.
+# For these pydantic's messages use Python's terms.
 _MESSAGES = {
     "too_short": "give it at least one entry",
     "list_type": "write a list, such as [64, 128]",
@@ -19,32 +19,32 @@ _MESSAGES = {
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """A guess at a misspelt word, in brackets; nothing when none is close."""
+    """A suggestion for a misspelt word, in brackets; empty if no choice is similar."""
     close = difflib.get_close_matches(word, list(choices), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def explain(error: ValidationError, whole: type[BaseModel], sections: Mapping[str, type[BaseModel]]) -> str:
-    """The first fault of a study file as one line.
+def explain(error: ValidationError, file_model: type[BaseModel], sections: Mapping[str, type[BaseModel]]) -> str:
+    """The first error of a study file as one line.
 
     Args:
-        whole: The model of the file.
-        sections: Those of its tables, by key.
+        file_model: The model of the file.
+        sections: The models of its tables, by key.
     """
     faults = error.errors(include_url=False)
-    # A misspelt key says more than that the right one is missing.
+    # A misspelt key explains more than the missing key that it causes.
     first = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     location = first["loc"]
     if first["type"] == "extra_forbidden":
         above = location[:-1]
-        choices = (sections[str(above[0])] if above else whole).model_fields
+        choices = (sections[str(above[0])] if above else file_model).model_fields
         key = ".".join(map(str, location))
         return f"unknown key {key!r}{did_you_mean(str(location[-1]), choices)}; choices: {', '.join(choices)}"
-    if first["type"] == "value_error":  # ours: it says everything, but for what it is about
+    if first["type"] == "value_error":  # our own message is complete, except for the key
         about = f"name = {first['input']!r}: " if location == ("name",) else ""
         about = f"{'.'.join(map(str, location))}: " if location[:1] == ("axes",) else about
         return about + first["msg"].removeprefix("Value error, ")
-    # A value that may have several types fails once per type, bool first; the path's last part names the type.
+    # A value with several allowed types fails once per type, bool first; the last part of the path is the type.
     key = ".".join(str(part) for part in (location[:-1] if first["type"] == "bool_type" else location))
     if first["type"] == "missing":
         return f"{key} is missing"

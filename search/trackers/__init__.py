@@ -1,1 +1,1 @@
-"""What hears of a study's evaluations as they come: files, and services that draw curves."""
+"""Trackers receive a study's evaluations as they happen: files, and services that draw curves."""

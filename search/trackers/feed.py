@@ -1,4 +1,4 @@
-"""Feeds trackers from the database, so that they hear of trials on any machine and of those of earlier runs."""
+"""Feeds trackers from the database, so that they receive trials of any machine and of earlier runs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from search.trackers.protocol import EndEvent, EvaluationEvent, Event, Tracker, 
 log = logging.getLogger("search")
 
 EVERY_S = 2.0
-# It must neither wait long for a database that is away, nor hold up the end of a run.
+# Short, so that an unavailable database does not delay the end of a run.
 OUTAGE_S = 2.0
 LAST_WAIT_S = 30.0
 
 
 @dataclass
-class _Fed:
-    """A tracker, and what it has not taken in yet."""
+class _TrackerQueue:
+    """A tracker, and the events that it has not received yet."""
 
     text: str
     tracker: Tracker
@@ -35,21 +35,21 @@ class _Fed:
         while self.pending:
             try:
                 self.tracker.track(self.pending[0])
-            except Exception as error:  # whatever a tracker does, training goes on
+            except Exception as error:  # no error of a tracker may stop the training
                 self._warn(error)
                 return
             self.pending.popleft()
 
     def _warn(self, error: Exception) -> None:
         if not self.warned:
-            fault = f"{type(error).__name__}: {error}".splitlines()[0]
-            log.warning("--track %s: %s; training goes on, and its events are delivered again later", self.text, fault)
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            log.warning("--track %s: %s; training continues, and the events are delivered later", self.text, reason)
         self.warned = True
 
     def close(self) -> None:
         if self.pending:
             log.warning(
-                "--track %s: %d events were not delivered; the same command started again delivers them",
+                "--track %s: %d events were not delivered; start the same command again to deliver them",
                 self.text,
                 len(self.pending),
             )
@@ -60,43 +60,44 @@ class _Fed:
 
 
 class TrackingFeed:
-    """Reads what is new of some studies, and hands it to trackers.
+    """Reads new events of some studies and delivers them to trackers.
 
     Args:
-        studies: The study's name, and that of its sibling with the baselines if there is one.
-        trackers: By their text on the command line.
+        database: The database of the studies.
+        studies: The name of the study, and of its sibling with the baselines if there is one.
+        trackers: The trackers by their text on the command line.
     """
 
     def __init__(self, database: Database, studies: Sequence[str], trackers: Mapping[str, Tracker]) -> None:
         self._database, self._studies = database, studies
-        self._fed = [_Fed(text, tracker) for text, tracker in trackers.items()]
+        self._queues = [_TrackerQueue(text, tracker) for text, tracker in trackers.items()]
         self._seen: set[str] = set()
         self._since = 0.0
 
     def poll(self) -> None:
-        """Deliver what has happened since the last call; at the first call, everything.
+        """Deliver all events since the last call; at the first call, every event.
 
         Raises:
-            StorageUnavailable: The database is away; nothing is lost.
+            StorageUnavailable: The database is unavailable; the next call delivers the events.
         """
         for trial in trials_with_news(self._database, self._studies, self._since):
             self._since = max(self._since, trial.ended_at or 0.0)
             for event in events_of(trial):
                 if event.key not in self._seen:
                     self._seen.add(event.key)
-                    for fed in self._fed:
-                        fed.pending.append(event)
-        for fed in self._fed:
-            fed.deliver()
+                    for queue in self._queues:
+                        queue.pending.append(event)
+        for queue in self._queues:
+            queue.deliver()
 
     def close(self) -> None:
-        """Close the trackers, and say what one of them has missed."""
-        for fed in self._fed:
-            fed.close()
+        """Close the trackers, and log how many events each has missed."""
+        for queue in self._queues:
+            queue.close()
 
 
 def events_of(trial: TrackedTrial) -> Iterator[Event]:
-    """What is known to have happened to a trial, in order."""
+    """Yield the events of a trial, in order."""
     name = TrialName(trial.study, trial.uid, trial.number, trial.cell, trial.seed)
     for step, value in trial.curve.items():
         yield EvaluationEvent(name, step, {"val_loss": value})
@@ -110,11 +111,11 @@ def events_of(trial: TrackedTrial) -> Iterator[Event]:
 
 @contextmanager
 def tracking(database: Database, studies: Sequence[str], trackers: Mapping[str, Tracker]) -> Iterator[None]:
-    """Feed trackers as long as the context lasts, and with what is left at its end.
+    """Feed trackers during the context, and deliver the remaining events at its end.
 
     Args:
-        database: Used from a thread of its own.
-        studies, trackers: As for `TrackingFeed`.
+        database: The database of the studies; read in a separate thread.
+        studies, trackers: See `TrackingFeed`.
     """
     if not trackers:
         yield
@@ -136,11 +137,14 @@ def tracking(database: Database, studies: Sequence[str], trackers: Mapping[str, 
         ended.set()
         thread.join(LAST_WAIT_S)
         if thread.is_alive():
-            log.warning("--track: a tracker did not answer for %g s; the same command delivers the rest", LAST_WAIT_S)
+            log.warning(
+                "--track: no answer for %g s; start the same command again to deliver the rest",
+                LAST_WAIT_S,
+            )
 
 
 def _poll(feed: TrackingFeed) -> None:
     try:
         feed.poll()
-    except Exception as error:  # the database is away: the next look reads what this one missed
-        log.info("trackers were not fed: %s", error)
+    except Exception as error:  # such as an unavailable database: the next poll reads what this one missed
+        log.info("cannot feed the trackers: %s", error)

@@ -1,4 +1,4 @@
-"""Writes every evaluation and every end of a trial as one line of JSON: the tracker to read before writing another."""
+"""Writes every evaluation and every end of a trial as a line of JSON; a model for other trackers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from search.trackers.protocol import EvaluationEvent, Event
 
 
 class JsonLinesTracker:
-    """Appends events to a file, each once, however often runs are started again.
+    """Appends each event to a file once, even if runs are restarted.
 
     Args:
         target: The file's path.
 
     Raises:
-        UsageError: There is none, or it is a folder.
+        UsageError: The path is empty, or a folder.
     """
 
     def __init__(self, target: str) -> None:
@@ -33,16 +33,16 @@ class JsonLinesTracker:
         self._written: set[str] = set()
 
     def track(self, event: Event) -> None:
-        """Write an event, unless the file has it.
+        """Write an event, unless the file already has it.
 
         Raises:
-            OSError: The file cannot be written, or another process writes to it.
+            OSError: The file cannot be written, or another process is writing to it.
         """
         file = self._open()
         if event.key in self._written:
             return
         file.write(json.dumps(_as_json(event), allow_nan=False).encode() + b"\n")
-        file.flush()  # a person may be watching
+        file.flush()  # a user may be watching the file
         self._written.add(event.key)
 
     def _open(self) -> IO[bytes]:
@@ -50,7 +50,7 @@ class JsonLinesTracker:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             file = self._path.open("a+b")
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of two processes each would miss the other's lines
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two processes would miss each other's lines
                 self._written = _read_keys(file)
             except BaseException:
                 file.close()
@@ -65,7 +65,7 @@ class JsonLinesTracker:
 
 
 def _read_keys(file: IO[bytes]) -> set[str]:
-    """The keys of the events that a file has; the last line is removed if a process died while it wrote it."""
+    """Return the keys of the events in a file; remove a last line that a crash left incomplete."""
     file.seek(0)
     keys, end = set[str](), 0
     for line in file:
@@ -90,5 +90,5 @@ def _as_json(event: Event) -> dict[str, Any]:
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON has neither NaN nor infinity."""
+    """Replace NaN and infinity, which JSON lacks, by None."""
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}

@@ -1,4 +1,4 @@
-"""What hears of a study's evaluations."""
+"""The `Tracker` protocol and the events that trackers receive."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, Protocol, runtime_checkable
 
 @dataclass(frozen=True)
 class TrialName:
-    """Which trial something happened to.
+    """Identifies the trial of an event.
 
     Attributes:
         study: The study's name.
-        uid: Tells the study from others of the same name.
+        uid: Distinguishes the study from others of the same name.
         number: The trial's number in the study.
-        cell: Its parameters.
-        seed: Its seed.
+        cell: The trial's parameters.
+        seed: The trial's seed.
     """
 
     study: str
@@ -31,7 +31,9 @@ class EvaluationEvent:
     """A trial was evaluated.
 
     Attributes:
-        metrics: By name; NaN or infinite where training diverged.
+        trial: The trial.
+        step: The training step.
+        metrics: Values by name; NaN or infinite if the training diverged.
     """
 
     trial: TrialName
@@ -40,7 +42,7 @@ class EvaluationEvent:
 
     @property
     def key(self) -> str:
-        """The same whenever this event is delivered, and of no other event."""
+        """Identifies the event; the same at every delivery."""
         return f"{self.trial.uid}/{self.trial.study}/{self.trial.number}/step/{self.step}"
 
 
@@ -49,11 +51,12 @@ class EndEvent:
     """A trial ended.
 
     Attributes:
-        claim: Counts the workers that have held it: a failed trial that is put back ends again, under a higher one.
+        trial: The trial.
+        claim: How many times the trial was claimed; a failed trial that is retried ends again, with a higher number.
         outcome: complete, pruned, diverged or failed.
         reason: Why, unless it is complete.
-        step: Of the last evaluation; None when there was none.
-        metrics: After it.
+        step: The step of the last evaluation; None if there was none.
+        metrics: Values by name after that step.
     """
 
     trial: TrialName
@@ -65,7 +68,7 @@ class EndEvent:
 
     @property
     def key(self) -> str:
-        """The same whenever this event is delivered, and of no other event."""
+        """Identifies the event; the same at every delivery."""
         return f"{self.trial.uid}/{self.trial.study}/{self.trial.number}/end/{self.claim}"
 
 
@@ -74,21 +77,21 @@ Event = EvaluationEvent | EndEvent
 
 @runtime_checkable
 class Tracker(Protocol):
-    """Hears of every evaluation and every end of a study's trials, from one thread.
+    """Receives every evaluation and every end of a study's trials, from one thread.
 
-    Each event comes at least once: after a restart all come again, with the same keys. Those of one trial come in
-    order; its end is the last. Its class is made with what stands behind the name in `--track NAME:TARGET`, before
-    anything is written; without a target it is made with "".
+    Each event is delivered at least once: after a restart all are delivered again, with the same keys. The events of a
+    trial arrive in order; its end is the last. The class is called with TARGET of `--track NAME:TARGET`, or with ""
+    if there is none, before anything is written.
     """
 
     def track(self, event: Event) -> None:
-        """Take in an event.
+        """Process an event.
 
         Raises:
-            Exception: It cannot be taken in now; it is delivered again a little later.
+            Exception: The event cannot be processed now; it is delivered again later.
         """
         ...
 
     def close(self) -> None:
-        """Nothing comes any more; called once."""
+        """Release resources; called once, after the last event."""
         ...

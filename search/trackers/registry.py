@@ -1,4 +1,4 @@
-"""The names of the trackers."""
+"""The registry of trackers."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from search.study.references import load_registered
 from search.study.user_modules import extend_sys_path, module_folder
 from search.trackers.protocol import Tracker
 
-# Adding a tracker is one file and one line here. A person's own needs no line: "module:Class" names it.
+# Adding a tracker is one file and one line here. A user's own tracker needs no line: "module:Class" names it.
 TRACKERS: dict[str, str] = {
     "jsonl": "search.trackers.jsonl:JsonLinesTracker",
 }
 
 
 def make_trackers(texts: Sequence[str], study: str = "") -> Mapping[str, Tracker]:
-    """Make the trackers that `--track` names; nothing is written.
+    """Make the trackers that `--track` names, without writing anything.
 
     Args:
-        texts: "NAME:TARGET" with a key of `TRACKERS`, or "module:Class" or "module:Class:TARGET" of a person's own.
-        study: As `--study`: a study file's folder is where a person's own module is looked for.
+        texts: "NAME:TARGET" with a key of `TRACKERS`; "module:Class" or "module:Class:TARGET" for a user's own.
+        study: The value of `--study`; the folder of a study file is searched for the user's module.
 
     Returns:
         The trackers, by their text.
@@ -45,7 +45,7 @@ def _make(text: str) -> Tracker:
     except UsageError as error:
         raise UsageError(f"{named}: {error}") from error
     except TypeError as error:
-        raise UsageError(f"{named}: it cannot be made of the target {target!r}: {error}") from error
+        raise UsageError(f"{named}: calling it with the target {target!r} failed: {error}") from error
     if not isinstance(made, Tracker):
-        raise UsageError(f"{named} is no tracker: it needs track and close (docs/extending.md)")
+        raise UsageError(f"{named} is no tracker: it must have track and close (docs/extending.md)")
     return made

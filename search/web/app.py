@@ -1,4 +1,4 @@
-"""The dashboard as a WSGI application: optuna-dashboard behind our checks."""
+"""The dashboard as a WSGI application: optuna-dashboard behind access checks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from search.web.lazy_app import LazyApp
 def gated_dashboard(
     storage: str, artifacts: ArtifactStore | None, *, writable: bool, token: str | None
 ) -> WSGIApplication:
-    """The WSGI application: a gate, a waiting room for a database that is not ready, and the dashboard itself."""
+    """The dashboard behind access checks; until the database is ready it answers with the reason.
+
+    Args:
+        storage: The URL of the database.
+        artifacts: The artifact store whose files it serves; None for none.
+        writable: Whether it allows requests that change something.
+        token: The token that a visitor must present; None if it is open to all.
+    """
 
     def open_app() -> WSGIApplication:
         import optuna_dashboard

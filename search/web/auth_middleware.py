@@ -1,4 +1,4 @@
-"""What stands between the network and optuna-dashboard, which itself lets anyone delete a study."""
+"""Access checks in front of optuna-dashboard, which itself lets any visitor delete a study."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ RETRY_S = 2.0
 
 
 class AuthMiddleware:
-    """Lets through what may pass.
+    """Passes on the requests that are allowed, and answers the others with an error.
 
     Args:
         app: The dashboard.
-        writable: Whether requests that change something may pass.
-        token: What a visitor must show, None for an open door.
+        writable: Whether requests that change something are allowed.
+        token: The token that a visitor must present; None if the dashboard is open to all.
     """
 
     def __init__(self, app: WSGIApplication, *, writable: bool, token: str | None) -> None:
@@ -31,11 +31,11 @@ class AuthMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] == HEALTH_PATH:
             return plain_answer(start_response, "200 OK", "ok")
-        if self._token is not None and not self._knows_token(environ):
+        if self._token is not None and not self._has_token(environ):
             return plain_answer(
                 start_response,
                 "401 Unauthorized",
-                "A token is needed: open /?token=…, or send the header Authorization: Bearer …",
+                "A token is required: open /?token=…, or send the header Authorization: Bearer …",
                 [("WWW-Authenticate", "Bearer")],
             )
         if environ["REQUEST_METHOD"] not in READING:
@@ -43,7 +43,7 @@ class AuthMiddleware:
                 return plain_answer(
                     start_response,
                     "405 Method Not Allowed",
-                    "This dashboard only shows; start it with --writable to change something.",
+                    "This dashboard is read-only; start it with --writable to allow changes.",
                     [("Allow", "GET, HEAD")],
                 )
             if _is_foreign(environ):
@@ -52,19 +52,19 @@ class AuthMiddleware:
             return self._remember_token(environ, start_response)
         return self._app(environ, start_response)
 
-    def _knows_token(self, environ: WSGIEnvironment) -> bool:
+    def _has_token(self, environ: WSGIEnvironment) -> bool:
         assert self._token is not None
         cookie = SimpleCookie(environ.get("HTTP_COOKIE", "")).get(COOKIE)
-        shown = [
+        presented = [
             _query_token(environ),
             cookie.value if cookie else None,
             environ.get("HTTP_AUTHORIZATION", "").removeprefix("Bearer "),
         ]
-        # In constant time, or the time to a refusal would tell how much of a guess is right.
-        return any(hmac.compare_digest((each or "").encode(), self._token.encode()) for each in shown)
+        # In constant time; otherwise the response time would reveal how much of a guess is right.
+        return any(hmac.compare_digest((each or "").encode(), self._token.encode()) for each in presented)
 
     def _remember_token(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        # Out of the address bar, the history and the referrers, into a cookie.
+        # A cookie keeps the token out of the address bar, the history and the referrers.
         cookie = f"{COOKIE}={self._token}; HttpOnly; SameSite=Strict; Path=/"
         headers = [("Set-Cookie", cookie), ("Location", environ["PATH_INFO"] or "/")]
         return plain_answer(start_response, "303 See Other", "", headers)
@@ -76,6 +76,6 @@ def _query_token(environ: WSGIEnvironment) -> str | None:
 
 
 def _is_foreign(environ: WSGIEnvironment) -> bool:
-    """True for a request that another site's page made a browser send."""
+    """Whether a page of another site made the browser send the request."""
     origin = environ.get("HTTP_ORIGIN")
     return origin is not None and urlsplit(origin).netloc != environ.get("HTTP_HOST")

@@ -1,4 +1,4 @@
-"""The dashboard as a process beside a run."""
+"""The dashboard as a background process of a run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from search.launchers.child_process import child_command, child_environment
 
 @contextlib.contextmanager
 def dashboard_process(storage: str, artifacts: str, port: int = 8080) -> Iterator[None]:
-    """Serve the dashboard of `storage` as long as the context lasts; it prints its address itself.
+    """Serve the dashboard of `storage` while the context is open; the process prints its address.
 
     Args:
         artifacts: The artifact store that it shows.
-        port: The port to try; where something else listens there, a free one is taken.
+        port: The port to try; if it is in use, a free one is chosen.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,6 +1,6 @@
-"""The plots that a study has in the dashboard, as plotly's JSON; their size does not grow with the study.
+"""A study's plots for the dashboard, as plotly's JSON; their size does not grow with the study.
 
-Plotly itself is not imported: it takes a second, and a figure is nothing but data and layout.
+Plotly itself is not imported: that takes a second, and a figure is only data and a layout.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from search.reporting.heatmaps import Layout, complete_in, lay_out
 from search.statistics.ranking import Row
 
 MAX_PANELS, MAX_CURVES, MAX_SEEDS, MAX_LINES = 6, 8, 20, 500
-# Okabe and Ito's colours, which colour-blind people can tell apart.
+# Okabe and Ito's colours, which colour-blind readers can distinguish.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 LOSS = "val_loss"
 
@@ -21,18 +21,18 @@ Curve = Sequence[tuple[int, float]]  # (step, val_loss), in order of step
 
 
 def heat_maps(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> dict[str, Any] | None:
-    """val_loss by two axes of the grid, a panel for each value of a third: those of the report page.
+    """val_loss by two axes of the grid, with a panel for each value of a third, as on the report page.
 
     Returns:
-        The figure; None where the grid has no numeric axis or no complete cell.
+        The figure; None if the grid has no numeric axis or no complete cell.
     """
     found = lay_out(rows, grid)
     if found is None:
         return None
-    # plotly draws no axis for a panel without a tile.
+    # plotly draws no axes for a panel without a tile.
     facets = [facet for facet in found.facets if any(place[0] == facet for place in found.best)][:MAX_PANELS]
     layout = _layout(f"val_loss by {' and '.join(filter(None, (found.x, found.y)))}: lower is better")
-    low, high = found.ends
+    low, high = found.loss_range
     layout["coloraxis"] = {
         **{"colorscale": "Viridis", "reversescale": True, "cmin": low, "cmax": high},
         "colorbar": {"title": {"text": LOSS, "side": "right"}},
@@ -67,7 +67,7 @@ def parallel_coordinates(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]])
     """A line for each complete cell through its values on every axis of the grid, coloured by val_loss.
 
     Returns:
-        The figure; None where fewer than two axes have several values.
+        The figure; None if fewer than two axes have several values.
     """
     done = complete_in(rows, grid)[:MAX_LINES]
     axes = [name for name in grid if len({row.cell[name] for row in done}) > 1]
@@ -82,11 +82,11 @@ def parallel_coordinates(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]])
         **{"shape": "hspline", "colorbar": {"title": {"text": LOSS, "side": "right"}}},
     }
     lines = {"type": "parcats", "dimensions": dimensions, "line": colour, "hoveron": "color", "hoverinfo": "count"}
-    return {"data": [lines], "layout": _layout("Parallel coordinates: a line a cell, coloured by its val_loss")}
+    return {"data": [lines], "layout": _layout("Parallel coordinates: one line per cell, coloured by its val_loss")}
 
 
 def best_cells(rows: Sequence[Row]) -> list[Row]:
-    """The cells whose curves are shown: the best that have a loss."""
+    """The cells whose curves are shown: the best ones with a loss."""
     return [row for row in rows if row.val_loss is not None][:MAX_CURVES]
 
 
@@ -94,10 +94,10 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]]) -> dict[str, Any] | N
     """The mean val_loss of each cell's seeds by step, with a band from the lowest to the highest.
 
     Args:
-        curves: Those of the cell's seeds, by the cell's label.
+        curves: The curves of a cell's seeds, by the cell's label.
 
     Returns:
-        The figure; None where there are none.
+        The figure; None if there are no curves.
     """
     data: list[dict[str, Any]] = []
     for at, (label, seeds) in enumerate(curves.items()):
@@ -105,7 +105,7 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]]) -> dict[str, Any] | N
         for curve in seeds:
             for step, loss in curve:
                 by_step.setdefault(step, []).append(loss)
-        # A mean over fewer seeds at the end, because some were pruned, would show a fall that no seed has.
+        # Only steps that all seeds reached: a mean over the seeds that were not pruned would drop as no seed does.
         steps = [step for step in sorted(by_step) if len(by_step[step]) == len(seeds)]
         if not steps:
             continue
@@ -125,9 +125,9 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]]) -> dict[str, Any] | N
 
 def _band(steps: list[int], by_step: Mapping[int, list[float]], colour: str, label: str) -> dict[str, Any]:
     highest, lowest = ([round(pick(by_step[step]), 6) for step in steps] for pick in (max, min))
-    look = {"type": "scatter", "fill": "toself", "fillcolor": colour, "opacity": 0.2, "line": {"width": 0}}
+    style = {"type": "scatter", "fill": "toself", "fillcolor": colour, "opacity": 0.2, "line": {"width": 0}}
     outline = {"x": [*steps, *reversed(steps)], "y": [*highest, *reversed(lowest)]}
-    return {**look, **outline, "showlegend": False, "legendgroup": label, "hoverinfo": "skip", "mode": "lines"}
+    return {**style, **outline, "showlegend": False, "legendgroup": label, "hoverinfo": "skip", "mode": "lines"}
 
 
 def _layout(title: str) -> dict[str, Any]:

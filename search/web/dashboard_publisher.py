@@ -1,8 +1,8 @@
-"""Keeps what the dashboard shows of a study up to date: its note with the table, its plots, the name of its value.
+"""Updates what the dashboard shows of a study: its note with the table, its plots, and the name of its value.
 
-Whoever runs trials publishes: the launcher of `search.run`, and workers that no launcher started. The database says
-whose turn it is, so a study is published about once a minute however many there are; and once more when a run ends.
-The dashboard does not publish: it is read-only, and may have been given a database role that cannot write.
+The processes that run trials publish: the launcher of `search.run`, and workers that no launcher started. They take
+turns through the database, so a study is published about once a minute, however many processes there are, and once more
+when a run ends. The dashboard does not publish: it is read-only, and its database role may lack write access.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ from search.web.dashboard_plots import MAX_SEEDS, best_cells, heat_maps, learnin
 log = logging.getLogger("search")
 
 EVERY_S = 60.0
-# At first the workers are starting, which they do faster alone, and there is little to say.
+# Workers need the processor while they start, and there is little to publish yet.
 FIRST_S = 10.0
-# Of a study of 10,000 trials it takes a second or two: it shall not cost more than this share of the time.
+# With 10,000 trials it takes a second or two; it may take at most this share of the time.
 MAX_SHARE = 0.02
-# It must neither wait long for a database that is away, nor hold up the end of a run.
+# A database that is not reachable must not delay the end of a run.
 OUTAGE_S = 2.0
 NOTE_ROWS = 40
 METRIC = "val_loss"
 
 
 @contextmanager
-def publishing(database: Database, names: Sequence[str]) -> Iterator[None]:
-    """Publish studies now and then as long as the context lasts, and once more at its end.
+def publish_periodically(database: Database, names: Sequence[str]) -> Iterator[None]:
+    """Publish studies periodically while the context is open, and once more at its end.
 
     Args:
-        database: Used from a thread of its own.
+        database: A background thread uses it.
         names: The study's name, and that of its sibling with the baselines if there is one.
     """
-    hasty = replace(database, outage_s=OUTAGE_S)
+    impatient = replace(database, outage_s=OUTAGE_S)
     ended = threading.Event()
 
     def work() -> None:
         pause_s = FIRST_S
         while not ended.wait(pause_s):
             began = time.monotonic()
-            publish(hasty, names, every_s=EVERY_S)
+            publish(impatient, names, every_s=EVERY_S)
             pause_s = max(EVERY_S, (time.monotonic() - began) / MAX_SHARE)
 
     thread = threading.Thread(target=work, name="publishing", daemon=True)
@@ -65,14 +65,14 @@ def publishing(database: Database, names: Sequence[str]) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        publish(hasty, names)
+        publish(impatient, names)
 
 
 def publish(database: Database, names: Sequence[str], every_s: float = 0.0) -> bool:
-    """Publish studies, unless somebody did within `every_s` seconds. Nothing that goes wrong goes further than the log.
+    """Publish studies, unless a process did so within `every_s` seconds; errors are logged, not raised.
 
     Returns:
-        Whether it was done.
+        Whether they were published.
     """
     try:
         if not claim_turn(database, names[0], every_s):
@@ -80,17 +80,17 @@ def publish(database: Database, names: Sequence[str], every_s: float = 0.0) -> b
         rows = ranked_rows(database, names)
         show(database, names[0], note(database, names), plots(database, names, rows), METRIC)
         for sibling in names[1:]:
-            its_rows = ranked_rows(database, [sibling])
-            table = f"# {sibling}\n\n{as_markdown(its_rows[:NOTE_ROWS])}\n\nThe baselines of {names[0]}; see its note."
-            show(database, sibling, table, plots(database, [sibling], its_rows), METRIC)
-    except Exception as error:  # a picture is not worth a run
-        log.info("the dashboard's note is not up to date: %s", error)
+            baselines = ranked_rows(database, [sibling])
+            table = f"# {sibling}\n\n{as_markdown(baselines[:NOTE_ROWS])}\n\nThe baselines of {names[0]}; see its note."
+            show(database, sibling, table, plots(database, [sibling], baselines), METRIC)
+    except Exception as error:  # an error in a plot must not stop a run
+        log.info("cannot update the dashboard's note: %s", error)
         return False
     return True
 
 
 def note(database: Database, names: Sequence[str]) -> str:
-    """The study's note: the report, cut where a page would get long."""
+    """The study's note: the report with at most `NOTE_ROWS` rows of the table."""
     at = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     return f"{render(database, names, 'markdown', NOTE_ROWS)}\n\nAs of {at}."
 
@@ -108,13 +108,13 @@ def plots(database: Database, names: Sequence[str], rows: Sequence[Row]) -> dict
 
 
 def _curves(database: Database, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any] | None:
-    wanted = {canonical(row.cell): describe_cell(row.cell) for row in rows}
-    trials: dict[str, list[tuple[str, int]]] = {label: [] for label in wanted.values()}
-    for run in trial_summaries(database, names, states=("complete", "pruned", "running")):
-        label = wanted.get(canonical(without_seed(run.cell)))
-        if label is not None and len(trials[label]) < MAX_SEEDS:
-            trials[label].append((run.study, run.number))
-    found = val_curves(database, [trial for its_trials in trials.values() for trial in its_trials])
+    labels = {canonical(row.cell): describe_cell(row.cell) for row in rows}
+    keys: dict[str, list[tuple[str, int]]] = {label: [] for label in labels.values()}
+    for trial in trial_summaries(database, names, states=("complete", "pruned", "running")):
+        label = labels.get(canonical(without_seed(trial.cell)))
+        if label is not None and len(keys[label]) < MAX_SEEDS:
+            keys[label].append((trial.study, trial.number))
+    curves = val_curves(database, [key for of_cell in keys.values() for key in of_cell])
     return learning_curves(
-        {label: [found[trial] for trial in its_trials if found.get(trial)] for label, its_trials in trials.items()}
+        {label: [curves[key] for key in of_cell if curves.get(key)] for label, of_cell in keys.items()}
     )

@@ -1,4 +1,4 @@
-"""The dashboard of a database that is not ready yet."""
+"""The dashboard of a database that may not be ready yet."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ RETRY_S = 2.0
 
 
 class LazyApp:
-    """Shows a page that says what is missing until `open_app` succeeds.
+    """Answers with 503 and the reason until `open_app` succeeds, then passes requests on.
 
     Args:
         open_app: Makes the dashboard, or raises one of `not_yet`.
+        not_yet: The errors after which it tries again, at most every `RETRY_S` seconds.
     """
 
     def __init__(self, open_app: Callable[[], WSGIApplication], not_yet: tuple[type[Exception], ...]) -> None:

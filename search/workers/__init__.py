@@ -1,1 +1,1 @@
-"""The process that trains: its loop, a leased trial, group sizes, devices, records and replays."""
+"""The process that trains: the worker loop, leased trials, group sizes, devices, provenance and replay."""

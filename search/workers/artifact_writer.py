@@ -1,4 +1,4 @@
-"""What a trial leaves in the artifact store: its record, curve, sample and weights."""
+"""Writes the files of a finished trial to the artifact store: record, curve, sample and weights."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from search.storage.slots import cell_and_seed
 
 log = logging.getLogger("search.worker")
 
-MAX_EARLIER = 20  # so many earlier claims of a trial are looked through for files
+MAX_EARLIER = 20  # how many earlier claims of a trial are searched for files
 
 
 @dataclass(frozen=True)
 class StoredArtifacts:
-    """What was kept of one trial.
+    """The stored files of one trial.
 
     Attributes:
-        names: Of the files.
+        names: The names of the files.
         attrs: System attributes that make the files artifacts of the trial.
     """
 
@@ -34,46 +34,50 @@ class StoredArtifacts:
     names: tuple[str, ...] = ()
     attrs: dict[str, str] = field(default_factory=dict)
 
-    def settle(self) -> None:
-        """The trial has ended with these files: remove those of workers that died between their files and its end."""
+    def remove_earlier(self) -> None:
+        """Remove the files of earlier workers that stored them and crashed before they finished the trial."""
         for token in range(max(1, self.token - MAX_EARLIER), self.token):
             self._remove(token)
 
     def discard(self) -> None:
-        """The trial went on elsewhere."""
+        """Remove these files: the lease was lost, and another worker stores its own."""
         self._remove(self.token)
 
     def _remove(self, token: int) -> None:
         for name in self.names:
-            assert self.store is not None, "no store, no names"
+            assert self.store is not None, "names without a store"
             try:
                 self.store.remove(artifact_id(self.identity, token, name))
-            except Exception as error:  # it is not there, as a rule; and nothing hangs on it
+            except Exception as error:  # usually it does not exist, and nothing depends on it
                 log.debug("cannot remove an artifact: %s", error)
 
 
 @dataclass(frozen=True)
 class ArtifactWriter:
-    """Keeps the files of the trials of one study.
+    """Stores the files of the trials of one study.
 
     Attributes:
-        store: Where; None keeps the record only.
-        study: What the study's definition says: objective, training, corpus, uid.
-        environment: As `environment` makes it.
+        store: Where to store them; None stores nothing.
+        study: Facts of the study's definition for the record: objective, training, corpus, uid.
+        environment: The result of `search.workers.provenance.environment`.
     """
 
     store: ArtifactStore | None
     study: Mapping[str, Any]
     environment: Mapping[str, Any]
 
-    def keep(
+    def store_files(
         self, lease: Lease, identity: str, run: TrainingRun, facts: Mapping[str, Any], outcome: str, reason: str | None
     ) -> StoredArtifacts:
-        """Store the files of a trial that is about to end; whatever fails is told and costs no more than the file.
+        """Store the files of a trial that is about to end; an error is logged and costs only the file.
 
         Args:
-            identity: Tells the trial from all others.
-            facts: Its user attributes.
+            lease: The lease of the trial.
+            identity: Distinguishes the trial from all others.
+            run: The training run of the trial.
+            facts: The user attributes of the trial.
+            outcome: How the trial ends.
+            reason: Why, unless it is complete.
         """
         if self.store is None:
             return StoredArtifacts()
@@ -86,18 +90,20 @@ class ArtifactWriter:
                 attrs |= put(self.store, artifact_id(identity, lease.token, name), name, content)
         except Exception as error:
             why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else f"{error}"
-            log.warning("trial %d of %s: %s not kept: %s; its losses are", lease.number, lease.study, name, why)
+            log.warning(
+                "trial %d of %s: cannot store %s: %s; the losses are stored", lease.number, lease.study, name, why
+            )
         return StoredArtifacts(self.store, identity, lease.token, tuple(files), attrs)
 
-    def tidy(self) -> None:
-        """Remove what workers left in the store that were killed in the middle of a file."""
+    def remove_stale_parts(self) -> None:
+        """Remove partly written files of workers that were killed."""
         if self.store is not None:
             self.store.remove_stale_parts()
 
     def _files(
         self, lease: Lease, run: TrainingRun, facts: Mapping[str, Any], outcome: str, reason: str | None
     ) -> dict[str, bytes]:
-        """By name; the record first: of a disk that is nearly full it is the best use."""
+        """File contents by name; the record comes first, since it is worth most when the disk is nearly full."""
         cell, seed = cell_and_seed(lease.cell)
         record = {
             **{"study": lease.study, "trial": lease.number, "outcome": outcome, "reason": reason},

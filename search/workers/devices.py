@@ -1,4 +1,4 @@
-"""Which devices there are, and which worker gets which."""
+"""Finds the devices of this machine and assigns them to workers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from search.errors import UsageError
 
-# Where drivers of NVIDIA, WSL and AMD show themselves. Without any of them there is nothing to ask torch for, and
-# importing torch takes longer than everything else that the launcher does.
+# Files that the drivers of NVIDIA, WSL and AMD create. Without any of them there is no GPU, and importing torch to
+# check would take longer than everything else that the launcher does.
 _DRIVER_FILES = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 
@@ -21,7 +21,7 @@ class WorkerSlot:
     Attributes:
         device: What torch calls the device inside that process.
         environment: Variables that bind the process to it.
-        label: What people call it: "cpu-0", "cuda-1".
+        label: Name for logs and file names: "cpu-0", "cuda-1".
     """
 
     device: str
@@ -30,14 +30,14 @@ class WorkerSlot:
 
 
 def worker_slots(devices: str, workers: str) -> list[WorkerSlot]:
-    """One slot per worker: one a GPU, or one a CPU core, unless `workers` says another number.
+    """Return one slot per worker: one for each GPU, or for each CPU core, unless `workers` is a number.
 
     Args:
         devices: "auto", "cpu", "cuda" (all GPUs), or a list such as "cuda:0,1".
         workers: "auto" or a positive number; more workers than GPUs share them in turn.
 
     Raises:
-        UsageError: A device that is not there, or no such number.
+        UsageError: A device does not exist, or `workers` is not a positive number.
     """
     gpus = _chosen_gpus(devices)
     count = _worker_count(workers, len(gpus) or cpu_count())
@@ -50,7 +50,7 @@ def worker_slots(devices: str, workers: str) -> list[WorkerSlot]:
             "cuda:0",
             {
                 "CUDA_VISIBLE_DEVICES": _visible(gpu),
-                # Workers that share a GPU may not take each other's memory.
+                # Workers that share a GPU must leave each other memory.
                 "SEARCH_GPU_SHARE": str(1 / sum(other == gpu for _, other in places)),
             },
             f"cuda-{gpu}" + (f".{turn}" if turn else ""),
@@ -60,10 +60,10 @@ def worker_slots(devices: str, workers: str) -> list[WorkerSlot]:
 
 
 def check_device(device: str) -> None:
-    """Make sure that a worker's device is there.
+    """Check that a worker's device exists.
 
     Raises:
-        UsageError: It is not "cpu", "cuda" or "cuda:N", or this machine has no such GPU.
+        UsageError: The device is not "cpu", "cuda" or "cuda:N", or this machine has no such GPU.
     """
     gpus = 0 if device == "cpu" else _gpu_count()
     there = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{gpu}" for gpu in range(gpus))]
@@ -72,7 +72,7 @@ def check_device(device: str) -> None:
 
 
 def cpu_count() -> int:
-    """The cores that this process may use, which in a container or under a scheduler are fewer than there are."""
+    """The number of cores that this process may use; in a container or under a scheduler, fewer than exist."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -95,7 +95,9 @@ def _chosen_gpus(devices: str) -> list[int]:
     if devices == "auto":
         return list(range(available))
     kind, colon, numbers = devices.partition(":")
-    there = f"this machine has {available} CUDA GPU(s)" if available else "this machine has no CUDA GPU that torch sees"
+    there = (
+        f"this machine has {available} CUDA GPU(s)" if available else "this machine has no CUDA GPU that torch can use"
+    )
     if kind != "cuda":
         raise UsageError(f"--devices {devices}: choices are auto, cpu, cuda, cuda:0,1,…; {there}")
     if not colon:
@@ -118,6 +120,6 @@ def _gpu_count() -> int:
 
 
 def _visible(gpu: int) -> str:
-    # torch counts only the GPUs that this variable names already.
+    # If the variable is set, torch numbers only the GPUs in it.
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     return named.split(",")[gpu].strip() if named else str(gpu)

@@ -1,4 +1,4 @@
-"""How many trials of one shape a worker trains together: what `--fuse` says, or what a probe of the device finds."""
+"""How many trials of one shape a worker trains together: the number of `--fuse`, or the result of a probe."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from search.errors import UsageError
 
 log = logging.getLogger("search.worker")
 
-MOST = 1000
+MAX_GROUP_SIZE = 1000
 
 
 def check_fuse(fuse: str) -> None:
-    """Make sure that a value of `--fuse` can be read.
+    """Check a value of `--fuse`.
 
     Raises:
-        UsageError: It is not auto, off, or a number of trials.
+        UsageError: The value is not auto, off, or a number of trials.
     """
-    if fuse not in ("auto", "off") and not (fuse.isdecimal() and 1 <= int(fuse) <= MOST):
-        raise UsageError(f"--fuse {fuse}: choices are auto, off, or a number of trials from 1 to {MOST}")
+    if fuse not in ("auto", "off") and not (fuse.isdecimal() and 1 <= int(fuse) <= MAX_GROUP_SIZE):
+        raise UsageError(f"--fuse {fuse}: choices are auto, off, or a number of trials from 1 to {MAX_GROUP_SIZE}")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class GroupSizes:
             little more than one trial; on a CPU it is "off", because there a group gains little (see
             docs/benchmarks.md).
         device: As torch names it.
-        folder: Keeps what was probed, in group-sizes.json, so that each shape is probed once a kind of device.
+        folder: Results of probes are stored here, in group-sizes.json: one probe per shape and kind of device.
     """
 
     fuse: str
@@ -44,40 +44,40 @@ class GroupSizes:
     folder: Path
 
     def of(self, shape: str, probe: Callable[[], int]) -> int:
-        """How many trials of a shape to train together.
+        """Return how many trials of a shape to train together.
 
         Args:
-            shape: Names the shape, and everything else that the probe depends on.
-            probe: Measures it.
+            shape: Identifies the shape and everything else that the probe depends on.
+            probe: Measures the best number; called once per shape and kind of device.
         """
         if self.fuse.isdecimal():
             return int(self.fuse)
         if self.fuse == "off" or self.device == "cpu":
             return 1
         key = f"{_device_name(self.device)}: {shape}"
-        known = self._known()
-        if key not in known:
-            found = probe()
-            log.info("%d trials at a time are best for %s", found, key)
-            known = {**self._known(), key: found}  # another worker may have added to it meanwhile
-            self._keep(known)
-        return known[key]
+        sizes = self._read()
+        if key not in sizes:
+            best = probe()
+            log.info("best group size for %s: %d trials", key, best)
+            sizes = {**self._read(), key: best}  # another worker may have added an entry during the probe
+            self._write(sizes)
+        return sizes[key]
 
     @property
     def _file(self) -> Path:
         return self.folder / "group-sizes.json"
 
-    def _known(self) -> dict[str, int]:
+    def _read(self) -> dict[str, int]:
         try:
             return {str(key): int(size) for key, size in json.loads(self._file.read_text(encoding="utf-8")).items()}
         except (OSError, ValueError, AttributeError):
             return {}
 
-    def _keep(self, known: dict[str, int]) -> None:
+    def _write(self, sizes: dict[str, int]) -> None:
         aside = self._file.with_suffix(f".{os.getpid()}.tmp")
-        with contextlib.suppress(OSError):  # it is probed again then
+        with contextlib.suppress(OSError):  # without the file the next worker probes again
             self.folder.mkdir(parents=True, exist_ok=True)
-            aside.write_text(json.dumps(known, indent=1), encoding="utf-8")
+            aside.write_text(json.dumps(sizes, indent=1), encoding="utf-8")
             aside.replace(self._file)
 
 

@@ -1,4 +1,4 @@
-"""One trial in the hands of a worker: its lease, its run, its checkpoint, and how it ends."""
+"""A trial that this worker has leased: its training run, its checkpoints and its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from search.storage.leases import Lease, Report
 from search.storage.queue import TrialQueue
 from search.storage.slots import cell_and_seed
 from search.strategies.pruning_judge import PruningJudge
-from search.study.stored import RECORD
+from search.study.stored import ENVIRONMENT
 from search.workers.artifact_writer import ArtifactWriter
 
 log = logging.getLogger("search.worker")
@@ -28,32 +28,32 @@ log = logging.getLogger("search.worker")
 
 @dataclass(frozen=True)
 class WorkerStudy:
-    """What a worker needs to know of a study to train its trials.
+    """What a worker needs to train the trials of a study.
 
     Attributes:
-        start: Makes a run of a cell and a seed.
-        uid: Tells this study from others of its name.
-        judge: Says which trials to prune.
-        checkpoint_s: A checkpoint is written when the last is at least so old, in seconds.
-        stack_runs: Makes a group of runs that can be trained at the same time; None when the objective cannot.
-        group_size: How many trials of a cell's shape to train at the same time.
-        keeper: Keeps what a trial leaves behind beside its losses.
-        fill: Has a sampler choose the cell of a slot that has none yet.
-        race: Plans further seeds when all trials have ended, and says how many; None when the study does not race.
+        start: Makes the training run of a cell and a seed.
+        uid: Distinguishes this study from others of the same name.
+        judge: Decides which trials to prune.
+        checkpoint_s: Shortest time between two checkpoints of a trial, in seconds.
+        artifact_writer: Stores the files of finished trials.
+        stack_runs: Makes a group of runs that train as one; None when the objective cannot stack runs.
+        group_size: Returns how many trials of a cell's shape to train together.
+        fill: Lets the sampler choose the cell of a slot that has none yet.
+        race: Plans more seeds once all trials have ended and returns how many; None when the study does not race.
     """
 
     start: Callable[[Mapping[str, Any], int], TrainingRun]
     uid: str
     judge: PruningJudge
     checkpoint_s: float
-    keeper: ArtifactWriter
+    artifact_writer: ArtifactWriter
     stack_runs: Callable[[Sequence[TrainingRun]], RunGroup] | None = None
     group_size: Callable[[Mapping[str, Any], str], int] = lambda cell, shape_key: 1
     fill: Callable[[Lease], Lease] = lambda lease: lease
     race: Callable[[], int] | None = None
 
     def identity(self, cell: str) -> str:
-        """Tells a trial of this study from others of its name and number."""
+        """Return what distinguishes a trial of this study from others of the same name and number."""
         return f"{self.uid} {cell}"
 
 
@@ -62,22 +62,24 @@ class WorkerContext:
     """What every trial of a worker needs.
 
     Attributes:
-        device: What the trials' record says they ran on.
-        retry_delay_s: Back-off after the first failure that may pass, doubled after each further one, in seconds.
+        queue: Where trials are claimed and reported.
+        checkpoints: Where checkpoints are stored.
+        device: The device that is stored with each trial.
+        retry_delay_s: Delay after the first transient error, in seconds; it doubles with each further one.
     """
 
     queue: TrialQueue
-    artifacts: CheckpointStore
+    checkpoints: CheckpointStore
     device: str
     retry_delay_s: float
 
 
 class LeasedTrial:
-    """A leased trial from its first step here to its end; made by `LeasedTrial.begin`.
+    """A leased trial, from its start in this worker to its end; made by `LeasedTrial.begin`.
 
     Attributes:
-        lease: The right to it.
-        run: What is trained.
+        lease: The worker's right to the trial.
+        run: The training run.
     """
 
     def __init__(
@@ -89,29 +91,29 @@ class LeasedTrial:
 
     @classmethod
     def begin(cls, context: WorkerContext, lease: Lease, study: WorkerStudy) -> LeasedTrial:
-        """Make the run of a trial, and have it go on from its checkpoint if there is one.
+        """Make the run of a trial and resume it from its checkpoint if there is one.
 
         Raises:
-            LeaseLost: The trial went on elsewhere.
-            Exception: What the objective raises; the trial cannot be trained.
+            LeaseLost: Another worker has the trial.
+            Exception: An error of the objective; the trial cannot be trained.
         """
         log.info("trial %d of %s: %s, attempt %d", lease.number, lease.study, lease.cell, lease.attempt)
         cell, seed = cell_and_seed(lease.cell)
         run = study.start(cell, seed)
-        reports = _resume(context.artifacts, lease, study, run)
-        # The database may know less than the checkpoint, if a failed trial was put back for instance.
+        reports = _resume(context.checkpoints, lease, study, run)
+        # The database may lack evaluations of the checkpoint, for example after a failed trial was put back.
         if reports and context.queue.report(reports):
             raise LeaseLost
         return cls(context, lease, study, run, study.judge.trial(lease))
 
     def judge(self, evaluation: Evaluation) -> bool:
-        """End the trial if an evaluation that was just reported ends it; else write a checkpoint if one is due.
+        """End the trial if its latest evaluation ends it; otherwise write a checkpoint if one is due.
 
         Returns:
             True when the trial has ended.
 
         Raises:
-            LeaseLost: The trial went on elsewhere.
+            LeaseLost: Another worker has the trial.
         """
         self._trial.intermediate_values[evaluation.step] = evaluation.val_loss
         if evaluation.diverged:
@@ -127,24 +129,24 @@ class LeasedTrial:
         return True
 
     def save_and_release(self) -> None:
-        """Put the trial back into the queue, with a checkpoint."""
+        """Write a checkpoint and put the trial back into the queue."""
         if self.run.curve:
             self._save()
         self.release()
 
     def release(self) -> None:
-        """Put the trial back into the queue; it goes on from its last checkpoint."""
+        """Put the trial back into the queue; it resumes from its last checkpoint."""
         self._context.queue.release(self.lease)
-        log.info("trial %d of %s is back in the queue", self.lease.number, self.lease.study)
+        log.info("put trial %d of %s back into the queue", self.lease.number, self.lease.study)
 
     def _save(self) -> None:
-        artifacts, lease = self._context.artifacts, self.lease
+        checkpoints, lease = self._context.checkpoints, self.lease
         try:
             identity = self._study.identity(lease.cell)
-            artifacts.write_checkpoint(lease.study, lease.number, self.run.save(), identity)
+            checkpoints.write_checkpoint(lease.study, lease.number, self.run.save(), identity)
         except OSError as error:
-            folder = artifacts.trial_folder(lease.study, lease.number)
-            log.warning("no checkpoint in %s (%s); training goes on without", folder, error.strerror)
+            folder = checkpoints.trial_folder(lease.study, lease.number)
+            log.warning("cannot write a checkpoint in %s (%s); training continues without one", folder, error.strerror)
         self._saved_at = time.monotonic()
 
     def _finish(self, outcome: Any, reason: str | None) -> None:
@@ -155,53 +157,53 @@ class LeasedTrial:
             "train_curve": [[point.step, point.train_loss] for point in self.run.curve if not point.diverged],
             "device": self._context.device,
         }
-        keeper = self._study.keeper
-        kept = keeper.keep(self.lease, self._study.identity(self.lease.cell), self.run, facts, outcome, reason)
-        facts[RECORD] = keeper.environment
+        writer = self._study.artifact_writer
+        stored = writer.store_files(self.lease, self._study.identity(self.lease.cell), self.run, facts, outcome, reason)
+        facts[ENVIRONMENT] = writer.environment
         try:
-            self._context.queue.finish(self.lease, outcome, last.val_loss, facts, reason, kept.attrs)
+            self._context.queue.finish(self.lease, outcome, last.val_loss, facts, reason, stored.attrs)
         except LeaseLost:
-            kept.discard()
+            stored.discard()
             raise
-        kept.settle()
-        self._context.artifacts.remove_checkpoint(self.lease.study, self.lease.number)
+        stored.remove_earlier()
+        self._context.checkpoints.remove_checkpoint(self.lease.study, self.lease.number)
 
 
-def _resume(artifacts: CheckpointStore, lease: Lease, study: WorkerStudy, run: TrainingRun) -> list[Report]:
-    """Restore the run from its checkpoint, and say what was measured up to there."""
-    payload = artifacts.read_checkpoint(lease.study, lease.number, study.identity(lease.cell))
+def _resume(checkpoints: CheckpointStore, lease: Lease, study: WorkerStudy, run: TrainingRun) -> list[Report]:
+    """Restore the run from its checkpoint; return its evaluations so far."""
+    payload = checkpoints.read_checkpoint(lease.study, lease.number, study.identity(lease.cell))
     if payload is None:
         return []
     try:
         run.restore(payload)
     except CheckpointError as error:
-        artifacts.set_aside(lease.study, lease.number, str(error))
+        checkpoints.set_aside(lease.study, lease.number, str(error))
         return []
-    log.info("trial %d of %s goes on after step %d", lease.number, lease.study, run.curve[-1].step)
+    log.info("trial %d of %s resumes after step %d", lease.number, lease.study, run.curve[-1].step)
     return [Report(lease, point.step, point.train_loss, point.val_loss) for point in run.curve]
 
 
 def release_or_fail(context: WorkerContext, lease: Lease, error: Exception) -> None:
-    """Put a trial that raised an error back into the queue if the error may pass, else fail it for good."""
+    """Put a trial back into the queue after a transient error; fail it for good after any other."""
     reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
-    if _may_pass(error) and lease.attempt < context.queue.max_attempts:
+    if _is_transient(error) and lease.attempt < context.queue.max_attempts:
         delay_s = context.retry_delay_s * 2 ** (lease.attempt - 1)
-        log.warning("trial %d of %s: %s; to be tried again in %g s", lease.number, lease.study, reason, delay_s)
+        log.warning("trial %d of %s: %s; retrying in %g s", lease.number, lease.study, reason, delay_s)
         context.queue.release(lease, reason, delay_s)
         return
-    # A traceback helps with a fault in code, not with a wrong value.
+    # A traceback helps to find a bug, not a wrong value.
     log.error(
         "trial %d of %s failed: %s", lease.number, lease.study, reason, exc_info=not isinstance(error, USER_ERRORS)
     )
     try:
         context.queue.finish(lease, "failed", None, {"device": context.device}, reason)
     except LeaseLost:
-        log.warning("trial %d of %s went on elsewhere", lease.number, lease.study)
+        log.warning("lost the lease of trial %d of %s", lease.number, lease.study)
 
 
-def _may_pass(error: Exception) -> bool:
-    """True for what another time or another worker may not meet: no memory, no disk."""
+def _is_transient(error: Exception) -> bool:
+    """Whether a retry, perhaps by another worker, may avoid the error: lack of memory or disk space, for example."""
     if isinstance(error, OSError):
         return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EIO}
-    # By name: torch is not imported where the objective does not need it.
+    # By name: this module must not import torch, which the objective may not need.
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -1,4 +1,4 @@
-"""`--profile`: where the workers' time went."""
+"""`--profile`: how the workers spent their time."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("search.worker")
 
-# In the order in which a trial meets them.
+# In the order in which they occur in a trial.
 WORK = ("starting", "data", "forward", "backward", "optimizer", "step", "evaluation", "storage", "waiting")
 
 
 @contextlib.contextmanager
-def profiled(worker: Worker, out: Path, wanted: bool) -> Iterator[None]:
-    """Write where a worker's time went to <out>/profile/, and to its log, when it ends.
+def profiled(worker: Worker, out: Path, enabled: bool) -> Iterator[None]:
+    """Write how a worker spent its time to <out>/profile/ and to its log when it ends.
 
     Args:
-        wanted: False does nothing.
+        worker: The worker to measure.
+        out: The folder `--out`.
+        enabled: False does nothing.
     """
-    if wanted and "torch" in sys.modules:
+    if enabled and "torch" in sys.modules:
         import torch
 
         if worker.context.device.startswith("cuda"):
@@ -35,7 +37,7 @@ def profiled(worker: Worker, out: Path, wanted: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        if wanted:
+        if enabled:
             folder = _folder(out)
             folder.mkdir(parents=True, exist_ok=True)
             seconds = dict(worker.timer.seconds)
@@ -44,13 +46,13 @@ def profiled(worker: Worker, out: Path, wanted: bool) -> Iterator[None]:
 
 
 def clear_profiles(out: Path) -> None:
-    """Forget the profiles of earlier runs."""
+    """Remove the profiles of earlier runs."""
     for file in _folder(out).glob("*.json"):
         file.unlink(missing_ok=True)
 
 
 def summed_profiles(out: Path) -> dict[str, float]:
-    """Seconds by kind of work, of all workers since `clear_profiles`."""
+    """Return seconds by kind of work, summed over all workers since `clear_profiles`."""
     total: Counter[str] = Counter()
     for file in _folder(out).glob("*.json"):
         total.update(json.loads(file.read_text(encoding="utf-8")))
@@ -58,10 +60,10 @@ def summed_profiles(out: Path) -> dict[str, float]:
 
 
 def as_text(seconds: Mapping[str, float]) -> str:
-    """One line for each kind of work: seconds, and the share of all."""
-    whole = sum(seconds.values()) or 1.0
+    """Format one line per kind of work: seconds, and their share of the total."""
+    total = sum(seconds.values()) or 1.0
     rows = [*(work for work in WORK if work in seconds), *sorted(set(seconds) - set(WORK))]
-    return "\n".join(f"{work:<11}{seconds[work]:>9.1f} s {seconds[work] / whole:>6.1%}" for work in rows)
+    return "\n".join(f"{work:<11}{seconds[work]:>9.1f} s {seconds[work] / total:>6.1%}" for work in rows)
 
 
 def _folder(out: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What a trial leaves behind beside its losses: a record of what it ran on, and its files in the artifact store."""
+"""The provenance of a trial's losses: versions, sources, processor, device and threads."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from typing import Any
 log = logging.getLogger("search.worker")
 
 PACKAGES = ("torch", "numpy", "optuna", "lm-search")
-RESULT_PACKAGES = ("search.objectives", "search.models")  # whose sources decide the losses
+RESULT_PACKAGES = ("search.objectives", "search.models")  # the losses depend on their sources
 
 
 def environment(device: str, modules: Sequence[str]) -> dict[str, Any]:
-    """Everything beside the study's definition that a trial's losses depend on, by name; JSON-able and flat.
+    """Return what a trial's losses depend on besides the study's definition, by name: a flat, JSON-able mapping.
 
     Args:
         device: As torch names it.
@@ -34,7 +34,7 @@ def environment(device: str, modules: Sequence[str]) -> dict[str, Any]:
         "system": platform.system(),
     }
     facts |= {"machine": platform.machine(), "processor": processor_name(), "device": device.partition(":")[0]}
-    torch = sys.modules.get("torch")  # only where the objective needs it
+    torch = sys.modules.get("torch")  # imported only if the objective needs it
     if torch is not None:
         facts["threads"] = torch.get_num_threads()
         if device.startswith("cuda"):
@@ -44,7 +44,7 @@ def environment(device: str, modules: Sequence[str]) -> dict[str, Any]:
 
 @cache
 def code_digest(modules: tuple[str, ...]) -> str:
-    """First 16 hex digits of the SHA-256 of the sources that decide about losses: ours, and a study's own modules."""
+    """Return the first 16 hex digits of the SHA-256 of the sources that losses depend on: ours and the study's own."""
     digest = hashlib.sha256()
     paths = [path for package in RESULT_PACKAGES for path in sorted(_folder(package).rglob("*.py"))]
     for module in modules:
@@ -63,12 +63,12 @@ def _version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
-        return None  # lm-search itself, when it runs from its sources
+        return None  # lm-search itself, in a checkout that is not installed
 
 
 @cache
 def processor_name() -> str:
-    """The processor's model name, as the operating system tells it."""
+    """Return the processor's model name according to the operating system."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):

@@ -52,24 +52,24 @@ def open_worker(
     fuse: str = "off",
     modules: Path | None = None,
 ) -> Worker:
-    """Make a worker of a study that is planned.
+    """Make a worker for a planned study.
 
     Args:
-        study: Its name in the database, or the study file that names it.
+        study: The study's name in the database, or its study file.
         storage: The storage URL.
         device: As torch names it.
-        name: The study's name in the database, where it is not that of the study file.
-        owner: A name that no other worker has; None makes one.
+        name: The study's name in the database, if it differs from that of the study file.
+        owner: A unique name of the worker; None makes one.
         baselines: Whether to train the sibling study with the baselines too.
         corpus: A text file; None is that of the study file, else tiny shakespeare.
         out: Folder of checkpoints and logs.
-        artifacts: As for `search.storage.artifact_store.artifact_store`.
+        artifacts: See `search.storage.artifact_store.artifact_store`.
         storage_wait_s: How long to wait for a database that is starting, in seconds.
         fuse: "auto", "off", or how many trials of one shape to train as one model.
-        modules: Another folder to look for the study's own modules in.
+        modules: Folder of the study's own modules; None is that of the study file.
 
     Raises:
-        UsageError, ModelError, ObjectiveError, StorageError: What the user can fix, one line each.
+        UsageError, ModelError, ObjectiveError, StorageError: An error that the user can fix.
     """
     check_device(device)
     check_fuse(fuse)
@@ -81,22 +81,22 @@ def open_worker(
     )
     planned = [stored for each in [first, *siblings] if (stored := read_stored_study(database, each)) is not None]
     for each in planned:
-        # A worker that lacks one must not begin: each of its trials would fail for good.
+        # Without one of them each trial would fail for good, so the worker must not start.
         for module in user_modules(each.definition):
             import_user_module(module, f"the study {each.name!r}")
     backend = SearchStorage(database)
-    # A study and its baselines have one objective and one text.
+    # A study and its baselines share an objective and a corpus.
     text = read_corpus(planned[0].definition.objective, corpus, corpus_of_file(study))
     prepare_process(resolve_objective(planned[0].definition.objective))
-    worked = {each.name: _worker_study(backend, each, text, sizes, store) for each in planned}
-    held = planned[0].settings.workers
-    queue = TrialQueue(database, held.lease_s, held.max_attempts)
-    context = WorkerContext(queue, CheckpointStore(out), device, held.retry_delay_s)
-    return Worker(context, worked, owner or new_owner_name(device))
+    studies = {each.name: _worker_study(backend, each, text, sizes, store) for each in planned}
+    settings = planned[0].settings.workers
+    queue = TrialQueue(database, settings.lease_s, settings.max_attempts)
+    context = WorkerContext(queue, CheckpointStore(out), device, settings.retry_delay_s)
+    return Worker(context, studies, owner or new_owner_name(device))
 
 
 def prepare_process(objective: Objective) -> None:
-    """Import what an objective trains with, and set torch up where that is part of it; before any training."""
+    """Import what an objective trains with, and set up torch if it is part of that; call it before any training."""
     objective.prepare()
     if "torch" in sys.modules:
         from search.objectives.torch_setup import prepare_torch
@@ -135,8 +135,8 @@ def _worker_study(
         "corpus": stored.corpus,
         "study_uid": stored.uid,
     }
-    keeper = ArtifactWriter(store, facts, environment(sizes.device, user_modules(definition)))
-    worked = WorkerStudy(start, stored.uid, judge, settings.workers.checkpoint_s, keeper, stack_runs, group_size)
+    writer = ArtifactWriter(store, facts, environment(sizes.device, user_modules(definition)))
+    worker_study = WorkerStudy(start, stored.uid, judge, settings.workers.checkpoint_s, writer, stack_runs, group_size)
     sampling, race = make_sampling(backend.database, stored), make_race(backend.database, stored)
-    worked = replace(worked, race=race)
-    return worked if sampling is None else replace(worked, fill=sampling.fill)
+    worker_study = replace(worker_study, race=race)
+    return worker_study if sampling is None else replace(worker_study, fill=sampling.fill)

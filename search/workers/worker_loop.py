@@ -24,18 +24,18 @@ IDLE_POLL_S = 0.5
 
 
 class SingleRunGroup:
-    """A run by itself, as a group of one."""
+    """A group of one run."""
 
     def __init__(self, run: TrainingRun) -> None:
         self._run = run
 
     def advance(self, should_stop: Callable[[], bool]) -> list[tuple[TrainingRun, Evaluation]]:
-        """As `search.objectives.protocol.RunGroup`."""
+        """See `search.objectives.protocol.RunGroup`."""
         evaluation = self._run.advance(should_stop)
         return [] if evaluation is None else [(self._run, evaluation)]
 
     def remove(self, leavers: Sequence[TrainingRun]) -> None:
-        """Nothing remains."""
+        """Do nothing: a group of one has no other runs."""
 
 
 @dataclass
@@ -43,12 +43,12 @@ class Worker:
     """Trains trials of some studies until none is left or `stop` is set.
 
     Attributes:
-        context: What its trials need.
-        studies: By name.
-        owner: A name that no other worker has.
-        timer: Where its time goes.
-        wait_for_device: Called at the end of each phase, so that the GPU's own time is measured and not only that of
-            launching its kernels.
+        context: What all trials of this worker need.
+        studies: The studies by name.
+        owner: The unique name of this worker.
+        timer: Measures the time by kind of work.
+        wait_for_device: Called at the end of each phase, so that a phase includes the time of its GPU kernels and not
+            only of their launch.
     """
 
     context: WorkerContext
@@ -57,26 +57,26 @@ class Worker:
     timer: PhaseTimer = field(default_factory=PhaseTimer)
     wait_for_device: Callable[[], None] | None = None
     _leases: list[Lease] = field(default_factory=list)
-    _lost: set[Lease] = field(default_factory=set)  # known to be lost; those of ended trials may be among them
-    _most: dict[tuple[str, str], int] = field(default_factory=dict)  # group size that a study and shape can bear
+    _lost: set[Lease] = field(default_factory=set)  # lost leases; may include those of ended trials
+    _max_group_size: dict[tuple[str, str], int] = field(default_factory=dict)  # by study and shape
 
     @property
     def queue(self) -> TrialQueue:
-        """Where its trials come from."""
+        """The queue that trials are claimed from."""
         return self.context.queue
 
     @property
     def stop(self) -> threading.Event:
-        """Set it, and the worker hands its trials back and ends; it does not wait for a database that is away then."""
+        """Set this event to make the worker release its trials and end, without waiting for an unavailable database."""
         return self.queue.database.interrupt
 
     def run(self) -> None:
-        """Work until every trial has ended, also those of other workers: one of them may die and leave its trial.
+        """Work until every trial has ended, those of other workers included: they may crash and leave a trial.
 
         Raises:
-            StorageUnavailable: The database stayed away too long.
+            StorageUnavailable: The database was unavailable for too long.
         """
-        threading.Thread(target=self._renew_for_ever, name="lease", daemon=True).start()
+        threading.Thread(target=self._renew_leases, name="lease", daemon=True).start()
         names = list(self.studies)
         self.timer.begin()
         while not self.stop.is_set():
@@ -85,27 +85,27 @@ class Worker:
             if leases:
                 self._work_on(leases)
             elif self.queue.unfinished(names) == 0:
-                if self._races_on(names):
+                if self._plan_more_seeds(names):
                     continue
-                self._tidy()
+                self._remove_leftovers()
                 return
             else:
                 self.stop.wait(IDLE_POLL_S)
                 self.timer.end("waiting")
 
     def _claim(self, names: Sequence[str]) -> list[Lease]:
-        """The next trial, and others of its shape to be trained with it."""
+        """Claim the next trial, and others of its shape to train with it."""
         claimed = self.queue.claim(names, self.owner)
         leases = [filled for lease in claimed if (filled := self._fill(lease)) is not None]
-        if leases and (wanted := self._group_size(leases[0])) > 1:
-            leases += self.queue.claim_alike(leases, self.owner, wanted - 1)
+        if leases and (size := self._group_size(leases[0])) > 1:
+            leases += self.queue.claim_alike(leases, self.owner, size - 1)
         return leases
 
-    def _races_on(self, names: Sequence[str]) -> bool:
+    def _plan_more_seeds(self, names: Sequence[str]) -> bool:
         races = [study.race for study in self.studies.values() if study.race is not None]
         for race in races:
             race()
-        # Not what was planned here: another worker may have been first.
+        # Ask the database: another worker may have planned the seeds.
         return bool(races) and self.queue.unfinished(names) > 0
 
     def _fill(self, lease: Lease) -> Lease | None:
@@ -122,38 +122,39 @@ class Worker:
         if study.stack_runs is None or not lease.shape_key:
             return 1
         cell, _ = cell_and_seed(lease.cell)
-        return min(study.group_size(cell, lease.shape_key), self._most.get((lease.study, lease.shape_key), 1_000_000))
+        size = study.group_size(cell, lease.shape_key)
+        return min(size, self._max_group_size.get((lease.study, lease.shape_key), size))
 
-    def _tidy(self) -> None:
-        # Left by workers that were killed, or stopped for long, between a trial's end and the removal.
+    def _remove_leftovers(self) -> None:
+        # Files of workers that were killed, or stopped for long, after the end of a trial and before their removal.
         for name, study in self.studies.items():
-            study.keeper.tidy()
-            leftovers = self.context.artifacts.with_leftovers(name)
+            study.artifact_writer.remove_stale_parts()
+            leftovers = self.context.checkpoints.with_leftovers(name)
             for number, cell in cell_texts(self.queue.database, name, leftovers).items():
-                self.context.artifacts.remove_leftovers(name, number, study.identity(cell))
+                self.context.checkpoints.remove_leftovers(name, number, study.identity(cell))
 
-    def _renew_for_ever(self) -> None:
-        # Between two evaluations minutes can pass. A stopped process stops this thread too, so its leases expire.
+    def _renew_leases(self) -> None:
+        # A thread, since minutes can pass between two evaluations. Stopping the process stops it too: leases expire.
         while True:
             time.sleep(self.queue.lease_s / 3)
             leases = list(self._leases)
             if leases:
                 try:
                     self._lost |= set(self.queue.renew(leases))
-                except Exception as error:  # whatever it is, this thread must live: the next renewal may succeed
+                except Exception as error:  # the thread must survive any error: the next renewal may succeed
                     log.warning("cannot renew %d leases: %s", len(leases), error)
 
     def _work_on(self, leases: list[Lease]) -> None:
         self._lost.clear()
         self._leases = leases
-        members = [member for lease in leases if (member := self._begin(lease)) is not None]
+        trials = [trial for lease in leases if (trial := self._begin(lease)) is not None]
         try:
-            if members:
-                self._train(members)
+            if trials:
+                self._train(trials)
         except StorageUnavailable:
             raise
         except Exception as error:
-            self._break_up(members, error)
+            self._fail_or_split(trials, error)
         finally:
             self._leases = []
 
@@ -161,7 +162,7 @@ class Worker:
         try:
             return LeasedTrial.begin(self.context, lease, self.studies[lease.study])
         except LeaseLost:
-            self._discard(lease)
+            self._log_lost(lease)
         except StorageUnavailable:
             raise
         except Exception as error:
@@ -169,86 +170,86 @@ class Worker:
         self._leases = [each for each in self._leases if each is not lease]
         return None
 
-    def _train(self, members: list[LeasedTrial]) -> None:
-        """Train until every member has ended, was lost or was handed back; those are taken out of `members`."""
-        for member in members:
-            if (timer := _timer_of(member.run)) is not None:
+    def _train(self, trials: list[LeasedTrial]) -> None:
+        """Train until every trial has ended, was lost or was released; such trials are removed from `trials`."""
+        for trial in trials:
+            if (timer := _timer_of(trial.run)) is not None:
                 timer.wait_for_device = self.wait_for_device
-        group = self._group([member.run for member in members], members[0].lease.study)
+        group = self._group([trial.run for trial in trials], trials[0].lease.study)
         self.timer.end("starting")
-        while members:
+        while trials:
             evaluated = group.advance(lambda: self.stop.is_set() or not self._lost.isdisjoint(self._leases))
-            self.timer.begin()  # the runs measure their own time
-            self._let_go(group, members, [each for each in members if each.lease in self._lost])
+            self.timer.begin()  # the runs measure their time themselves
+            self._drop_lost(group, trials, [each for each in trials if each.lease in self._lost])
             if not evaluated and self.stop.is_set():
-                for member in list(members):
-                    member.save_and_release()
-                    self._add_timer(member)
-                    members.remove(member)
+                for trial in list(trials):
+                    trial.save_and_release()
+                    self._add_timer(trial)
+                    trials.remove(trial)
             else:
-                self._report(group, members, evaluated)
+                self._report(group, trials, evaluated)
             self.timer.end("storage")
 
     def _group(self, runs: Sequence[TrainingRun], study: str) -> RunGroup:
         stack_runs = self.studies[study].stack_runs
-        # A group of one is worth it where it has its steps captured, on a GPU.
+        # On a GPU a group of one is faster than a plain run, since its steps are captured.
         single = len(runs) == 1 and self.context.device == "cpu"
         return SingleRunGroup(runs[0]) if single or stack_runs is None else stack_runs(runs)
 
     def _report(
-        self, group: RunGroup, members: list[LeasedTrial], evaluated: Sequence[tuple[TrainingRun, Evaluation]]
+        self, group: RunGroup, trials: list[LeasedTrial], evaluated: Sequence[tuple[TrainingRun, Evaluation]]
     ) -> None:
         """Store evaluations, and end the trials that they end."""
-        news = [(member, at) for run, at in evaluated for member in members if member.run is run]
-        reports = [Report(member.lease, at.step, at.train_loss, at.val_loss) for member, at in news]
+        reported = [(trial, at) for run, at in evaluated for trial in trials if trial.run is run]
+        reports = [Report(trial.lease, at.step, at.train_loss, at.val_loss) for trial, at in reported]
         if not reports:
             return
         lost = self.queue.report(reports)
-        self._let_go(group, members, [member for member, _ in news if member.lease in lost])
+        self._drop_lost(group, trials, [trial for trial, _ in reported if trial.lease in lost])
         ended = []
-        for member, evaluation in news:
-            if member in members:
+        for trial, evaluation in reported:
+            if trial in trials:
                 try:
-                    if member.judge(evaluation):
-                        ended.append(member)
+                    if trial.judge(evaluation):
+                        ended.append(trial)
                 except LeaseLost:
-                    self._let_go(group, members, [member])
-        self._remove(group, members, ended)
+                    self._drop_lost(group, trials, [trial])
+        self._remove(group, trials, ended)
 
-    def _let_go(self, group: RunGroup, members: list[LeasedTrial], lost: Sequence[LeasedTrial]) -> None:
-        for member in lost:
-            self._discard(member.lease)
-        self._remove(group, members, lost)
+    def _drop_lost(self, group: RunGroup, trials: list[LeasedTrial], lost: Sequence[LeasedTrial]) -> None:
+        for trial in lost:
+            self._log_lost(trial.lease)
+        self._remove(group, trials, lost)
 
-    def _discard(self, lease: Lease) -> None:
-        log.warning("trial %d of %s went on elsewhere; this worker discards its work", lease.number, lease.study)
+    def _log_lost(self, lease: Lease) -> None:
+        log.warning("lost the lease of trial %d of %s; discarding its work", lease.number, lease.study)
 
-    def _remove(self, group: RunGroup, members: list[LeasedTrial], leavers: Sequence[LeasedTrial]) -> None:
-        for member in leavers:
-            self._add_timer(member)
+    def _remove(self, group: RunGroup, trials: list[LeasedTrial], leavers: Sequence[LeasedTrial]) -> None:
+        for trial in leavers:
+            self._add_timer(trial)
         if leavers:
-            group.remove([member.run for member in leavers])
-            members[:] = [member for member in members if member not in leavers]
+            group.remove([trial.run for trial in leavers])
+            trials[:] = [trial for trial in trials if trial not in leavers]
             # A new list: the thread that renews leases may be reading the old one.
-            self._leases = [member.lease for member in members]
+            self._leases = [trial.lease for trial in trials]
 
-    def _add_timer(self, member: LeasedTrial) -> None:
-        if (timer := _timer_of(member.run)) is not None:
+    def _add_timer(self, trial: LeasedTrial) -> None:
+        if (timer := _timer_of(trial.run)) is not None:
             self.timer.add(timer)
 
-    def _break_up(self, members: Sequence[LeasedTrial], error: Exception) -> None:
-        """Fail or release a single trial; split a group, whose error may be one trial's or a lack of memory for all."""
-        if len(members) == 1:
-            release_or_fail(self.context, members[0].lease, error)
+    def _fail_or_split(self, trials: Sequence[LeasedTrial], error: Exception) -> None:
+        """Fail or release a single trial; split a group, since one trial or a lack of memory can cause the error."""
+        if len(trials) == 1:
+            release_or_fail(self.context, trials[0].lease, error)
             return
-        first, most = members[0].lease, max(1, len(members) // 2)
+        first, size = trials[0].lease, max(1, len(trials) // 2)
         log.warning(
-            "%d trials of %s together: %s: %s; they go on in groups of %d from their checkpoints",
-            len(members), first.study, type(error).__name__, str(error).splitlines()[:1], most,
+            "error in a group of %d trials of %s: %s; retrying in groups of %d from their checkpoints",
+            len(trials), first.study, f"{type(error).__name__}: {error}".splitlines()[0], size,
         )  # fmt: skip
-        self._most[first.study, first.shape_key] = most
-        for member in members:
-            member.release()
+        self._max_group_size[first.study, first.shape_key] = size
+        for trial in trials:
+            trial.release()
 
 
 def _timer_of(run: TrainingRun) -> PhaseTimer | None:
@@ -256,5 +257,5 @@ def _timer_of(run: TrainingRun) -> PhaseTimer | None:
 
 
 def new_owner_name(label: str) -> str:
-    """A worker's name: where it runs, what it is called there, and what no other worker ever has."""
+    """Return a unique worker name: host, label, process id and random digits."""
     return f"{os.uname().nodename}/{label}/{os.getpid()}-{os.urandom(3).hex()}"

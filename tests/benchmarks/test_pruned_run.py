@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ from search.storage.queue import TrialQueue
 from search.study.definition import load_definition
 from search.study.planner import Study, ensure_planned
 
+ROOT = Path(__file__).parents[2]
+SUPPORT = ROOT / "tests" / "support"
 AXES = ("block_size", "n_embd", "pe_type")
 # At which step the trials of the pruned study end, in the order of the grid; the last step is 40.
 STOPS = (40, 10, 20, 40, 30, 10, 40, 0)
@@ -26,7 +29,8 @@ STOPS = (40, 10, 20, 40, 30, 10, 40, 0)
 def benchmark(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run `python -m benchmarks.<name>` to its end."""
     command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=100)
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{SUPPORT}"}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=100)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file, corpus = write_study(folder), write_corpus(folder)
     common = ["--study", file, "--corpus", corpus, "--storage", sqlite(folder), "--quiet", "--workers", "1"]
     with pytest.MonkeyPatch.context() as patch:
-        tests = Path(__file__).parent.parent
-        patch.setenv("PYTHONPATH", f"{tests.parent}:{tests}")
+        patch.setenv("PYTHONPATH", str(SUPPORT))
         assert program("run", *common, "--seeds", "2", cwd=folder).returncode == 0
         prune_by_hand(file, folder)
         written = benchmark("curves", "--study", "small", "--storage", sqlite(folder), "--output", "c.csv", cwd=folder)

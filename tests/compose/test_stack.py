@@ -99,7 +99,7 @@ def test_stop_hands_back_and_up_goes_on(make_stack: MakeStack) -> None:
     stack.compose("down")
     stack.up()
     wait_until(lambda: bool(stack.containers("worker")), 60, "workers again")
-    resumed = "goes on after step"
+    resumed = "resumes after step"
     wait_until(lambda: stack.compose("logs", "worker").stdout.count(resumed) == 2, 60, "both trials are resumed")
     wait_until(lambda: stack.finished() == 4, 120, "all trials")
     stack.check_exactly_once()

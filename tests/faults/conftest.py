@@ -17,7 +17,7 @@ from scenario import FaultStudy, MakeStudy  # noqa: E402
 
 @pytest.fixture
 def make_study(tmp_path: Path, storage_url: str) -> Iterator[MakeStudy]:
-    """Makes studies in an empty database; what still runs for them at the end of the test is killed."""
+    """Makes studies in an empty database; kills their remaining processes at the end of the test."""
     yield from _makes_studies(tmp_path, storage_url)
 
 
@@ -42,7 +42,7 @@ def make_sqlite_study(tmp_path: Path) -> Iterator[MakeStudy]:
 
 @pytest.fixture
 def make_study_on_postgres(tmp_path: Path, postgres: PostgresServer) -> Iterator[MakeStudy]:
-    """The same in a schema of its own of the session's server."""
+    """The same in a new schema of the session's server."""
     yield from _makes_studies(tmp_path, postgres.create_schema(f"faults_{os.getpid()}_{tmp_path.name}"))
 
 
@@ -50,7 +50,7 @@ def _makes_studies(folder: Path, url: str) -> Iterator[MakeStudy]:
     made: list[FaultStudy] = []
 
     def make(trials: int = 0, **settings: Any) -> FaultStudy:
-        """A study with an axis `slot` that has a value a trial, unless `grid` says otherwise."""
+        """Make a study whose axis `slot` has one value per trial, unless `grid` is given."""
         settings.setdefault("grid", {"slot": list(range(trials))})
         made.append(FaultStudy(folder, url, **settings))
         return made[-1]

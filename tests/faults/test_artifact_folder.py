@@ -1,4 +1,4 @@
-"""The folder of checkpoints is full, unwritable, or holds something else: training goes on, the log names the path."""
+"""The checkpoint folder is full, read-only or not a folder: training continues, and the log names the path."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scenario import MakeStudy
 
 from search.storage.checkpoint_store import CheckpointStore
 
-# Becomes a worker in a mount namespace of its own, after the shell command argv[1] in it; its $1 is the folder argv[2].
+# Enters a new mount namespace, runs the shell command argv[1] there with the folder argv[2] as $1, becomes a worker.
 IN_NAMESPACE = """
 import os, sys
 prepare, folder, *arguments = sys.argv[1:]
@@ -23,7 +23,7 @@ os.execvp("unshare", ["unshare", "-m", "sh", "-c", script, "sh", folder, *worker
 
 
 def need_mounts() -> None:
-    """Skip where mounting is not allowed."""
+    """Skip the test if this process must not mount."""
     mount = ["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"]
     if shutil.which("unshare") is None or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("needs the right to mount in a private namespace (root)")
@@ -42,11 +42,11 @@ def test_disk(make_sqlite_study: MakeStudy, prepare: str, why: str) -> None:
     study = make_sqlite_study(3, ms=10)
     study.plan()
     study.out.mkdir()
-    # By the study's name, as the launcher starts it: with the study file it would refuse the folder at once.
+    # Start it with the study's name, as the launcher does: with the study file it would reject the folder at once.
     worker = study.start_worker_program("--name", study.name, script=["-c", IN_NAMESPACE, prepare, str(study.out)])
     assert study.join() == [0], study.logs()
     folder = study.out / "faulty" / "trial-00000"
-    assert f"no checkpoint in {folder} ({why}); training goes on without" in study.log(worker)
+    assert f"cannot write a checkpoint in {folder} ({why}); training continues without one" in study.log(worker)
     assert [row.attempts for row in study.check_exactly_once()] == [1, 1, 1]
 
 
@@ -56,19 +56,22 @@ def test_file_in_place_of_the_folder(make_study: MakeStudy) -> None:
     (study.out / "faulty").write_text("not a folder")
     study.repair()
     folder = study.out / "faulty" / "trial-00000"
-    assert f"no checkpoint in {folder} (Not a directory); training goes on without" in study.fork_log.read_text()
+    assert (
+        f"cannot write a checkpoint in {folder} (Not a directory); training continues without one"
+        in study.fork_log.read_text()
+    )
     assert [row.attempts for row in study.check_exactly_once()] == [1, 1, 1]
 
 
 def test_no_checkpoints_and_a_death(make_study: MakeStudy) -> None:
-    """Without checkpoints the next worker begins again, and comes to the same."""
+    """Without checkpoints the next worker starts from the beginning and gets the same losses."""
     study = make_study(2, ms=5, lease_s=60)
     study.out.mkdir()
     (study.out / "faulty").write_text("not a folder")
     assert study.fork_worker(Death("search.storage.queue:TrialQueue.report", "after", 7), plan=True) == -signal.SIGKILL
     study.expire_leases()
     study.repair()
-    assert [row.attempts for row in study.check_exactly_once()] == [1, 2], "the last cell of the grid goes first"
+    assert [row.attempts for row in study.check_exactly_once()] == [1, 2], "the last cell of the grid is claimed first"
 
 
 @pytest.mark.parametrize("harm", ["torn", "empty", "rubbish", "foreign", "another trial's"])

@@ -1,4 +1,4 @@
-"""A process dies exactly between two steps, and the next ordinary start repairs what it left."""
+"""A process is killed exactly between two steps, and the next normal start repairs the state it left."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from scenario import MakeStudy
 
 PLANNING = [
     Death("search.storage.migrations.runner:_upgrade", "before"),
-    # The tables are there, in a transaction that never ends.
+    # The tables exist, in a transaction that was never committed.
     Death("search.storage.migrations.runner:_upgrade", "after"),
-    Death("search.storage.connect:settle", "after"),
+    Death("search.storage.connect:ensure_schema", "after"),
     Death("search.storage.optuna_tables:create_study", "before"),
     Death("search.storage.optuna_tables:create_study", "after"),
     Death("search.storage.planning:_repair", "after"),
-    # The trials are there, and no row is linked to them.
+    # The trials exist, but no row refers to them.
     Death("search.storage.optuna_tables:insert_waiting_trials", "after"),
     Death("search.storage.planning:insert", "before"),
     Death("search.storage.planning:_plan_one", "after"),
@@ -25,28 +25,28 @@ PLANNING = [
 ]
 
 WORK = [
-    # The row is claimed, and Optuna's trial not started.
+    # The row is claimed, but Optuna's trial has not started.
     Death("search.storage.optuna_tables:start_trials", "before"),
     Death("search.storage.optuna_tables:start_trials", "after"),
     Death("search.storage.queue:TrialQueue.claim", "after", 2),
-    # The lease is renewed, and the loss not written.
+    # The lease is renewed, but the loss is not written.
     Death("search.storage.optuna_tables:write_intermediate_value", "before", 5),
     Death("search.storage.optuna_tables:write_intermediate_value", "after", 5),
-    # Reported, no checkpoint of it.
+    # The evaluation is reported, but no checkpoint has it.
     Death("search.workers.leased_trial:LeasedTrial._save", "before", 4),
-    # In the middle of writing the checkpoint: the old one is there, and a part of the new.
+    # In the middle of writing the checkpoint: the old one and a part of the new one exist.
     Death("os:fsync", "before", 4),
     Death("pathlib:Path.replace", "before", 4),
     Death("pathlib:Path.replace", "after", 4),
-    # The row is finished, and Optuna's trial is not.
+    # The row is finished, but Optuna's trial is not.
     Death("search.storage.optuna_tables:finish_trial", "before"),
     Death("search.storage.optuna_tables:finish_trial", "after"),
-    # Finished, and the checkpoint still there.
+    # The trial is finished, but its checkpoint still exists.
     Death("search.storage.queue:TrialQueue.finish", "after"),
     Death("search.storage.checkpoint_store:CheckpointStore.remove_checkpoint", "before", 3),
 ]
 
-# PostgreSQL does these transactions in one statement: there is no line within them, only one before and one after.
+# PostgreSQL runs these transactions as one statement, so a process can only die before or after them.
 ONE_STATEMENT = {
     "search.storage.optuna_tables:start_trials": "search.storage.postgres_queue:claim",
     "search.storage.optuna_tables:write_intermediate_value": "search.storage.postgres_queue:report",
@@ -86,7 +86,7 @@ def test_worker_dies(make_study: MakeStudy, death: Death) -> None:
 def test_worker_dies_while_it_releases_its_trial(make_study: MakeStudy, death: Death) -> None:
     study = make_study(2, ms=1, lease_s=60)
     study.plan()
-    gate = study.gate(7)
+    gate = study.close_gate(7)
     assert study.fork_worker(death, stop_at=gate) == -signal.SIGKILL
     gate.open()
     study.expire_leases()
@@ -107,7 +107,7 @@ def test_planner_dies_while_it_adds_seeds(make_study: MakeStudy) -> None:
 
 @pytest.mark.soak
 def test_one_death_after_the_other(make_study: MakeStudy) -> None:
-    """All of them in the same study, without an ordinary start in between."""
+    """All deaths in the same study, without a normal start in between."""
     study = make_study(4, ms=1, lease_s=0.05)
     for death in [*PLANNING[:1], *PLANNING[3:-1], *WORK]:
         study.fork_worker(death, plan=True)

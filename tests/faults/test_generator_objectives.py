@@ -1,4 +1,4 @@
-"""Trials of a generator function are killed and stopped in the middle: they run again, to the same losses."""
+"""Trials of a generator function are killed or stopped in the middle, run again, and get the same losses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from study_files import all_rows, opened, sqlite, write_study
 
 from search.storage.queries import trial_summaries, val_curves
 
-# Each call adds a line to `calls`; that of x = 1 waits after step 6 until the file `open` exists.
+# Each call adds a line to `calls`; the call with x = 1 waits after step 6 until the file `open` exists.
 OBJECTIVE = """
 import os
 import random
@@ -59,7 +59,7 @@ checkpoint_s = {checkpoint_s}
 
 
 def expected(x: int) -> list[tuple[int, float]]:
-    """The curve of val_loss of a trial that nothing happens to."""
+    """The val_loss curve of an undisturbed trial."""
     draw, value, curve = random.Random(f"3 {x}"), 0.0, []
     for step in range(1, 11):
         for _ in range(5):
@@ -75,12 +75,12 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def wait_at_step_6(folder: Path) -> None:
-    """Wait until the trial of x = 1 has reported step 6 and goes no further."""
+    """Wait until the trial of x = 1 has reported step 6 and stands still."""
     wait_until((folder / "reached").exists, "the trial of x = 1 at step 6")
 
 
 def check(folder: Path, attempts: list[int]) -> None:
-    """Every trial is complete, with the curve of one that nothing happened to."""
+    """Check that every trial is complete, with the curve of an undisturbed trial."""
     with opened(sqlite(folder)).closing() as database:
         runs = trial_summaries(database, ["interrupted"])
         assert {run.state for run in runs} == {"complete"}
@@ -92,7 +92,7 @@ def check(folder: Path, attempts: list[int]) -> None:
 
 
 def pids(folder: Path) -> list[int]:
-    """Of the workers that began a call, call by call."""
+    """The process id of the worker of each call, in order."""
     return [int(line.split()[0]) for line in (folder / "calls").read_text().splitlines()]
 
 
@@ -114,15 +114,15 @@ def test_killed_worker(folder: Path, checkpoint_s: int) -> None:
         assert run.wait(60) == 0, (folder / "run.log").read_text()
     finally:
         run.kill()
-    # The killed worker's call and one more: a generator begins again whether there is a checkpoint or not.
+    # The killed worker's call and one more: a generator starts again with or without a checkpoint.
     assert len(pids(folder)) == 4
     check(folder, [1, 2, 1])
     logs = "".join(path.read_text() for path in folder.glob("search-out/interrupted/logs/*"))
-    assert ("goes on after step" in logs) == (checkpoint_s == 0)
-    assert "does not repeat itself" not in logs
+    assert ("resumes after step" in logs) == (checkpoint_s == 0)
+    assert "is not reproducible" not in logs
 
 
-def test_stopped_run_stops_at_a_bare_yield_and_goes_on(folder: Path) -> None:
+def test_stopped_run_stops_at_a_bare_yield_and_resumes(folder: Path) -> None:
     write_study(folder, STUDY.format(checkpoint_s=100), "interrupted")
     run = start(folder)
     try:
@@ -137,4 +137,4 @@ def test_stopped_run_stops_at_a_bare_yield_and_goes_on(folder: Path) -> None:
         run.kill()
     check(folder, [1, 1, 1])
     logs = "".join(path.read_text() for path in folder.glob("search-out/interrupted/logs/*"))
-    assert "trial 1 of interrupted goes on after step 6" in logs
+    assert "trial 1 of interrupted resumes after step 6" in logs

@@ -14,13 +14,13 @@ from scenario import AnyWorker, FaultStudy, MakeStudy, Record
 
 
 def supervise(study: FaultStudy, workers: int, kills: int, seed: int) -> int:
-    """Keep `workers` alive until all trials are done, and kill one after the other in the meantime.
+    """Keep `workers` alive until all trials are done, and kill one after another meanwhile.
 
-    Each worker to be killed stops at a step of its first or second trial. It is killed there, or up to 20 ms after
-    the gate was opened, when it may be reporting, saving or claiming; some are killed earlier, in their first second.
+    Each victim stops at a step of its first or second trial. It is killed there, or up to 20 ms after its gate opened,
+    when it may be reporting, saving or claiming; some are killed earlier, in their first second.
 
     Returns:
-        How many were killed.
+        The number of killed workers.
     """
     rng = random.Random(seed)
     victims: list[tuple[AnyWorker, Gate, float]] = []
@@ -30,7 +30,7 @@ def supervise(study: FaultStudy, workers: int, kills: int, seed: int) -> int:
         if not alive and study.counts()["done"] == len(study.named_cells()):
             return killed
         for _ in range(min(workers - alive, kills - killed - len(victims))):
-            gate = study.gate(rng.randrange(20), after=rng.randrange(2))
+            gate = study.close_gate(rng.randrange(20), after=rng.randrange(2))
             kill_at = rng.uniform(0, 0.8) if rng.random() < 0.15 else math.inf
             victims.append((study.start_worker(), gate, time.monotonic() + kill_at))
             study.gates = ()
@@ -80,17 +80,17 @@ def test_two_hundred_random_kills(make_study: MakeStudy, record_property: Record
 
 
 def test_every_attempt_counts_a_death(make_study: MakeStudy) -> None:
-    """With one attempt allowed, the trial of a killed worker is failed for good, and says why."""
+    """With one attempt allowed, the trial of a killed worker fails for good, with the reason."""
     study = make_study(2, ms=5, max_attempts=1, lease_s=60)
     study.plan()
-    gate = study.gate(7, {"slot": 1})
+    gate = study.close_gate(7, {"slot": 1})
     worker = study.start_worker()
     assert gate.wait() == [worker.pid]
     worker.kill()
     worker.wait()
     study.expire_leases()
     study.repair()
-    second, first = study.rows()  # the last cell of the grid goes first
+    second, first = study.rows()  # the last cell of the grid is claimed first
     assert (first.outcome, first.value, first.attempts) == ("failed", None, 1)
-    assert first.reason.startswith("1 workers crashed while they trained it; the last was ")
+    assert first.reason.startswith("1 worker crashed while training this trial; last: ")
     assert (second.outcome, second.attempts) == ("complete", 1)

@@ -13,7 +13,7 @@ import pytest
 from gates import wait_until
 from scenario import FaultStudy, MakeStudy
 
-# Python reads this file at its start, before anything of ours.
+# Python imports this file at its start, before any other code.
 SITECUSTOMIZE = """
 import datetime, os, time
 
@@ -37,10 +37,10 @@ datetime.datetime = Shifted
 
 
 def test_stopped_worker_comes_back_late(make_study: MakeStudy) -> None:
-    """SIGSTOP beyond the lease: the trial goes on elsewhere, and the late worker overwrites nothing."""
+    """SIGSTOP for longer than the lease: another worker resumes the trial, and the late worker overwrites nothing."""
     study = make_study(3, ms=5, lease_s=60)
     study.plan()
-    gate = study.gate(7, {"slot": 0})
+    gate = study.close_gate(7, {"slot": 0})
     late = study.start_worker()
     assert gate.wait() == [late.pid]
     late.send_signal(signal.SIGSTOP)
@@ -50,16 +50,16 @@ def test_stopped_worker_comes_back_late(make_study: MakeStudy) -> None:
     before = study.check_exactly_once()
     late.send_signal(signal.SIGCONT)
     assert study.join() == [0]
-    assert "trial 0 of faulty went on elsewhere; this worker discards its work" in study.log(late)
+    assert "lost the lease of trial 0 of faulty; discarding its work" in study.log(late)
     assert study.check_exactly_once() == before
     assert [row.attempts for row in before] == [2, 1, 1]
 
 
-def test_stopped_worker_finds_the_trial_in_other_hands(make_study: MakeStudy) -> None:
-    """The late worker comes back while another trains its trial, and leaves the trial to it."""
+def test_stopped_worker_finds_its_trial_leased_to_another(make_study: MakeStudy) -> None:
+    """The late worker wakes up while another worker trains its trial, and discards its own work."""
     study = make_study(3, ms=5, lease_s=60)
     study.plan()
-    [of_late, of_other] = [study.gate(7, {"slot": 0}), study.gate(13, {"slot": 0})]
+    [of_late, of_other] = [study.close_gate(7, {"slot": 0}), study.close_gate(13, {"slot": 0})]
     late = study.start_worker()
     assert of_late.wait() == [late.pid]
     late.send_signal(signal.SIGSTOP)
@@ -68,7 +68,7 @@ def test_stopped_worker_finds_the_trial_in_other_hands(make_study: MakeStudy) ->
     other = study.start_worker()
     assert of_other.wait() == [other.pid]
     late.send_signal(signal.SIGCONT)
-    discarded = "trial 0 of faulty went on elsewhere; this worker discards its work"
+    discarded = "lost the lease of trial 0 of faulty; discarding its work"
     wait_until(lambda: discarded in study.log(late), "the late worker's next report")
     of_other.open()
     assert study.join() == [0, 0], study.logs()
@@ -76,7 +76,7 @@ def test_stopped_worker_finds_the_trial_in_other_hands(make_study: MakeStudy) ->
 
 
 def shifted(hours: float, folder: Path) -> dict[str, str]:
-    """The environment of a worker whose clock is wrong by `hours`, in a far time zone."""
+    """The environment of a worker whose clock is wrong by `hours`, in a distant time zone."""
     (folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
     zone = "Pacific/Kiritimati" if hours > 0 else "America/Los_Angeles"
     path = os.pathsep.join([str(folder), os.environ["PYTHONPATH"]])
@@ -88,14 +88,14 @@ def check_clocks_do_not_matter(study: FaultStudy, ahead: dict[str, str], behind:
     victim = study.start_worker_program(environment=ahead)
     wait_until(lambda: study.holders() == {victim.pid}, "its first claim")
     victim.kill()
-    # Longer than a lease without an evaluation: only renewals keep the leases of the workers that live.
+    # Evaluations are further apart than a lease is long: only renewals keep the leases of live workers.
     started = time.monotonic()
     study.start_worker_program(environment=behind)
     study.start_worker_program(environment=ahead)
     assert study.join() == [-signal.SIGKILL, 0, 0], study.logs()
     assert time.monotonic() - started < 120, "the dead worker's lease was held for too long"
     rows = study.check_exactly_once()
-    assert [row.attempts for row in rows] == [1, 1, 2], "the last cell of the grid goes first"
+    assert [row.attempts for row in rows] == [1, 1, 2], "the last cell of the grid is claimed first"
     now = time.time()
     for row in rows:
         assert now - 120 < row.started_at <= row.finished_at < now + 5
@@ -113,6 +113,6 @@ def test_the_shift_works(tmp_path: Path) -> None:
     """The workers of these tests really have another clock."""
     code = "import time, datetime; print(time.time(), datetime.datetime.now(datetime.UTC).timestamp())"
     environment = {**os.environ, **shifted(1, tmp_path)}
-    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    for seconds in map(float, said.stdout.split()):
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    for seconds in map(float, done.stdout.split()):
         assert abs(seconds - 3600 - time.time()) < 60

@@ -1,4 +1,4 @@
-"""Many workers on one database: nothing is claimed twice, no worker dies, and none waits for the others."""
+"""Many workers on one database: no trial is claimed twice, no worker crashes, and none waits for the others."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ FAR_AWAY = 1e12
 
 
 def check_a_clean_run(study: FaultStudy, workers: int, timeout_s: float) -> float:
-    """Start the workers together, and check that each trial was claimed once and no worker died.
+    """Start the workers together; check that each trial was claimed once and no worker crashed.
 
     Returns:
-        Seconds from the first claim to the last end.
+        Seconds from the first claim to the end of the last trial.
     """
     study.plan()
     study.start_workers(workers)
@@ -59,13 +59,13 @@ def test_sixty_four_workers_on_postgresql(make_study_on_postgres: MakeStudy, rec
 
 
 def pace(study: FaultStudy, workers: int) -> tuple[float, float]:
-    """How many trials a worker ends in a second while all are up.
+    """Measure how many trials a worker ends per second while all workers run.
 
-    The start of a Python process takes far longer than a trial, so the trials are held back until every worker asks
-    for one; what the first and last second bring is not counted.
+    A Python process starts far slower than a trial trains, so the trials are held back until every worker is ready to
+    claim one; the first and the last second do not count.
 
     Returns:
-        Trials a second and worker; CPU milliseconds a trial of the worker processes.
+        Trials per second and worker; CPU milliseconds per trial in the worker processes.
     """
     study.plan()
     set_not_before(study, FAR_AWAY)
@@ -92,7 +92,7 @@ def set_not_before(study: FaultStudy, when: float) -> None:
 
 
 def connections(study: FaultStudy) -> int:
-    """How many worker processes talk to the server; each has one connection, or two while it renews."""
+    """The number of connections of worker processes; each has one, or two while it renews."""
     with reading(study.url) as connection:
         query = text("SELECT count(*) - 1 FROM pg_stat_activity WHERE backend_type = 'client backend'")
         found: int = connection.execute(query).scalar_one()
@@ -100,7 +100,7 @@ def connections(study: FaultStudy) -> int:
 
 
 def cpu_seconds(study: FaultStudy) -> float:
-    """What the worker processes have used, user and system."""
+    """CPU seconds of the worker processes, user and system."""
     ticks = 0
     for worker in study.workers:
         with open(f"/proc/{worker.pid}/stat") as stat:
@@ -131,13 +131,13 @@ def test_sixty_four_workers_are_as_quick_as_four(
         print(f"\n{workers} workers: {paces[workers]:.3f} trials a second each; {cpu_ms[workers]:.1f} ms CPU a trial")
     needed = 64 * paces[4] * cpu_ms[4] / 1000
     cores = len(os.sched_getaffinity(0))
-    if needed > 0.7 * cores:  # the server needs its share, too
+    if needed > 0.7 * cores:  # the server needs CPU time too
         pytest.skip(f"64 workers at this pace need {needed:.1f} cores for the storage work alone; here are {cores}")
     assert paces[64] >= 0.9 * paces[4]
 
 
 def test_planners_among_workers(make_study_on_postgres: MakeStudy) -> None:
-    """Planning again and again while trials end changes none of them: what it reads is not of one moment."""
+    """Planning repeatedly while trials end changes none of them, although it reads no single snapshot."""
     study = make_study_on_postgres(80, ms=0, lease_s=60)
     study.plan()
     study.start_workers(2)

@@ -1,4 +1,4 @@
-"""The database goes away, or another program keeps it locked, in the middle of a run."""
+"""The database becomes unavailable, or another program locks it, in the middle of a run."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ connection.close()
 
 
 def pairs(study: FaultStudy, *last_cells: int) -> list[Gate]:
-    """A gate each for a cell and the one before, so that two workers stop there; the last cells go first."""
-    return [study.gate(7, {"slot": last}, {"slot": last - 1}) for last in last_cells]
+    """A gate for each cell and the one before it, so that two workers stop there; the last cells are claimed first."""
+    return [study.close_gate(7, {"slot": last}, {"slot": last - 1}) for last in last_cells]
 
 
 def start_and_wait(study: FaultStudy, workers: int = 2) -> None:
-    """Start the workers and wait until they are in the middle of it."""
+    """Start the workers and wait until the first trials are done."""
     study.plan()
     study.start_workers(workers)
     wait_until(lambda: study.counts()["done"] >= 2, "the first trials")
@@ -42,7 +42,7 @@ def stop_for_a_while(server: PostgresServer, mode: str, seconds: float) -> None:
     server.start()
 
 
-def both_said(study: FaultStudy, text: str, times: int) -> bool:
+def both_logged(study: FaultStudy, text: str, times: int) -> bool:
     """Whether each worker's log has a text at least `times` times."""
     return all(study.log(worker).count(text) >= times for worker in study.workers)
 
@@ -50,7 +50,7 @@ def both_said(study: FaultStudy, text: str, times: int) -> bool:
 def check_no_lease_was_lost(study: FaultStudy) -> None:
     assert set(study.join(180)) == {0}, study.logs()
     rows = study.check_exactly_once()
-    # No lease was lost, so no trial was begun twice.
+    # No lease was lost, so no trial started twice.
     assert {row.attempts for row in rows} == {1}
 
 
@@ -62,11 +62,11 @@ def test_server_stopped_and_crashed(own_postgres: PostgresServer, make_study_the
     for outages, (mode, gate) in enumerate(zip(("fast", "immediate"), gates, strict=True), 1):
         gate.wait(2)
         own_postgres.stop(mode)
-        gate.open()  # both report in vain
-        wait_until(partial(both_said, study, "is away", outages), "both workers miss the server")
+        gate.open()  # both fail to report
+        wait_until(partial(both_logged, study, "is unavailable", outages), "both workers notice the outage")
         own_postgres.start()
     check_no_lease_was_lost(study)
-    assert both_said(study, "is back", 2)
+    assert both_logged(study, "is available again", 2)
 
 
 @pytest.mark.soak
@@ -96,7 +96,7 @@ def test_connections_terminated(postgres: PostgresServer, make_study_on_postgres
         gate.wait(2)
         postgres.execute(terminate)
         gate.open()
-    while study.counts()["done"] < 20:  # in the middle of statements, too
+    while study.counts()["done"] < 20:  # in the middle of statements too
         postgres.execute(terminate)
         time.sleep(0.1)
     check_no_lease_was_lost(study)
@@ -126,7 +126,7 @@ def test_file_locked(make_sqlite_study: MakeStudy) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(480)
-# Shorter and longer than SQLite is told to wait for a lock (60 s).
+# Shorter and longer than the lock timeout of SQLite (60 s).
 @pytest.mark.parametrize("seconds", [30, 70])
 def test_file_locked_for_long(make_sqlite_study: MakeStudy, seconds: float, record_property: Record) -> None:
     study = make_sqlite_study(100, ms=500, lease_s=2)

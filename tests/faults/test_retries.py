@@ -1,4 +1,4 @@
-"""What goes wrong inside a trial: what may pass is tried again, what would fail again is not, and each says why."""
+"""Errors inside a trial: transient ones are retried, others are not, and each failed trial has a reason."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def test_faults(make_study: MakeStudy) -> None:
         assert trial.user_attrs.get("reason") == facts[fault][3]
         assert trial.state.name == ("COMPLETE" if fault == "none" else "FAIL")
     assert math.isnan(trials["nan"].intermediate_values[2])
-    assert "to be tried again in 0.1 s" in log
-    assert "to be tried again in 0.2 s" in log
-    assert "to be tried again in 0.4 s" not in log
+    assert "retrying in 0.1 s" in log
+    assert "retrying in 0.2 s" in log
+    assert "retrying in 0.4 s" not in log
 
 
 def test_trial_that_kills_its_worker(make_study: MakeStudy) -> None:
@@ -67,7 +67,7 @@ def test_trial_that_kills_its_worker(make_study: MakeStudy) -> None:
     assert codes == [11, 11, 11, 0]
     row, trial = by_fault(study)["exit"], optuna_trials(study)["exit"]
     assert (row.outcome, row.attempts, row.value) == ("failed", 3, None)
-    assert row.reason.startswith("3 workers crashed while they trained it; the last was ")
+    assert row.reason.startswith("3 workers crashed while training this trial; last: ")
     assert (trial.state.name, trial.user_attrs["reason"]) == ("FAIL", row.reason)
     assert by_fault(study)["none"].outcome == "complete"
 
@@ -77,7 +77,7 @@ def test_failed_trials_are_retried_when_asked(make_study: MakeStudy, monkeypatch
     study.repair()
     before = study.rows()
     assert [row.outcome for row in before] == ["failed", "complete", "failed"]
-    # The fault is repaired, and the failed ones are put back.
+    # The fault is fixed, and the failed trials are put back.
     monkeypatch.setattr(fake_objective.FakeRun, "_misbehave", lambda self: None)
     database, planned = open_planned(study.options)
     with database.closing():
@@ -96,7 +96,7 @@ def test_failed_trials_are_retried_when_asked(make_study: MakeStudy, monkeypatch
 
 
 def test_run_reports_failed_trials(make_sqlite_study: MakeStudy) -> None:
-    """`search.run` goes on around a trial that kills its worker, and ends with 1."""
+    """`search.run` trains the other trials when one kills its worker, and ends with 1."""
     study = make_sqlite_study(grid={"fault": ["exit", "none", "error"]}, ms=2, max_attempts=3)
     command = [sys.executable, "-m", "search.run", *study.arguments, "--workers", "1", "--devices", "cpu", "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
@@ -110,8 +110,8 @@ def test_run_reports_failed_trials(make_sqlite_study: MakeStudy) -> None:
 
 
 @pytest.mark.parametrize("fault", ["none"])
-def test_own_row_is_taken_again_without_an_attempt(make_study: MakeStudy, fault: str) -> None:
-    """The answer to a claim got lost with the connection: the worker claims again, and no attempt is counted."""
+def test_claiming_again_after_a_lost_answer_counts_no_attempt(make_study: MakeStudy, fault: str) -> None:
+    """The connection loses the answer to a claim: the worker claims again, and no attempt is counted."""
     study = make_study(grid={"fault": [fault]}, max_attempts=1)
     database, planned = open_planned(study.options)
     with database.closing():

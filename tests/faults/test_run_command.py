@@ -1,4 +1,4 @@
-"""`python -m search.run` is interrupted, ended and killed; the same command again finishes what is left."""
+"""`python -m search.run` is interrupted, terminated or killed; the same command again finishes the study."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scenario import FaultStudy, MakeStudy, Record
 
 
 def start_run(study: FaultStudy, *arguments: str, workers: int = 2) -> subprocess.Popen[str]:
-    """Start the command; its stderr is in `run.log`. It counts as one of the study's workers when these are killed."""
+    """Start the command with its stderr in `run.log`; `kill_all` of the study ends it too."""
     flags = ["--workers", str(workers), "--devices", "cpu", "--quiet", *arguments]
     with (study.folder / "run.log").open("a") as log:
         run = subprocess.Popen(
@@ -40,12 +40,12 @@ def finish(study: FaultStudy, *arguments: str, workers: int = 2) -> None:
 
 
 def run_half(study: FaultStudy) -> tuple[subprocess.Popen[str], set[int], Gate]:
-    """Start the command and wait until it has done half of a grid of 8, and both workers are in the middle of a trial.
+    """Start the command on a grid of 8; wait until 4 trials are done and both workers are in the middle of another.
 
     Returns:
         The command, the process ids of its workers, and the gate at which both wait.
     """
-    gate = study.gate(7, *({"slot": slot} for slot in range(4)))  # the last cells go first
+    gate = study.close_gate(7, *({"slot": slot} for slot in range(4)))  # the last cells are claimed first
     run = start_run(study)
     workers = set(gate.wait(2))
     assert study.counts() == {"waiting": 2, "running": 2, "done": 4}
@@ -53,7 +53,7 @@ def run_half(study: FaultStudy) -> tuple[subprocess.Popen[str], set[int], Gate]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process that need not be ours still runs; one that has ended and waits for its parent does not."""
+    """Whether a process, perhaps not a child of ours, still runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -71,10 +71,10 @@ def test_interrupted(make_study: MakeStudy, number: int) -> None:
     assert len(workers) == 2
     assert not any(is_alive(pid) for pid in workers)
     rows = study.rows()
-    handed_back = [row for row in rows if row.state == "waiting" and row.started_at is not None]
+    released = [row for row in rows if row.state == "waiting" and row.started_at is not None]
     assert study.counts()["running"] == 0
-    assert len(handed_back) == 2
-    for row in handed_back:
+    assert len(released) == 2
+    for row in released:
         assert (study.out / "faulty" / f"trial-{row.number:05d}" / "checkpoint").exists()
     assert [row.attempts for row in rows] == [1 if row.state == "done" else 0 for row in rows]
     gate.open()
@@ -97,18 +97,18 @@ def test_killed(make_study: MakeStudy) -> None:
 
 
 def test_killed_while_its_workers_start(make_sqlite_study: MakeStudy) -> None:
-    """A worker ends, too, whose launcher died before the worker could look it up."""
+    """A worker ends if its launcher died before the worker could look up its parent."""
     study = make_sqlite_study(4, ms=10_000)
     study.plan()
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    study.start_worker_program("--parent", str(gone.pid))
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    study.start_worker_program("--parent", str(dead.pid))
     assert study.join() == [0]
     assert study.counts() == {"waiting": 4, "running": 0, "done": 0}
 
 
 def repeat_grid(folder: Path, repetitions: int) -> list[float]:
-    """The grid of 36 cells with 4 workers, again and again; each time every cell is trained once."""
+    """Train the grid of 36 cells with 4 workers repeatedly; check that every cell is trained once each time."""
     seconds = []
     for repetition in range(repetitions):
         below = folder / str(repetition)

@@ -1,4 +1,4 @@
-"""A sampler's trials are exactly as many as were asked for, whatever happens to the workers."""
+"""A sampler gets exactly the requested number of trials, whatever happens to the workers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GRID = {"pe_type": ["randn", "sinpe", "rope"], "n_embd": [8, 16]}
 
 
 def check_slots(study: FaultStudy, slots: int) -> None:
-    """Every slot is complete, once a repetition, with the losses that an undisturbed run of its cell gives."""
+    """Check that every slot is complete once per repetition, with the losses of an undisturbed run of its cell."""
     rows = study.rows()
     named = [json.loads(row.cell) for row in rows]
     wanted = {(slot, repetition) for slot in range(slots) for repetition in range(study.seeds)}
@@ -51,8 +51,8 @@ def check_slots(study: FaultStudy, slots: int) -> None:
 
 
 def kill_in_a_trial(study: FaultStudy, workers: int, step: int) -> None:
-    """Start workers and kill each in its first trial, after a step."""
-    gate = study.gate(step)
+    """Start workers and kill each in its first trial after `step`."""
+    gate = study.close_gate(step)
     victims = start(study, workers)
     gate.wait(workers)
     for victim in victims:
@@ -63,7 +63,7 @@ def kill_in_a_trial(study: FaultStudy, workers: int, step: int) -> None:
 
 def stop_in_third_trial(study: FaultStudy, workers: int) -> None:
     """Start workers, let each finish two trials, and stop all of them in the middle of another."""
-    gate = study.gate(7, after=2)
+    gate = study.close_gate(7, after=2)
     stopped = start(study, workers)
     gate.wait(workers)
     for worker in stopped:
@@ -72,7 +72,7 @@ def stop_in_third_trial(study: FaultStudy, workers: int) -> None:
 
 
 def start(study: FaultStudy, workers: int) -> list[AnyWorker]:
-    """Start workers; those that start later do not stop at the gates of these."""
+    """Start workers; workers that start later do not stop at their gates."""
     started = [study.start_worker() for _ in range(workers)]
     study.gates = ()
     return started
@@ -89,7 +89,7 @@ def test_thirty_slots_two_restarts_five_kills(make_study: MakeStudy) -> None:
     assert study.counts()["done"] == 2 * 5 * 2
     assert {worker.wait(PATIENCE_S) for worker in start(study, 5)} == {0}, study.logs()
     check_slots(study, 30)
-    assert max(row.attempts for row in study.rows()) > 1, "a killed worker's trial was tried again"
+    assert max(row.attempts for row in study.rows()) > 1, "a killed worker's trial was retried"
 
 
 def test_seeds_of_a_slot_share_its_cell(make_study: MakeStudy) -> None:
@@ -111,14 +111,14 @@ DEATHS = [
 
 @pytest.mark.parametrize("death", DEATHS, ids=str)
 def test_death_at_the_choice(make_study: MakeStudy, death: Death) -> None:
-    """A choice is stored or was never made: the slot whose worker dies gets the cell that it would have got."""
+    """A choice is stored or never made: the slot of a dead worker gets the cell that it would have got anyway."""
     study = make_study(grid=GRID, head=TPE % 10, ms=5, lease_s=60)
     study.plan()
     assert study.fork_worker(death) == -signal.SIGKILL, study.fork_log.read_text()
-    study.expire_leases()  # or the next worker would fill the next slot before this one
+    study.expire_leases()  # otherwise the next worker would fill the next slot first
     study.repair()
     check_slots(study, 10)
-    # One worker at a time: what was chosen depends on nothing but the seed and what was known.
+    # With one worker at a time a choice depends only on the seed and on the trials that have ended.
     assert {row.cell for row in study.rows()} == undisturbed_cells(study)
 
 

@@ -98,7 +98,7 @@ def test_workers_that_die_again_and_again(
 
     with pytest.raises(
         WorkersKeepCrashing,
-        match=r"^worker cpu-0 ended with exit code 7: no libcudart\.so\.99; its log is .*worker-cpu-0\.log$",
+        match=r"^worker cpu-0 ended with exit code 7: no libcudart\.so\.99; log: .*worker-cpu-0\.log$",
     ):
         until(tend)
     run.stop(1)
@@ -147,4 +147,4 @@ def test_stop_hands_trials_back(
     run.stop()
     rows = all_rows(sqlite(work_folder))
     assert {row["state"] for row in rows} == {"waiting"}
-    assert "is back in the queue" in (work_folder / "logs" / "worker-cpu-0.log").read_text()
+    assert "back into the queue" in (work_folder / "logs" / "worker-cpu-0.log").read_text()

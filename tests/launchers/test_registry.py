@@ -39,9 +39,9 @@ def test_a_persons_own_beside_the_study_file(tmp_path: Path) -> None:
     study = str(tmp_path / "study.toml")
     made = make_launcher("own_launchers_here:Mine", Places("cpu", "3"), study)
     assert made.places.workers == "3"  # type: ignore[attr-defined]
-    with pytest.raises(UsageError, match=r"--launcher own_launchers_here:Half is no launcher: it needs running, start"):
+    with pytest.raises(UsageError, match=r"--launcher own_launchers_here:Half is no launcher: it must have running"):
         make_launcher("own_launchers_here:Half", Places(), study)
-    with pytest.raises(UsageError, match=r"--launcher own_launchers_here:Other: it cannot be made of Places"):
+    with pytest.raises(UsageError, match=r"--launcher own_launchers_here:Other: calling it with Places"):
         make_launcher("own_launchers_here:Other", Places(), study)
     with pytest.raises(UsageError, match=r"the module 'own_launchers_here' has no 'Gone'"):
         make_launcher("own_launchers_here:Gone", Places(), study)

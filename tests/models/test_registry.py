@@ -38,7 +38,7 @@ def test_every_listed_encoding_builds(pe_type: str) -> None:
         ("trigram", "unknown model 'trigram': choose one of bigram, bigram_mf, bigram_v2"),
         ("no_such_module:Net", "module 'no_such_module' does not import"),
         ("search.models.bigram:Trigram", "has no class 'Trigram'; it has .*Bigram"),
-        ("search.models.errors:ModelError", r"is no torch\.nn\.Module"),
+        ("search.models.errors:ModelError", r"is not a torch\.nn\.Module"),
     ],
 )
 def test_a_wrong_name_says_what_to_do(name: str, message: str) -> None:

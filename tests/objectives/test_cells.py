@@ -30,11 +30,15 @@ class Net(nn.Embedding):
 @pytest.mark.parametrize(
     ("cell", "error", "message"),
     [
-        ({"model": "bigram"}, ObjectiveError, "block_size=None: give it one of type int"),
-        ({"block_size": 8}, ObjectiveError, "model=None: give it one of type str"),
+        ({"model": "bigram"}, ObjectiveError, "block_size=None: give a value of type int"),
+        ({"block_size": 8}, ObjectiveError, "model=None: give a value of type str"),
         (CELL | {"block_size": 0}, ObjectiveError, "block_size=0 is below 1"),
         (CELL | {"block_size": True}, ObjectiveError, "block_size=True"),
-        (CELL | {"depth": 2}, ObjectiveError, "know nothing of depth: the model takes block_size, n_embd, pe_type"),
+        (
+            CELL | {"depth": 2},
+            ObjectiveError,
+            "neither model 'bigram_v2' nor its training takes depth: the model takes block_size, n_embd, pe_type",
+        ),
         (CELL | {"vocab_size": 9}, ObjectiveError, "comes from the corpus"),
         (CELL | {"learning_rate": -1.0}, ObjectiveError, r"learning_rate=-1\.0: Input should be greater than 0"),
         (CELL | {"batch_size": 2.5}, ObjectiveError, r"batch_size=2\.5: Input should be a valid integer"),
@@ -53,7 +57,7 @@ def test_a_cell_that_cannot_be_trained_is_refused(cell: dict[str, Any], error: t
 def test_a_model_that_returns_its_loss_too_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "users_lossy_net.py").write_text(RETURNS_LOSS)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ObjectiveError, match=r"returns tuple for one window: its forward must return the logits"):
+    with pytest.raises(ObjectiveError, match=r"returns tuple for one window: its forward must return only the logits"):
         check_cell({"model": "users_lossy_net:Net", "block_size": 6}, SHORT, CORPUS)
 
 

@@ -16,7 +16,7 @@ class PretendedCapture(CudaCapture):
         self.captured = self.eager = self.replayed = 0
         self._fails = fails
 
-    def aside(self, work: Callable[[], None]) -> None:
+    def run_aside(self, work: Callable[[], None]) -> None:
         self.eager += 1
         work()
 
@@ -57,5 +57,6 @@ def test_what_cannot_be_captured_is_launched_as_it_is(caplog: pytest.LogCaptureF
     assert steps_of(capture, 10) == [[i, i + 1, i + 2] for i in range(10)]
     assert (capture.eager, capture.captured, capture.replayed) == (10, 1, 0)
     assert caplog.messages == [
-        "no CUDA graph of this step, it is launched kernel by kernel: operation not permitted when stream is capturing"
+        "cannot capture this step as a CUDA graph, so it runs kernel by kernel: "
+        "operation not permitted when stream is capturing"
     ]

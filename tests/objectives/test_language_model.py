@@ -181,7 +181,7 @@ def test_a_checkpoint_of_another_run_is_refused(payload: bytes) -> None:
         start(CELL, 5, SHORT, encode("rhyme", CORPUS.decode(CORPUS.tokens.tolist()) + "."), "cpu"),
     ]
     for other in others:
-        with pytest.raises(CheckpointError, match="is of another run"):
+        with pytest.raises(CheckpointError, match="belongs to another run"):
             other.restore(payload)
 
 

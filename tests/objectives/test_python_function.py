@@ -92,9 +92,12 @@ class TestWhatItTakes:
     @pytest.mark.parametrize(
         ("found", "said"),
         [
-            (3.5, r"objective = 'mine:loss' names 3\.5, which is no function"),
-            (lambda params, seed: 1.0, r"takes \(params, seed\) and is no generator function; have it yield step, tra"),
-            (lambda: 1.0, r"takes \(\) and is no generator function"),
+            (3.5, r"objective = 'mine:loss' names 3\.5, which is not a function"),
+            (
+                lambda params, seed: 1.0,
+                r"takes \(params, seed\) and is not a generator function; make it yield step",
+            ),
+            (lambda: 1.0, r"takes \(\) and is not a generator function"),
         ],
     )
     def test_no_objective(self, found: Any, said: str) -> None:
@@ -105,7 +108,8 @@ class TestWhatItTakes:
         def loss(cell: Any, seed: int, rate: float) -> Iterator[Any]:
             yield 1, 2.0, 3.0
 
-        with pytest.raises(ObjectiveError, match=r"takes cell, rate; .* params, seed, settings, corpus, device, by"):
+        expected = r"takes cell, rate, but .* can take only params, seed, settings, corpus, device;"
+        with pytest.raises(ObjectiveError, match=expected):
             as_objective(loss, "mine:loss")
 
 
@@ -164,8 +168,8 @@ class TestFaults:
             ((1, None, 0.5), r"yields \(1, None, 0\.5\); it must"),
             ({"step": 1}, r"yields \{'step': 1\}; it must"),
             (["x" * 500], r"yields \['x{75}…; it must"),
-            ((-1, 0.5, 0.5), r"yields step -1 first; steps begin at 0 or above and must grow"),
-            ((2**31, 0.5, 0.5), r"yields step 2147483648 first; steps begin"),
+            ((-1, 0.5, 0.5), r"yields step -1 first; steps must start at 0 or above and increase"),
+            ((2**31, 0.5, 0.5), r"yields step 2147483648 first; steps must start"),
         ],
     )
     def test_something_else(self, yielded: Any, said: str) -> None:
@@ -176,11 +180,13 @@ class TestFaults:
     def test_steps_that_do_not_grow(self, step: int) -> None:
         run = run_of(yielding((5, 1.0, 1.0), (step, 1.0, 1.0)))
         run.advance(lambda: False)
-        with pytest.raises(ObjectiveError, match=rf"yields step {step} after step 5; steps begin at 0 .* must grow"):
+        with pytest.raises(
+            ObjectiveError, match=rf"yields step {step} after step 5; steps must start at 0 .* increase"
+        ):
             run.advance(lambda: False)
 
     def test_nothing(self) -> None:
-        with pytest.raises(ObjectiveError, match=r"mine:loss ended without a single yield of step, train_loss, val_lo"):
+        with pytest.raises(ObjectiveError, match=r"mine:loss ended without yielding step, train_loss, val_loss"):
             run_of(yielding()).advance(lambda: False)
 
     def test_error_of_the_function_is_its_own(self) -> None:
@@ -237,7 +243,7 @@ class TestStopAndGo:
         with caplog.at_level(logging.WARNING):
             evaluation = again.advance(lambda: False)
         assert evaluation == Evaluation(2, 1.5, 1.5)
-        assert "mine:loss does not repeat itself after step 1: " in caplog.text
+        assert "mine:loss is not reproducible after step 1: " in caplog.text
         assert [point.val_loss for point in to_the_end(again)] == [1.0, 1.5, 1.5]
 
     def test_function_that_ends_earlier_than_before(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -246,17 +252,17 @@ class TestStopAndGo:
         again.restore(first.save())
         with caplog.at_level(logging.WARNING):
             assert to_the_end(again) == [Evaluation(1, 1.0, 1.0)]
-        assert "does not repeat itself after step 1" in caplog.text
+        assert "is not reproducible after step 1" in caplog.text
 
     def test_checkpoint_of_another_run(self) -> None:
         first = run_of(descend)
         first.advance(lambda: False)
-        with pytest.raises(CheckpointError, match=r"it is of another run"):
+        with pytest.raises(CheckpointError, match=r"it belongs to another run"):
             run_of(descend, seed=8).restore(first.save())
 
     @pytest.mark.parametrize("payload", [b"", b"{", b"\xff\xfe", b"[]", b'{"curve": [[1]]}', b'{"curve": [[1, 2, 3]]}'])
     def test_damaged_checkpoint(self, payload: bytes) -> None:
-        with pytest.raises(CheckpointError, match=r"it is damaged|it is of another run"):
+        with pytest.raises(CheckpointError, match=r"it is damaged|it belongs to another run"):
             run_of(descend).restore(payload)
 
 

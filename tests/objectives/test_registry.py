@@ -103,9 +103,11 @@ def test_the_check_beside_a_function_or_generator_function() -> None:
 
 
 def test_other_classes_are_refused() -> None:
-    with pytest.raises(ObjectiveError, match=r"objective = 'mine:NoObjective' is a class that is no objective: derive"):
+    with pytest.raises(
+        ObjectiveError, match=r"objective = 'mine:NoObjective' is a class, but not an objective: derive"
+    ):
         as_objective(NoObjective, "mine:NoObjective")
-    with pytest.raises(ObjectiveError, match=r"cannot be made without arguments: .*abstract"):
+    with pytest.raises(ObjectiveError, match=r"cannot be created without arguments: .*abstract"):
         as_objective(Objective, "mine:Objective")
 
 

@@ -114,7 +114,7 @@ def test_a_folder_with_packages_of_the_same_names(tmp_path: Path, python_path: s
     assert [row["state"] for row in rows] == ["complete", "complete"]
     assert "train:Tiny" in ours("report", *study)
     assert "2 complete" in ours("status", *study)
-    assert "met (exactly)" in ours("replay", *study, "--trial", "0", "--quiet")
+    assert ": match (exact)" in ours("replay", *study, "--trial", "0", "--quiet")
     assert "Show the studies" in ours("dashboard", "--help")
 
 

@@ -1,4 +1,4 @@
-"""`status` and `report` read a study without loading what trains one."""
+"""`status` and `report` read a study without importing the code that trains one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Studies that an older version left half way are finished, to the losses of an undisturbed run of that version."""
+"""Unfinished studies of an older version are finished, with the losses of an undisturbed run of that version."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from study_files import opened
 
 from search.storage.queries import trial_histories, trial_summaries
 
-# Names of built-in things in study files of the older version, and what a person has to write now.
+# Built-in names in study files of the older version, and their names now.
 RENAMED = {
     "objectives.language_model:start": "language_model",
     "models.bigram_v2:BigramV2": "search.models.bigram_v2:BigramV2",
@@ -48,11 +48,11 @@ def test_a_study_is_finished(study: str, storage_url: str, tmp_path: Path, reque
     assert done.returncode == 0, done.stderr
     assert "from schema 1 to 2" in done.stderr
     check_losses(study, storage_url)
-    said = "\n".join(log.read_text() for log in (tmp_path / "search-out").rglob("*.log"))
+    logs = "\n".join(log.read_text() for log in (tmp_path / "search-out").rglob("*.log"))
     if study == "named":  # its cells have another text, which is part of a checkpoint's identity
-        assert "the trial starts anew" in said
+        assert "the trial restarts from the beginning" in logs
     else:
-        assert f"of {study} goes on after step" in said
+        assert f"of {study} resumes after step" in logs
         assert not list(tmp_path.rglob("*.rejected"))
 
 
@@ -88,5 +88,5 @@ def check_losses(study: str, storage_url: str) -> None:
 
 
 def is_same_place(then: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether everything that decides about the last digits is as it was."""
+    """Whether everything that the last digits depend on is unchanged."""
     return all(then[name] == now.get(name) for name in ("torch", "machine", "processor", "device", "threads"))

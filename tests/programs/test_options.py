@@ -1,4 +1,4 @@
-"""One declaration of an option makes its flag, its variable, the argument of `run_study` and that of a worker."""
+"""One declaration of an option makes its flag, its variable, its `run_study` argument and its worker argument."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_an_option_is_declared_in_one_class() -> None:
         for each in option_fields(options):
             owners = [base for base in options.__mro__ if each.name in inspect.get_annotations(base)]
             declared.setdefault(each.name, set()).update(owners)
-    # A worker is told its device; a replay finds out by itself, and says so in its help.
+    # The defaults differ: a worker runs on the CPU, a replay on the device of its trial.
     assert {name for name, owners in declared.items() if len(owners) > 1} == {"device"}
 
 

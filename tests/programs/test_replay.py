@@ -1,4 +1,4 @@
-"""What a trial leaves behind, and its replay, with the real language model and with the fake objective."""
+"""Stored files of trials, and replays, with the real language model and with the fake objective."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from search.models.registry import build_model
 from search.objectives.corpus import load_corpus
 from search.storage.artifact_store import open_store
 from search.workers.provenance import environment
-from search.workers.replay import RecordedTrial, differences, read_recorded_trial, rerun
+from search.workers.replay import RecordedTrial, differences, read_recorded_trial, replay_trial
 
 PRUNED = REAL.replace('name = "none"', 'name = "median"\nwarmup_steps = 5\nmin_trials = 1').replace(
     'pe_type = ["randn", "rope"]', 'pe_type = ["rope"]\nlearning_rate = [1e-2, 9e-3, 1e-7]'
@@ -29,7 +29,7 @@ BASELINES = '\n[[baselines]]\nmodel = "bigram"\nblock_size = 8\n'
 
 @dataclass(frozen=True)
 class Study:
-    """What a run left behind."""
+    """A finished run."""
 
     folder: Path
     storage: str
@@ -41,7 +41,7 @@ class Study:
         done = program("replay", *options, *arguments, cwd=self.folder)
         return done.returncode, done.stdout, done.stderr
 
-    def past(self, number: int, name: str = "real") -> RecordedTrial:
+    def recorded(self, number: int, name: str = "real") -> RecordedTrial:
         with opened(self.storage).closing() as database:
             return read_recorded_trial(database, name, number)
 
@@ -61,8 +61,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return Study(folder, storage, corpus)
 
 
-def artifacts(study: Study, name: str = "real") -> list[Mapping[str, bytes]]:
-    """The artifacts of each trial of a study, by file name, as Optuna finds them."""
+def stored_files(study: Study, name: str = "real") -> list[Mapping[str, bytes]]:
+    """The stored files of each trial of a study, by file name, as Optuna finds them."""
     store = open_store(str(study.folder / "search-out" / "artifacts"))
     storage = optuna.storages.RDBStorage(study.storage)
     found: list[Mapping[str, bytes]] = []
@@ -79,7 +79,7 @@ def artifacts(study: Study, name: str = "real") -> list[Mapping[str, bytes]]:
 def test_every_trial_keeps_its_files(study: Study) -> None:
     rows = [row for row in all_rows(study.storage) if row["study"] == "real"]
     assert {row["outcome"] for row in rows} == {"complete", "pruned"}
-    for row, files in zip(rows, artifacts(study), strict=True):
+    for row, files in zip(rows, stored_files(study), strict=True):
         wanted = {"record.json", "curve.csv", "model.safetensors"}
         assert set(files) == (wanted | {"sample.txt"} if row["outcome"] == "complete" else wanted)
         record = json.loads(files["record.json"])
@@ -95,7 +95,7 @@ def test_every_trial_keeps_its_files(study: Study) -> None:
 
 
 def test_the_weights_are_those_of_the_model(study: Study) -> None:
-    weights = load(artifacts(study, "real-baselines")[0]["model.safetensors"])
+    weights = load(stored_files(study, "real-baselines")[0]["model.safetensors"])
     [table] = weights.values()
     model = build_model("bigram", {"vocab_size": table.shape[0]}, seed=0)
     model.load_state_dict(weights)
@@ -106,18 +106,18 @@ def test_three_random_trials_meet_their_losses(study: Study) -> None:
     rows = all_rows(study.storage)
     by_outcome = [next(row for row in rows if row["outcome"] == "pruned"), *random.Random().sample(rows, 2)]
     for row in by_outcome:
-        past = study.past(row["number"], row["study"])
-        said: list[str] = []
-        verdict = rerun(past, load_corpus(Path(study.corpus)), None, said.append)
-        assert (verdict.met, verdict.tolerance, verdict.differs) == (True, None, ())
-        assert (verdict.again, verdict.step) == (row["val_loss"], row["step"])
-        assert said[-1].startswith(f"step {row['step']} of {row['step']}: val_loss ")
+        recorded = study.recorded(row["number"], row["study"])
+        shown: list[str] = []
+        comparison = replay_trial(recorded, load_corpus(Path(study.corpus)), None, shown.append)
+        assert (comparison.met, comparison.tolerance, comparison.differs) == (True, None, ())
+        assert (comparison.again, comparison.step) == (row["val_loss"], row["step"])
+        assert shown[-1].startswith(f"step {row['step']} of {row['step']}: val_loss ")
 
 
 def test_command(study: Study) -> None:
     code, out, err = study.replay("--study", "real-baselines", "--trial", "0")
     assert (code, out.count("\n")) == (0, 1), err
-    assert "met (exactly)" in out
+    assert ": match (exact)" in out
     assert "step 20 of 20" in err
     code, out, err = study.replay("--study", "real", "--trial", "0", "--quiet", "--json")
     found = json.loads(out)
@@ -140,26 +140,22 @@ def test_what_cannot_be_replayed(study: Study, tmp_path: Path) -> None:
     assert "the corpus differs: real trains on text.txt (SHA-256 " in err
 
 
-def changed(past: RecordedTrial, val_loss: float, **record: Any) -> RecordedTrial:
-    """The trial with another loss, and another record."""
-    attrs = {"record": {**(past.facts.record or {}), **record}}
-    return RecordedTrial(past.study, replace(past.run, val_loss=val_loss, attrs=attrs))
+def changed(recorded: RecordedTrial, val_loss: float, **record: Any) -> RecordedTrial:
+    """Return the trial with another loss and another record."""
+    attrs = {"record": {**(recorded.facts.environment or {}), **record}}
+    return RecordedTrial(recorded.study, replace(recorded.trial, val_loss=val_loss, attrs=attrs))
 
 
-def test_another_version_is_told_and_tolerated(study: Study) -> None:
-    past = study.past(0)
-    assert past.run.val_loss is not None
-    said: list[str] = []
-    near = rerun(
-        changed(past, past.run.val_loss + 0.01, torch="1.0"), load_corpus(Path(study.corpus)), "cpu", said.append
-    )
-    assert said[0].startswith("torch was 1.0, is 2.")
+def test_another_version_is_shown_and_tolerated(study: Study) -> None:
+    recorded = study.recorded(0)
+    assert recorded.trial.val_loss is not None
+    loss, corpus, shown = recorded.trial.val_loss, load_corpus(Path(study.corpus)), list[str]()
+    near = replay_trial(changed(recorded, loss + 0.01, torch="1.0"), corpus, "cpu", shown.append)
+    assert shown[0].startswith("torch was 1.0, is 2.")
     assert (near.met, near.tolerance) == (True, 0.02)
-    far = rerun(
-        changed(past, past.run.val_loss + 0.03, torch="1.0"), load_corpus(Path(study.corpus)), "cpu", said.append
-    )
+    far = replay_trial(changed(recorded, loss + 0.03, torch="1.0"), corpus, "cpu", shown.append)
     assert not far.met
-    same_place = rerun(changed(past, past.run.val_loss + 1e-12), load_corpus(Path(study.corpus)), "cpu", said.append)
+    same_place = replay_trial(changed(recorded, loss + 1e-12), corpus, "cpu", shown.append)
     assert (same_place.met, same_place.tolerance) == (False, None)
 
 
@@ -176,17 +172,17 @@ def test_what_differs() -> None:
 
 def test_a_full_disk_costs_the_files_and_not_the_result(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
-    (tmp_path / "kept" / ".parts").write_text("a file where the folder of parts shall be")
+    (tmp_path / "kept" / ".parts").write_text("a file in place of the folder of parts")
     file, corpus, storage = write_study(tmp_path), write_corpus(tmp_path), sqlite(tmp_path)
     run_study(file, corpus=corpus, storage=storage, plan_only=True)
     options = ["--study", file, "--corpus", corpus, "--storage", storage, "--artifacts", str(tmp_path / "kept")]
     done = program("worker", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "record.json not kept: Not a directory; its losses are" in done.stderr
+    assert "cannot store record.json: Not a directory; the losses are stored" in done.stderr
     assert {row["outcome"] for row in all_rows(storage)} == {"complete"}
 
 
-def test_no_artifacts_when_told_so(tmp_path: Path) -> None:
+def test_no_artifacts_with_none(tmp_path: Path) -> None:
     file, corpus, storage = write_study(tmp_path), write_corpus(tmp_path), sqlite(tmp_path)
     run_study(file, corpus=corpus, storage=storage, plan_only=True)
     options = ["--study", file, "--corpus", corpus, "--storage", storage, "--artifacts", "none"]
@@ -194,4 +190,4 @@ def test_no_artifacts_when_told_so(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "search-out" / "artifacts").exists()
     with opened(storage).closing() as database:
-        assert read_recorded_trial(database, "small", 0).facts.record is not None
+        assert read_recorded_trial(database, "small", 0).facts.environment is not None

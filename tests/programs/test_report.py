@@ -19,7 +19,7 @@ from search.reporting.render import render
 from search.storage.database import Database
 
 NAMES = ["small", "small-baselines"]
-# How the trials end and with how many seeds; then what every report must say of it.
+# How the trials end, the number of seeds, and the sentences that every report must contain.
 STATES: dict[str, tuple[Callable[..., Any], int, list[str]]] = {
     "finished": (completed, 3, []),
     "one seed": (completed, 1, ["Every cell has one seed"]),
@@ -37,16 +37,16 @@ def reported(database: Database, format: str, top: int | None = None) -> str:
 
 @pytest.mark.parametrize("state", STATES)
 def test_every_format_says_what_is_missing(state: str, tmp_path: Path) -> None:
-    end, seeds, said = STATES[state]
+    end, seeds, sentences = STATES[state]
     with ended_study(tmp_path, end, seeds) as database:
         texts = {format: reported(database, format) for format in FORMATS}
     for format in ("markdown", "json", "latex", "html"):
-        for sentence in said:
+        for sentence in sentences:
             assert sentence in texts[format], format
     read = json.loads(texts["json"])
-    assert len(read["missing"]) == len(said)
+    assert len(read["missing"]) == len(sentences)
     assert len(read["rows"]) == len(list(csv.DictReader(io.StringIO(texts["csv"])))) == 9
-    assert ("What is missing" in texts["html"]) == bool(said)
+    assert ("What is missing" in texts["html"]) == bool(sentences)
 
 
 @pytest.mark.parametrize("format", FORMATS)

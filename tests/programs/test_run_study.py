@@ -1,4 +1,4 @@
-"""Whole runs with real worker processes: tables, exit codes, streams, and trainings that give the same losses again."""
+"""Complete runs with real worker processes: tables, exit codes, streams and reproducible losses."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_failing_cell_from_the_command_line(tmp_path: Path, corpus_file: str, wo
     assert "Traceback" not in done.stderr
     status = program("status", "--study", "faulty", cwd=work_folder)
     assert "ZeroDivisionError: made up" in status.stdout
-    assert "put them back with --retry-failed" in status.stdout
+    assert "retry them with --retry-failed" in status.stdout
     assert json.loads(program("status", "--study", "faulty", "--json", cwd=work_folder).stdout)["counts"]["failed"] == 1
 
 
@@ -142,9 +142,9 @@ def test_timeout_then_the_rest(
     options = ["--study", study_file, "--corpus", corpus_file, "--workers", "2"]
     done = program("run", *options, "--timeout", "2", cwd=work_folder)
     assert done.returncode == 130, done.stderr
-    assert "the same command goes on from here" in done.stderr
+    assert "run the same command again to resume" in done.stderr
     rows = all_rows(sqlite(work_folder))
-    assert {row["state"] for row in rows} == {"waiting"}, "stopped workers hand their trials back"
+    assert {row["state"] for row in rows} == {"waiting"}, "stopped workers release their trials"
     monkeypatch.setenv("FAKE_TRIAL_MS", "10")
     result = run_study(study_file, corpus=corpus_file, workers=2, quiet=True)
     assert (result.exit_code, result.counts["complete"]) == (0, 9)

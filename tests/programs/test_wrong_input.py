@@ -39,26 +39,27 @@ CASES: dict[str, tuple[str, list[str], str]] = {
         [*STUDY, "--storage", "sqlite:///{corpus}"],
         r".* is not an SQLite database; .*",
     ),
-    "storage is no URL": ("run", [*STUDY, "--storage", "search.db"], r"the storage is not a URL; write for example .*"),
+    "storage is no URL": ("run", [*STUDY, "--storage", "search.db"], r"the storage is not a URL; use for example .*"),
     "unknown kind of database": (
         "run",
         [*STUDY, "--storage", "mysql://me:hush@host/db"],
-        r"mysql://me:\*\*\*@host/db: databases of kind 'mysql' are not supported; write .*",
+        r"mysql://me:\*\*\*@host/db: databases of kind 'mysql' are not supported; use .*",
     ),
     "server that is not there": (
         "run",
         [*STUDY, "--storage", "postgresql://me:hush@127.0.0.1:1/db", "--storage-wait", "0"],
-        r"postgresql://me:\*\*\*@127\.0\.0\.1:1/db: .*refused.*; is the server running, and the URL right\?",
+        r"postgresql://me:\*\*\*@127\.0\.0\.1:1/db: .*refused.*; "
+        r"check that the server is running and the URL is correct",
     ),
     "out is a file": (
         "run",
         [*STUDY, "--out", "{corpus}"],
-        r"--out .*text\.txt is not a folder that can be written; .*",
+        r"--out .*text\.txt is not a writable folder; .*",
     ),
     "out below a file": (
         "run",
         [*STUDY, "--out", "{corpus}/deep/er"],
-        r"--out .*/deep/er: .*text\.txt is not a folder .*",
+        r"--out .*/deep/er: .*text\.txt is not a writable folder; choose another --out",
     ),
     "corpus missing": ("run", ["--study", "{study}", "--corpus", "no.txt"], r"corpus 'no\.txt' does not exist: .*"),
     "corpus a folder": ("run", ["--study", "{study}", "--corpus", "{folder}"], r"corpus '.*' is a folder: name a .*"),
@@ -117,7 +118,7 @@ CASES: dict[str, tuple[str, list[str], str]] = {
     "worker of an unknown study": (
         "worker",
         ["--study", "nope"],
-        r"the study 'nope' is not in sqlite:///search\.db, and a worker plans none; plan it with: "
+        r"the study 'nope' is not in sqlite:///search\.db, and a worker never plans a study; plan it with: "
         r"python -m search\.run --study nope --storage sqlite:///search\.db --plan-only",
     ),
     "worker of a study file that is not planned": (
@@ -130,7 +131,7 @@ CASES: dict[str, tuple[str, list[str], str]] = {
 
 @pytest.fixture
 def places(tmp_path: Path, study_file: str, corpus_file: str, work_folder: Path) -> dict[str, str]:
-    """What the placeholders of a case stand for."""
+    """The values of the placeholders of a case."""
     contents = {"empty": b"", "binary": b"ab\0c", "latin": b"caf\xe9", "short": b"abc"}
     for name, content in contents.items():
         (tmp_path / f"{name}.txt").write_bytes(content)
@@ -145,7 +146,7 @@ def invoke(name: str, *arguments: str) -> Any:
 
 
 def assert_one_error(result: Any, line: str) -> None:
-    """The program ended with 2 and printed this one error line."""
+    """Check that the program exited with 2 and printed exactly this error line."""
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
     assert re.fullmatch(f"error: {line}\n", result.stderr), result.stderr
@@ -161,7 +162,7 @@ def test_wrong_use(case: str, places: dict[str, str], work_folder: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "said"),
+    ("name", "arguments", "message"),
     [
         ("run", [], r"Missing option '--study'"),
         ("run", [*STUDY, "--seeds", "0"], r"Invalid value for '--seeds'.*greater than or equal to 1"),
@@ -173,11 +174,11 @@ def test_wrong_use(case: str, places: dict[str, str], work_folder: Path) -> None
         ("worker", ["--study", "small", "--workers", "2"], r"No such option: --workers"),
     ],
 )
-def test_wrong_option(name: str, arguments: list[str], said: str, places: dict[str, str], work_folder: Path) -> None:
+def test_wrong_option(name: str, arguments: list[str], message: str, places: dict[str, str], work_folder: Path) -> None:
     result = invoke(name, *(argument.format(**places) for argument in arguments))
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("Usage: ")
-    assert re.search(said, result.stderr), result.stderr
+    assert re.search(message, result.stderr), result.stderr
     assert list(work_folder.iterdir()) == []
 
 
@@ -214,7 +215,7 @@ class TestPlannedStudy:
         assert_one_error(
             invoke("run", *options, "--set", "n_embd=64"),
             r"the study 'small' was planned with another definition \(grid\.n_embd was \[64, 128\], is \[64\]\); "
-            r"give this one another name with --name, or another --storage",
+            r"choose another name with --name, or another --storage",
         )
 
     def test_other_corpus(self, finished: Any, tmp_path: Path) -> None:
@@ -236,29 +237,31 @@ class TestPlannedStudy:
     def test_worker_of_a_study_that_is_not_planned(self, finished: Any) -> None:
         assert_one_error(
             invoke("worker", "--study", "other", "--storage", finished.storage),
-            r"the study 'other' is not in sqlite:///.*, and a worker plans none; plan it with: .* --study other .*",
+            r"the study 'other' is not in sqlite:///.*, and a worker never plans a study; "
+            r"plan it with: .* --study other .*",
         )
 
     @pytest.mark.parametrize("name", ["report", "status"])
     def test_missing_study(self, finished: Any, name: str) -> None:
         assert_one_error(
             invoke(name, "--study", "smal", "--storage", finished.storage),
-            r"no study 'smal' in sqlite:///.*; studies there: small, small-baselines; start one with: .*--study smal",
+            r"no study 'smal' in sqlite:///.*; existing studies: small, small-baselines; "
+            r"start one with: .*--study smal",
         )
 
     def test_report_into_a_folder(self, finished: Any, tmp_path: Path) -> None:
         options = ["--study", "small", "--storage", finished.storage, "--output"]
         assert_one_error(
-            invoke("report", *options, str(tmp_path)), r"--output .*: Is a directory; name a file that can .*"
+            invoke("report", *options, str(tmp_path)), r"--output .*: Is a directory; choose a writable file"
         )
         assert_one_error(
             invoke("report", *options, f"{finished.corpus}/x"),
-            r"--output .*/text\.txt/x: .*text\.txt is not a folder; name a file that can be written",
+            r"--output .*/text\.txt/x: .*text\.txt is not a folder; choose a writable file",
         )
 
 
 class TestProcess:
-    """The same as a real process: nothing of Python's shows."""
+    """The same in a real process: one error line and no traceback."""
 
     @pytest.mark.parametrize("name", ["run", "report", "status"])
     def test_one_line(self, name: str, work_folder: Path) -> None:

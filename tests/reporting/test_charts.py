@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.reporting.charts import Bar, Line, Point, line_chart, over_seeds, ticks, timeline
-from search.reporting.heatmaps import RAMP, Axes, choose_axes, contrast, heat_maps, ramp_colour, text_colour
+from search.reporting.heatmaps import RAMP, MapAxes, choose_axes, contrast, heat_maps, ramp_colour, text_colour
 from search.statistics.ranking import Row
 
 GRID: dict[str, list[Any]] = {"model": ["bigram_v2"], "block_size": [8, 64], "n_embd": [64, 128], "pe_type": ["a", "b"]}
@@ -70,15 +70,15 @@ def test_timeline_has_a_path_for_each_outcome() -> None:
 @pytest.mark.parametrize(
     ("grid", "axes"),
     [
-        (GRID, Axes("n_embd", "block_size", "pe_type")),
-        ({"learning_rate": [0.1, 0.01], "model": ["a", "b"]}, Axes("learning_rate", None, "model")),
-        ({"a": [1, 2], "b": [1, 2], "c": [1, 2]}, Axes("a", "b", "c")),
-        ({"model": ["a", "b"]}, Axes(None, None, "model")),
-        ({"flag": [True, False], "n_embd": [1, 2]}, Axes("n_embd", None, "flag")),
-        ({"n_embd": [64]}, Axes(None, None, None)),
+        (GRID, MapAxes("n_embd", "block_size", "pe_type")),
+        ({"learning_rate": [0.1, 0.01], "model": ["a", "b"]}, MapAxes("learning_rate", None, "model")),
+        ({"a": [1, 2], "b": [1, 2], "c": [1, 2]}, MapAxes("a", "b", "c")),
+        ({"model": ["a", "b"]}, MapAxes(None, None, "model")),
+        ({"flag": [True, False], "n_embd": [1, 2]}, MapAxes("n_embd", None, "flag")),
+        ({"n_embd": [64]}, MapAxes(None, None, None)),
     ],
 )
-def test_choose_axes(grid: dict[str, list[Any]], axes: Axes) -> None:
+def test_choose_axes(grid: dict[str, list[Any]], axes: MapAxes) -> None:
     assert choose_axes(grid) == axes
 
 

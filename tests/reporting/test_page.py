@@ -72,7 +72,7 @@ def comparison(**changes: Any) -> Comparison:
 
 def test_page_of_a_finished_study(tmp_path: Path) -> None:
     with ended_study(tmp_path, completed) as database:
-        page = as_html(read_report_data(database, NAMES, with_histories=True))
+        page = as_html(read_report_data(database, NAMES, with_trials=True))
     outline = Outline(page)
     headings = re.findall(r"<h2>(.*?)</h2>", page)
     assert headings[-7:] == [
@@ -95,7 +95,7 @@ def test_page_of_a_finished_study(tmp_path: Path) -> None:
 
 def test_nothing_is_fetched(tmp_path: Path) -> None:
     with ended_study(tmp_path, completed) as database:
-        page = as_html(read_report_data(database, NAMES, with_histories=True))
+        page = as_html(read_report_data(database, NAMES, with_trials=True))
     outline = Outline(page)
     assert not {"script", "img", "iframe", "object", "form"} & {tag for tag, _ in outline.tags}
     for _, attrs in outline.tags:
@@ -110,7 +110,7 @@ def test_what_an_author_wrote_is_text(tmp_path: Path) -> None:
     head = f"description = {json.dumps(HOSTILE)}\nobjective = 'fake_objective:start'\n"
     text = f"{head}[grid]\nblock_size = [8]\n{grid}\n"
     with ended_study(tmp_path, completed, study=text) as database:
-        page = as_html(read_report_data(database, ["small"], with_histories=True))
+        page = as_html(read_report_data(database, ["small"], with_trials=True))
     outline = Outline(page)
     assert HOSTILE in outline.text
     assert not {"script", "img"} & {tag for tag, _ in outline.tags}
@@ -126,7 +126,7 @@ def test_verdicts(tmp_path: Path, top: int | None) -> None:
     answer = Answer("pe_type: rope < randn", "supported", "In all 4 cells.", ())
     said = Verdicts((comparison(), unclear), (answer,), tied[0], tied, ("Pruned cells are left out.",))
     with ended_study(tmp_path, completed) as database:
-        report_data = replace(read_report_data(database, NAMES, with_histories=True), verdicts=said)
+        report_data = replace(read_report_data(database, NAMES, with_trials=True), verdicts=said)
     outline = Outline(as_html(report_data, top))
     for expected in (
         "pe_type: rope < randn",
@@ -146,22 +146,22 @@ def test_verdicts(tmp_path: Path, top: int | None) -> None:
 def test_real_verdicts_and_records(tmp_path: Path) -> None:
     claims = '[[claims]]\nfactor = "pe_type"\norder = ["rope", "randn"]\n'
     with ended_study(tmp_path, completed, study=f"{GRID}\n{claims}") as database:
-        report_data = read_report_data(database, NAMES, with_histories=True)
-        ran = [replace(run, attrs={**run.attrs, "record": {"torch": "2.13.0"}}) for run in report_data.histories]
+        report_data = read_report_data(database, NAMES, with_trials=True)
+        ran = [replace(run, attrs={**run.attrs, "record": {"torch": "2.13.0"}}) for run in report_data.trials]
     assert report_data.verdicts is not None
     outline = Outline(as_html(report_data))
     assert report_data.verdicts.answers[0].claim in outline.text
     assert report_data.verdicts.answers[0].sentence in outline.text
     assert len(report_data.verdicts.comparisons) == 3
-    assert "Versions and devices were not recorded" in outline.text
-    assert "2.13.0" in Outline(as_html(replace(report_data, histories=ran))).text
+    assert "This study has no record of versions and machines" in outline.text
+    assert "2.13.0" in Outline(as_html(replace(report_data, trials=ran))).text
     assert "[[claims]]" in outline.text
 
 
 def test_study_without_axes(tmp_path: Path) -> None:
     text = "objective = 'fake_objective:start'\n[grid]\nblock_size = [8]\n"
     with ended_study(tmp_path, completed, study=text) as database:
-        outline = Outline(as_html(read_report_data(database, ["small"], with_histories=True)))
+        outline = Outline(as_html(read_report_data(database, ["small"], with_trials=True)))
     assert "No heat map: it needs a numeric setting" in outline.text
     assert "3 trials trained 1 variant (cell) of a small language model" in outline.text
 
@@ -170,14 +170,14 @@ def test_database_without_a_bigram_baseline(tmp_path: Path) -> None:
     with ended_study(tmp_path, completed) as database:
         with database.engine.begin() as connection:
             connection.exec_driver_sql("DELETE FROM study_user_attributes WHERE key = 'bigram_baseline'")
-        outline = Outline(as_html(read_report_data(database, NAMES, with_histories=True)))
-    assert "Counted bigram: not recorded for this study." in outline.text
+        outline = Outline(as_html(read_report_data(database, NAMES, with_trials=True)))
+    assert "Bigram baseline: not recorded for this study." in outline.text
 
 
 @pytest.mark.parametrize("end", [nothing])
 def test_page_of_nothing(end: Any, tmp_path: Path) -> None:
     with ended_study(tmp_path, end, study=GRID, corpus=CORPUS) as database:
-        outline = Outline(as_html(read_report_data(database, NAMES, with_histories=True)))
+        outline = Outline(as_html(read_report_data(database, NAMES, with_trials=True)))
     assert "No learning curves: no cell is complete." in outline.text
     assert "No trial has ended yet." in outline.text
 
@@ -185,7 +185,7 @@ def test_page_of_nothing(end: Any, tmp_path: Path) -> None:
 def test_ten_thousand_trials(tmp_path: Path) -> None:
     with large_study(tmp_path) as database:
         begun = time.process_time()
-        page = as_html(read_report_data(database, ["small"], with_histories=True))
+        page = as_html(read_report_data(database, ["small"], with_trials=True))
         seconds = time.process_time() - begun  # other tests run beside this one
     outline = Outline(page)
     assert "10\u202f000 trials trained 2\u202f000 variants" in outline.text

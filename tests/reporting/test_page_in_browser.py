@@ -29,7 +29,7 @@ def browser() -> Iterator[Any]:
 
 def write_page(folder: Path, end: Any) -> Path:
     with ended_study(folder, end) as database:
-        page = as_html(read_report_data(database, NAMES, with_histories=True))
+        page = as_html(read_report_data(database, NAMES, with_trials=True))
     file = folder / "report.html"
     file.write_text(page, encoding="utf-8")
     return file

@@ -58,7 +58,7 @@ max_seeds = 7
 def test_round_trip(text: str, tmp_path: Path) -> None:
     with ended_study(tmp_path, completed if text is GRID else nothing, seeds=2, study=text) as database:
         names = ["small", *(["small-baselines"] if text is GRID else [])]
-        written = read_report_data(database, names, with_histories=True).study_file()
+        written = read_report_data(database, names, with_trials=True).study_file()
     (tmp_path / "again").mkdir()
     again = load_definition(write_study(tmp_path / "again", written))
     assert again == load_definition(write_study(tmp_path, text)).model_copy(update={"seeds": 2})
@@ -73,5 +73,5 @@ def test_built_in_study(tmp_path: Path) -> None:
     with open_database(f"sqlite:///{tmp_path}/search.db", create=True).closing() as database:
         study = Study(definition, "bigram", encode("text", "to be or not to be"))
         ensure_planned(database, study)
-        written = read_report_data(database, study.names, with_histories=True).study_file()
+        written = read_report_data(database, study.names, with_trials=True).study_file()
     assert load_definition(write_study(tmp_path, written, "bigram")) == definition

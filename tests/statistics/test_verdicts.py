@@ -124,7 +124,7 @@ def test_claims_are_answered() -> None:
     losses = Losses.of(grid(CLEAR))
     verdicts = decide(losses, losses, [claim for claim, _ in CLAIMS])
     assert [answer.verdict for answer in verdicts.answers] == [verdict for _, verdict in CLAIMS]
-    assert "randn is no value of pe_type here" in verdicts.answers[2].sentence
+    assert "randn is not a value of pe_type in this study" in verdicts.answers[2].sentence
     assert verdicts.answers[-1].claim == "In my own words."
     assert verdicts.best == {"pe_type": "rope", "n_embd": 64}
     assert verdicts.tied == (verdicts.best,)

@@ -59,11 +59,11 @@ def test_nothing_but_ids_is_looked_for(tmp_path: Path, its_id: str) -> None:
     (tmp_path / "secret").write_text("secret")
     store = FolderStore(tmp_path / "kept")
     put(store, ID, "curve.csv", b"1")
-    with pytest.raises(ArtifactNotFound, match="is no artifact's id"):
+    with pytest.raises(ArtifactNotFound, match="is not an artifact id"):
         store.open_reader(its_id)
-    with pytest.raises(ArtifactNotFound, match="is no artifact's id"):
+    with pytest.raises(ArtifactNotFound, match="is not an artifact id"):
         store.write(its_id, io.BytesIO(b"1"))
-    with pytest.raises(ArtifactNotFound, match="is no artifact's id"):
+    with pytest.raises(ArtifactNotFound, match="is not an artifact id"):
         store.remove(its_id)
     assert (tmp_path / "secret").read_text() == "secret"
 
@@ -197,7 +197,7 @@ def test_bucket(bucket: dict[str, bytes]) -> None:
     put(store, ID, "curve.csv", b"step\n")
     assert bucket == {f"/weights/lm/search/{ID}": b"step\n"}
     assert read(store) == b"step\n"
-    with pytest.raises(ArtifactNotFound, match="is no artifact's id"):
+    with pytest.raises(ArtifactNotFound, match="is not an artifact id"):
         store.open_reader("../../other")
     store.remove(ID)
     assert bucket == {}

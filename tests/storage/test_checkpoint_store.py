@@ -63,7 +63,11 @@ def test_another_trials_checkpoint_is_set_aside(
     folder, path = written(tmp_path)
     assert folder.read_checkpoint("small", 12, identity) is None
     assert sorted(each.name for each in path.parent.iterdir()) == ["checkpoint.rejected"]
-    assert "it is torn, or another study's; kept as checkpoint.rejected, the trial starts anew" in caplog.text
+    expected = (
+        "it is damaged or belongs to another study; it is kept as checkpoint.rejected, "
+        "and the trial restarts from the beginning"
+    )
+    assert expected in caplog.text
 
 
 def test_a_checkpoint_that_the_run_refuses_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

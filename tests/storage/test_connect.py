@@ -45,14 +45,14 @@ def refusal(url: str, *, create: bool = True, wait_s: float = 0.0) -> str:
     "storage", ["", "search.db", "hunter2", "sqlite//search.db", "postgresql://u:hunter2@h:port/d"]
 )
 def test_what_is_no_url_is_refused_without_repeating_it(storage: str) -> None:
-    assert refusal(storage).startswith("the storage is not a URL; write for example sqlite:///search.db or postgres")
+    assert refusal(storage).startswith("the storage is not a URL; use for example sqlite:///search.db or postgres")
 
 
 @pytest.mark.parametrize("dialect", ["mysql", "mysql+pymysql", "oracle", "mssql", "redis", "journal"])
 def test_other_kinds_of_databases_are_refused(dialect: str) -> None:
     message = refusal(f"{dialect}://user:hunter2@host/db")
     kind = dialect.partition("+")[0]
-    assert message.startswith(f"{kind}://user:***@host/db: databases of kind '{kind}' are not supported; write")
+    assert message.startswith(f"{kind}://user:***@host/db: databases of kind '{kind}' are not supported; use")
 
 
 @pytest.mark.parametrize("storage", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
@@ -88,7 +88,7 @@ def test_a_user_that_does_not_exist_is_not_waited_for(postgres: PostgresServer) 
 
 def test_a_missing_password_is_asked_for(postgres: PostgresServer) -> None:
     url = make_url(postgres.url())._replace(password=None).render_as_string(hide_password=False)
-    assert "the server wants a password" in refusal(url, wait_s=30)
+    assert "the server requires a password" in refusal(url, wait_s=30)
 
 
 def test_a_database_that_does_not_exist_is_not_waited_for(postgres: PostgresServer) -> None:
@@ -102,13 +102,13 @@ def test_a_server_that_is_not_there_is_waited_for_as_told(free_port: int, wait_s
     message = refusal(f"postgresql://u:hunter2@127.0.0.1:{free_port}/d", wait_s=wait_s)
     assert wait_s <= time.monotonic() - started < wait_s + 10
     assert message.startswith(f"postgresql://u:***@127.0.0.1:{free_port}/d: ")
-    assert message.endswith("is the server running, and the URL right?")
+    assert message.endswith("check that the server is running and the URL is correct")
 
 
 def test_an_unknown_host_name(free_port: int) -> None:
     message = refusal(f"postgresql://u:hunter2@no-such-host.invalid:{free_port}/d")
     assert "no-such-host.invalid" in message
-    assert message.endswith("is the server running, and the URL right?")
+    assert message.endswith("check that the server is running and the URL is correct")
 
 
 @pytest.fixture
@@ -129,9 +129,9 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_text_file_is_refused_and_kept(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
-    file.write_text("something dear to somebody\n" * 100)
+    file.write_text("something of value\n" * 100)
     assert refusal(f"sqlite:///{file}").endswith("is not an SQLite database; give another file")
-    assert file.read_text().startswith("something dear")
+    assert file.read_text().startswith("something of value")
 
 
 def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:

@@ -99,8 +99,8 @@ def test_a_killed_connection_is_replaced(server: Database, caplog: pytest.LogCap
 
     assert server.write(work) == 2
     assert len(tries) == 2
-    assert "is away" in caplog.text
-    assert "is back" in caplog.text
+    assert "is unavailable" in caplog.text
+    assert "is available again" in caplog.text
     assert PASSWORD not in caplog.text
 
 

@@ -39,5 +39,5 @@ def test_another_dialect_is_one_file_and_one_line(monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_unknown_dialect_is_refused() -> None:
-    with pytest.raises(StorageError, match=r"databases of kind 'mysql' are not supported; write sqlite:///"):
+    with pytest.raises(StorageError, match=r"databases of kind 'mysql' are not supported; use sqlite:///"):
         dialect_of("mysql")

@@ -229,7 +229,7 @@ def test_a_trial_that_kills_its_workers_is_failed_for_good(
     assert claim(queue, "dan").number == 1
 
     buried = row(database, 0)
-    reason = "3 workers crashed while they trained it; the last was cid"
+    reason = "3 workers crashed while training this trial; last: cid"
     assert (buried.state, buried.outcome, buried.value, buried.reason) == ("done", "failed", None, reason)
     trial = optuna_trials(storage_url)[0]
     assert (trial.state, trial.user_attrs["reason"]) == (TrialState.FAIL, reason)

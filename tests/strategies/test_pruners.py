@@ -97,7 +97,7 @@ class TestCommandLine:
             ("PatientPruner(patience=-1)", "patience cannot be negative"),
             ("PatientPruner(wrapped_pruner=3, patience=1)", "wrapped_pruner = 3; write it as"),
             ("optuna.pruners:NopPrunr", "the module 'optuna.pruners' has no 'NopPrunr'"),
-            ("collections:OrderedDict", "is no pruner: derive it from optuna.pruners.BasePruner"),
+            ("collections:OrderedDict", "is not a pruner; derive it from optuna.pruners.BasePruner"),
         ],
     )
     def test_faults_are_one_line(self, text: str, message: str) -> None:

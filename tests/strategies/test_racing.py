@@ -134,12 +134,12 @@ def test_a_start_goes_on_with_a_race_that_nobody_planned(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('seeds = "adaptve"', "seeds = 'adaptve': write a whole number, or .adaptive."),
-        ("seeds = 2\n[racing]\nfirst = 2", 'racing is for seeds = "adaptive"'),
+        ('seeds = "adaptve"', "seeds = 'adaptve': write an integer, or .adaptive."),
+        ("seeds = 2\n[racing]\nfirst = 2", 'racing needs seeds = "adaptive"'),
         ('seeds = "adaptive"\n[racing]\nfirst = 4\nmax_seeds = 3', "racing.max_seeds = 3 is below racing.first = 4"),
         ('seeds = "adaptive"\n[racing]\nfirst = 1', "racing.first = 1: it should be greater than or equal to 2"),
         ('seeds = "adaptive"\n[racing]\nbudgt = 1', r"unknown key 'racing.budgt' \(did you mean 'budget'\?\)"),
-        ('seeds = "adaptive"\nsampler = "tpe"\ntrials = 3\n', 'seeds = "adaptive" is for the grid'),
+        ('seeds = "adaptive"\nsampler = "tpe"\ntrials = 3\n', 'seeds = "adaptive" works only with the grid'),
     ],
 )
 def test_faults(tmp_path: Path, text: str, said: str) -> None:

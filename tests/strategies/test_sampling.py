@@ -14,7 +14,7 @@ from study_files import all_rows, opened, program, sqlite, write_corpus, write_s
 from search.errors import UsageError
 from search.storage.slots import SlotTrial
 from search.strategies.samplers import ask, make_sampler
-from search.strategies.slot_sampling import shown_trials
+from search.strategies.slot_sampling import slots_as_trials
 from search.study.definition import load_definition
 from search.study.planner import axis_distributions, edge_cells
 from search.study.search_space import SamplerSettings
@@ -74,9 +74,13 @@ def test_set_narrows_a_list_and_replaces_a_range(tmp_path: Path) -> None:
     ("old", "new", "said"),
     [
         ("low = 8, high = 64", "low = 64, high = 8", "axes.n_embd: a range from low = 64 to high = 8 is empty"),
-        ("low = 1e-4,", "low = 0,", "axes.learning_rate: a range with log = true starts above 0, not at low = 0"),
-        ("log = true", "log = true, step = 0.1", "takes log = true or step = 0.1, not both"),
-        ("step = 8", "step = 0.5", "whole numbers takes a whole step, not step = 0.5"),
+        (
+            "low = 1e-4,",
+            "low = 0,",
+            "axes.learning_rate: a range with log = true cannot start at low = 0; set low above 0",
+        ),
+        ("log = true", "log = true, step = 0.1", "takes either log = true or step = 0.1; remove one"),
+        ("step = 8", "step = 0.5", "integers takes an integer step, not step = 0.5"),
         (
             "step = 8",
             "stop = 8",
@@ -85,7 +89,7 @@ def test_set_narrows_a_list_and_replaces_a_range(tmp_path: Path) -> None:
         ("high = 64, ", "", "axes.n_embd.high is missing"),
         ("trials = 12", "", "sampler = 'tpe' needs trials = N"),
         ("trials = 12", "trials = 0", "trials = 0: it should be greater than or equal to 1"),
-        ('sampler = "tpe"\ntrials = 12', "", "the grid needs lists, and the axis learning_rate is a range"),
+        ('sampler = "tpe"\ntrials = 12', "", "the axis learning_rate is a range, and the grid needs lists"),
         ("[axes]", "[grid]\npe_type = [1]\n[axes]", "the axis pe_type is in .grid. and in .axes."),
     ],
 )
@@ -120,7 +124,7 @@ def test_a_persons_own_sampler(tmp_path: Path) -> None:
     extend_sys_path(tmp_path)
     made: Any = make_sampler(SamplerSettings.model_validate({"name": "own_samplers_here:Mine", "share": 0.1}), 3, 4)
     assert made.given == (3_000_013, 0.1)
-    with pytest.raises(UsageError, match="is no sampler: derive it from optuna"):
+    with pytest.raises(UsageError, match="is not a sampler; derive it from optuna"):
         make_sampler(SamplerSettings(name="own_samplers_here:Other"), 0)
 
 
@@ -170,19 +174,19 @@ def slot_trial(slot: int, state: str, value: float | None = None, curve: dict[in
 
 
 def test_a_sampler_sees_the_mean_over_the_seeds() -> None:
-    [shown] = shown_trials([slot_trial(0, "complete", 2.0), slot_trial(0, "complete", 3.0)])
+    [shown] = slots_as_trials([slot_trial(0, "complete", 2.0), slot_trial(0, "complete", 3.0)])
     assert (shown.state, shown.value) == (TrialState.COMPLETE, 2.5)
     assert set(shown.params) == set(SPACE), "the seed is none of its business"
 
 
 def test_a_sampler_sees_a_cell_as_running_until_its_last_seed_has_ended() -> None:
-    [shown] = shown_trials([slot_trial(0, "complete", 2.0), slot_trial(0, "waiting")])
+    [shown] = slots_as_trials([slot_trial(0, "complete", 2.0), slot_trial(0, "waiting")])
     assert (shown.state, shown.params["learning_rate"]) == (TrialState.RUNNING, 0.01)
 
 
 def test_a_sampler_learns_from_pruned_and_diverged_cells() -> None:
     pruned = [slot_trial(0, "complete", 2.0, {0: 4.0, 2: 3.0, 4: 2.0}), slot_trial(0, "pruned", None, {0: 4.0, 2: 3.5})]
-    shown = shown_trials([*pruned, slot_trial(1, "diverged"), slot_trial(2, "failed")])
+    shown = slots_as_trials([*pruned, slot_trial(1, "diverged"), slot_trial(2, "failed")])
     assert [each.state for each in shown] == [TrialState.PRUNED, TrialState.PRUNED, TrialState.FAIL]
     assert shown[0].intermediate_values == {0: 4.0, 2: 3.25}
     assert shown[1].intermediate_values == {}
@@ -286,10 +290,14 @@ def test_faults_of_a_warm_start(tmp_path: Path) -> None:
     options = ["--corpus", str(tmp_path / "text.txt"), "--storage", sqlite(tmp_path), "--quiet"]
     other = TPE.replace("max_iters = 4", "max_iters = 6")
     for text, source, said in (
-        (TPE, "sauce", "--from sauce: no such study in this database; studies there: source"),
-        (other, "source", "--from source: its losses do not compare, for its training.max_iters is 4 and here 6"),
-        (TPE.replace('"rope"', '"sinpe"').replace("low = 8", "low = 24"), "source", "none within the axes of small"),
-        (SOURCE.replace("8, 16", "8, 24"), "source", "the grid learns nothing from another study"),
+        (TPE, "sauce", "--from sauce: no such study in this database; existing studies: source"),
+        (other, "source", "--from source: its losses cannot be compared: training.max_iters is 4 there and 6 here"),
+        (
+            TPE.replace('"rope"', '"sinpe"').replace("low = 8", "low = 24"),
+            "source",
+            "complete cells is inside the search space of small",
+        ),
+        (SOURCE.replace("8, 16", "8, 24"), "source", "trains a grid, which cannot use another study's results"),
     ):
         done = program("run", "--study", write_study(tmp_path, text), *options, "--from", source, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, "")

@@ -36,23 +36,26 @@ def study_file(folder: Path, claim: str, head: str = HEAD) -> str:
     [
         (
             'factor = "n_embed"\norder = [64, 128]',
-            r"claims\.0\.factor = 'n_embed' is no axis; choices: model, n_embd, pe",
+            r"claims\.0\.factor = 'n_embed' is not an axis; choices: model, n_embd, pe",
         ),
-        ('factor = "n_embd"\norder = [64, 256]', r"claims\.0: 256 is no value of n_embd; choices: 64, 128"),
-        ('factor = "n_embd"\nnot_always = [64, 1]', r"claims\.0: 1 is no value of n_embd; choices: 64, 128"),
-        ('factor = "n_embd"\norder = [64]', r"order = \[64\]; give two or more"),
-        ('factor = "n_embd"\norder = [64, 64]', r"order = \[64, 64\]; give each once"),
-        ('factor = "n_embd"', r"give one of order, not_always and cells"),
+        ('factor = "n_embd"\norder = [64, 256]', r"claims\.0: 256 is not a value of n_embd; choices: 64, 128"),
+        ('factor = "n_embd"\nnot_always = [64, 1]', r"claims\.0: 1 is not a value of n_embd; choices: 64, 128"),
+        ('factor = "n_embd"\norder = [64]', r"order = \[64\]; give two or more values"),
+        ('factor = "n_embd"\norder = [64, 64]', r"order = \[64, 64\]; give each value once"),
+        ('factor = "n_embd"', r"give exactly one of order, not_always and cells"),
         ("order = [64, 128]", r"needs a factor"),
-        ('factor = "n_embd"\norder = [64, 128]\nnot_always = [64, 128]', r"give one of order, not_always and cells"),
+        (
+            'factor = "n_embd"\norder = [64, 128]\nnot_always = [64, 128]',
+            r"give exactly one of order, not_always and cells",
+        ),
         ('factor = "n_embd"\nordr = [64, 128]', r"unknown key 'claims\.0\.ordr' \(did you mean 'order'\?\)"),
         (
             'cells = [{ model = "bigram", block_size = 8 }, { model = "bigram" }]',
-            r"is no baseline of this study.*baselines: .*'block_size': 8",
+            r"is neither a cell of the grid.*nor a baseline; baselines: .*'block_size': 8",
         ),
         (
             'cells = [{ model = "bigram", block_size = 8 }, { model = "bigram_v2", n_embd = 1, pe_type = "rope" }]',
-            r"claims\.0: 1 is no value of n_embd; choices: 64, 128",
+            r"claims\.0: 1 is not a value of n_embd; choices: 64, 128",
         ),
     ],
 )
@@ -76,4 +79,4 @@ def test_a_claim_whose_value_a_setting_takes_away_is_answered(tmp_path: Path) ->
     )
     [answer] = decide(losses, losses, claims).answers
     assert answer.verdict == CANNOT_TELL
-    assert "64 is no value of n_embd here" in answer.sentence
+    assert "64 is not a value of n_embd in this study" in answer.sentence

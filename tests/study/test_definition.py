@@ -137,11 +137,14 @@ FAULTS = {
     "axis with nan": ("[grid]\nlr = [nan]", "grid.lr.0 = nan: write a finite number, a text, true or false"),
     "value twice": ("[grid]\nn_embd = [64, 64]", "the axis n_embd = [64, 64] has a value twice"),
     "equal values": ("[grid]\nx = [1, true]", "the axis x = [1, True] has a value twice"),
-    "axis named seed": ("[grid]\nseed = [1, 2]", "seed is no axis; write seeds = N"),
-    "axis with a space": ('[grid]\n"n embd" = [1]', "'n embd' is no name for an axis; write letters, digits and '_'"),
+    "axis named seed": ("[grid]\nseed = [1, 2]", "seed is not an axis; write seeds = N"),
+    "axis with a space": (
+        '[grid]\n"n embd" = [1]',
+        "'n embd' is not a valid name of an axis; write letters, digits and '_'",
+    ),
     "no seeds": ("seeds = 0\n" + GRID, "seeds = 0: it should be greater than or equal to 1"),
     "too many seeds": ("seeds = 100000\n" + GRID, "seeds = 100000: it should be less than or equal to 1000"),
-    "seeds a text": ('seeds = "3"\n' + GRID, "seeds = '3': write a whole number, or \"adaptive\""),
+    "seeds a text": ('seeds = "3"\n' + GRID, "seeds = '3': write an integer, or \"adaptive\""),
     "seeds true": ("seeds = true\n" + GRID, "seeds = True: it should be a valid integer"),
     "negative seed": ("first_seed = -1\n" + GRID, "first_seed = -1: it should be greater than or equal to 0"),
     "seed too large": ("first_seed = 2147483647\n" + GRID, "first_seed = 2147483647: it should be less than"),
@@ -162,12 +165,18 @@ FAULTS = {
     "no published loss": (GRID + "[[published]]\ncell = {n_embd = 8}", "published.0.val_loss is missing"),
     "published no list": (GRID + "[published]\nval_loss = 1.0", "published = {'val_loss': 1.0}: write [[published]]"),
     "baseline of lists": (GRID + "[[baselines]]\nn_embd = [8]", "baselines.0.n_embd = [8]: write a finite number"),
-    "baseline twice": (GRID + "[[baselines]]\nx = 8\n[[baselines]]\nx = 8", "baselines.1 = {'x': 8} is there twice"),
-    "baseline seed": (GRID + "[[baselines]]\nseed = 8", "seed is no axis"),
+    "baseline twice": (
+        GRID + "[[baselines]]\nx = 8\n[[baselines]]\nx = 8",
+        "baselines.1 = {'x': 8} occurs twice; remove one",
+    ),
+    "baseline seed": (GRID + "[[baselines]]\nseed = 8", "seed is not an axis"),
     "empty baseline": (GRID + "[[baselines]]", "baselines.0 is empty"),
     "bad name": ('name = "../up"\n' + GRID, "name = '../up': write letters, digits, '.', '_' and '-', the first a"),
-    "long name": (f'name = "{"x" * 201}"\n{GRID}', "it has 201 characters, 200 are allowed"),
-    "name of a sibling": ('name = "a-baselines"\n' + GRID, "names that end in -baselines are kept for the baselines"),
+    "long name": (f'name = "{"x" * 201}"\n{GRID}', "it has 201 characters; at most 200 are allowed"),
+    "name of a sibling": (
+        'name = "a-baselines"\n' + GRID,
+        "names that end in -baselines are reserved for the baselines",
+    ),
     "objective": ('objective = "train.py"\n' + GRID, "objective = 'train.py': write MODULE:FUNCTION"),
     "description": ("description = 3\n" + GRID, "description = 3: it should be a valid string"),
     "not TOML": ("[grid\n", " is not valid TOML: Expected ']'"),
@@ -184,7 +193,7 @@ def test_fault_in_a_study_file(tmp_path: Path, fault: str) -> None:
 
 
 def test_file_name_that_is_no_study_name(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"name = 'my study': write letters.*a file that does not say name"):
+    with pytest.raises(UsageError, match=r"name = 'my study': write letters.*a file without name"):
         load_definition(write_study(tmp_path, GRID, "my study"))
 
 
@@ -214,7 +223,7 @@ CELL_FAULTS = {
     "argument out of range": ("n_embd=0", "n_embd=0"),
     "block size": ("block_size=0", "block_size=0 is below 1"),
     "too long a window": ("block_size=5000", "too short for block_size=5000"),
-    "wrong type": ("block_size=8.5", "block_size=8.5: give it one of type int"),
+    "wrong type": ("block_size=8.5", "block_size=8.5: give a value of type int"),
 }
 
 
@@ -230,8 +239,11 @@ def test_cell_that_could_never_be_trained(fault: str) -> None:
     ("grid", "said"),
     [
         ('model = ["bigram_v2"]\nblock_size = [8]', "model 'bigram_v2' needs n_embd: give each a value"),
-        ('model = ["bigram"]\nblock_size = [8]\nwidth = [8]', "know nothing of width: the model takes"),
-        ('model = ["bigram"]', "has block_size=None: give it one of type int"),
+        (
+            'model = ["bigram"]\nblock_size = [8]\nwidth = [8]',
+            "neither model 'bigram' nor its training takes width: the model takes",
+        ),
+        ('model = ["bigram"]', "has block_size=None: give a value of type int"),
     ],
 )
 def test_model_argument_missing_or_unknown(tmp_path: Path, grid: str, said: str) -> None:
@@ -299,12 +311,12 @@ SET_FAULTS = {
     "n_embd=64,": r"write KEY=VALUE",
     "n_embd=64,64": r"the axis n_embd = \[64, 64\] has a value twice",
     "n_embd=nan": r"grid\.n_embd\.0 = nan: write a finite number",
-    "max_iters=1,2": r"max_iters is no axis of the grid and takes one value",
+    "max_iters=1,2": r"max_iters is not an axis and takes one value",
     "max_iters=abc": r"training\.max_iters = 'abc': it should be a valid integer",
     "max_iters=1.5": r"training\.max_iters = 1\.5: it should be a valid integer",
     "max_iters=-5": r"training\.max_iters = -5: it should be greater than 0",
     "evaluation=fast": r"training\.evaluation = 'fast': it should be 'full' or 'sampled'",
-    "first_seed=1,2": r"first_seed is no axis of the grid and takes one value",
+    "first_seed=1,2": r"first_seed is not an axis and takes one value",
     "first_seed=-1": r"first_seed = -1: it should be greater than or equal to 0",
     "first_seed=x": r"first_seed = 'x': it should be a valid integer",
     "keep=0": r"pruner\.keep = 0: it should be greater than or equal to 1",

@@ -116,7 +116,7 @@ def test_changed_definition_is_refused_with_what_was_and_is(tmp_path: Path) -> N
         with pytest.raises(
             UsageError,
             match=r"^the study 'small' was planned with another definition \(grid\.n_embd was \[64, 128\], is \[64\]; "
-            r"training\.max_iters was 40, is 7\); give this one another name with --name, or another --storage$",
+            r"training\.max_iters was 40, is 7\); choose another name with --name, or another --storage$",
         ):
             ensure_planned(database, study(file, "n_embd=64", "max_iters=7"))
         other = Study(load_definition(file), "small", encode("other", "another text"))
@@ -159,5 +159,5 @@ def test_study_that_optuna_alone_made_is_refused(tmp_path: Path) -> None:
     file, storage = write_study(tmp_path), sqlite(tmp_path)
     with open_database(storage, create=True).closing() as database:
         optuna.create_study(study_name="small", storage=optuna.storages.RDBStorage(storage))
-        with pytest.raises(UsageError, match=r"the study 'small' in the database was not planned by lm-search"):
+        with pytest.raises(UsageError, match=r"lm-search did not plan the study 'small' in the database"):
             ensure_planned(database, study(file))

@@ -203,5 +203,5 @@ def test_a_warm_start_comes_back() -> None:
 
 def test_facts_of_a_trial() -> None:
     facts = trial_facts({"n_params": 7, "record": {"device": "cuda", "torch": "2"}, "device": "cuda:1"})
-    assert facts == TrialFacts(n_params=7, record={"device": "cuda", "torch": "2"})
+    assert facts == TrialFacts(n_params=7, environment={"device": "cuda", "torch": "2"})
     assert (facts.device, TrialFacts().device) == ("cuda", None)

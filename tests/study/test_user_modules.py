@@ -101,7 +101,7 @@ class TestOwnObjective:
         text = (work_folder / "page.html").read_text(encoding="utf-8")
         assert "variants (cells) of the objective own_objective:loss: every combination of 2 values of x." in text
         assert "nats" not in text
-        assert "None" not in text.split("What the trials ran on")[0]
+        assert "None" not in text.split("Versions and machines")[0]
         report = program("report", "--study", file, cwd=work_folder).stdout
         assert "- objective: own_objective:loss\n" in report
         assert "corpus" not in report
@@ -116,7 +116,9 @@ class TestOwnObjective:
         assert {row.val_loss for row in result.rows} == {200.0}
 
     def test_text_for_nothing(self, own: Path, work_folder: Path) -> None:
-        with pytest.raises(UsageError, match=r"the corpus .*text\.txt is for nothing: own_objective:loss takes none;"):
+        with pytest.raises(
+            UsageError, match=r"the corpus .*text\.txt has no effect: objective own_objective:loss takes none;"
+        ):
             run_study(study(own, "loss"), corpus=write_corpus(own), quiet=True)
         assert list(work_folder.iterdir()) == []
 
@@ -129,9 +131,9 @@ class TestOwnObjective:
         assert reasons == {
             "none": None,
             "raises": "RuntimeError: no more",
-            "steps": f"{said} step 1 after step 1; steps begin at 0 or above and must grow",
-            "words": f"{said} 'done'; it must yield step, train_loss, val_loss: a whole number and two numbers (where "
-            "there is one loss only, yield it twice)",
+            "steps": f"{said} step 1 after step 1; steps must start at 0 or above and increase",
+            "words": f"{said} 'done'; it must yield step, train_loss, val_loss: a whole number and two numbers (with "
+            "one loss only, yield it twice)",
             "nan": "the loss was not finite at step 2",
         }
 
@@ -211,8 +213,12 @@ class TestText:
     [
         (None, "loss", r"no module 'own_absent' on the Python path; put own_absent\.py beside the study file"),
         ("import absent_package\n", "loss", r"the module 'own_absent' needs 'absent_package', which is not installed"),
-        ("x = = 1\n", "loss", r"the module 'own_absent' does not import \(SyntaxError at line 1: invalid syntax\)"),
-        ("1 / 0\n", "loss", r"the module 'own_absent' does not import \(ZeroDivisionError: division by zero\)"),
+        (
+            "x = = 1\n",
+            "loss",
+            r"the import of the module 'own_absent' failed \(SyntaxError at line 1: invalid syntax\)",
+        ),
+        ("1 / 0\n", "loss", r"the import of the module 'own_absent' failed \(ZeroDivisionError: division by zero\)"),
         ("x = 1\n", "loss", r"the module 'own_absent' has no function 'loss'"),
     ],
 )
@@ -230,7 +236,7 @@ def test_objective_of_another_kind_is_refused_before_anything(own: Path, work_fo
     done = program("run", "--study", study(own, "returns"), cwd=work_folder)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(
-        "error: objective = 'own_objective:returns' takes (params, seed) and is no generator "
+        "error: objective = 'own_objective:returns' takes (params, seed) and is not a generator "
     )
     assert done.stderr.count("\n") == 1
     assert list(work_folder.iterdir()) == []
@@ -241,7 +247,7 @@ def test_replay_finds_modules_and_notices_that_they_changed(own: Path, work_fold
     run_study(file, workers=1, quiet=True)
     done = program("replay", "--study", file, "--trial", "0", cwd=work_folder)
     assert done.returncode == 0, done.stderr
-    assert "met (exactly)" in done.stdout
+    assert ": match (exact)" in done.stdout
     (own / "own_objective.py").write_text(OBJECTIVE + "# changed\n")
     done = program("replay", "--study", file, "--trial", "0", cwd=work_folder)
     assert "code was " in done.stderr

@@ -1,4 +1,4 @@
-"""A compose stack of the study of the fake objective, and ways to look into it."""
+"""A compose stack with the study of the fake objective, and queries of its state."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ name = "none"
 
 
 def why_no_engine() -> str | None:
-    """The reason why no stack can be started here, None when one can."""
+    """The reason why no stack can start here; None if one can."""
     if shutil.which("docker") is None:
         return "there is no docker client"
     for command in (["docker", "version"], ["docker", "compose", "version"]):
@@ -56,7 +56,7 @@ def why_no_engine() -> str | None:
 
 @dataclass
 class Stack:
-    """One compose project with a study folder, a password and a port of its own."""
+    """One compose project with its study folder, password and port."""
 
     folder: Path
     project: str
@@ -77,31 +77,31 @@ class Stack:
         return {**os.environ, **self.environment}
 
     def up(self, *arguments: str, workers: int = 2, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Start the stack from the images that are there."""
+        """Start the stack from the local images."""
         scale = f"worker={workers}"
         return self.compose("up", "-d", "--pull", "never", "--no-build", "--scale", scale, *arguments, check=check)
 
     def containers(self, service: str, *, running: bool = True) -> list[str]:
-        """Ids of a service's containers."""
+        """The ids of a service's containers."""
         listed = self.compose("ps", "-q", *([] if running else ["-a"]), service).stdout.split()
         if not running:
             return listed
         return [each for each in listed if self.inspect(each)["State"]["Running"]]
 
     def inspect(self, container: str) -> dict[str, Any]:
-        """What the engine knows of a container."""
+        """The result of `docker inspect` for a container."""
         done = subprocess.run(["docker", "inspect", container], capture_output=True, text=True, check=True)
         found: dict[str, Any] = json.loads(done.stdout)[0]
         return found
 
     def query(self, sql: str) -> list[list[str]]:
-        """Rows of a query, asked inside the database's container."""
+        """The rows of a query, run inside the database's container."""
         command = ["exec", "-T", "db", "psql", "-h", "/var/run/postgresql", "-U", "search", "-d", "search", "-AtF", "|"]
-        said = self.compose(*command, "-c", sql, check=False).stdout
-        return [line.split("|") for line in said.splitlines()]
+        output = self.compose(*command, "-c", sql, check=False).stdout
+        return [line.split("|") for line in output.splitlines()]
 
     def check_exactly_once(self) -> None:
-        """Every trial is complete once, with the value of a run that nothing happened to."""
+        """Check that every trial is complete once, with the value of an undisturbed run."""
         rows = self.query("SELECT number, cell, outcome, value FROM search_runs ORDER BY number")
         cells = [json.loads(cell) for _, cell, _, _ in rows]
         assert [cell["x"] for cell in cells] == list(range(len(cells)))
@@ -111,13 +111,13 @@ class Stack:
         assert states == [["COMPLETE", str(len(cells)), str(len(cells))]]
 
     def finished(self) -> int:
-        """How many trials are complete."""
+        """The number of complete trials."""
         rows = self.query("SELECT count(*) FROM search_runs WHERE outcome = 'complete'")
         return int(rows[0][0]) if rows else 0
 
 
 def undisturbed(x: int, seed: int) -> float:
-    """The value of a trial that nothing happens to."""
+    """The value of an undisturbed trial."""
     settings = TrainingSettings(max_iters=20, eval_interval=2)
     with mock.patch.dict(os.environ, FAKE_TRIAL_MS="0"):
         run = fake_objective.start({"x": x}, seed, settings, encode("none", "none"), "cpu")

@@ -1,4 +1,4 @@
-"""Processes that kill themselves at a chosen call, and forked children to be killed."""
+"""Processes that kill themselves at a chosen call, and forked child processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Death:
     Attributes:
         function: "module:name" or "module:Class.name".
         when: "before" the call or "after" it.
-        call: Which call it is, from 1; "after" counts only those that return.
+        call: The number of the call, from 1; "after" counts only calls that return.
     """
 
     function: str
@@ -36,7 +36,7 @@ class Death:
         return f"{self.when}-{self.function.rpartition(':')[2]}-{self.call}"
 
     def prepare(self) -> None:
-        """From now on this process is doomed."""
+        """Patch the function so that this process kills itself at the call."""
         module, _, path = self.function.partition(":")
         place, _, name = path.rpartition(".")
         owner = pkgutil.resolve_name(f"{module}:{place}")

@@ -1,4 +1,4 @@
-"""`pytest --fail-on-skip`: a test that is skipped for want of something that could be installed fails the run."""
+"""`pytest --fail-on-skip`: a test that is skipped for lack of an installable package fails the run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-# What no installation brings: hardware, an engine, rights, cores.
+# Reasons that no installation removes: missing hardware, container engine, permissions or cores.
 ALLOWED = (
     r"no CUDA GPU",
     r"no Docker engine",
@@ -18,12 +18,12 @@ ALLOWED = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option."""
-    text = "fail when a test is skipped for want of something that could be installed"
+    text = "fail if a test is skipped for lack of an installable package"
     parser.addoption("--fail-on-skip", action="store_true", help=text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Watch the reports; of several processes, in the one that prints them."""
+    """Watch the reports, with pytest-xdist only in the process that prints them."""
     if config.getoption("--fail-on-skip") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_SkipWatch(), "fail-on-skip-watch")
 

@@ -1,12 +1,12 @@
-"""A fake objective: made-up curves in a set time, to exercise everything around the training.
+"""A fake objective: made-up curves in a fixed time, to test everything around the training.
 
 Study files name it as `objective = "fake_objective:start"`; workers find it on their Python path.
-Its losses form a chain, each made of the one before, so that a run that loses, repeats or swaps a step anywhere ends
-with other digits. It needs nothing but `search`: the compose tests copy this file into a container.
+Each loss is computed from the one before, so a run that loses, repeats or swaps a step ends with another loss. The
+module imports only `search`: the compose tests copy this file into a container.
 
 Environment:
-    FAKE_TRIAL_MS: Milliseconds that a trial takes, spread over its steps; 10 by default.
-    FAKE_GATES: Steps at which trials wait for a test, as JSON; see `gates.Gate`.
+    FAKE_TRIAL_MS: Milliseconds per trial, spread over its steps; 10 by default.
+    FAKE_GATES: Steps at which trials wait for the test, as JSON; see `gates.Gate`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _trials_before = itertools.count()  # of this process
 
 
 class FakeRun:
-    """One trial: a chain of hashes, and losses made of them."""
+    """One trial: a chain of hashes, and losses computed from them."""
 
     def __init__(self, cell: Mapping[str, Any], seed: int, settings: TrainingSettings) -> None:
         self._cell, self._settings = cell, settings
@@ -39,7 +39,7 @@ class FakeRun:
         self._step_s = float(os.environ.get("FAKE_TRIAL_MS", "10")) / 1000 / settings.max_iters
         self._step, self._link = 0, self._identity
         self._curve: list[Evaluation] = []
-        # "error" is an error of every seed, "error@8" of seed 8 alone.
+        # "error" applies to every seed, "error@8" to seed 8 only.
         fault, _, only = str(cell.get("fault", "")).partition("@")
         self._fault = fault if only in ("", str(seed)) else ""
         self._gates = dict(_gates_of({**cell, "seed": seed}, next(_trials_before)))
@@ -100,7 +100,7 @@ class FakeRun:
     def restore(self, payload: bytes) -> None:
         state = json.loads(payload)
         if state["of"] != self._identity:
-            raise CheckpointError("it is of another run")
+            raise CheckpointError("it belongs to another run")
         self._step, self._link = state["step"], state["link"]
         self._curve = [Evaluation(*point) for point in state["curve"]]
 
@@ -109,14 +109,14 @@ class FakeRun:
 
 
 def _gates_of(cell: Mapping[str, Any], trials_before: int) -> Iterator[tuple[int, Path]]:
-    """The steps at which a trial of a cell waits, each with the folder of its gate."""
+    """Yield the steps at which a trial of a cell waits, each with the folder of its gate."""
     for gate in json.loads(os.environ.get("FAKE_GATES", "[]")):
         if trials_before >= gate["after"] and any(wanted.items() <= cell.items() for wanted in gate["cells"]):
             yield gate["step"], Path(gate["folder"])
 
 
 def start(cell: Mapping[str, Any], seed: int, settings: TrainingSettings, corpus: Corpus, device: str) -> FakeRun:
-    """Begin a trial; the text and the device do not matter."""
+    """Start a trial; the corpus and the device do not matter."""
     return FakeRun(cell, seed, settings)
 
 

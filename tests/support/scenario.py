@@ -1,6 +1,6 @@
-"""What every fault scenario needs: a planned study, workers to kill, and the check that the results do not show it.
+"""The tools of all fault scenarios: a planned study, workers to kill, and a check of the results.
 
-The promise: every planned trial ends exactly once, with the value that an undisturbed run would have given.
+The promise: every planned trial ends exactly once, with the value of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ AnyWorker = subprocess.Popen[Any] | ForkedWorker
 
 @dataclass
 class FaultStudy:
-    """A study of the fake objective, its database, and the workers that were started for it.
+    """A study of the fake objective, its database and its workers.
 
     Attributes:
-        folder: Gets the study file, the corpus, the workers' logs and their artifacts.
+        folder: Folder for the study file, the corpus, and the workers' logs and artifacts.
         url: The storage URL.
         grid: The values of each axis.
-        ms: What a trial takes, in milliseconds.
+        ms: How long a trial takes, in milliseconds.
         head: More lines at the top of the study file.
-        gates: Where the trials of workers that start from now on wait.
+        gates: Where trials wait, for workers that start from now on.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class FaultStudy:
     lease_s: float = 1.0
     max_attempts: int = 1000
     retry_delay_s: float = 0.1
-    # At every evaluation: trials here are much shorter than those that the default is for.
+    # At every evaluation, since these trials are much shorter than real ones.
     checkpoint_s: float = 0.0
     eval_interval: int = SETTINGS.eval_interval
     name: str = "faulty"
@@ -134,7 +134,7 @@ class FaultStudy:
         return [{**point, "seed": FIRST_SEED + repetition} for repetition in range(self.seeds) for point in points]
 
     def undisturbed(self, named: Mapping[str, Any]) -> list[Evaluation]:
-        """The curve of a trial that nothing happens to."""
+        """The curve of an undisturbed trial."""
         cell = {axis: value for axis, value in named.items() if axis != "seed"}
         settings = SETTINGS.model_copy(update={"eval_interval": self.eval_interval})
         with patch.dict(os.environ, FAKE_TRIAL_MS="0", FAKE_GATES="[]"):
@@ -143,13 +143,11 @@ class FaultStudy:
             run.advance(lambda: False)
         return run.curve
 
-    def gate(self, step: int, *cells: Mapping[str, Any], after: int = 0) -> Gate:
-        """Close a new gate for the trials of workers that start from now on; see `gates.Gate`.
+    def close_gate(self, step: int, *cells: Mapping[str, Any], after: int = 0) -> Gate:
+        """Close a new gate for the trials of workers that start from now on.
 
         Args:
-            step: Where the trials wait.
-            cells: Which trials wait; all by default.
-            after: How many trials each worker begins before the first that waits.
+            step, cells, after: See `gates.Gate`.
         """
         folder = self.folder / f"gate-{len(list(self.folder.glob('gate-*')))}"
         self.gates = [*self.gates, Gate(folder, step, cells or ({},), after)]
@@ -157,11 +155,11 @@ class FaultStudy:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the fake objective reads in a worker of this study."""
+        """The variables that the fake objective reads in a worker of this study."""
         return {"FAKE_TRIAL_MS": str(self.ms), **gates_environment(*self.gates)}
 
     def start_worker(self) -> AnyWorker:
-        """Start one worker process; its log is `log(worker)`."""
+        """Start one worker process; `log(worker)` returns its log."""
         self.workers.append(ForkedWorker(self.options, self.environment, self._log_file(len(self.workers))))
         return self.workers[-1]
 
@@ -193,15 +191,15 @@ class FaultStudy:
             self.start_worker()
 
     def fork_worker(self, death: Death | None = None, stop_at: Gate | None = None, *, plan: bool = False) -> int:
-        """Be a worker in a process that is forked from this one, which spares it the imports, and wait for its end.
+        """Run a worker in a fork of this process, which needs no imports, and wait for its end.
 
         Args:
-            death: Where it kills itself; nowhere when None.
-            stop_at: It is asked to stop when a trial has reached this gate.
+            death: Where the worker kills itself, if at all.
+            stop_at: Stop the worker when a trial has reached this gate.
             plan: Plan the study first, as `search.run` does.
 
         Returns:
-            Its exit code, or minus the number of the signal that ended it. Its output is in `fork_log`.
+            The exit code, or minus the number of the signal that ended the worker; the output is in `fork_log`.
         """
 
         def stop(gate: Gate, event: threading.Event) -> None:
@@ -227,7 +225,7 @@ class FaultStudy:
         return self.folder / "forked.log"
 
     def repair(self) -> None:
-        """The next ordinary start: plan what is missing, and work undisturbed."""
+        """Start normally: plan missing trials and work undisturbed."""
         code = self.fork_worker(plan=True)
         assert code == 0, self.fork_log.read_text()
 
@@ -252,10 +250,10 @@ class FaultStudy:
         try:
             return [worker.wait(max(0.0, deadline - time.monotonic())) for worker in self.workers]
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"workers still run after {timeout_s} s: {self.counts()}\n{self.logs()}") from None
+            raise AssertionError(f"workers still running after {timeout_s} s: {self.counts()}\n{self.logs()}") from None
 
     def kill_all(self) -> None:
-        """Leave no process behind."""
+        """Kill all workers that still run."""
         for worker in self.workers:
             if worker.poll() is None:
                 worker.kill()
@@ -267,7 +265,7 @@ class FaultStudy:
             return list(connection.execute(select(queue_table).order_by(queue_table.c.study, queue_table.c.id)))
 
     def counts(self) -> dict[str, int]:
-        """How many rows are in which state."""
+        """The number of rows by state."""
         with reading(self.url) as connection:
             query = select(queue_table.c.state, func.count().label("of_state")).group_by(queue_table.c.state)
             found = {row.state: row.of_state for row in connection.execute(query)}
@@ -280,13 +278,13 @@ class FaultStudy:
             return {int(owner.rsplit("/", 1)[1].split("-")[0]) for owner in owners}
 
     def expire_leases(self) -> None:
-        """End all leases now, as time does after a worker's death."""
+        """End all leases now, instead of waiting for them to expire."""
         with reading(self.url) as connection:
             connection.execute(update(queue_table).where(queue_table.c.state == "running").values(lease_until=0))
             connection.commit()
 
     def check_exactly_once(self) -> list[Row[Any]]:
-        """Every planned trial is complete, once, with what an undisturbed run gives to the last bit.
+        """Check that every planned trial is complete once, with the results of an undisturbed run to the last bit.
 
         Returns:
             The rows.

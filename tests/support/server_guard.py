@@ -1,7 +1,7 @@
 """Ends a PostgreSQL server and removes its folder when the process that started it is gone.
 
 Run as `python server_guard.py FOLDER`, with a pipe on stdin that only the owner holds open: the pipe ends with the
-owner, even if the owner was killed. It needs nothing but the standard library.
+owner, even if the owner was killed. This script uses only the standard library.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PATIENCE_S = 20.0
 
 def main() -> None:
     """Wait for the owner's end, then clean up."""
-    # Ctrl-C and the end of a terminal reach the whole group of processes; the owner decides when it is over.
+    # Ctrl-C and the end of a terminal reach the whole process group; only the end of the owner counts.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     folder = Path(sys.argv[1])
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _server_of(folder: Path) -> int | None:
-    """The process id of the running server whose data lies in a folder."""
+    """The process id of the running server whose data is in a folder."""
     try:
         pid = int((folder / "data" / "postmaster.pid").read_text().split()[0])
         command = Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -61,14 +61,14 @@ name = "none"
 
 
 def write_study(folder: Path, text: str = FAKE_STUDY, name: str = "small") -> str:
-    """A study file; its path."""
+    """Write a study file and return its path."""
     path = folder / f"{name}.toml"
     path.write_text(text, encoding="utf-8")
     return str(path)
 
 
 def write_corpus(folder: Path, characters: int = 4000, name: str = "text.txt") -> str:
-    """A text of made-up words; its path."""
+    """Write a text of made-up words and return its path."""
     draw = random.Random(5)
     words = ["".join(draw.choices("abcdefgh", k=draw.randint(1, 6))) for _ in range(characters)]
     path = folder / name
@@ -84,7 +84,7 @@ def sqlite(folder: Path) -> str:
 def program(
     name: str, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python -m search.<name>` to its end."""
+    """Run `python -m search.<name>` and wait for its end."""
     return subprocess.run(
         [sys.executable, "-m", f"search.{name}", *arguments],
         cwd=cwd,
@@ -96,7 +96,7 @@ def program(
 
 
 def opened(storage: str) -> Database:
-    """An existing database; close it with `with opened(…).closing() as database`."""
+    """Open an existing database; close it with `with opened(…).closing() as database`."""
     return open_database(storage, create=False)
 
 

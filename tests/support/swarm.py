@@ -1,4 +1,4 @@
-"""Many real processes that do the same to one database at the same moment."""
+"""Many real processes that run the same function on one database at the same moment."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from search.storage.planning import plan
 from search.storage.queue import TrialQueue
 from search.workers.setup import open_worker
 
-# Forked from a server that has imported everything and opened nothing: quick, and safe for SQLite, whose locks
-# do not survive a fork.
+# Processes fork from a server that has imported the modules and opened no database: this is fast, and safe for SQLite,
+# whose locks do not survive a fork.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _PRELOADED = ["swarm", "psycopg", "fake_objective"]
-_gate: Any = None
+_barrier: Any = None
 
 
 def run_at_once(processes: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """Call `work(*arguments)` in several processes at once and return what they returned."""
+    """Call `work(*arguments)` in several processes at once and return the results."""
     _CONTEXT.set_forkserver_preload(_PRELOADED)
-    gate = _CONTEXT.Barrier(processes)
-    with ProcessPoolExecutor(processes, _CONTEXT, initializer=_keep, initargs=(gate,)) as pool:
-        started = [pool.submit(_pass_gate, work, arguments) for _ in range(processes)]
+    barrier = _CONTEXT.Barrier(processes)
+    with ProcessPoolExecutor(processes, _CONTEXT, initializer=_set_barrier, initargs=(barrier,)) as pool:
+        started = [pool.submit(_wait_and_call, work, arguments) for _ in range(processes)]
         return [each.result(timeout=100) for each in started]
 
 
@@ -43,9 +43,9 @@ class ForkedWorker:
     It starts in a tenth of the time of a new interpreter.
 
     Args:
-        options: The study, the database, and where artifacts go.
+        options: The study, the database and the folders.
         environment: More variables, such as those of the fake objective.
-        log_file: Gets its output.
+        log_file: The file for its output.
     """
 
     def __init__(self, options: PlanningOptions, environment: Mapping[str, str], log_file: Path) -> None:
@@ -56,11 +56,11 @@ class ForkedWorker:
         self.pid = self._process.pid
 
     def poll(self) -> int | None:
-        """Its exit code, minus the number of the signal that ended it, or None while it runs."""
+        """The exit code, or minus the number of the signal that ended the process, or None while it runs."""
         return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end and return its exit code."""
+        """Wait until the process ends and return its exit code."""
         self._process.join(timeout)
         if self._process.exitcode is None:
             raise subprocess.TimeoutExpired(str(self._process), timeout or 0)
@@ -90,13 +90,13 @@ def _work(options: PlanningOptions, environment: Mapping[str, str], log_file: Pa
         worker.run()
 
 
-def _keep(gate: Any) -> None:
-    global _gate
-    _gate = gate
+def _set_barrier(barrier: Any) -> None:
+    global _barrier
+    _barrier = barrier
 
 
-def _pass_gate(work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    _gate.wait(timeout=60)
+def _wait_and_call(work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    _barrier.wait(timeout=60)
     return work(*arguments)
 
 
@@ -106,7 +106,7 @@ def create_tables(url: str) -> None:
 
 
 def plan_small(url: str, seeds: int) -> int:
-    """Plan the small study; how many trials this process added."""
+    """Plan the small study and return how many trials this process added."""
     with open_database(url, create=True, wait_s=30).closing() as database:
         return plan(database, [sample_plan(seeds)]).added
 
@@ -115,12 +115,12 @@ def claim_all(url: str, finish: bool) -> list[int]:
     """Claim until nothing is left.
 
     Returns:
-        The numbers of the trials that this process got.
+        The numbers of the trials that this process claimed.
     """
     claimed: list[int] = []
     with open_database(url, create=False, wait_s=30).closing() as database:
         queue = TrialQueue(database)
-        # A new name for each claim: rows that a name holds already are given to it again.
+        # A new owner for each claim: a claim returns the rows that its owner already holds.
         while leases := queue.claim(["small"], f"{os.getpid()}-{len(claimed)}"):
             claimed += [lease.number for lease in leases]
             if finish:

@@ -1,4 +1,4 @@
-"""The project as a wheel, unpacked where a test can put it in front of everything else."""
+"""Builds the project's wheel and unpacks it into a folder for the Python path."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def build_wheel(folder: Path) -> Path:
-    """Build the wheel from a copy of what it is made of: no symbolic links, nothing that an earlier build left.
+    """Build the wheel from a copy of its sources, without symbolic links and leftovers of earlier builds.
 
     Args:
-        folder: Gets the copy and the wheel.
+        folder: Folder for the copy and the wheel.
 
     Returns:
         The wheel's file.
@@ -32,7 +32,7 @@ def build_wheel(folder: Path) -> Path:
 
 
 def unpack_wheel(wheel: Path, folder: Path) -> Path:
-    """Unpack a wheel as an installer would; the folder, to be put on the Python path."""
+    """Unpack a wheel as an installer would; return the folder, for the Python path."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
     return folder

@@ -113,7 +113,7 @@ def test_a_failing_tracker_is_warned_of_once_and_loses_nothing(
         feed.poll()
     assert len(sound.events) == 2
     assert [record.getMessage() for record in caplog.records] == [
-        "--track broken: ConnectionError: no answer; training goes on, and its events are delivered again later"
+        "--track broken: ConnectionError: no answer; training continues, and the events are delivered later"
     ]
     broken.broken = False
     feed.poll()

@@ -104,7 +104,7 @@ def with_artifact(folder: Path) -> tuple[str, str]:
         [lease] = queue.claim([STUDY], "worker")
         its_id = artifact_id("trial", lease.token, "curve.csv")
         queue.finish(lease, "complete", 1.0, {}, None, put(store, its_id, "curve.csv", b"step,loss"))
-        # What somebody may have written who can write to the database, but not to this machine.
+        # What a person may have written who can write to the database, but not to this machine.
         [lease] = queue.claim([STUDY], "worker")
         meta = json.dumps({"artifact_id": "../secret", "filename": "x", "mimetype": "text/plain", "encoding": None})
         queue.finish(lease, "complete", 1.0, {}, None, {"artifacts:../secret": meta})

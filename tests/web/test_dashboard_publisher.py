@@ -24,7 +24,7 @@ from search.storage.leases import Report
 from search.storage.planning import plan
 from search.storage.queue import TrialQueue
 from search.web.dashboard_plots import heat_maps, learning_curves, parallel_coordinates
-from search.web.dashboard_publisher import publish, publishing
+from search.web.dashboard_publisher import publish, publish_periodically
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def system_attrs(study: optuna.Study) -> dict[str, Any]:
     return study._storage.get_study_system_attrs(study._study_id)
 
 
-def figures(study: optuna.Study) -> dict[str, Any]:
+def stored_plots(study: optuna.Study) -> dict[str, Any]:
     """The study's custom plots, by name."""
     return {name: json.loads(text) for name, text in get_plotly_graph_objects(system_attrs(study)).items()}
 
@@ -49,11 +49,11 @@ def figures(study: optuna.Study) -> dict[str, Any]:
 def test_note_and_plots_are_replaced_whole(database: Database, study: optuna.Study) -> None:
     show(database, STUDY, "long " * 1000, {"one": {"data": [1] * 3000}, "two": {"data": []}}, "val_loss")
     assert get_note(study) == "long " * 1000
-    assert figures(study) == {"one": {"data": [1] * 3000}, "two": {"data": []}}
+    assert stored_plots(study) == {"one": {"data": [1] * 3000}, "two": {"data": []}}
     assert study.metric_names == ["val_loss"]
     show(database, STUDY, "short", {"one": {"data": [2]}}, "val_loss")
     assert get_note(study) == "short"
-    assert figures(study) == {"one": {"data": [2]}, "two": {"data": []}}
+    assert stored_plots(study) == {"one": {"data": [2]}, "two": {"data": []}}
     assert system_attrs(study)["dashboard:note_ver"] == 2
 
 
@@ -83,7 +83,7 @@ def test_one_turn_a_minute_whoever_asks(database: Database, study: optuna.Study)
 def test_a_finished_run_has_published(finished: Any) -> None:
     storage = optuna.storages.RDBStorage(finished.storage)
     study = optuna.load_study(study_name="small", storage=storage)
-    note, plots = get_note(study), figures(study)
+    note, plots = get_note(study), stored_plots(study)
     sibling = get_note(optuna.load_study(study_name="small-baselines", storage=storage))
     names = study.metric_names
     storage.engine.dispose()
@@ -102,13 +102,13 @@ def test_a_finished_run_has_published(finished: Any) -> None:
 
 def test_an_empty_study_is_published(database: Database, study: optuna.Study) -> None:
     publish(database, [STUDY])
-    assert figures(study) == {}
+    assert stored_plots(study) == {}
     assert study.metric_names in (None, ["val_loss"])
 
 
 def test_a_database_that_is_away_fails_nothing(tmp_path: Path) -> None:
     url = make_url(f"sqlite:///{tmp_path / 'no' / 'folder.db'}")
-    with Database(open_engine(url), outage_s=0.1).closing() as database, publishing(database, [STUDY]):
+    with Database(open_engine(url), outage_s=0.1).closing() as database, publish_periodically(database, [STUDY]):
         pass
     assert not publish(database, [STUDY])
 

@@ -74,8 +74,8 @@ def test_a_worker_on_the_cpu_beside_gpus(gpus: int) -> None:
 @pytest.mark.parametrize(
     ("gpus", "named", "said"),
     [
-        (0, "cuda", r"--devices cuda: this machine has no CUDA GPU that torch sees; use --devices cpu, or auto"),
-        (0, "cuda:0", r"--devices cuda:0: this machine has no CUDA GPU that torch sees"),
+        (0, "cuda", r"--devices cuda: this machine has no CUDA GPU that torch can use; use --devices cpu, or auto"),
+        (0, "cuda:0", r"--devices cuda:0: this machine has no CUDA GPU that torch can use"),
         (2, "cuda:2", r"--devices cuda:2: this machine has 2 CUDA GPU\(s\); use --devices cpu, or auto"),
         (2, "cuda:", r"--devices cuda:: write the GPUs as numbers, such as cuda:0,1"),
         (2, "cuda:-1", r"--devices cuda:-1: write the GPUs as numbers"),

@@ -1,1 +1,1 @@
-"""The objective of a study that names no other: a next-character model trained on a text."""
+"""The default objective: a next-character model trained on a text."""

@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 def windows_of(tokens: Tensor, block_size: int) -> Tensor:
-    """View a text as all of its windows, nothing copied.
+    """View a text as all of its windows, without copying.
 
     Args:
         tokens: (N,) int64, N > block_size.
         block_size: Characters T that a model reads at once.
 
     Returns:
-        (N - T, T + 1) int64; row i is tokens[i : i + T + 1]: T inputs, and the targets one further on.
+        (N - T, T + 1) int64; row i is tokens[i : i + T + 1]: T inputs, and the targets shifted by one.
     """
     return tokens.unfold(0, block_size + 1, 1)
 
@@ -36,7 +36,7 @@ class BatchSampler:
         self._generator = generator
 
     def next(self) -> tuple[Tensor, Tensor]:
-        """Draw one batch: inputs (B, T) int64 and targets (B, T) int64, the inputs moved on by one character."""
+        """Draw one batch: inputs (B, T) int64 and targets (B, T) int64, the inputs shifted by one character."""
         return self.gather(self.draw())
 
     def draw(self) -> Tensor:
@@ -53,9 +53,9 @@ class BatchSampler:
         return self.gather(torch.arange(min(self._batch_size, self._windows.shape[0])))
 
     def state(self) -> Tensor:
-        """Where the generator stands, for a checkpoint: uint8 on the CPU."""
+        """The state of the generator, for a checkpoint: uint8 on the CPU."""
         return self._generator.get_state()
 
     def restore(self, state: Tensor) -> None:
-        """Go on from `state`."""
+        """Resume from `state`."""
         self._generator.set_state(state)

@@ -1,4 +1,4 @@
-"""The loss that counting reaches: what a model must beat to have learnt more than which character follows which."""
+"""The loss of counting pairs: a model must beat it to have learned more than which character follows which."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from search.objectives.corpus import Corpus
 def bigram_baseline_loss(corpus: Corpus) -> float | None:
     """Validation loss of the bigram model that counts: P(b | a) = (pairs ab + 1) / (pairs a* + V), add-one smoothing.
 
-    Without the smoothing a pair that the training text does not have would make the loss infinite. Every pair of
-    neighbours in the validation text counts once.
+    Without smoothing, a pair that the training text lacks would make the loss infinite. Every pair of adjacent
+    characters in the validation text counts once.
 
     Args:
         corpus: Counted on its training text, scored on its validation text.

@@ -1,4 +1,4 @@
-"""Reads a cell of the grid: which of its values go to the model and which to the training."""
+"""Splits a cell of the grid into the values of the model and those of the training."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from search.objectives.settings import TrainingSettings, override_settings
 
 @dataclass(frozen=True)
 class ReadCell:
-    """A cell, sorted out and checked.
+    """A cell, checked and split into its parts.
 
     Attributes:
         model: Name of the model.
         arguments: Keyword arguments of its constructor, vocab_size included where it takes one.
         block_size: Characters T of a window, whether or not the model takes it.
-        settings: The training settings, those that the cell names replaced.
+        settings: The training settings, with the values of the cell.
     """
 
     model: str
@@ -30,18 +30,18 @@ class ReadCell:
 
 
 def read_cell(cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus) -> ReadCell:
-    """Sort the values of a cell into model arguments and training settings, by their names.
+    """Split the values of a cell into model arguments and training settings, by their names.
 
     Args:
         cell: "model", "block_size", the model's arguments, and any training settings that are an axis.
-        settings: What holds where the cell says nothing.
-        corpus: Gives vocab_size.
+        settings: What applies where the cell has no value.
+        corpus: Defines vocab_size.
 
     Returns:
         The parts of the cell.
 
     Raises:
-        ObjectiveError: The model or the block size is missing, a value is known neither to the model nor to the
+        ObjectiveError: The model or the block size is missing, a value belongs neither to the model nor to the
             training, or a setting is out of range.
         CorpusError: The corpus is too short for the block size.
         ModelError: The model is unknown or an argument of it is missing.
@@ -50,13 +50,13 @@ def read_cell(cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpu
     if block_size < 1:
         raise ObjectiveError(f"block_size={block_size} is below 1: give a whole number of at least 1")
     if "vocab_size" in cell:
-        raise ObjectiveError(f"vocab_size={cell['vocab_size']!r} cannot be chosen: it comes from the corpus")
+        raise ObjectiveError(f"vocab_size={cell['vocab_size']!r} cannot be set: it comes from the corpus")
     taken = set().union(*model_arguments(name))
     fields = set(TrainingSettings.model_fields)
     unknown = sorted(set(cell) - taken - fields - {"model", "block_size"})
     if unknown:
         raise ObjectiveError(
-            f"model {name!r} and its training know nothing of {', '.join(unknown)}: the model takes "
+            f"neither model {name!r} nor its training takes {', '.join(unknown)}: the model takes "
             f"{', '.join(sorted(taken - {'vocab_size'})) or 'nothing'}; settings are {', '.join(sorted(fields))}"
         )
     arguments = {key: value for key, value in cell.items() if key in taken and key != "model"}
@@ -69,7 +69,7 @@ def read_cell(cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpu
 
 
 def check_cell(cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus) -> None:
-    """Find out before any training whether a cell can be trained; builds its model once.
+    """Check before any training whether a cell can be trained; builds its model once.
 
     Args:
         cell: As for `read_cell`.
@@ -87,7 +87,7 @@ def check_cell(cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corp
 
 
 def check_logits(model: Any, read: ReadCell, vocab_size: int) -> None:
-    """Show a model on the CPU one window, so that one with another interface is refused before it trains.
+    """Run a model on one window on the CPU, to reject a model with another interface before training.
 
     Args:
         model: The model, a `torch.nn.Module`.
@@ -95,30 +95,30 @@ def check_logits(model: Any, read: ReadCell, vocab_size: int) -> None:
         vocab_size: Characters V of the corpus.
 
     Raises:
-        ObjectiveError: It fails, or returns anything but a tensor of shape (1, T, V).
+        ObjectiveError: The model fails, or returns anything but a tensor of shape (1, T, V).
     """
     import torch
 
-    wanted = (1, read.block_size, vocab_size)
-    model.eval()  # a layer that draws random numbers when it trains must not draw any here
+    expected = (1, read.block_size, vocab_size)
+    model.eval()  # a layer that draws random numbers in training mode must not draw any here
     try:
         with torch.inference_mode():
             logits = model(torch.zeros(1, read.block_size, dtype=torch.int64))
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise ObjectiveError(
-            f"model {read.model!r} fails on an input of shape {wanted[:2]}, int64: {error}; "
-            f"its forward takes the characters alone"
+            f"model {read.model!r} fails on an input of shape {expected[:2]}, int64: {error}; "
+            f"its forward must take only the characters"
         ) from error
     model.train()
     got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-    if got != wanted:
+    if got != expected:
         raise ObjectiveError(
-            f"model {read.model!r} returns {got} for one window: its forward must return the logits alone, {wanted}"
+            f"model {read.model!r} returns {got} for one window: its forward must return only the logits, {expected}"
         )
 
 
 def _require(cell: Mapping[str, Any], key: str, kind: type[Any]) -> Any:
     value = cell.get(key)
     if isinstance(value, bool) or not isinstance(value, kind):
-        raise ObjectiveError(f"the cell {dict(cell)!r} has {key}={value!r}: give it one of type {kind.__name__}")
+        raise ObjectiveError(f"the cell {dict(cell)!r} has {key}={value!r}: give a value of type {kind.__name__}")
     return value

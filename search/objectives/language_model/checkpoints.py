@@ -1,4 +1,4 @@
-"""Turns the state of a run into bytes and back; damage and mix-ups are noticed before anything is loaded."""
+"""Serializes the state of a run; detects damage and mix-ups before loading anything."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def pack(fingerprint: str, state: dict[str, Any]) -> bytes:
     """Serialize the state of a run.
 
     Args:
-        fingerprint: Says which run it is.
+        fingerprint: Identifies the run.
         state: Tensors, numbers, strings, and lists, tuples and dicts of them.
 
     Returns:
-        A digest, and the `torch.save` of both.
+        A digest, then the `torch.save` of both.
     """
     buffer = io.BytesIO()
     torch.save({"fingerprint": fingerprint, "state": state}, buffer)
@@ -33,23 +33,23 @@ def unpack(fingerprint: str, payload: bytes) -> dict[str, Any]:
     """Read what `pack` wrote, its tensors on the CPU.
 
     Args:
-        fingerprint: Which run it has to be.
+        fingerprint: Identifies the expected run.
         payload: The bytes.
 
     Returns:
         The state.
 
     Raises:
-        CheckpointError: The bytes are damaged or no checkpoint, or they are of another run.
+        CheckpointError: The bytes are damaged, not a checkpoint, or belong to another run.
     """
     digest, body = payload[:DIGEST_BYTES], payload[DIGEST_BYTES:]
     if hashlib.sha256(body).digest() != digest:
-        raise CheckpointError(f"the checkpoint of {len(payload)} bytes is damaged: delete it, the run starts anew")
+        raise CheckpointError(f"the checkpoint of {len(payload)} bytes is damaged: delete it to restart the run")
     try:
         content = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
         found, state = content["fingerprint"], dict(content["state"])
     except Exception as error:  # torch.load fails with whatever its zip and pickle readers raise
-        raise CheckpointError(f"the checkpoint cannot be read ({error}): delete it, the run starts anew") from error
+        raise CheckpointError(f"the checkpoint cannot be read ({error}): delete it to restart the run") from error
     if found != fingerprint:
-        raise CheckpointError(f"the checkpoint is of another run: it is {found}, wanted is {fingerprint}")
+        raise CheckpointError(f"the checkpoint belongs to another run: expected {fingerprint}, found {found}")
     return state

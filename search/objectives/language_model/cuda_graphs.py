@@ -1,4 +1,4 @@
-"""Replays a training step on a GPU as one CUDA graph: its dozens of small kernels are launched by a single call."""
+"""Replays a training step on a GPU as one CUDA graph: one call launches its dozens of small kernels."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from torch import Tensor
 
 log = logging.getLogger("objectives")
 
-# Steps before the capture, on a stream of their own: libraries set themselves up in the first ones, and what they do
-# for that cannot be captured. They are steps of the training like all others.
+# Steps before the capture, on a separate stream: libraries initialize themselves in the first ones, which cannot be
+# captured. They are ordinary training steps.
 EAGER_STEPS = 3
 
 
 class Graph(Protocol):
-    """What was captured."""
+    """A captured graph."""
 
     def replay(self) -> None:
-        """Do it again, with what its tensors hold now."""
+        """Run it again on the current values of its tensors."""
         ...
 
 
 class CudaCapture:
-    """Captures on a CUDA device."""
+    """Captures work on a CUDA device."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def aside(self, work: Callable[[], None]) -> None:
-        """Do the work on another stream than the one that is current."""
+    def run_aside(self, work: Callable[[], None]) -> None:
+        """Run the work on a separate stream."""
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -40,10 +40,10 @@ class CudaCapture:
         current.wait_stream(self._stream)
 
     def capture(self, work: Callable[[], None]) -> Graph:
-        """Record the work; nothing of it is done.
+        """Record the work without running it.
 
         Raises:
-            RuntimeError: It cannot be recorded, since it looks at a tensor's value, for instance.
+            RuntimeError: The work cannot be recorded, for instance because it reads a tensor's value.
         """
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=self._stream):
@@ -52,13 +52,13 @@ class CudaCapture:
 
 
 class GraphedStep:
-    """A step that is captured once it has been taken a few times, and replayed from then on.
+    """A step that is captured after a few ordinary runs, and replayed from then on.
 
     Args:
-        step: Takes one step from where batches start; touches no other input that changes, and looks at no value.
-        like: What `step` takes looks like; (E, B) int64 on the CPU.
-        device: Where the step happens.
-        capture: How to capture.
+        step: Takes one step, given where batches start; uses no other input that changes, and reads no tensor's value.
+        like: A tensor of the shape and type of the batch starts; (E, B) int64 on the CPU.
+        device: The device of the step.
+        capture: Captures the step.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class GraphedStep:
 
     def __call__(self, starts: Tensor) -> None:
         """Take a step; starts as `like`."""
-        # From pinned memory the copy does not wait for the device, and the device not for the copy.
+        # A copy from pinned memory does not wait for the device, nor the device for the copy.
         pinned = starts.pin_memory() if self._input.device.type == "cuda" else starts
         self._input.copy_(pinned, non_blocking=True)
         if self._graph is not None:
@@ -79,13 +79,14 @@ class GraphedStep:
             return
         self._taken += 1
         if self._taken <= EAGER_STEPS or self._taken > EAGER_STEPS + 1:
-            self._capture.aside(self._work)
+            self._capture.run_aside(self._work)
             return
         try:
             self._graph = self._capture.capture(self._work)
         except RuntimeError as error:
-            log.warning("no CUDA graph of this step, it is launched kernel by kernel: %s", str(error).splitlines()[0])
-            self._capture.aside(self._work)
+            reason = str(error).splitlines()[0]
+            log.warning("cannot capture this step as a CUDA graph, so it runs kernel by kernel: %s", reason)
+            self._capture.run_aside(self._work)
         else:
             self._graph.replay()
 

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from search.objectives.language_model.batches import BatchSampler
 
-TOKENS_PER_FORWARD = 16_384  # bounds the memory of a pass whatever block_size is
+TOKENS_PER_FORWARD = 16_384  # bounds the memory of a pass for any block_size
 
 
 @dataclass(frozen=True)
 class PassLosses:
-    """What one pass over a text measures.
+    """The losses of one pass over a text.
 
     Attributes:
         loss: Mean cross-entropy over all predictions, in nats per character.
-        by_position: The same for each position of a window, T numbers, the full windows only; shorter than T when
+        by_position: The same for each position of a window, T numbers, over full windows only; shorter than T if
             the text does not fill one window.
     """
 
@@ -35,7 +35,7 @@ def full_pass(model: nn.Module, tokens: Tensor, block_size: int) -> PassLosses:
     Args:
         model: From (B, T) int64 to logits (B, T, V).
         tokens: (N,) int64 on the model's device, N >= 2.
-        block_size: Characters T of a window; what is left over at the end is one shorter window.
+        block_size: Characters T of a window; the remainder at the end is one shorter window.
 
     Returns:
         The mean over the N - 1 predictions, and the mean by position over the full windows.
@@ -68,7 +68,7 @@ def sampled(
         block_size: Characters T of a window.
         batch_size: Windows B of a batch.
         batches: How many batches.
-        generator: A CPU generator for these batches alone.
+        generator: A CPU generator for these batches only.
 
     Returns:
         Mean cross-entropy in nats per character.
@@ -82,7 +82,7 @@ def sampled(
 
 
 def _losses(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy summed over the batch; x and y (B, T) int64 to (T,) float64, where long sums keep their digits."""
+    """Cross-entropy summed over the batch; x and y (B, T) int64 to (T,) float64, which keeps long sums accurate."""
     logits = model(x)
     losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none")
     return losses.view(y.shape).sum(dim=0, dtype=torch.float64)
@@ -90,7 +90,7 @@ def _losses(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients, and the mode of before at the end."""
+    """Evaluation mode without gradients; restores the previous mode at the end."""
     training = model.training
     model.eval()
     try:

@@ -12,15 +12,15 @@ from search.objectives.language_model.rng import generator_for
 def sample_text(
     model: nn.Module, corpus: Corpus, length: int, block_size: int, seed: int, device: torch.device | str
 ) -> str:
-    """Let a model write, one character after the other.
+    """Generate text with a model, one character at a time.
 
     Args:
         model: From (1, T') int64 to logits (1, T', V), T' <= block_size.
-        corpus: Gives the characters; the text starts after a newline, or its first character when it has none.
-        length: Characters to write; the start is not counted.
-        block_size: Characters that the model sees of what it wrote.
-        seed: The seed of the run; the draws have a generator of their own.
-        device: Where the model lives.
+        corpus: Defines the characters; the text starts after a newline, or if there is none, after character 0.
+        length: Characters to generate; the start is not counted.
+        block_size: How many of the last characters the model sees.
+        seed: The seed of the run; the draws use a separate generator.
+        device: The model's device.
 
     Returns:
         `length` characters of the corpus's vocabulary.

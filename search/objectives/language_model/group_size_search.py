@@ -12,23 +12,23 @@ import torch
 from search.objectives.language_model.run import LanguageModelRun
 from search.objectives.language_model.stacked_runs import RunGroup
 
-MOST = 64  # runs; a worker that crashes sends them all back to their checkpoints
-LEAST_GAIN = 0.05  # of the time of a step and run, for twice as many runs
-LEAST_FREE = 0.2  # of the memory of the device
+MAX_GROUP_SIZE = 64  # runs; if a worker crashes, all of them resume from their checkpoints
+MIN_GAIN = 0.05  # of the time per step and run, for twice as many runs
+MIN_FREE = 0.2  # of the memory of the device
 WARM_UP_STEPS = 3
 TIMED_STEPS = 10
 
 
-def best_group_size(begin: Callable[[int], LanguageModelRun], device: torch.device, most: int = MOST) -> int:
-    """Double the group as long as a step gets cheaper for each of its runs, and memory is left.
+def best_group_size(begin: Callable[[int], LanguageModelRun], device: torch.device, most: int = MAX_GROUP_SIZE) -> int:
+    """Double the group while this makes a step cheaper per run and leaves memory free.
 
     Args:
-        begin: Makes a run of a seed, on `device`.
+        begin: Makes a run with a given seed, on `device`.
         device: Where the runs train.
-        most: Where to stop in any case.
+        most: The largest size to try.
 
     Returns:
-        1 when groups do not pay, or when there is not even the memory for two.
+        The group size; 1 if groups are not faster, or if two runs do not fit into memory.
     """
     size, cost_s = 1, _step_s(begin, device, 1)
     while size * 2 <= most:
@@ -36,16 +36,16 @@ def best_group_size(begin: Callable[[int], LanguageModelRun], device: torch.devi
             next_s = _step_s(begin, device, size * 2)
         except torch.OutOfMemoryError:
             break
-        if next_s > (1 - LEAST_GAIN) * cost_s or _free_share(device) < LEAST_FREE:
+        if next_s > (1 - MIN_GAIN) * cost_s or _free_share(device) < MIN_FREE:
             break
         size, cost_s = size * 2, next_s
-    _forget(device)
+    _free_memory(device)
     return size
 
 
 def _step_s(begin: Callable[[int], LanguageModelRun], device: torch.device, size: int) -> float:
-    """Seconds of one step for each of `size` runs together: the median of some."""
-    _forget(device)
+    """Seconds per step and run in a group of `size` runs: the median of `TIMED_STEPS`."""
+    _free_memory(device)
     group = RunGroup([begin(seed) for seed in range(size)])
     seconds = []
     for _ in range(WARM_UP_STEPS + TIMED_STEPS):
@@ -61,7 +61,7 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _forget(device: torch.device) -> None:
+def _free_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -69,7 +69,7 @@ def _forget(device: torch.device) -> None:
 
 
 def _free_share(device: torch.device) -> float:
-    """The share of the device's memory that was free at the worst moment; 1.0 for a CPU, which is not measured."""
+    """The smallest free share of the device's memory since the last reset; 1.0 for a CPU, which is not measured."""
     if device.type != "cuda":
         return 1.0
     free, total = torch.cuda.mem_get_info(device)

@@ -1,6 +1,6 @@
-"""The objective of a study that names no other: a next-character model is trained on a corpus.
+"""The default objective: trains a next-character model on a corpus.
 
-torch is imported where a run is made: programs that only plan or report do without it.
+torch is imported only where a run is made, so programs that only plan or report do not load it.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class LanguageModelObjective(Objective):
 
     def check_cell(self, cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus | None) -> None:
         """As `search.objectives.language_model.cells.check_cell`."""
-        check_cell(cell, settings, _given(corpus))
+        check_cell(cell, settings, _require_corpus(corpus))
 
     def start(
         self, cell: Mapping[str, Any], seed: int, settings: TrainingSettings, corpus: Corpus | None, device: str
     ) -> LanguageModelRun:
         """As `start` below."""
-        return start(cell, seed, settings, _given(corpus), device)
+        return start(cell, seed, settings, _require_corpus(corpus), device)
 
     def stack_runs(self, runs: Sequence[TrainingRun]) -> RunGroup:
-        """Group runs of one device and corpus, to be trained at the same time."""
+        """Group runs of one device and corpus, to train them at the same time."""
         from search.objectives.language_model.stacked_runs import RunGroup as StackedRuns
 
         return cast(RunGroup, StackedRuns(cast("Sequence[LanguageModelRun]", runs)))
@@ -49,24 +49,24 @@ class LanguageModelObjective(Objective):
     def group_size(
         self, cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus | None, device: str
     ) -> int:
-        """Measure how many runs of a cell's shape are best trained at the same time; a few seconds on a GPU."""
+        """Measure how many runs of a cell's shape train fastest together; takes a few seconds on a GPU."""
         import torch
 
         from search.objectives.language_model.group_size_search import best_group_size
 
-        text = _given(corpus)
+        text = _require_corpus(corpus)
         return best_group_size(lambda seed: start(cell, seed, settings, text, device), torch.device(device))
 
 
 def start(
     cell: Mapping[str, Any], seed: int, settings: TrainingSettings, corpus: Corpus, device: str
 ) -> LanguageModelRun:
-    """Make a run that has not taken a step.
+    """Make a run at step 0.
 
     Args:
         cell: "model", "block_size", the model's arguments, and any training settings that are an axis.
         seed: The same seed gives every cell the same stream of random numbers.
-        settings: What holds where the cell has no value.
+        settings: What applies where the cell has no value.
         corpus: The text.
         device: As torch names it: "cpu", "cuda:0".
 
@@ -91,6 +91,6 @@ def start(
     return LanguageModelRun(read, seed, corpus, model.to(place), place, fingerprint)
 
 
-def _given(corpus: Corpus | None) -> Corpus:
-    assert corpus is not None, "the objective takes a corpus, and read_corpus made sure of one"
+def _require_corpus(corpus: Corpus | None) -> Corpus:
+    assert corpus is not None, "the objective takes a corpus, and read_corpus returns one"
     return corpus

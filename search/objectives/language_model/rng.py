@@ -1,4 +1,4 @@
-"""Where the random numbers of a run come from: all of them follow from its seed, none from the process it runs in."""
+"""The random numbers of a run: all of them follow from its seed, none depends on the process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
-    """Turn the seed of a run and a purpose into a seed of its own.
+    """Derive a seed from the seed of a run and a purpose.
 
     Args:
         seed: The seed of the run.
@@ -20,7 +20,7 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
     Returns:
         The first 8 bytes, big-endian, halved, of the SHA-256 of "seed/purpose/..."; the same in every process,
         version and machine, and the same for every cell, so that cells of one seed see the same draws and their
-        comparison is a paired one.
+        comparison is paired.
     """
     text = "/".join(str(part) for part in (seed, *purpose))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
@@ -31,12 +31,12 @@ def generator_for(seed: int, *purpose: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(seed, *purpose))
 
 
-class OwnDraws:
-    """Gives the draws that a model makes from torch's global generators (dropout does) a stream of the run's own.
+class ModelRng:
+    """Gives a model that draws from torch's global generators (as dropout does) a separate stream per run.
 
     Args:
         seed: The seed of the run.
-        device: Where the model lives.
+        device: The model's device.
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
@@ -47,7 +47,7 @@ class OwnDraws:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Swap the run's stream in, and the global one back at the end."""
+        """Swap in the run's stream; restore the global one at the end."""
         on_cuda = self._device.type == "cuda"
         with torch.random.fork_rng(devices=[self._device] if on_cuda else []):
             torch.set_rng_state(self._states["cpu"])
@@ -61,9 +61,9 @@ class OwnDraws:
                     self._states["cuda"] = torch.cuda.get_rng_state(self._device)
 
     def state(self) -> dict[str, Tensor]:
-        """Where the streams stand, for a checkpoint: uint8 tensors on the CPU."""
+        """The states of the streams, for a checkpoint: uint8 tensors on the CPU."""
         return dict(self._states)
 
     def restore(self, states: dict[str, Tensor]) -> None:
-        """Go on from `state`; a stream of a kind of device that this run does not use is left out."""
+        """Resume from `state`; streams of device types that this run does not use are ignored."""
         self._states.update({kind: state for kind, state in states.items() if kind in self._states})

@@ -20,13 +20,13 @@ from search.objectives.language_model.cells import ReadCell
 from search.objectives.language_model.checkpoints import pack, unpack
 from search.objectives.language_model.evaluation import full_pass, sampled
 from search.objectives.language_model.generation import sample_text
-from search.objectives.language_model.rng import OwnDraws, generator_for
+from search.objectives.language_model.rng import ModelRng, generator_for
 from search.objectives.phase_timer import PhaseTimer
 from search.objectives.protocol import Evaluation
 
 
 class LanguageModelRun:
-    """One training run, as `search.objectives.protocol.TrainingRun` describes it; made by `objective.start`.
+    """One training run; implements `search.objectives.protocol.TrainingRun`; made by `objective.start`.
 
     Args:
         read: The cell.
@@ -34,14 +34,14 @@ class LanguageModelRun:
         corpus: The text.
         model: The untrained model, on `device`.
         device: Where it trains.
-        fingerprint: Says which run it is; a checkpoint with another one is refused.
+        fingerprint: Identifies the run; a checkpoint with another one is rejected.
 
     Attributes:
-        model, optimizer, batches, settings: What it trains, and how. `stacked_runs` trains several runs as
-            one through these, and says so with `stepped`.
+        model, optimizer, batches, settings: What it trains, and how. `stacked_runs` uses these to train several
+            runs as one, and counts the steps with `stepped`.
         draws: The run's own random numbers for its model; active while it takes steps.
         loss_sum: () float32 on the device, of the losses since the last evaluation; finite while all losses are.
-        timer: Where its time goes.
+        timer: Its time, by kind of work.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class LanguageModelRun:
         self.model, self.device = model, device
         self._seed, self._corpus, self._fingerprint = seed, corpus, fingerprint
         self._train, self._validation = texts_on(corpus, device)
-        # Fixed, and as long as the validation text, so that both losses cost and scatter alike.
+        # Fixed, and as long as the validation text, so that both losses have the same cost and spread.
         self._train_stretch = self._train[: len(self._validation)]
         self.batches = BatchSampler(
             self._train, self.block_size, self.settings.batch_size, generator_for(seed, "batches")
         )
-        self.draws = OwnDraws(seed, device)
+        self.draws = ModelRng(seed, device)
         self.optimizer = torch.optim.AdamW(
             model.parameters(),
             lr=self.settings.learning_rate,
@@ -74,7 +74,7 @@ class LanguageModelRun:
 
     @property
     def finished(self) -> bool:
-        """True once the last evaluation was returned, be it for divergence."""
+        """True once the last evaluation was returned, also after divergence."""
         return bool(self._curve) and (self._curve[-1].diverged or self._curve[-1].step >= self.settings.max_iters)
 
     @property
@@ -84,7 +84,7 @@ class LanguageModelRun:
 
     @property
     def due(self) -> bool:
-        """True when an evaluation is what comes next: at step 0, every `eval_interval` steps, and at the end."""
+        """True when an evaluation is next: at step 0, every `eval_interval` steps, and at the end."""
         if not self._curve:
             return True
         interval = self.settings.eval_interval
@@ -94,11 +94,11 @@ class LanguageModelRun:
         """Train up to the next evaluation.
 
         Args:
-            should_stop: Asked after every step; at least one step is taken, or an evaluation made, in any case.
+            should_stop: Called after every step; each call takes at least one step or makes an evaluation.
 
         Returns:
-            The evaluation, its losses NaN as soon as a training loss is not finite (on a GPU that is looked at only
-            when an evaluation is due: looking waits for the device), or None when `should_stop` said so.
+            The evaluation, or None if `should_stop` returned True. Its losses are NaN as soon as a training loss is
+            not finite; on a GPU this is checked only when an evaluation is due, because it waits for the device.
         """
         assert not self.finished, "a finished run was advanced"
         with self.draws.active():
@@ -110,7 +110,7 @@ class LanguageModelRun:
         return self.evaluate()
 
     def take_step(self) -> bool:
-        """Take one step; False when its loss is seen not to be finite, the weights then stay as they were."""
+        """Take one step; False if its loss is found not to be finite, and then the weights stay unchanged."""
         began = time.perf_counter()
         self.timer.begin()
         x, y = self.batches.next()
@@ -133,7 +133,7 @@ class LanguageModelRun:
         return finite
 
     def stepped(self, seconds: float) -> None:
-        """Count a step that was taken, and the time that this run's share of it took."""
+        """Count a step, and this run's share of its time."""
         self._step += 1
         self._seconds += seconds
 
@@ -146,23 +146,23 @@ class LanguageModelRun:
         with self.draws.active():
             evaluation = self._record(*self._measure())
         if self.finished:
-            self._look_closer()
+            self._measure_details()
         self.timer.end("evaluation")
         self._seconds += time.perf_counter() - began
         return evaluation
 
     def record_divergence(self) -> Evaluation:
-        """End the run here, its losses NaN."""
+        """End the run at this step, with NaN losses."""
         return self._record(math.nan, math.nan)
 
     def save(self) -> bytes:
-        """Everything that `restore` needs to continue to the same losses, to the last bit."""
+        """Everything that `restore` needs to resume with bit-equal losses."""
         state = {
             "step": self._step,
             "seconds": self._seconds,
             "curve": [(point.step, point.train_loss, point.val_loss) for point in self._curve],
             "loss_sum": self.loss_sum.clone(),
-            # A part of a stack would be saved with all of the stack.
+            # Cloned, because a slice of a stack would be saved with the whole stack.
             "model": {name: value.clone() for name, value in self.model.state_dict().items()},
             "optimizer": self.optimizer.state_dict(),
             "batches": self.batches.state(),
@@ -171,13 +171,13 @@ class LanguageModelRun:
         return pack(self._fingerprint, state)
 
     def restore(self, payload: bytes) -> None:
-        """Continue from what `save` returned.
+        """Resume from what `save` returned.
 
         Args:
-            payload: The bytes; of a run on any kind of device.
+            payload: The bytes, from a run on any kind of device.
 
         Raises:
-            CheckpointError: They are damaged, or of a run with another cell, seed, settings or corpus.
+            CheckpointError: The bytes are damaged, or from a run with another cell, seed, settings or corpus.
         """
         state = unpack(self._fingerprint, payload)
         self.model.load_state_dict(state["model"])
@@ -190,20 +190,20 @@ class LanguageModelRun:
         self._by_position = self._sample = None
 
     def describe(self) -> dict[str, Any]:
-        """JSON-able facts: n_params, tokens (characters trained on), train_seconds (evaluations included); of a run
-        that finished without diverging also sample and val_loss_by_position (nats, one number a position)."""
+        """JSON-serializable facts: n_params, tokens (characters trained on), train_seconds (evaluations included); for
+        a run that finished without diverging also sample and val_loss_by_position (nats, one number per position)."""
         facts: dict[str, Any] = {
             "n_params": count_parameters(self.model),
             "tokens": self._step * self.settings.batch_size * self.block_size,
             "train_seconds": self._seconds,
         }
         if self.finished and not self._curve[-1].diverged:
-            self._look_closer()
+            self._measure_details()
             facts |= {"sample": self._sample, "val_loss_by_position": self._by_position}
         return facts
 
-    def _look_closer(self) -> None:
-        """What a finished run is asked besides its losses, unless that is known."""
+    def _measure_details(self) -> None:
+        """Measure what a finished run has besides its losses, unless that is done."""
         if self._by_position is None:
             self._by_position = full_pass(self.model, self._validation, self.block_size).by_position
         if self._sample is None:
@@ -212,8 +212,8 @@ class LanguageModelRun:
             )
 
     def files(self) -> dict[str, bytes]:
-        """What is kept of it when it has ended: the weights."""
-        # Cloned: the format knows no tensors that share memory, as tied weights and the parts of a stack do.
+        """The files to keep of an ended run: the weights."""
+        # Cloned: the format does not support tensors that share memory, such as tied weights and slices of a stack.
         state = {name: value.detach().cpu().clone().contiguous() for name, value in self.model.state_dict().items()}
         return {"model.safetensors": to_safetensors(state)}
 
@@ -227,7 +227,7 @@ class LanguageModelRun:
             return train.loss, validation.loss
 
         def estimate(split: str, tokens: Tensor) -> float:
-            # A generator for each evaluation: looking at a run more often must not change what it learns.
+            # A separate generator per evaluation: evaluating a run more often must not change its training.
             generator = generator_for(self._seed, "evaluation", self._step, split)
             size, batches = settings.batch_size, settings.eval_batches
             return sampled(self.model, tokens, self.block_size, size, batches, generator)

@@ -19,7 +19,7 @@ class Stack:
     """Runs whose models are stacked, each with its own batches, optimizer settings and step count.
 
     Args:
-        runs: Of one `_stack_key`.
+        runs: All with the same `_stack_key`.
         capture: Captures the steps as a CUDA graph; None on a CPU.
     """
 
@@ -33,14 +33,14 @@ class Stack:
         self._graphed: GraphedStep | None = None
         if capture is not None:
             like = torch.empty(len(runs), runs[0].settings.batch_size, dtype=torch.int64)
-            self._graphed = GraphedStep(self._blind_step, like, runs[0].device, capture)
+            self._graphed = GraphedStep(self._capturable_step, like, runs[0].device, capture)
 
     def take_step(self) -> list[LanguageModelRun]:
-        """Take one step with every member.
+        """Take one step with every run.
 
         Returns:
-            The members whose loss is seen not to be finite; their weights stayed as they were. On a GPU none is seen:
-            looking would wait for the device. The sums of the losses tell at the next evaluation.
+            The runs whose loss is not finite; their weights are unchanged. On a GPU the losses are not read, because
+            that would wait for the device; the next evaluation checks their sums.
         """
         began = time.perf_counter()
         timer = self.runs[0].timer
@@ -51,14 +51,14 @@ class Stack:
             self._graphed(starts)
             timer.end("step")
         else:
-            diverged = self._watched_step(starts)
+            diverged = self._checked_step(starts)
         share_s = (time.perf_counter() - began) / len(self.runs)
         for run in self.runs:
             run.stepped(share_s)
         return [self.runs[e] for e in diverged]
 
-    def _watched_step(self, starts: Tensor) -> list[int]:
-        """A step that leaves out members whose loss is not finite, and says which; starts (E, B)."""
+    def _checked_step(self, starts: Tensor) -> list[int]:
+        """Take a step that skips runs whose loss is not finite; returns their indices; starts (E, B)."""
         timer = self.runs[0].timer
         x, y = self._batches(starts)
         timer.end("data")
@@ -71,21 +71,21 @@ class Stack:
         timer.end("optimizer")
         return diverged
 
-    def _blind_step(self, starts: Tensor) -> None:
-        """A step that looks at no value, so that it can be captured; starts (E, B) on the device."""
+    def _capturable_step(self, starts: Tensor) -> None:
+        """Take a step that reads no tensor's value, so that it can be captured; starts (E, B) on the device."""
         losses = self._model.losses(*self._batches(starts))
         self._loss_sums += losses.detach()
         self._model.backward(losses)
         self._optimizer.step()
 
     def _batches(self, starts: Tensor) -> tuple[Tensor, Tensor]:
-        """Every member's batch: inputs and targets, (E, B, T) int64 each; starts (E, B)."""
-        x, y = self.runs[0].batches.gather(starts.flatten())  # all members read the same text
+        """Every run's batch: inputs and targets, (E, B, T) int64 each; starts (E, B)."""
+        x, y = self.runs[0].batches.gather(starts.flatten())  # all runs read the same text
         return x.view(*starts.shape, -1), y.view(*starts.shape, -1)
 
 
 def _joint_optimizer(runs: Sequence[LanguageModelRun]) -> torch.optim.AdamW:
-    """One optimizer that steps those of all runs: it works on their very states."""
+    """One optimizer for all runs, which updates the states of their optimizers in place."""
     settings: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for run in runs:
         key = run.settings.learning_rate, run.settings.weight_decay
@@ -102,12 +102,12 @@ def _joint_optimizer(runs: Sequence[LanguageModelRun]) -> torch.optim.AdamW:
 
 
 class RunGroup:
-    """Runs that advance step by step together; one leaves without the others noticing.
+    """Runs that advance together, step by step; removing one does not affect the others.
 
-    Runs whose models cannot be stacked, or that have no one of their shape, take their steps alone.
+    Runs whose models cannot be stacked, or whose shape no other run has, take their steps alone.
 
     Args:
-        runs: On one device, of one corpus.
+        runs: All on one device and of one corpus.
     """
 
     def __init__(self, runs: Sequence[LanguageModelRun]) -> None:
@@ -129,18 +129,18 @@ class RunGroup:
 
     @property
     def runs(self) -> list[LanguageModelRun]:
-        """The members, in no particular order."""
+        """The runs of the group, in no particular order."""
         return [*self._alone, *(run for stack in self.stacks for run in stack.runs)]
 
     def advance(self, should_stop: Callable[[], bool]) -> list[tuple[LanguageModelRun, Evaluation]]:
-        """Train until an evaluation of at least one member is due.
+        """Train until an evaluation of at least one run is due.
 
         Args:
-            should_stop: Asked after every step; at least one is taken, or an evaluation made, in any case.
+            should_stop: Called after every step; each call takes at least one step or makes an evaluation.
 
         Returns:
-            The members that were evaluated, with NaN as soon as a loss is seen not to be finite; none when
-            `should_stop` said so. A finished member must leave before the next call.
+            The runs that were evaluated, with NaN as soon as a loss is found not to be finite; none if `should_stop`
+            returned True. A finished run must be removed before the next call.
         """
         while True:
             due = [run for run in self.runs if run.due]
@@ -152,7 +152,7 @@ class RunGroup:
                 return []
 
     def step(self) -> list[LanguageModelRun]:
-        """Take one step with every member; the return value as for `Stack.take_step`."""
+        """Take one step with every run; returns the same as `Stack.take_step`."""
         diverged = [run for stack in self.stacks for run in stack.take_step()]
         for run in self._alone:
             with run.draws.active():
@@ -161,17 +161,17 @@ class RunGroup:
         return diverged
 
     def remove(self, leavers: Sequence[LanguageModelRun]) -> None:
-        """Let members go; their models stay as they are."""
+        """Remove runs; their models stay unchanged."""
         self._alone = [run for run in self._alone if run not in leavers]
         for stack in list(self.stacks):
-            left = [run for run in stack.runs if run not in leavers]
-            if len(left) == len(stack.runs):
+            remaining = [run for run in stack.runs if run not in leavers]
+            if len(remaining) == len(stack.runs):
                 continue
             self.stacks.remove(stack)
-            if len(left) > 1 or (left and self._capture is not None):
-                self.stacks.append(Stack(left, self._capture))
+            if len(remaining) > 1 or (remaining and self._capture is not None):
+                self.stacks.append(Stack(remaining, self._capture))
             else:
-                self._alone += left
+                self._alone += remaining
 
 
 def _stack_key(run: LanguageModelRun) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""How a database gets the tables of this version exactly once, however many processes come at once."""
+"""Creates or upgrades the tables exactly once, even if many processes start at the same time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from search.storage.errors import NoStudyYet, StorageError
 from search.storage.schema import OLDEST_READABLE, SCHEMA_VERSION, metadata, queue_table, schema_info
 from search.storage.url import display_url
 
-# Alembic is imported where tables are created or upgraded: programs that only read start in a fifth less time without.
+# Alembic is imported only where tables are created or upgraded: programs that only read start in a fifth less time.
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
@@ -26,20 +26,20 @@ VERSION_TABLE = "search_alembic_version"  # beside Optuna's own, alembic_version
 FIRST = "0001"
 UPGRADERS = "python -m search.run or python -m search.worker"
 
-# What to do with tables of an older version: bring them up to date, read them as they are, or refuse.
+# What to do with tables of an older version: upgrade them, read them without upgrading, or refuse.
 Outdated = Literal["upgrade", "read", "refuse"]
 
 
-def settle(database: Database, *, create: bool, outdated: Outdated) -> None:
-    """See to it that the database has tables that this version can work with.
+def ensure_schema(database: Database, *, create: bool, outdated: Outdated) -> None:
+    """Make sure that the database has tables that this version can use.
 
     Args:
-        create: Whether to create them where there are none.
+        create: Whether to create missing tables.
         outdated: What to do with tables of an older version.
 
     Raises:
-        NoStudyYet: There are none yet, and `create` is False.
-        StorageError: They are newer than this version, of another program, or in use while they are to be upgraded.
+        NoStudyYet: There are no tables yet, and `create` is False.
+        StorageError: The tables are newer than this version, belong to another program, or are in use.
     """
     version = database.read(lambda connection: _version(database, connection))
     url = display_url(database.engine.url)
@@ -52,12 +52,16 @@ def settle(database: Database, *, create: bool, outdated: Outdated) -> None:
         return
     step = (
         f"make a copy with: {database.dialect.backup_command(database.engine.url)}; "
-        f"then upgrade it by going on with one of its studies: {UPGRADERS}"
+        f"then upgrade it by resuming one of its studies with: {UPGRADERS}"
     )
     if outdated == "refuse" or version < OLDEST_READABLE:
         raise StorageError(f"{url} has schema {version} of an older lm-search (here {SCHEMA_VERSION}); {step}")
     log.info(
-        "%s has schema %d of an older lm-search (here %d) and is read as it is; %s", url, version, SCHEMA_VERSION, step
+        "%s has schema %d of an older lm-search (here %d) and is read without upgrading it; %s",
+        url,
+        version,
+        SCHEMA_VERSION,
+        step,
     )
 
 
@@ -86,7 +90,7 @@ def _upgrade(database: Database, connection: Connection) -> None:
     else:
         database.dialect.lock_table(connection, queue_table)
         _refuse_while_in_use(database, connection, version)
-        _announce(database, connection, version)
+        _back_up(database, connection, version)
         if context.get_current_revision() is None:
             context.stamp(scripts, FIRST)
     with Operations.context(context):
@@ -100,14 +104,12 @@ def revisions() -> ScriptDirectory:
     return _scripts("search.storage:migrations")
 
 
-def _announce(database: Database, connection: Connection, version: int) -> None:
+def _back_up(database: Database, connection: Connection, version: int) -> None:
     url = display_url(database.engine.url)
     copy = database.dialect.back_up(connection, f".schema-{version}.bak")
     command = database.dialect.backup_command(database.engine.url)
-    kept = (
-        f"a copy of it as it was is {copy}" if copy else f"it can go back only to a copy made before, with: {command}"
-    )
-    log.warning("upgrading %s from schema %d to %d; %s", url, version, SCHEMA_VERSION, kept)
+    backup = f"backup: {copy}" if copy else f"the only way back is a backup made before the upgrade, with: {command}"
+    log.warning("upgrading %s from schema %d to %d; %s", url, version, SCHEMA_VERSION, backup)
 
 
 def _refuse_while_in_use(database: Database, connection: Connection, version: int) -> None:
@@ -122,7 +124,7 @@ def _refuse_while_in_use(database: Database, connection: Connection, version: in
         raise StorageError(
             f"{url} has schema {version} of an older lm-search (here {SCHEMA_VERSION}) and "
             f"cannot be upgraded while workers train its trials: {workers}{more}; stop them, then run the same command "
-            f"again (leases of workers that are gone end in {max(row.left_s for row in leases):.0f} s)"
+            f"again (leases of crashed workers expire in {max(row.left_s for row in leases):.0f} s)"
         )
 
 
@@ -164,18 +166,18 @@ def _refuse_foreign(database: Database, connection: Connection, tables: set[str]
             step = (
                 f"upgrade it with: optuna storage upgrade --storage {url}"
                 if revision in known
-                else f"update with: pip install -U optuna, or give another database (here is Optuna {optuna_version})"
+                else f"update with: pip install -U optuna, or use another database (installed: Optuna {optuna_version})"
             )
             raise StorageError(f"{url} has Optuna's schema {revision}, not {_optuna_head()}; {step}")
 
 
 def _optuna_head() -> str:
-    """The newest revision of Optuna's tables: the one before which no other comes."""
+    """The newest revision of Optuna's tables: the one that is no other's `down_revision`."""
     folder = Path(optuna_models.__file__).parent / "alembic" / "versions"
     sources = "".join(file.read_text(encoding="utf-8") for file in folder.glob("*.py"))
     earlier, every = (set(re.findall(rf'^{name} = "(.+)"', sources, re.M)) for name in ("down_revision", "revision"))
     newest: set[str] = every - earlier
-    # A later Optuna may write its files in another way.
+    # A later Optuna can format its files differently.
     return newest.pop() if len(newest) == 1 else _optuna_scripts().get_current_head() or ""
 
 

@@ -1,7 +1,7 @@
-"""The names of what moved into the package `search`: the built-in objective, our models, the bigram baseline.
+"""Renames what moved into the package `search`: the built-in objective, our models, the bigram baseline.
 
-Schema 1 was written by programs that imported `models` and `objectives` from the top level, where nothing but their
-own packages could lie; so every name below is one of theirs. Other names are a person's own, and stay.
+Schema 1 was written by programs that imported `models` and `objectives` from the top level, where only their own
+packages could exist, so every name below is one of theirs. Other names belong to users and stay.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MODELS = {
     "models.bigram_v2:BigramV2": "search.models.bigram_v2:BigramV2",
 }
 AXIS = "model"
-# The user attributes of a study that hold cells or an objective.
+# The user attributes of a study that contain cells or an objective.
 TRANSLATED = ("definition", "published", "claims", "from")
 
 _queue = sa.table(
@@ -39,22 +39,22 @@ _params = sa.table("trial_params", *(sa.column(name) for name in ("trial_id", "p
 
 
 def upgrade() -> None:
-    """Translate the names in the studies of lm-search; studies of others, in the same database, are not touched."""
+    """Translate the names in the studies of lm-search; other studies in the same database stay unchanged."""
     connection = op.get_bind()
     studies = _rename_in_studies(connection)
     _rename_in_distributions(connection)
-    anew = _rename_in_cells(connection)
+    restarted = _rename_in_cells(connection)
     log.info("translated the names of %d studies", studies)
-    if anew:
+    if restarted:
         log.warning(
-            "%d unfinished trials start anew, for their checkpoints bear a model's former name; "
+            "%d unfinished trials restart from the beginning, because their checkpoints contain a model's old name; "
             "their losses are the same",
-            anew,
+            restarted,
         )
 
 
 def renamed(value: Any) -> Any:
-    """JSON with the models of its cells and grids, and its objective, under their new names."""
+    """JSON with the models of its cells and grids, and its objective, renamed."""
     if isinstance(value, list):
         return [renamed(each) for each in value]
     if not isinstance(value, dict):
@@ -78,15 +78,15 @@ def _model(value: Any) -> Any:
 def _rename_in_studies(connection: sa.Connection) -> int:
     ours = list(connection.execute(sa.select(_attrs.c.study_id).where(_attrs.c.key == "definition")).scalars())
     for study_id in ours:
-        its = _attrs.c.study_id == study_id
-        for row in connection.execute(sa.select(_attrs).where(its, _attrs.c.key.in_(TRANSLATED))).all():
+        of_study = _attrs.c.study_id == study_id
+        for row in connection.execute(sa.select(_attrs).where(of_study, _attrs.c.key.in_(TRANSLATED))).all():
             before = json.loads(row.value_json)
             if (after := renamed(before)) != before:
                 this = _attrs.c.study_user_attribute_id == row.study_user_attribute_id
                 connection.execute(sa.update(_attrs).where(this).values(value_json=json.dumps(after)))
-        keys = set(connection.execute(sa.select(_attrs.c.key).where(its)).scalars())
+        keys = set(connection.execute(sa.select(_attrs.c.key).where(of_study)).scalars())
         if "floor" in keys:
-            old = sa.and_(its, _attrs.c.key == "floor")
+            old = sa.and_(of_study, _attrs.c.key == "floor")
             has_both = "bigram_baseline" in keys
             connection.execute(
                 sa.delete(_attrs).where(old) if has_both else sa.update(_attrs).where(old).values(key="bigram_baseline")
@@ -95,7 +95,7 @@ def _rename_in_studies(connection: sa.Connection) -> int:
 
 
 def _rename_in_distributions(connection: sa.Connection) -> None:
-    """Optuna finds a trial's choice by its place in the list, so new names in the old places change no trial."""
+    """Rename choices in place: Optuna stores a trial's choice as its index in the list, so no trial changes."""
     ours = _params.c.trial_id.in_(sa.select(_queue.c.trial_id))
     models = sa.and_(_params.c.param_name == AXIS, ours)
     texts = connection.execute(sa.select(_params.c.distribution_json).where(models).distinct()).scalars()
@@ -109,16 +109,16 @@ def _rename_in_distributions(connection: sa.Connection) -> None:
 
 
 def _rename_in_cells(connection: sa.Connection) -> int:
-    """How many of the trials that were renamed have begun and not ended."""
-    anew = 0
+    """Rename models in cells; returns how many of the renamed trials had started and not ended."""
+    restarted = 0
     for row in connection.execute(sa.select(_queue).where(_queue.c.cell.contains('"models.'))).all():
         cell = json.loads(row.cell)
         if (after := renamed(cell)) != cell:
             shape = _canonical(renamed(json.loads(row.shape_key))) if row.shape_key else ""
             changed = sa.update(_queue).where(_queue.c.id == row.id)
             connection.execute(changed.values(cell=_canonical(after), shape_key=shape))
-            anew += row.state != "done" and row.step is not None
-    return anew
+            restarted += row.state != "done" and row.step is not None
+    return restarted
 
 
 def _canonical(value: Any) -> str:
