@@ -34,7 +34,6 @@ class Shifted(datetime.datetime):
 
 datetime.datetime = Shifted
 """
-LIBFAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
 
 def test_stopped_worker_comes_back_late(make_study: MakeStudy) -> None:
@@ -117,11 +116,3 @@ def test_the_shift_works(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     for seconds in map(float, done.stdout.split()):
         assert abs(seconds - 3600 - time.time()) < 60
-
-
-@pytest.mark.skipif(LIBFAKETIME is None, reason="the package libfaketime is not installed")
-def test_wrong_clocks_of_the_whole_process(make_study_on_postgres: MakeStudy) -> None:
-    """C code sees a wrong clock too; not on SQLite, whose clock is the worker's."""
-    study = make_study_on_postgres(3, ms=3000, lease_s=2, eval_interval=20)
-    fake = {"LD_PRELOAD": str(LIBFAKETIME), "DONT_FAKE_MONOTONIC": "1"}
-    check_clocks_do_not_matter(study, {**fake, "FAKETIME": "+1h"}, {**fake, "FAKETIME": "-1h"})

@@ -25,7 +25,7 @@ class Death:
     Attributes:
         function: "module:name" or "module:Class.name".
         when: "before" the call or "after" it.
-        call: The number of the call, from 1.
+        call: The number of the call, from 1; "after" counts only calls that return.
     """
 
     function: str
@@ -43,11 +43,10 @@ class Death:
         original, calls = getattr(owner, name), itertools.count(1)
 
         def deadly(*arguments: Any, **keywords: Any) -> Any:
-            last = next(calls) == self.call
-            if last and self.when == "before":
+            if self.when == "before" and next(calls) == self.call:
                 os.kill(os.getpid(), signal.SIGKILL)
             result = original(*arguments, **keywords)
-            if last:
+            if self.when == "after" and next(calls) == self.call:
                 os.kill(os.getpid(), signal.SIGKILL)
             return result
 
