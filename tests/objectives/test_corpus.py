@@ -126,7 +126,7 @@ def test_ids_are_the_ranks_of_the_characters(text: str) -> None:
 def test_a_corpus_must_hold_a_window_in_both_parts() -> None:
     corpus = encode("short", "ab" * 20)  # 36 and 4 characters
     check_length(corpus, 3)
-    with pytest.raises(CorpusError, match=r"'short' is too short for block_size=4: .* 36 .* 4, each needs 5"):
+    with pytest.raises(CorpusError, match=r"'short' is too short for block_size=4: .* 36 .* 4, but each needs 5"):
         check_length(corpus, 4)
 
 

@@ -81,7 +81,7 @@ CASES: dict[str, tuple[str, list[str], str]] = {
     "corpus too short": (
         "run",
         ["--study", "bigram", "--corpus", "{short}"],
-        r"corpus 'short\.txt' is too short for block_size=8: .* give a longer text or a smaller block_size",
+        r"corpus 'short\.txt' is too short for block_size=8: .* use a longer text or a smaller block_size",
     ),
     "setting misspelt": (
         "run",
