@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from built_wheel import ROOT, build_wheel, unpack_wheel
 from study_files import write_corpus
-from wheel import ROOT, build_wheel, unpack_wheel
 
 STUDY = """
 corpus = "text.txt"
