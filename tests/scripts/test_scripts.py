@@ -37,7 +37,10 @@ def test_lowest_pins_are_the_lower_bounds_of_direct_dependencies() -> None:
 
 @pytest.mark.parametrize(
     ("extra", "message"),
-    [("tests", r"no extra 'tests' in pyproject.toml; choices are loose, s3, test"), ("loose", "x<2 has no lower bound")],
+    [
+        ("tests", r"no extra 'tests' in pyproject.toml; choices are loose, s3, test"),
+        ("loose", "x<2 has no lower bound"),
+    ],
 )
 def test_lowest_pins_say_what_is_missing(extra: str, message: str) -> None:
     with pytest.raises(SystemExit, match=message):
