@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -58,7 +59,9 @@ def test_skipped(): pytest.skip("{reason}")
 def test_fail_on_skip(tmp_path: Path, reason: str, arguments: list[str], code: int) -> None:
     (tmp_path / "test_some.py").write_text(SKIPPED.format(reason=reason))
     command = [sys.executable, "-m", "pytest", "-p", "fail_on_skip", "-rs", *arguments]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    # The session that runs this test may have been given the option itself.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == code, done.stdout
     assert reason in done.stdout
     assert ("--fail-on-skip refuses" in done.stdout) == (code == 1)
