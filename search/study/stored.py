@@ -198,7 +198,8 @@ def parse_study(name: str, attrs: Mapping[str, Any]) -> StoredStudy:
             uid=attrs.get(UID, ""),
             description=attrs.get("description", ""),
             corpus=attrs.get("corpus"),
-            bigram_baseline=attrs.get("bigram_baseline"),
+            # Schema 1 called it "floor"; programs that only read show such databases without migrating them.
+            bigram_baseline=attrs.get("bigram_baseline", attrs.get("floor")),
             first_seed=attrs.get("first_seed", 0),
             seeds=attrs.get("seeds", 1),
             trials=attrs.get("trials"),

@@ -227,3 +227,10 @@ def test_an_old_study_file_is_told_the_new_name(tmp_path: Path) -> None:
 
 def test_the_newest_revision_of_optuna_is_found_without_alembic() -> None:
     assert _optuna_head() == _optuna_scripts().get_current_head()
+
+
+def test_a_report_of_an_old_database_shows_its_bigram_baseline(old_url: str) -> None:
+    with open_database(old_url, create=False).closing() as database:
+        stored = read_stored_study(database, "language")
+    assert stored is not None
+    assert stored.bigram_baseline is not None
