@@ -7,15 +7,14 @@ import os
 import torch
 
 
-def prepare_torch(threads: int = 1) -> bool:
+def prepare_torch(threads: int = 1) -> None:
     """Set torch's options of the whole process; call it once, in the thread that trains, before any training.
+
+    Denormal numbers are kept. Rounding them to zero is faster on some processors, but changes losses: by 3e-5 in one of
+    nine cells of the built-in study, so that a resumed trial would differ from an undisturbed one of an older version.
 
     Args:
         threads: CPU threads per operation; one worker per core with one thread each is the fastest use of a machine.
-
-    Returns:
-        True if denormal numbers are now rounded to zero. If the processor does not support that, runs that get stuck
-        train several times slower.
     """
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
@@ -25,4 +24,3 @@ def prepare_torch(threads: int = 1) -> bool:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # needless writes
     torch.backends.cudnn.benchmark = False
-    return torch.set_flush_denormal(True)
