@@ -79,20 +79,24 @@ def open_worker(
     database, [first, *siblings] = open_studies(
         name or study, storage, storage_wait_s, baselines=baselines, outdated="upgrade"
     )
-    planned = [stored for each in [first, *siblings] if (stored := read_stored_study(database, each)) is not None]
-    for each in planned:
-        # Without one of them each trial would fail for good, so the worker must not start.
-        for module in user_modules(each.definition):
-            import_user_module(module, f"the study {each.name!r}")
-    backend = SearchStorage(database)
-    # A study and its baselines share an objective and a corpus.
-    text = read_corpus(planned[0].definition.objective, corpus, corpus_of_file(study))
-    prepare_process(resolve_objective(planned[0].definition.objective))
-    studies = {each.name: _worker_study(backend, each, text, sizes, store) for each in planned}
-    settings = planned[0].settings.workers
-    queue = TrialQueue(database, settings.lease_s, settings.max_attempts)
-    context = WorkerContext(queue, CheckpointStore(out), device, settings.retry_delay_s)
-    return Worker(context, studies, owner or new_owner_name(device))
+    try:
+        planned = [stored for each in [first, *siblings] if (stored := read_stored_study(database, each)) is not None]
+        for each in planned:
+            # Without one of them each trial would fail for good, so the worker must not start.
+            for module in user_modules(each.definition):
+                import_user_module(module, f"the study {each.name!r}")
+        backend = SearchStorage(database)
+        # A study and its baselines share an objective and a corpus.
+        text = read_corpus(planned[0].definition.objective, corpus, corpus_of_file(study))
+        prepare_process(resolve_objective(planned[0].definition.objective))
+        studies = {each.name: _worker_study(backend, each, text, sizes, store) for each in planned}
+        settings = planned[0].settings.workers
+        queue = TrialQueue(database, settings.lease_s, settings.max_attempts)
+        context = WorkerContext(queue, CheckpointStore(out), device, settings.retry_delay_s)
+        return Worker(context, studies, owner or new_owner_name(device))
+    except BaseException:
+        database.engine.dispose()
+        raise
 
 
 def prepare_process(objective: Objective) -> None:
