@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks import stock
-from benchmarks.compare import shares
+from benchmarks.compare import main, shares
 from benchmarks.measurements import CHECKED
 from benchmarks.plain_costs import POINTS, Cost, mean_over_run
 from benchmarks.plain_loop import PlainLoop, plain_model
@@ -153,7 +153,9 @@ def test_contenders_do_a_small_piece_of_work(tmp_path: Path) -> None:
     assert "| Ray Tune, grid search | 0.5 min |" in page
 
 
-def test_the_whole_study_is_estimated_and_checked(tmp_path: Path) -> None:
+def test_the_whole_study_is_estimated_and_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     plain, quick = [asdict(Cost(0.02, 0.04, 1.0, 2.0))] * 38, [asdict(Cost(0.01, 0.01, 1.0, 1.0))] * 38
     service = {"wall_s": 1000.0, "cpu_s": 1950.0, "train_s": 1900.0, "tail_s": 40.0, "trials": 38}
     keep(
@@ -161,15 +163,16 @@ def test_the_whole_study_is_estimated_and_checked(tmp_path: Path) -> None:
         plain={"costs": plain, "start_up_s": 5.0}, parallel={"costs": quick}, ray={"wall_s": 12.0},
         stock={"share": 0.5, "storage_s": 3.0}, check={"cells": [{"wall_s": 100.0}] * 5},
     )  # fmt: skip
-    done = compare("--work", str(tmp_path))
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(sys, "argv", ["compare", "--work", str(tmp_path)])
+    main()
+    page = capsys.readouterr().out
     plain_s = 5 + 38 * (5000 * 0.02 + 11 * 1.0)
-    assert f"| plain loop, one run after the other | {plain_s / 60:.1f} min |" in done.stdout
-    assert f"| {plain_s / 1000:.1f} | {plain_s / 500:.1f} | estimated |" in done.stdout
-    assert "storage and printing 3.0% of its time, waiting for the last trial 2.0%" in done.stdout
-    assert "took 8.3 min; the estimate for them is 9.2 min (1.11 of it)" in done.stdout
-    assert "11 evaluations" in done.stdout
-    assert "This is a quick run" not in done.stdout
+    assert f"| plain loop, one run after the other | {plain_s / 60:.1f} min |" in page
+    assert f"| {plain_s / 1000:.1f} | {plain_s / 500:.1f} | estimated |" in page
+    assert "storage and printing 3.0% of its time, waiting for the last trial 2.0%" in page
+    assert "took 8.3 min; the estimate for them is 9.2 min (1.11 of it)" in page
+    assert "11 evaluations" in page
+    assert "This is a quick run" not in page
 
 
 @pytest.mark.parametrize(
@@ -182,11 +185,18 @@ def test_the_whole_study_is_estimated_and_checked(tmp_path: Path) -> None:
         (["--max-iters", "3", "--only", "service"], "has measurements of"),
     ],
 )
-def test_wrong_use_is_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
+def test_wrong_use_is_one_line(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     (tmp_path / "task.json").write_text("something else")
-    done = compare("--work", str(tmp_path), *arguments)
-    assert done.returncode == 2
-    assert message in done.stderr.splitlines()[-1]
+    monkeypatch.setattr(sys, "argv", ["compare", "--work", str(tmp_path), *arguments])
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main()
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_the_timing_process_answers() -> None:

@@ -61,9 +61,12 @@ def kill_in_a_trial(study: FaultStudy, workers: int, step: int) -> None:
     study.expire_leases()
 
 
-def stop_in_third_trial(study: FaultStudy, workers: int) -> None:
-    """Start workers, let each finish two trials, and stop all of them in the middle of another."""
-    gate = study.close_gate(7, after=2)
+def stop_in_third_trial(study: FaultStudy, workers: int, step: int) -> None:
+    """Start workers, let each finish two trials, and stop all of them in another after `step`.
+
+    Trials that resume from a checkpoint after `step` never wait there: choose a step above those of earlier deaths.
+    """
+    gate = study.close_gate(step, after=2)
     stopped = start(study, workers)
     gate.wait(workers)
     for worker in stopped:
@@ -83,9 +86,9 @@ def test_thirty_slots_two_restarts_five_kills(make_study: MakeStudy) -> None:
     study = make_study(grid=GRID, head=TPE % 30, ms=40, lease_s=60)
     study.plan()
     kill_in_a_trial(study, 3, step=7)
-    stop_in_third_trial(study, 5)
+    stop_in_third_trial(study, 5, step=9)
     kill_in_a_trial(study, 2, step=13)
-    stop_in_third_trial(study, 5)
+    stop_in_third_trial(study, 5, step=15)
     assert study.counts()["done"] == 2 * 5 * 2
     assert {worker.wait(PATIENCE_S) for worker in start(study, 5)} == {0}, study.logs()
     check_slots(study, 30)

@@ -98,7 +98,16 @@ def test_the_wheel_has_one_import_package(wheel: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("with_init", [True, False], ids=["packages", "plain-folders"])
+@pytest.mark.parametrize(
+    ("python_path", "with_init"),
+    [
+        pytest.param("wheel", True, id="wheel-packages"),
+        pytest.param("wheel", False, id="wheel-plain-folders", marks=pytest.mark.soak),
+        pytest.param("editable", True, id="editable-packages", marks=pytest.mark.soak),
+        pytest.param("editable", False, id="editable-plain-folders"),
+    ],
+    indirect=["python_path"],
+)
 def test_a_folder_with_packages_of_the_same_names(tmp_path: Path, python_path: str, with_init: bool) -> None:
     folder = research_folder(tmp_path / "research", with_init=with_init)
     study = ["--study", "own.toml"]
@@ -137,29 +146,29 @@ def test_nothing_imports_through_the_links(tmp_path: Path, wheel: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
-def test_a_folder_with_its_own_search(tmp_path: Path, python_path: str) -> None:
-    """`python -m search.run` finds that folder's; the installed script does not."""
+def test_files_in_the_places_of_dependencies(tmp_path: Path, python_path: str) -> None:
+    """`python -m search.run` would find the folder's own `search`; the installed script does not."""
     folder = research_folder(tmp_path / "research", with_init=True)
-    (folder / "search").mkdir()
-    (folder / "search" / "__init__.py").write_text("raise AssertionError('the folder search was imported')\n")
+    for name in ("search/__init__", "typer", "alembic", "optuna", "json"):
+        write_trap(folder, name)
     run_installed_script(folder, python_path, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["typer", "alembic", "optuna", "json"])
-def test_a_file_in_the_place_of_a_dependency(tmp_path: Path, python_path: str, name: str) -> None:
-    folder = research_folder(tmp_path / "research", with_init=True)
-    (folder / f"{name}.py").write_text(f"raise AssertionError('the file {name}.py was imported')\n")
-    run_installed_script(folder, python_path, tmp_path)
-
-
-@pytest.mark.parametrize("name", ["optuna", "alembic"])
-def test_such_a_file_and_python_m(tmp_path: Path, python_path: str, name: str) -> None:
+def test_such_files_and_python_m(tmp_path: Path, python_path: str) -> None:
     """`python -m` looks in the working directory first; what a program loads after its start is not affected."""
     folder = research_folder(tmp_path / "research", with_init=True)
-    (folder / f"{name}.py").write_text(f"raise AssertionError('the file {name}.py was imported')\n")
+    for name in ("optuna", "alembic"):
+        write_trap(folder, name)
     arguments = ["--study", "own.toml", "--workers", "1", "--json", "--quiet"]
     done = call(folder, python_path, "-m", "search.run", *arguments)
     assert done.returncode == 0, done.stderr
+
+
+def write_trap(folder: Path, name: str) -> None:
+    """Write a module that must not be imported."""
+    file = folder / f"{name}.py"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f"raise AssertionError('{name} of the working directory was imported')\n")
 
 
 def run_installed_script(folder: Path, python_path: str, scripts: Path) -> None:

@@ -21,10 +21,19 @@ RENAMED = {
     "models.bigram_v2:BigramV2": "search.models.bigram_v2:BigramV2",
     "models.bigram:Bigram": "search.models.bigram:Bigram",
 }
+STUDIES = ("language", "named", "tiny", "line", "tuned")
 TOLERANCE = 1e-6  # where another processor or version of torch rounds differently
 
 
-@pytest.mark.parametrize("study", ["language", "named", "tiny", "line", "tuned"])
+@pytest.mark.parametrize(
+    ("storage_url", "study"),
+    [
+        *(("sqlite", study) for study in STUDIES),
+        *(("postgresql", study) for study in ("language", "tuned")),
+        *(pytest.param("postgresql", study, marks=pytest.mark.soak) for study in ("named", "tiny", "line")),
+    ],
+    indirect=["storage_url"],
+)
 def test_a_study_is_finished(study: str, storage_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     kind = storage_url.partition(":")[0]
     old_databases.copy_studies(tmp_path)

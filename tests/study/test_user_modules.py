@@ -169,11 +169,10 @@ class TestOwnModel:
         script.parent.mkdir()
         script.write_text("from search.run import main\nmain()\n")
         environment = {**os.environ, "PYTHONPATH": ""}
-        for folder, path in ((work_folder, file), (own, "own.toml")):
-            command = [sys.executable, str(script), "--study", path, "--workers", "1", "--json", "--quiet"]
-            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
-            assert done.returncode == 0, done.stderr
-            assert [row["state"] for row in json.loads(done.stdout)["rows"]] == ["complete"]
+        command = [sys.executable, str(script), "--study", file, "--workers", "1", "--json", "--quiet"]
+        done = subprocess.run(command, cwd=work_folder, env=environment, capture_output=True, text=True, timeout=100)
+        assert done.returncode == 0, done.stderr
+        assert [row["state"] for row in json.loads(done.stdout)["rows"]] == ["complete"]
 
     def test_worker_without_the_module_takes_no_trial(
         self, own: Path, work_folder: Path, monkeypatch: pytest.MonkeyPatch
