@@ -26,8 +26,15 @@ def chromium_path() -> str | None:
 
 
 @contextmanager
-def chromium(path: str) -> Iterator[Browser]:
-    """Start a browser and close it at the end of the context."""
+def chromium() -> Iterator[Browser]:
+    """Start a browser and close it at the end of the context.
+
+    Raises:
+        RuntimeError: None is installed.
+    """
+    path = chromium_path()
+    if path is None:
+        raise RuntimeError(f"no Chromium: install one of {', '.join(NAMES)}")
     # As root, for example in a container, Chromium does not start with its sandbox.
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:

@@ -44,15 +44,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--views", action="store_true", help="the whole page too, desktop and phone, light and dark")
     options = parser.parse_args()
-    path = chromium_path()
-    if path is None:
+    if chromium_path() is None:
         sys.exit("no Chromium on this machine: install one, or run: playwright install chromium")
     if not options.page.is_file():
         sys.exit(
             f"{options.page}: there is no such file; make it with: python -m search.report --output {options.page}"
         )
     options.folder.mkdir(parents=True, exist_ok=True)
-    with chromium(path) as browser:
+    with chromium() as browser:
         picture_heat_maps(browser, options.page, options.folder / "heatmap.png")
         if options.views:
             picture_views(browser, options.page, options.folder)

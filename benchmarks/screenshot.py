@@ -2,51 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
-# Without these options a browser contacts its vendor's servers.
-QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
+from benchmarks.browser import chromium
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-
-
-def find_chromium() -> str | None:
-    """The installed Chromium, None when there is none."""
-    return next((path for name in CHROMIUMS if (path := shutil.which(name)) is not None), None)
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """A headless Chromium.
-
-    Raises:
-        RuntimeError: None is installed.
-    """
-    from playwright.sync_api import sync_playwright
-
-    path = find_chromium()
-    if path is None:
-        raise RuntimeError(f"no Chromium: install one of {', '.join(CHROMIUMS)}")
-    # Chromium's sandbox does not start for root.
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--disable-gpu", *QUIET, *sandbox])
-        yield browser
-        browser.close()
 
 
 @contextmanager

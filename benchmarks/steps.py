@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from benchmarks.plain_loop import BATCH_SIZE, PlainLoop
-from benchmarks.tables import machine
-from benchmarks.task import the_cells
+from benchmarks.compare.plain_loop import BATCH_SIZE, PlainLoop
+from benchmarks.compare.tables import machine
+from benchmarks.compare.task import the_cells
 from search.objectives.corpus import load_corpus
 from search.objectives.language_model.objective import start
 from search.objectives.language_model.stacked_runs import RunGroup

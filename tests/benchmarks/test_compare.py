@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import stock
-from benchmarks.compare import main, shares
-from benchmarks.measurements import CHECKED
-from benchmarks.plain_costs import POINTS, Cost, mean_over_run
-from benchmarks.plain_loop import PlainLoop, plain_model
-from benchmarks.service_run import ROOT, waited_at_the_end_s
-from benchmarks.tables import Contender, Page, markdown
-from benchmarks.task import Task, the_cells
+from benchmarks.compare import stock
+from benchmarks.compare.__main__ import main, shares
+from benchmarks.compare.measurements import CHECKED
+from benchmarks.compare.plain_costs import POINTS, Cost, mean_over_run
+from benchmarks.compare.plain_loop import PlainLoop, plain_model
+from benchmarks.compare.service_run import ROOT, waited_at_the_end_s
+from benchmarks.compare.tables import Contender, Page, markdown
+from benchmarks.compare.task import Task, the_cells
 from search.models.registry import PE_TYPES, build_model
 from search.objectives.corpus import load_corpus
 
@@ -202,7 +202,7 @@ def test_wrong_use_is_one_line(
 def test_the_timing_process_answers() -> None:
     task = {"cell": the_cells()[0], "state": "", "steps": 2, "batches": 1}
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.plain_timing", "--flush", "--threads", "1"],
+        [sys.executable, "-m", "benchmarks.compare.plain_timing", "--flush", "--threads", "1"],
         input=json.dumps(task) + "\n", text=True, capture_output=True, check=True, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     answer = json.loads(done.stdout)

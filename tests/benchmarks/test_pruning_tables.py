@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.curves import Curves, load_curves
-from benchmarks.draws import ORDERS, draw_queues
-from benchmarks.madeup import madeup_curves
-from benchmarks.optuna_replay import optuna_pruner
-from benchmarks.pruning import DEFAULT, DEFAULT_ORDER, PRUNERS, RIVALS, all_pruners, half_grids, scored
-from benchmarks.replay import Outcome
-from benchmarks.rules import NeverRule
-from benchmarks.scores import score
+from benchmarks.pruning.__main__ import DEFAULT, DEFAULT_ORDER, PRUNERS, RIVALS, all_pruners, half_grids, scored
+from benchmarks.pruning.curves import Curves, load_curves
+from benchmarks.pruning.draws import ORDERS, draw_queues
+from benchmarks.pruning.madeup import madeup_curves
+from benchmarks.pruning.optuna_replay import optuna_pruner
+from benchmarks.pruning.replay import Outcome
+from benchmarks.pruning.rules import NeverRule
+from benchmarks.pruning.scores import score
 from search.errors import UsageError
 from search.study.definition import load_definition
 

@@ -17,11 +17,11 @@ from optuna.pruners import (
     WilcoxonPruner,
 )
 
-from benchmarks.curves import load_curves
-from benchmarks.draws import draw_queues
-from benchmarks.optuna_replay import MemoryHistory, replay_with_pruner
-from benchmarks.replay import Rule, replay
-from benchmarks.rules import (
+from benchmarks.pruning.curves import load_curves
+from benchmarks.pruning.draws import draw_queues
+from benchmarks.pruning.optuna_replay import MemoryHistory, replay_with_pruner
+from benchmarks.pruning.replay import Rule, replay
+from benchmarks.pruning.rules import (
     HalvingRule,
     NeverRule,
     PatientRule,

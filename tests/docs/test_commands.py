@@ -20,7 +20,7 @@ from search.objectives.settings import TrainingSettings
 from search.study.definition import load_definition
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = re.compile(r"\bpython3? -m (?P<module>(?:search|benchmarks)\.\w+)|\blm-search (?P<subcommand>[a-z]+)\b")
+PROGRAM = re.compile(r"\bpython3? -m (?P<module>(?:search|benchmarks)(?:\.\w+)+)|\blm-search (?P<subcommand>[a-z]+)\b")
 FENCE = re.compile(r"^( *)(```+)(\w*)\n(.*?)^\1\2$", re.MULTILINE | re.DOTALL)
 # What follows the command in a line.
 AFTER_COMMAND = re.compile(r"\s(?:#|>|>>|\||&&|;)(?:\s|$).*")
@@ -69,7 +69,8 @@ def unknown_options(module: str, arguments: list[str]) -> list[str]:
     given = [word.split("=")[0] for word in arguments if word.startswith("--")]
     if module.startswith("benchmarks."):
         # They parse in their own ways; the option's name stands in the source, or is that of a parameter.
-        source = (ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+        file = ROOT / module.replace(".", "/")
+        source = (file / "__main__.py" if file.is_dir() else file.with_suffix(".py")).read_text(encoding="utf-8")
         return [
             option
             for option in given

@@ -20,10 +20,9 @@ NAMES = ["small", "small-baselines"]
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A Chromium for all tests of this file."""
-    path = chromium_path()
-    if path is None:
+    if chromium_path() is None:
         pytest.skip("no Chromium on this machine: install one, or run: playwright install chromium")
-    with chromium(path) as browser:
+    with chromium() as browser:
         yield browser
 
 

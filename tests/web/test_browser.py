@@ -14,10 +14,11 @@ pytest.importorskip("playwright", reason="playwright is not installed: pip insta
 
 from playwright.sync_api import Page, expect
 
-from benchmarks.screenshot import CHROMIUMS, chromium, find_chromium, served
+from benchmarks.browser import NAMES, chromium, chromium_path
+from benchmarks.screenshot import served
 
 pytestmark = [
-    pytest.mark.skipif(find_chromium() is None, reason=f"no Chromium here: install one of {', '.join(CHROMIUMS)}"),
+    pytest.mark.skipif(chromium_path() is None, reason=f"no Chromium here: install one of {', '.join(NAMES)}"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]

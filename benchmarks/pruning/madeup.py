@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from benchmarks.curves import Curves
+from benchmarks.pruning.curves import Curves
 
 Shape = Literal["parallel", "crossing", "slow winners"]
 SHAPES: tuple[str, ...] = get_args(Shape)

@@ -8,8 +8,8 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.curves import Curves
-from benchmarks.replay import Ints, Queues
+from benchmarks.pruning.curves import Curves
+from benchmarks.pruning.replay import Ints, Queues
 
 Order = Literal["grid", "cheapest", "dearest", "promising", "spread", "shuffled"]
 ORDERS: tuple[str, ...] = get_args(Order)

@@ -1,6 +1,6 @@
 """A process that times the plain loop: it reads tasks as lines of JSON and answers each with one line.
 
-`benchmarks.plain_costs` starts one for each way to run the loop, because threads and the handling of denormal numbers
+`plain_costs.py` starts one for each way to run the loop, because threads and the handling of denormal numbers
 are settings of a process.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.plain_loop import PlainLoop
+from benchmarks.compare.plain_loop import PlainLoop
 from search.objectives.corpus import load_corpus
 
 WARM_UP = 2

@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import stock
-from benchmarks.plain_costs import Cost, Timers, all_states, as_json, plain_costs
-from benchmarks.service_run import ROOT, children_cpu_s, database_of, run_service
-from benchmarks.tables import machine
-from benchmarks.task import Task
+from benchmarks.compare import stock
+from benchmarks.compare.plain_costs import Cost, Timers, all_states, as_json, plain_costs
+from benchmarks.compare.service_run import ROOT, children_cpu_s, database_of, run_service
+from benchmarks.compare.tables import machine
+from benchmarks.compare.task import Task
 
 SERVICE = ("service", "pruned")
 ESTIMATED = ("states", "plain", "flushed", "parallel", "stock", "ray", "check")
@@ -113,7 +113,7 @@ def has_ray() -> bool:
 def start_up_s() -> float:
     """Seconds from starting the plain loop's program to its first step."""
     began = time.monotonic()
-    subprocess.run([sys.executable, "-m", "benchmarks.plain_timing"], input="", text=True, check=True, cwd=ROOT)
+    subprocess.run([sys.executable, "-m", "benchmarks.compare.plain_timing"], input="", text=True, check=True, cwd=ROOT)
     return time.monotonic() - began
 
 
@@ -160,7 +160,7 @@ def _task_json(task: Task) -> str:
 
 
 def _start(task: Task, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "benchmarks.whole_runs", *arguments]
+    command = [sys.executable, "-m", "benchmarks.compare.whole_runs", *arguments]
     # Ray Tune prints a banner, which is no part of the page.
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sys.stderr, text=True, cwd=ROOT)
     assert process.stdin is not None

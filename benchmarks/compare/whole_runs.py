@@ -1,4 +1,4 @@
-"""Runs all of the work with a contender of `benchmarks.compare`: `python -m benchmarks.whole_runs plain|optuna|ray`.
+"""Runs all of the work with a contender: `python -m benchmarks.compare.whole_runs plain|optuna|ray`.
 
 `benchmarks.compare` starts it, because threads and the treatment of denormal numbers belong to a process. Each way is
 written as a sensible user would write it around the plain loop.
@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.plain_loop import PlainLoop
-from benchmarks.task import Task
+from benchmarks.compare.plain_loop import PlainLoop
+from benchmarks.compare.task import Task
 from search.objectives.corpus import Corpus, load_corpus
 
 
@@ -70,7 +70,7 @@ def run_optuna(task: Task, storage: str) -> None:
 def run_ray(task: Task, folder: Path) -> None:
     """Search the grid with Ray Tune, a trial a core; writes ray.json: trials and their CPU seconds."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # a benchmark must not send reports
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
     import ray
     from ray import tune
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from benchmarks.plain_loop import EVAL_BATCHES, EVAL_INTERVAL, MAX_ITERS
+from benchmarks.compare.plain_loop import EVAL_BATCHES, EVAL_INTERVAL, MAX_ITERS
 
 # Steps at which a state is saved; costs between two of them are interpolated.
 POINTS = (0, 500, 1500, 3000, 5000)
@@ -78,10 +78,10 @@ def all_states(cells: Sequence[Mapping[str, Any]], folder: Path, processes: int)
 
 
 class Timers:
-    """Processes of `benchmarks.plain_timing` with the same options, which work on the same task side by side."""
+    """Processes of `plain_timing.py` with the same options, which work on the same task side by side."""
 
     def __init__(self, *options: str, count: int = 1) -> None:
-        command = [sys.executable, "-m", "benchmarks.plain_timing", *options]
+        command = [sys.executable, "-m", "benchmarks.compare.plain_timing", *options]
         self._processes = [
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)
         ]

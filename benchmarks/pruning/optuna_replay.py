@@ -16,7 +16,7 @@ from optuna.pruners import BasePruner
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from benchmarks.replay import Bools, Ints, Outcome, Queues
+from benchmarks.pruning.replay import Bools, Ints, Outcome, Queues
 from search.strategies.pruners import make_pruner, read_pruner
 
 STUDY = "bigram"

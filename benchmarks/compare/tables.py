@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.task import FULL_LENGTH
+from benchmarks.compare.task import FULL_LENGTH
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 The work is the study `bigram`: 36 cells and 2 baselines, one seed, 5000 steps each. The service runs all of it, with
 and without pruning. The plain loop would take hours, so its cost is estimated from short measurements of every cell
-(see `benchmarks.plain_costs`) and checked against complete runs of a few. The savings of stock Optuna come from its
+(see `plain_costs.py`) and checked against complete runs of a few. The savings of stock Optuna come from its
 sampler and pruner on the curves of the service's unpruned run. With --whole or --max-iters all contenders run all of
 the work. The folder `--work` stores the measurements: the same command again makes the missing ones, and `--only`
 selects measurements.
@@ -16,10 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measurements import CHECKED, ESTIMATED, SERVICE, WHOLE, Measurements
-from benchmarks.plain_costs import Cost
-from benchmarks.tables import Contender, Page, markdown
-from benchmarks.task import FULL_LENGTH, Task, the_cells
+from benchmarks.compare.measurements import CHECKED, ESTIMATED, SERVICE, WHOLE, Measurements
+from benchmarks.compare.plain_costs import Cost
+from benchmarks.compare.tables import Contender, Page, markdown
+from benchmarks.compare.task import FULL_LENGTH, Task, the_cells
 from search.errors import UsageError
 
 PLAIN, FLUSHED, RAY = "plain loop, one run after the other", "the same, denormals flushed", "Ray Tune, grid search"

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from benchmarks.task import Task
+from benchmarks.compare.task import Task
 from search.storage.connect import open_database
 from search.storage.queries import trial_histories, trial_summaries
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 STUDIES = ("bigram", "bigram-baselines")
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.curves import Curves
-from benchmarks.draws import draw_queues
-from benchmarks.replay import Rule, replay
-from benchmarks.rules import HalvingRule, NeverRule, PercentileRule, TopCellsRule
-from benchmarks.scores import score
+from benchmarks.pruning.curves import Curves
+from benchmarks.pruning.draws import draw_queues
+from benchmarks.pruning.replay import Rule, replay
+from benchmarks.pruning.rules import HalvingRule, NeverRule, PercentileRule, TopCellsRule
+from benchmarks.pruning.scores import score
 from search import options
 from search.errors import UsageError
 from search.statistics.ranking import ranked_rows

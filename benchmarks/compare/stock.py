@@ -14,7 +14,7 @@ from typing import Any
 
 import optuna
 
-from benchmarks.plain_costs import Cost
+from benchmarks.compare.plain_costs import Cost
 from search.storage.connect import open_database
 from search.storage.optuna_storage import SearchStorage
 from search.study.cells import without_seed

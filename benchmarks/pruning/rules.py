@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from benchmarks.replay import Bools, Floats, Ints, Queues, Rule, View
+from benchmarks.pruning.replay import Bools, Floats, Ints, Queues, Rule, View
 
 
 class NeverRule(Rule):

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.curves`: writes the curves of an unpruned study as a small CSV, and reads it.
+"""`python -m benchmarks.pruning.curves`: writes the curves of an unpruned study as a small CSV, and reads it.
 
 One line per evaluation: the study, the cell, the seed, the step, both losses in nats per character, and the seconds
 that the whole trial took, evaluations included.
@@ -25,7 +25,7 @@ from search.study.cells import BASELINES_SUFFIX
 if TYPE_CHECKING:
     from search.storage.queries import TrialSummary
 
-DATA = Path(__file__).parent / "data" / "bigram_curves.csv"
+DATA = Path(__file__).parents[1] / "data" / "bigram_curves.csv"
 LOSSES = ("train_loss", "val_loss")
 FACTS = ("study", "seed", "step", *LOSSES, "seconds")
 
@@ -61,7 +61,7 @@ class Curves:
 
 
 def load_curves(path: Path = DATA) -> Curves:
-    """Read the output of `python -m benchmarks.curves`, without the baselines.
+    """Read the output of `python -m benchmarks.pruning.curves`, without the baselines.
 
     Raises:
         UsageError: The file does not exist, or some cell lacks a seed or a step.
@@ -69,7 +69,9 @@ def load_curves(path: Path = DATA) -> Curves:
     try:
         read = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}; make it with python -m benchmarks.curves") from error
+        raise UsageError(
+            f"cannot read {path}: {error.strerror}; make it with python -m benchmarks.pruning.curves"
+        ) from error
     lines = [line for line in read if not line["study"].endswith(BASELINES_SUFFIX)]
     losses: dict[tuple[Any, ...], float] = {}
     seconds: dict[tuple[Any, ...], float] = {}

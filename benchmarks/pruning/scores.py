@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.curves import Curves
-from benchmarks.replay import Bools, Floats, Outcome, Queues
+from benchmarks.pruning.curves import Curves
+from benchmarks.pruning.replay import Bools, Floats, Outcome, Queues
 
 TOP = 5
 

@@ -15,12 +15,12 @@ from typing import Annotated, get_args
 import numpy as np
 import typer
 
-from benchmarks.curves import DATA, Curves, load_curves
-from benchmarks.draws import ORDERS, Order, draw_queues
-from benchmarks.madeup import SHAPES, Shape, madeup_curves
-from benchmarks.replay import Outcome, Queues, Rule, replay
-from benchmarks.rules import HalvingRule, NeverRule, PatientRule, PercentileRule, TopCellsRule, WilcoxonRule
-from benchmarks.scores import Score, mean_score, score
+from benchmarks.pruning.curves import DATA, Curves, load_curves
+from benchmarks.pruning.draws import ORDERS, Order, draw_queues
+from benchmarks.pruning.madeup import SHAPES, Shape, madeup_curves
+from benchmarks.pruning.replay import Outcome, Queues, Rule, replay
+from benchmarks.pruning.rules import HalvingRule, NeverRule, PatientRule, PercentileRule, TopCellsRule, WilcoxonRule
+from benchmarks.pruning.scores import Score, mean_score, score
 from search.errors import UsageError, user_errors
 from search.options import DEFAULT_STORAGE
 
@@ -223,7 +223,7 @@ def all_tables(curves: Curves, draws: int, workers: int) -> Iterator[str]:
 def main(
     curves: Annotated[
         Path,
-        typer.Option(help="Output of python -m benchmarks.curves.", metavar="FILE", show_default=DATA.name),
+        typer.Option(help="Output of python -m benchmarks.pruning.curves.", metavar="FILE", show_default=DATA.name),
     ] = DATA,
     draws: Annotated[int, typer.Option(help="Replayed runs of each setting.", min=1)] = 1000,
     workers: Annotated[int, typer.Option(help="Virtual workers.", min=1)] = DEFAULT_WORKERS,
@@ -243,7 +243,7 @@ def main(
     with user_errors():
         known = load_curves(curves)
         if check is not None:
-            from benchmarks.pruned_run import check_run
+            from benchmarks.pruning.pruned_run import check_run
 
             print(check_run(known, check, storage, draws, workers))
         elif pruner is not None:
@@ -254,7 +254,7 @@ def main(
 
 
 def _one_pruner(curves: Curves, pruner: str, draws: int, workers: int, seeds: int, order: str) -> Iterator[str]:
-    from benchmarks.optuna_replay import optuna_pruner, replay_with_pruner
+    from benchmarks.pruning.optuna_replay import optuna_pruner, replay_with_pruner
 
     if order not in ORDERS:
         raise UsageError(f"--order {order}: choices are {', '.join(ORDERS)}")

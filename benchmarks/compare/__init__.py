@@ -1,0 +1,1 @@
+"""`python -m benchmarks.compare`: this service compared with common alternatives."""

@@ -1,0 +1,1 @@
+"""`python -m benchmarks.pruning`: pruners replayed on measured curves."""
