@@ -8,13 +8,15 @@ however the differences vary from cell to cell.
 
 from __future__ import annotations
 
-import functools
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from search.statistics.student import t_power, t_quantile, t_tail
 
 CONFIDENCE = 0.95
 ALPHA = 0.05
@@ -45,22 +47,6 @@ class Paired:
     seeds_needed: int | None
 
 
-@functools.cache
-def t_quantile(probability: float, freedom: float) -> float:
-    """The quantile of Student's t with `freedom` degrees of freedom."""
-    # Importing scipy.special takes 0.2 s, scipy.stats 1 s; a study with one seed needs neither.
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, probability))
-
-
-def t_tail(t: float, freedom: int) -> float:
-    """The probability that Student's t with `freedom` degrees of freedom is above `t`."""
-    from scipy.special import stdtr
-
-    return float(stdtr(freedom, -t))
-
-
 def paired(differences: Floats) -> Paired:
     """Student's t of differences (S,) float64, one per seed."""
     n, mean = len(differences), float(np.mean(differences))
@@ -77,12 +63,9 @@ def paired(differences: Floats) -> Paired:
 
 def seeds_needed(effect: float) -> int | None:
     """The number of seeds that detects `effect` standard deviations with 80 % power; None above `MAX_SEEDS_NEEDED`."""
-    from scipy import special
-
-    n = np.arange(2, MAX_SEEDS_NEEDED + 1)
-    power = 1 - special.nctdtr(n - 1, effect * np.sqrt(n), special.stdtrit(n - 1, 1 - ALPHA / 2))
-    enough = n[power >= POWER]
-    return int(enough[0]) if len(enough) else None
+    sizes = range(2, MAX_SEEDS_NEEDED + 1)
+    found = bisect.bisect_left(sizes, POWER, key=lambda n: t_power(effect, n, 1 - ALPHA / 2))
+    return sizes[found] if found < len(sizes) else None
 
 
 def adjusted(ps: Sequence[float]) -> list[float]:

@@ -43,7 +43,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("PYTHONPATH", str(SUPPORT))
         assert program("run", *common, "--seeds", "2", cwd=folder).returncode == 0
         prune_by_hand(file, folder)
-        written = benchmark("pruning.curves", "--study", "small", "--storage", sqlite(folder), "--output", "c.csv", cwd=folder)
+        written = benchmark(
+            "pruning.curves", "--study", "small", "--storage", sqlite(folder), "--output", "c.csv", cwd=folder
+        )
         assert written.returncode == 0, written.stderr
         assert written.stdout.startswith("c.csv: 18 trials, ")
     return folder
@@ -99,7 +101,9 @@ def test_a_check_needs_known_cells(folder: Path) -> None:
 
 
 def test_curves_need_complete_trials(folder: Path) -> None:
-    done = benchmark("pruning.curves", "--study", "pruned", "--storage", sqlite(folder), "--output", "no.csv", cwd=folder)
+    done = benchmark(
+        "pruning.curves", "--study", "pruned", "--storage", sqlite(folder), "--output", "no.csv", cwd=folder
+    )
     assert done.returncode == 2
     assert "are not complete, such as number" in done.stderr
     assert not (folder / "no.csv").exists()

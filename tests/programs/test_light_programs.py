@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-HEAVY = ("torch", "search.workers", "search.launchers", "search.service", "scipy.stats", "plotly", "pandas", "alembic")
+HEAVY = ("torch", "search.workers", "search.launchers", "search.service", "scipy", "plotly", "pandas", "alembic")
 
 
 @pytest.mark.parametrize(
