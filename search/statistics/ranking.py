@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from search.statistics.inference import t_quantile
+from search.statistics.student import t_quantile
 from search.storage.database import Database
 from search.storage.queries import TrialSummary, trial_summaries
 from search.storage.slots import canonical

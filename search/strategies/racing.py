@@ -13,7 +13,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
-from search.statistics.inference import t_quantile
+from search.statistics.student import t_quantile
 from search.storage.database import Database
 from search.storage.planning import EndedTrial, PlannedTrial, extend
 from search.storage.slots import canonical
