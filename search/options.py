@@ -242,6 +242,14 @@ class DashboardOptions(FolderOptions, StorageOptions):
         Path | None,
         Option("File with the token that visitors must show; needed off loopback.", "FILE", convert=Path),
     ] = None
+    allow_host: Annotated[
+        tuple[str, ...],
+        Option(
+            "Name under which visitors reach it, besides localhost and --host; may be repeated.",
+            "NAME",
+            convert=as_setting_texts,
+        ),
+    ] = ()
     no_token: Annotated[bool, Option("Listen off loopback without a token, for example behind a proxy.")] = False
 
 

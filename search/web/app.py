@@ -6,20 +6,19 @@ from wsgiref.types import WSGIApplication
 
 from search.storage.artifact_store import ArtifactStore
 from search.storage.errors import StorageError
+from search.web.access import Access
 from search.web.auth_middleware import AuthMiddleware
 from search.web.lazy_app import LazyApp
+from search.web.response_policy import ResponsePolicy
 
 
-def gated_dashboard(
-    storage: str, artifacts: ArtifactStore | None, *, writable: bool, token: str | None
-) -> WSGIApplication:
+def protected_dashboard(storage: str, artifacts: ArtifactStore | None, access: Access) -> WSGIApplication:
     """The dashboard behind access checks; until the database is ready it answers with the reason.
 
     Args:
         storage: The URL of the database.
         artifacts: The artifact store whose files it serves; None for none.
-        writable: Whether it allows requests that change something.
-        token: The token that a visitor must present; None if it is open to all.
+        access: Which requests it answers.
     """
 
     def open_app() -> WSGIApplication:
@@ -32,4 +31,4 @@ def gated_dashboard(
         served: WSGIApplication = optuna_dashboard.wsgi(SearchStorage(database), artifact_store=artifacts)
         return served
 
-    return AuthMiddleware(LazyApp(open_app, (StorageError,)), writable=writable, token=token)
+    return ResponsePolicy(AuthMiddleware(LazyApp(open_app, (StorageError,)), access))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from search.web.answers import plain_answer
+from search.web.answers import Answer
 
 RETRY_S = 2.0
 
@@ -30,9 +30,8 @@ class LazyApp:
         app = self._current()
         if app is not None:
             return app(environ, start_response)
-        return plain_answer(
-            start_response, "503 Service Unavailable", self._reason, [("Refresh", "3"), ("Retry-After", "3")]
-        )
+        headers = (("Refresh", "3"), ("Retry-After", "3"))
+        return Answer("503 Service Unavailable", self._reason, headers).to_wsgi(start_response)
 
     def _current(self) -> WSGIApplication | None:
         with self._lock:

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from sample_study import STUDY, sample_plan
 
+from search.dashboard import warn_of_options
+from search.options import DashboardOptions
 from search.storage.artifact_store import artifact_id, open_store, put
 from search.storage.connect import open_database
 from search.storage.planning import plan
@@ -199,6 +201,7 @@ def test_wrong_use(tmp_path: Path) -> None:
             ("--token-file", str(short)): "a token has at least 16 letters and digits",
             ("--port", port): f"--port {port}: Address already in use",
             ("--storage", "nonsense"): "the storage is not a URL",
+            ("--allow-host", "http://a.example"): "--allow-host 'http://a.example': give a name or an address alone",
         }
         for arguments, message in cases.items():
             done = subprocess.run(
@@ -211,3 +214,21 @@ def test_wrong_use(tmp_path: Path) -> None:
             assert done.returncode == 2, arguments
             assert message in done.stderr
             assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_warnings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    cases: dict[tuple[int, str, tuple[str, ...]], str] = {
+        (0o600, "127.0.0.1", ()): "",
+        (0o640, "127.0.0.1", ()): "",
+        (0o644, "127.0.0.1", ()): "every user of this machine can read it; protect it with: chmod o= ",
+        (0o602, "127.0.0.1", ()): "every user of this machine can read it",
+        (0o600, "0.0.0.0", ()): "it answers to localhost only; allow other names with --allow-host NAME",
+        (0o600, "::", ("search.example.org",)): "",
+    }
+    for (mode, host, names), message in cases.items():
+        file.chmod(mode)
+        caplog.clear()
+        warn_of_options(DashboardOptions(token_file=file, host=host, allow_host=names))
+        assert (message in caplog.text) if message else caplog.text == "", (mode, host, names)
