@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from search.storage.database import Database, open_engine
+from search.storage.database import OUTAGE_S, Database, open_engine
 from search.storage.dialects import backend_name, dialect_of, first_line
 from search.storage.errors import StorageError
 from search.storage.migrations.runner import Outdated, ensure_schema
 from search.storage.url import display_url, parse_url
 
 log = logging.getLogger("storage")
+
+NO_ADVICE = "check the URL and the server's log"
 
 
 def open_database(
@@ -23,7 +26,7 @@ def open_database(
     create: bool,
     outdated: Outdated | None = None,
     wait_s: float = 60.0,
-    outage_s: float = 600.0,
+    outage_s: float = OUTAGE_S,
 ) -> Database:
     """Open `storage`, wait for a server that is still starting, and create or upgrade its tables.
 
@@ -42,18 +45,17 @@ def open_database(
     url = parse_url(storage)
     dialect_of(backend_name(url)).check_place(url, create=create)
     try:
-        engine = open_engine(url)
+        engine = open_engine(url, outage_s)
     except ModuleNotFoundError as error:
         raise StorageError(
             f"{display_url(url)} needs the driver {error.name}; install it with: pip install 'lm-search[postgres]'"
         ) from error
-    database = Database(engine, outage_s)
+    outdated = outdated or ("upgrade" if create else "read")
+    # A worker is patient with a crowded server; who only reads wants an answer.
+    database = Database(engine, outage_s, waits_when_full=outdated == "upgrade")
     try:
         _wait_for_answer(database, wait_s)
-        ensure_schema(database, create=create, outdated=outdated or ("upgrade" if create else "read"))
-    except DBAPIError as error:
-        engine.dispose()
-        raise _as_storage_error(database, error) from error
+        ensure_schema(database, create=create, outdated=outdated)
     except BaseException:
         engine.dispose()
         raise
@@ -62,22 +64,21 @@ def open_database(
 
 def _wait_for_answer(database: Database, wait_s: float) -> None:
     started, warned = time.monotonic(), False
+    shown = display_url(database.engine.url)
     while True:
         try:
             with database.engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
             return
         except DBAPIError as error:
+            fault = database.dialect.diagnose(error)
             left = wait_s - (time.monotonic() - started)
-            if left <= 0 or database.dialect.is_final(error):
-                raise _as_storage_error(database, error) from error
+            if fault.kind == "crowded" and database.waits_when_full:
+                left = math.inf
+            if left <= 0 or not fault.can_pass:
+                raise StorageError(f"{shown}: {first_line(error)}; {fault.advice or NO_ADVICE}") from error
             if not warned:
-                shown = display_url(database.engine.url)
-                log.warning("%s does not answer yet (%s); waiting up to %.0f s", shown, first_line(error), wait_s)
+                limit = "" if left == math.inf else f"; waiting up to {wait_s:.0f} s"
+                log.warning("%s does not answer yet (%s)%s", shown, first_line(error), limit)
                 warned = True
             time.sleep(min(0.5, left))
-
-
-def _as_storage_error(database: Database, error: DBAPIError) -> StorageError:
-    shown, advice = display_url(database.engine.url), database.dialect.advice(error)
-    return StorageError(f"{shown}: {first_line(error)}; {advice}")

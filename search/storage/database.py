@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row
@@ -16,14 +17,16 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from search.storage.dialects import Dialect, backend_name, dialect_of, first_line
-from search.storage.errors import StorageUnavailable
+from search.storage.errors import StorageError, StorageUnavailable
 from search.storage.url import display_url
 
 log = logging.getLogger("storage")
 
 Result = TypeVar("Result")
 
+OUTAGE_S = 600.0
 INTERRUPTED_OUTAGE_S = 3.0
+MAX_SILENCE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,13 @@ class Database:
         engine: The SQLAlchemy engine; share it with Optuna's storage so that its settings apply there too.
         outage_s: How long a transaction is retried while the database is unavailable, in seconds.
         interrupt: Once set, retries end after a few seconds, because the program is stopping.
+        waits_when_full: Whether to wait without limit for a server that answers, but has no free connection.
     """
 
     engine: Engine
-    outage_s: float = 600.0
+    outage_s: float = OUTAGE_S
     interrupt: threading.Event = field(default_factory=threading.Event, compare=False)
+    waits_when_full: bool = False
 
     @property
     def dialect(self) -> Dialect:
@@ -52,9 +57,9 @@ class Database:
         took effect.
 
         Raises:
-            StorageUnavailable: The database was unavailable for `outage_s`.
+            See `retry`.
         """
-        return self._until_answered(lambda: self._transaction(work, read_only=False))
+        return self.retry(lambda: self._transaction(work, read_only=False))
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` on a consistent snapshot; it never waits for a writer.
@@ -62,7 +67,7 @@ class Database:
         Raises:
             StorageUnavailable: The database was unavailable for `outage_s`.
         """
-        return self._until_answered(lambda: self._transaction(work, read_only=True))
+        return self.retry(lambda: self._transaction(work, read_only=True))
 
     def execute_autocommit(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
         """Run one statement as its own transaction, without BEGIN and COMMIT.
@@ -72,13 +77,56 @@ class Database:
         """
 
         def attempt() -> Sequence[Row[Any]]:
-            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            with self.limited_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 return connection.execute(statement, parameters).all()
 
-        return self._until_answered(attempt)
+        return self.retry(attempt)
+
+    def retry(self, attempt: Callable[[], Result]) -> Result:
+        """Run `attempt` until the database answers; everything that touches the database goes through here.
+
+        Raises:
+            StorageUnavailable: The database was unavailable for `outage_s`.
+            StorageError: An error that waiting cannot fix.
+            DBAPIError: A wrong statement or a broken constraint: a bug.
+        """
+        started, failures = time.monotonic(), 0
+        while True:
+            began = time.monotonic()
+            try:
+                result = attempt()
+            except DBAPIError as error:
+                fault, shown = self.dialect.diagnose(error), display_url(self.engine.url)
+                if fault.kind == "bug":
+                    raise
+                if fault.kind == "final":
+                    raise StorageError(f"{shown}: {first_line(error)}; {fault.advice}") from error
+                waits = fault.kind == "crowded" and self.waits_when_full and not self.interrupt.is_set()
+                away_s = time.monotonic() - started
+                # A program that stops tries again only what fails at once: the next attempt could take long too.
+                is_silent = self.interrupt.is_set() and time.monotonic() - began >= self._silence_s()
+                if (away_s >= self._patience_s or is_silent) and not waits:
+                    raise StorageUnavailable(
+                        f"{shown} did not answer for {away_s:.0f} s ({first_line(error)}); {fault.advice}, then run "
+                        "the same command again: finished trials are kept"
+                    ) from error
+                if failures == 0:
+                    log.warning("%s is unavailable (%s); retrying", shown, first_line(error))
+                failures += 1
+                # Jitter, so that a hundred workers do not retry in the same millisecond.
+                time.sleep(random.uniform(0.5, 1.0) * min(2.0, 0.05 * 2**failures))
+            else:
+                if failures:
+                    log.warning("%s is available again", display_url(self.engine.url))
+                return result
+
+    @cached_property
+    def limited_engine(self) -> Engine:
+        """The engine, whose statements wait no longer than this object allows; it shares the connections."""
+        return self.engine.execution_options(search_silence_s=self._silence_s)
 
     def _transaction(self, work: Callable[[Connection], Result], *, read_only: bool) -> Result:
-        with self.engine.connect() as connection:
+        with self.limited_engine.connect() as connection:
             connection = connection.execution_options(search_read_only=read_only)
             with connection.begin():
                 return work(connection)
@@ -87,30 +135,9 @@ class Database:
     def _patience_s(self) -> float:
         return min(INTERRUPTED_OUTAGE_S, self.outage_s) if self.interrupt.is_set() else self.outage_s
 
-    def _until_answered(self, attempt: Callable[[], Result]) -> Result:
-        started, failures = time.monotonic(), 0
-        while True:
-            try:
-                result = attempt()
-            except DBAPIError as error:
-                away_s = time.monotonic() - started
-                if not self.dialect.is_transient(error):
-                    raise
-                if away_s >= self._patience_s:
-                    url = display_url(self.engine.url)
-                    raise StorageUnavailable(
-                        f"{url} did not answer for {away_s:.0f} s ({first_line(error)}); start it, then run the same "
-                        "command again: finished trials are kept"
-                    ) from error
-                if failures == 0:
-                    log.warning("%s is unavailable (%s); retrying", display_url(self.engine.url), first_line(error))
-                failures += 1
-                # Jitter, so that a hundred workers do not retry in the same millisecond.
-                time.sleep(random.uniform(0.5, 1.0) * min(2.0, 0.05 * 2**failures))
-            else:
-                if failures:
-                    log.warning("%s is available again", display_url(self.engine.url))
-                return result
+    def _silence_s(self) -> float:
+        limit_s = silence_limit_s(self.outage_s)
+        return min(INTERRUPTED_OUTAGE_S, limit_s) if self.interrupt.is_set() else limit_s
 
     def now(self) -> ColumnElement[float]:
         """The database's clock as an SQL expression: seconds since 1970, independent of time zones.
@@ -132,14 +159,19 @@ class Database:
             self.engine.dispose()
 
 
-def open_engine(url: URL, *, look_first: bool = False) -> Engine:
+def open_engine(url: URL, outage_s: float = OUTAGE_S) -> Engine:
     """An engine for `url` with the settings that parallel workers need.
 
     Args:
-        look_first: Test the connection before each transaction; for transactions that are not retried, unlike those
-            of `Database`.
+        outage_s: How long transactions are retried, in seconds.
 
     Raises:
         ModuleNotFoundError: The driver is not installed.
+        StorageError: The URL's query is wrong.
     """
-    return dialect_of(backend_name(url)).open_engine(url, look_first=look_first)
+    return dialect_of(backend_name(url)).open_engine(url, outage_s=outage_s)
+
+
+def silence_limit_s(outage_s: float) -> float:
+    """How long one attempt waits for an answer: short enough to try a new connection before `outage_s` has passed."""
+    return min(MAX_SILENCE_S, outage_s / 3)

@@ -14,7 +14,6 @@ from sqlalchemy import (
     Float,
     Table,
     cast,
-    create_engine,
     extract,
     func,
     text,
@@ -23,29 +22,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
-from search.storage import postgres_queue
-from search.storage.dialects import OneStatementQueue, first_line
+from search.storage import dialect_postgresql_errors, postgres_queue
+from search.storage.dialects import Fault, OneStatementQueue
 from search.storage.errors import StorageError
 
 # Names a file that holds the password, so that neither command line nor environment shows it.
 PASSWORD_FILE_VARIABLE = "SEARCH_PASSWORD_FILE"
-
-# SQLSTATE classes: connection, transaction rollback (deadlock), out of resources, operator intervention (shutdown).
-_TRANSIENT = ("08", "40", "53", "57P", "55P03")
-# SQLSTATEs that waiting cannot fix, with advice.
-_ADVICE = {
-    "28P01": "the password is wrong; fix it in the URL",
-    "28000": "the server refuses this user; fix the URL or the server's pg_hba.conf",
-    "3D000": "there is no such database; create it with: createdb NAME",
-}
-_CHECK_SERVER = "check that the server is running and the URL is correct"
-# psycopg gives no SQLSTATE for a refused login, only the server's text.
-_ADVICE_BY_TEXT = {
-    "password authentication failed": _ADVICE["28P01"],
-    "no password supplied": "the server requires a password; put it into the URL or into ~/.pgpass",
-    "does not exist": _ADVICE["3D000"],
-    "no pg_hba.conf entry": _CHECK_SERVER,
-}
 
 
 class PostgresDialect:
@@ -61,14 +43,11 @@ class PostgresDialect:
     def check_place(self, url: URL, *, create: bool) -> None:
         """Checks nothing: only connecting to the server can show an error."""
 
-    def open_engine(self, url: URL, *, look_first: bool) -> Engine:
+    def open_engine(self, url: URL, *, outage_s: float) -> Engine:
         """As `Dialect`."""
-        timeout = {"connect_timeout": 10}
-        return create_engine(url, pool_pre_ping=look_first, pool_size=2, max_overflow=8, connect_args=timeout)
+        from search.storage import dialect_postgresql_connection  # needs the driver
 
-    def optuna_engine(self, engine: Engine) -> Engine:
-        """As `Dialect`: this engine tests each pooled connection before use, because it can be dead."""
-        return self.open_engine(engine.url, look_first=True)
+        return dialect_postgresql_connection.open_engine(url, outage_s)
 
     def now(self) -> ColumnElement[float]:
         """As `Dialect`."""
@@ -89,23 +68,9 @@ class PostgresDialect:
         changed = {name: statement.excluded[name] for name in columns if name not in key}
         return statement.on_conflict_do_update(index_elements=key, set_=changed)
 
-    def is_transient(self, error: DBAPIError) -> bool:
+    def diagnose(self, error: DBAPIError) -> Fault:
         """As `Dialect`."""
-        cause = error.orig
-        state = getattr(cause, "sqlstate", None)
-        if state is None:
-            return error.connection_invalidated or type(cause).__name__ in {"OperationalError", "ConnectionTimeout"}
-        return bool(state.startswith(_TRANSIENT))
-
-    def is_final(self, error: DBAPIError) -> bool:
-        """As `Dialect`."""
-        return not self.is_transient(error) or any(words in str(error.orig) for words in _ADVICE_BY_TEXT)
-
-    def advice(self, error: DBAPIError) -> str:
-        """As `Dialect`."""
-        by_state = _ADVICE.get(getattr(error.orig, "sqlstate", None) or "")
-        by_text = (step for words, step in _ADVICE_BY_TEXT.items() if words in first_line(error))
-        return by_state or next(by_text, _CHECK_SERVER)
+        return dialect_postgresql_errors.diagnose(error)
 
     def back_up(self, connection: Connection, name: str) -> str | None:
         """Returns None: the user makes a dump with `pg_dump`."""

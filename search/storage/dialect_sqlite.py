@@ -15,14 +15,27 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
-from search.storage.dialects import EXAMPLES, OneStatementQueue
+from search.storage.dialects import EXAMPLES, Fault, FaultKind, OneStatementQueue
 from search.storage.errors import NoStudyYet, StorageError
 from search.storage.url import display_url
 
 BUSY_TIMEOUT_S = 60
-# Primary result codes: busy, locked, I/O error, full disk, cannot open. All can be temporary.
-_TRANSIENT = frozenset({5, 6, 10, 13, 14})
-_NOT_A_DATABASE = 26
+_READ_ONLY = "the file or its folder is read-only; fix its permissions, or give another --storage"
+_CHECK_FILE = "check the file, its folder and the disk's free space"
+# By primary result code. Not listed: a wrong statement, which is a bug.
+_FAULTS: dict[int, tuple[FaultKind, str]] = {
+    3: ("final", _READ_ONLY),
+    5: ("outage", "another program holds its lock; end it"),
+    6: ("outage", "another program holds its lock; end it"),
+    8: ("final", _READ_ONLY),
+    10: ("outage", _CHECK_FILE),
+    11: ("final", "the file is damaged; restore a backup, or rescue what is left with: sqlite3 FILE .recover"),
+    13: ("outage", "free some disk space"),
+    14: ("outage", _CHECK_FILE),
+    15: ("outage", _CHECK_FILE),
+    18: ("final", "a text is too long; shorten it"),
+    26: ("final", "this is not an SQLite database; give another file"),
+}
 
 
 class SqliteDialect:
@@ -54,15 +67,11 @@ class SqliteDialect:
         elif create and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
             raise StorageError(f"{shown}: the file or its folder is read-only; fix its permissions or give another")
 
-    def open_engine(self, url: URL, *, look_first: bool) -> Engine:
+    def open_engine(self, url: URL, *, outage_s: float) -> Engine:
         """As `Dialect`."""
-        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+        engine = create_engine(url, connect_args={"timeout": min(BUSY_TIMEOUT_S, outage_s)})
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "begin", _begin)
-        return engine
-
-    def optuna_engine(self, engine: Engine) -> Engine:
-        """As `Dialect`: a file has no connection to lose."""
         return engine
 
     def now(self) -> ColumnElement[float]:
@@ -81,19 +90,12 @@ class SqliteDialect:
         changed = {name: statement.excluded[name] for name in columns if name not in key}
         return statement.on_conflict_do_update(index_elements=key, set_=changed)
 
-    def is_transient(self, error: DBAPIError) -> bool:
+    def diagnose(self, error: DBAPIError) -> Fault:
         """As `Dialect`."""
-        return _result_code(error) in _TRANSIENT
-
-    def is_final(self, error: DBAPIError) -> bool:
-        """As `Dialect`."""
-        return not self.is_transient(error)
-
-    def advice(self, error: DBAPIError) -> str:
-        """As `Dialect`."""
-        if _result_code(error) == _NOT_A_DATABASE:
-            return "this is not an SQLite database; give another file"
-        return "check the file, its folder and the disk's free space"
+        found = _FAULTS.get(int(getattr(error.orig, "sqlite_errorcode", 0)) & 0xFF)
+        if found is None and "no such table" in str(error.orig):
+            found = ("final", "a table is missing; another program deleted it, so restore a backup")
+        return Fault("bug", None) if found is None else Fault(*found)
 
     def back_up(self, connection: Connection, name: str) -> str | None:
         """As `Dialect`: a second file next to the database."""
@@ -115,10 +117,6 @@ class SqliteDialect:
         """As `Dialect`."""
         path = str(url.database)
         return f"cp {shlex.quote(path)} {shlex.quote(path + '.bak')}"
-
-
-def _result_code(error: DBAPIError) -> int:
-    return int(getattr(error.orig, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _prepare(connection: sqlite3.Connection, _record: Any) -> None:

@@ -6,9 +6,10 @@ To add a kind of database, write one file with a class that implements `Dialect`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, Table
 from sqlalchemy.engine import URL
@@ -30,6 +31,29 @@ DIALECTS: dict[str, str] = {
 }
 # Other spellings of those names.
 SYNONYMS = {"postgres": "postgresql"}
+
+
+FaultKind = Literal["outage", "crowded", "final", "bug"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What an error of a database means.
+
+    Attributes:
+        kind: "outage": it can pass, such as a server that is starting, a lock or a full disk; "crowded": the server
+            answers that it has no free connection; "final": waiting cannot help, as with a wrong password; "bug": a
+            wrong statement or broken constraint.
+        advice: What the user can do; it follows "URL: the driver's message". None for a bug.
+    """
+
+    kind: FaultKind
+    advice: str | None
+
+    @property
+    def can_pass(self) -> bool:
+        """Whether to retry."""
+        return self.kind in ("outage", "crowded")
 
 
 class OneStatementQueue(Protocol):
@@ -95,17 +119,15 @@ class Dialect(Protocol):
         """
         ...
 
-    def open_engine(self, url: URL, *, look_first: bool) -> Engine:
+    def open_engine(self, url: URL, *, outage_s: float) -> Engine:
         """An engine with the settings that parallel workers need.
 
         Args:
-            look_first: Test the connection before each transaction; for transactions that are not retried, unlike
-                those of `Database`.
-        """
-        ...
+            outage_s: How long transactions are retried, in seconds; no attempt may take that long.
 
-    def optuna_engine(self, engine: Engine) -> Engine:
-        """The engine for Optuna's own transactions, which are not retried; `engine` itself where that is safe."""
+        Connections have the execution options `search_read_only`, for a transaction that writes nothing, and
+        `search_silence_s`, a function that returns how many seconds a statement may wait for an answer.
+        """
         ...
 
     def now(self) -> ColumnElement[float]:
@@ -124,16 +146,8 @@ class Dialect(Protocol):
         """An INSERT of `columns` that updates the row if its `key` exists."""
         ...
 
-    def is_transient(self, error: DBAPIError) -> bool:
-        """True for temporary errors: the server is down or starting, a lock timed out, the disk is full."""
-        ...
-
-    def is_final(self, error: DBAPIError) -> bool:
-        """True if waiting cannot help a first connection, as with a wrong password."""
-        ...
-
-    def advice(self, error: DBAPIError) -> str:
-        """What the user can do about an error; it follows "URL: the driver's message"."""
+    def diagnose(self, error: DBAPIError) -> Fault:
+        """What an error means."""
         ...
 
     def back_up(self, connection: Connection, name: str) -> str | None:

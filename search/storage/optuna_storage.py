@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import copy
+import functools
 import time
 import weakref
-from collections.abc import Container, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from optuna._typing import JSONSerializable
-from optuna.storages import RDBStorage
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, select
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import scoped_session, sessionmaker
+from sqlalchemy.pool import NullPool
 
 from search.storage import optuna_queries, optuna_tables
 from search.storage.database import Database, open_engine
 from search.storage.schema import queue_table
 from search.storage.url import parse_url
+
+Result = TypeVar("Result")
 
 # A worker that pauses inside its last transaction commits later than its timestamp.
 _LATE_COMMIT_S = 10.0
@@ -37,24 +44,65 @@ class SearchStorage(RDBStorage):
         self._open(database)
 
     def _open(self, database: Database) -> None:
+        self.database = database
         # Optuna replaces {SCHEMA_VERSION} in the URL, so braces in a password are escaped.
         url = database.engine.url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+        # The constructor connects; its connection is made as all others are, and closed at once.
+        pool = {"creator": lambda: _new_connection(database), "poolclass": NullPool}
         # The tables exist: `open_database` created them under a lock.
-        super().__init__(url, skip_table_creation=True, skip_compatibility_check=True)
-        self.engine.dispose()
-        self.database, self.engine = database, database.dialect.optuna_engine(database.engine)
-        if self.engine is not database.engine:
-            weakref.finalize(self, self.engine.dispose)
+        construct = functools.partial(super().__init__, skip_table_creation=True, skip_compatibility_check=True)
+        self._retry(lambda: construct(url, pool))
+        self.engine = database.limited_engine
         self.scoped_session = scoped_session(sessionmaker(bind=self.engine))
+
+    def _retry(self, attempt: Callable[[], Result]) -> Result:
+        def unwrapped() -> Result:
+            try:
+                return attempt()
+            except StorageInternalError as error:
+                if isinstance(error.__cause__, DBAPIError):
+                    raise error.__cause__ from None
+                raise
+
+        return self.database.retry(unwrapped)
 
     def __getstate__(self) -> dict[Any, Any]:
         url = self.database.engine.url.render_as_string(hide_password=False)
         return {"url": url, "outage_s": self.database.outage_s}
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
-        self._open(Database(open_engine(parse_url(state["url"])), state["outage_s"]))
+        self._open(Database(open_engine(parse_url(state["url"]), state["outage_s"]), state["outage_s"]))
         # No other object uses this engine.
         weakref.finalize(self, self.database.engine.dispose)
+
+
+def _new_connection(database: Database) -> DBAPIConnection:
+    pooled = database.engine.raw_connection()
+    connection = pooled.dbapi_connection
+    assert connection is not None
+    pooled.detach()
+    return connection
+
+
+def _retried(name: str, *, repeatable: bool) -> Callable[..., Any]:
+    method: Callable[..., Any] = getattr(RDBStorage, name)
+
+    @functools.wraps(method)
+    def call(self: SearchStorage, *args: Any, **kwargs: Any) -> Any:
+        if repeatable:
+            return self._retry(lambda: method(self, *args, **kwargs))
+        # The answer to a commit can be lost, so only the way to the database is tried again.
+        self.database.read(lambda connection: connection.execute(select(1)))
+        return method(self, *args, **kwargs)
+
+    return call
+
+
+# A second creation or deletion would fail or make a second trial.
+_ONCE = frozenset({"create_new_study", "delete_study", "create_new_trial", "set_trial_state_values"})
+for _name in sorted(name for name in dir(BaseStorage) if name.startswith(("get_", "set_", "create_", "delete_"))):
+    if _name in RDBStorage.__dict__:
+        setattr(SearchStorage, _name, _retried(_name, repeatable=_name not in _ONCE))
 
 
 class PrunerStorage(_CachedStorage):

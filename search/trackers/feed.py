@@ -120,7 +120,7 @@ def tracking(database: Database, studies: Sequence[str], trackers: Mapping[str, 
     if not trackers:
         yield
         return
-    feed = TrackingFeed(replace(database, outage_s=OUTAGE_S), studies, trackers)
+    feed = TrackingFeed(replace(database, outage_s=OUTAGE_S, waits_when_full=False), studies, trackers)
     ended = threading.Event()
 
     def work() -> None:

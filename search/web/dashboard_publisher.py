@@ -48,7 +48,7 @@ def publish_periodically(database: Database, names: Sequence[str]) -> Iterator[N
         database: A background thread uses it.
         names: The study's name, and that of its sibling with the baselines if there is one.
     """
-    impatient = replace(database, outage_s=OUTAGE_S)
+    impatient = replace(database, outage_s=OUTAGE_S, waits_when_full=False)
     ended = threading.Event()
 
     def work() -> None:

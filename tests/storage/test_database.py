@@ -67,15 +67,14 @@ def test_a_wrong_statement_is_not_tried_again(database: Database) -> None:
         tries.append(1)
         connection.execute(text("SELECT nonsense"))
 
-    assert not database.dialect.is_transient(fault(lambda: database.write(work)))
+    assert database.dialect.diagnose(fault(lambda: database.write(work))).kind == "bug"
     assert len(tries) == 1
 
 
 def test_a_repeated_key_is_not_tried_again(database: Database) -> None:
     again = insert(schema_info).values(version=SCHEMA_VERSION)
-    assert not database.dialect.is_transient(
-        fault(lambda: database.write(lambda connection: connection.execute(again)))
-    )
+    error = fault(lambda: database.write(lambda connection: connection.execute(again)))
+    assert database.dialect.diagnose(error).kind == "bug"
 
 
 def test_a_reader_does_not_wait_for_a_writer(database: Database) -> None:
@@ -121,7 +120,7 @@ def test_a_lock_that_is_not_to_be_had_passes(server: Database) -> None:
     with server.engine.connect() as connection:
         error = fault(lambda: work(connection))
         connection.rollback()
-    assert server.dialect.is_transient(error)
+    assert server.dialect.diagnose(error).kind == "outage"
     assert "lock timeout" in first_line(error)
 
 
@@ -170,7 +169,7 @@ def test_a_locked_file_passes(sqlite: Database) -> None:
     database = impatient(sqlite)
     with busy(str(database.engine.url.database)), database.engine.connect() as connection:
         error = fault(connection.begin)
-    assert sqlite.dialect.is_transient(error)
+    assert sqlite.dialect.diagnose(error).kind == "outage"
     assert first_line(error) == "database is locked"
 
 
@@ -193,7 +192,10 @@ def test_an_outage_ends_with_a_next_step(sqlite: Database) -> None:
     database = Database(impatient(sqlite).engine, outage_s=0.2)
     with (
         busy(str(database.engine.url.database)),
-        pytest.raises(StorageUnavailable, match=r"did not answer for \d+ s \(database is locked\); start it, then run"),
+        pytest.raises(
+            StorageUnavailable,
+            match=r"did not answer for \d+ s \(database is locked\); another program holds its lock; end it, then run",
+        ),
     ):
         database.write(lambda connection: None)
 
@@ -231,7 +233,7 @@ def test_a_full_disk_passes(sqlite: Database) -> None:
         error = fault(lambda: connection.execute(filling))
         connection.rollback()
 
-    assert sqlite.dialect.is_transient(error)
+    assert sqlite.dialect.diagnose(error).kind == "outage"
     assert first_line(error) == "database or disk is full"
 
 

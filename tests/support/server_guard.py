@@ -1,4 +1,4 @@
-"""Ends a PostgreSQL server and removes its folder when the process that started it is gone.
+"""Ends a PostgreSQL server or a pgbouncer and removes its folder when the process that started it is gone.
 
 Run as `python server_guard.py FOLDER`, with a pipe on stdin that only the owner holds open: the pipe ends with the
 owner, even if the owner was killed. This script uses only the standard library.
@@ -36,8 +36,9 @@ def main() -> None:
 
 def _server_of(folder: Path) -> int | None:
     """The process id of the running server whose data is in a folder."""
+    file = folder / "pgbouncer.pid"
     try:
-        pid = int((folder / "data" / "postmaster.pid").read_text().split()[0])
+        pid = int((file if file.exists() else folder / "data" / "postmaster.pid").read_text().split()[0])
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except (OSError, ValueError, IndexError):
         return None
