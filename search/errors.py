@@ -13,6 +13,8 @@ from search.storage.errors import StorageError
 
 EXIT_FAILED_TRIALS = 1
 EXIT_USAGE = 2
+EXIT_SPOILED = 70
+EXIT_STOPPED = 75
 EXIT_INTERRUPTED = 130
 
 
@@ -22,6 +24,10 @@ class UsageError(ValueError):
 
 class WorkersKeepCrashing(RuntimeError):
     """Workers crash repeatedly; the message has the last output of one of them and the path of its log."""
+
+
+class ProcessSpoiled(RuntimeError):
+    """This worker process can train no further trial, but another one can."""
 
 
 # models, objectives and storage do not import each other, so each has its own base class.

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from search.workers.stop_signals import end_at_stop_signals
+
+    end_at_stop_signals("run")
+
 import logging
 import sys
 from typing import TYPE_CHECKING
 
 from search.command_line import new_program
-from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, user_errors
+from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_STOPPED, user_errors
 from search.options import RunOptions
+from search.workers.stop_signals import INTERRUPTED, end_at_stop_signals
 
 if TYPE_CHECKING:
     from search.service import StudyResult
@@ -19,6 +25,7 @@ def run(options: RunOptions) -> None:
 
     Run the same command again to resume an interrupted study.
     """
+    end_at_stop_signals("run")
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     with user_errors():
         from search.service import run_with_options
@@ -48,8 +55,8 @@ def _print(result: StudyResult, as_json: bool) -> None:
     print(f"\n{result.study}: {ended}; {result.seconds:.1f} s", file=sys.stderr)
     if result.exit_code == EXIT_FAILED_TRIALS:
         print(f"why:    python -m search.status --study {result.study} --storage {shown}", file=sys.stderr)
-    if result.exit_code == EXIT_INTERRUPTED:
-        print("interrupted; run the same command again to resume", file=sys.stderr)
+    if result.exit_code in (EXIT_INTERRUPTED, EXIT_STOPPED):
+        print(INTERRUPTED, file=sys.stderr)
     print(f"report: python -m search.report --study {result.study} --storage {shown}", file=sys.stderr)
     print(f"browse: python -m search.dashboard --storage {shown}", file=sys.stderr)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from textwrap import indent
 from types import FrameType
 from typing import Any
 
-from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED
+from search.errors import EXIT_FAILED_TRIALS, EXIT_STOPPED
 from search.launchers.protocol import Launcher, Places, WorkerJob
 from search.launchers.registry import make_launcher
 from search.option_fields import as_docstring, python_signature
@@ -30,6 +30,7 @@ from search.trackers.registry import make_trackers
 from search.web.background import dashboard_process
 from search.web.dashboard_publisher import publish_periodically
 from search.workers.profile import clear_profiles, summed_profiles
+from search.workers.stop_signals import STOP_SIGNALS, on_stop_signals, stopped_exit_code
 
 POLL_S = 0.5
 MAX_POLL_S = 5.0
@@ -90,7 +91,11 @@ def run_with_options(options: RunStudyOptions) -> StudyResult:
     launcher = make_launcher(options.launcher, Places(options.devices, options.workers), options.study)
     trackers = make_trackers(options.track, options.study)
     database, planned = open_planned(options)
-    with database.closing(), tracking(database, planned.names, trackers):
+    with (
+        database.closing(),
+        _stop_requests(database.interrupt) as received,
+        tracking(database, planned.names, trackers),
+    ):
         queue = TrialQueue(database)
         unfinished = queue.unfinished(planned.names)
         interrupted = False
@@ -109,7 +114,7 @@ def run_with_options(options: RunStudyOptions) -> StudyResult:
                     database, planned, launcher, unfinished, job, deadline, options.target, options.quiet
                 )
         found = counts(database, planned.names)
-        exit_code = EXIT_INTERRUPTED if interrupted else _exit_code(found)
+        exit_code = _exit_code(found, interrupted, received)
         rows = ranked_rows(database, planned.names)
         spent = summed_profiles(options.out) if options.profile else {}
         seconds = time.monotonic() - started
@@ -144,10 +149,8 @@ def _train(
     Returns:
         True if trials are left: a signal, the deadline or an outside stop of the workers interrupted the run.
     """
-    with (
-        _stop_requests(database.interrupt) as stop,
-        progress_display(quiet, study.definition.training.max_iters) as progress,
-    ):
+    stop = database.interrupt
+    with progress_display(quiet, study.definition.training.max_iters) as progress:
         snapshot = Snapshot(database, study.names)
         progress.show(snapshot, 0)  # do not announce trials that ended before
         if _is_met(target, snapshot):
@@ -181,26 +184,36 @@ def _is_met(target: float | None, snapshot: Snapshot) -> bool:
 
 
 @contextmanager
-def _stop_requests(stop: threading.Event) -> Iterator[threading.Event]:
-    """Make SIGINT and SIGTERM set the event; a second signal ends the program at once."""
+def _stop_requests(stop: threading.Event) -> Iterator[list[int]]:
+    """Make stop signals set the event; a second signal does what it did before.
+
+    Yields:
+        The signals that have arrived.
+    """
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread receives signals
+        yield received  # only the main thread receives signals
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
 
-    def ask_to_stop(_signal: int, _frame: FrameType | None) -> None:
+    def restore() -> None:
+        for number, handler in before.items():
+            if handler is not None:  # installed by a library, not from Python
+                signal.signal(number, handler)
+
+    def ask_to_stop(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
         stop.set()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore()
 
-    for number in before:
-        signal.signal(number, ask_to_stop)
+    on_stop_signals(ask_to_stop)
     try:
-        yield stop
+        yield received
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore()
 
 
-def _exit_code(found: Mapping[str, int]) -> int:
+def _exit_code(found: Mapping[str, int], interrupted: bool, received: Sequence[int]) -> int:
+    if interrupted:
+        return stopped_exit_code("run", received[0]) if received else EXIT_STOPPED
     return EXIT_FAILED_TRIALS if found["failed"] or found["diverged"] else 0

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from search.workers.stop_signals import end_at_stop_signals
+
+    end_at_stop_signals("worker")
+
 import logging
 import os
-import signal
 import sys
 import threading
 import time
 from contextlib import nullcontext
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from search.command_line import new_program
-from search.errors import UsageError, user_errors
+from search.errors import EXIT_SPOILED, EXIT_STOPPED, USER_ERRORS, ProcessSpoiled, UsageError, user_errors
 from search.options import DefinitionOptions, WorkerOptions
+from search.workers.process_end import end_process
+from search.workers.stop_signals import end_at_stop_signals, on_stop_signals
 
 if TYPE_CHECKING:
     from search.workers.worker_loop import Worker
+
+log = logging.getLogger("search.worker")
 
 PARENT_POLL_S = 1.0
 
@@ -25,8 +32,9 @@ PARENT_POLL_S = 1.0
 def worker(options: WorkerOptions) -> None:
     """Claim trials of a planned study and train them on one device.
 
-    The worker ends when no trial is left.
+    The worker ends with 0 when no trial is left, and with 75 when it was stopped before.
     """
+    end_at_stop_signals("worker")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("search").setLevel(logging.INFO)
     with user_errors():
@@ -34,14 +42,30 @@ def worker(options: WorkerOptions) -> None:
         from search.workers.profile import profiled
 
         worker = _open(options)
-        _stop_on_signals(worker.stop)
+        on_stop_signals(lambda number, frame: worker.stop.set())
         if options.parent is not None:
             _stop_with(options.parent, worker.stop)
         database = worker.queue.database
         # A launcher publishes for its workers.
         publisher = publish_periodically(database, list(worker.studies)) if options.parent is None else nullcontext()
         with database.closing(), profiled(worker, options.out, options.profile), publisher:
-            worker.run()
+            exit_code = _work(worker)
+    end_process(exit_code)
+
+
+def _work(worker: Worker) -> int:
+    """Work to the end and return the exit code."""
+    try:
+        return 0 if worker.run() else EXIT_STOPPED
+    except ProcessSpoiled as error:
+        log.error("%s", error)
+        return EXIT_SPOILED
+    except USER_ERRORS as error:
+        if not worker.has_claimed:
+            raise
+        # Whatever is wrong now was right before: that is no wrong use.
+        log.error("%s", " ".join(str(error).splitlines()))
+        return EXIT_STOPPED
 
 
 def _open(options: WorkerOptions) -> Worker:
@@ -74,20 +98,12 @@ def _open(options: WorkerOptions) -> Worker:
         ) from error
 
 
-def _stop_on_signals(stop: threading.Event) -> None:
-    def ask_to_stop(_signal: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ask_to_stop)
-
-
 def _stop_with(parent: int, stop: threading.Event) -> None:
     # The id is an argument: if the parent is dead already, another process has become the parent of this one.
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(PARENT_POLL_S)
-        logging.getLogger("search.worker").warning("the parent process has ended; releasing all trials")
+        log.warning("the parent process has ended; releasing all trials")
         stop.set()
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 # Modules of search/ that are programs; they stand above all packages.
-PROGRAMS = {"run", "worker", "report", "export", "status", "dashboard", "replay", "__main__"}
+PROGRAMS = {"run", "worker", "report", "export", "status", "dashboard", "replay", "__main__", "console"}
 # From the top; each imports those below it only.
 LAYERS = (
     "programs",

@@ -12,10 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.errors import EXIT_USAGE, WorkersKeepCrashing
+from search.errors import EXIT_SPOILED, EXIT_STOPPED, EXIT_USAGE, WorkersKeepCrashing
 from search.launchers.child_process import child_command, child_environment
 from search.launchers.protocol import Places, WorkerJob
+from search.storage.errors import StorageUnavailable
+from search.workers.child_processes import stop_processes_of
 from search.workers.devices import WorkerSlot, worker_slots
+from search.workers.stop_signals import blocked_stop_signals
 from search.workers.worker_loop import new_owner_name
 
 log = logging.getLogger("search.run")
@@ -61,7 +64,8 @@ class LocalLauncher:
         owner = new_owner_name(slot.label)
         command = [*child_command("search.worker"), *self._job.arguments, "--device", slot.device, "--owner", owner]
         environment = child_environment({**slot.environment, "SEARCH_STORAGE": self._job.storage})
-        with log_file.open("ab") as output:
+        # A signal that arrives before the worker has its handlers waits for them.
+        with log_file.open("ab") as output, blocked_stop_signals():
             popen = subprocess.Popen(
                 [*command, "--parent", str(os.getpid())],
                 env=environment,
@@ -89,16 +93,43 @@ class LocalLauncher:
             if status is None:
                 continue
             self._processes.remove(process)
-            if status == 0:
+            held = self._after_end(process)
+            if status == 0 and not held:
                 continue
-            self._crashes_in_a_row = 0 if self._job.on_death(process.owner) else self._crashes_in_a_row + 1
-            last_line = _last_line(process.log_file)
-            if status == EXIT_USAGE or self._crashes_in_a_row >= MAX_CRASHES_IN_A_ROW * len(self._slots):
-                raise WorkersKeepCrashing(
-                    f"worker {process.slot.label} ended with {_status(status)}: {last_line}; log: {process.log_file}"
-                )
-            log.warning("worker %s ended with %s (%s); restarting it", process.slot.label, _status(status), last_line)
+            self._check_end(process, status, held)
             self._processes.append(self._spawn(process.slot))
+
+    def _after_end(self, process: _Process) -> int:
+        """Release what an ended worker held and stop the programs that its trials have left.
+
+        Returns:
+            The number of trials that it held.
+        """
+        stop_processes_of(process.popen.pid)
+        try:
+            return self._job.on_death(process.owner)
+        except StorageUnavailable as error:
+            log.warning("cannot release the trials of worker %s; their leases expire (%s)", process.slot.label, error)
+            return 0
+
+    def _check_end(self, process: _Process, status: int, held: int) -> None:
+        """Log why a worker ended before the study, and whether it makes sense to start another one.
+
+        A worker that ends with a trial has crashed, whatever its exit code: the trial's own code can choose that.
+        """
+        name, last_line = f"worker {process.slot.label}", _last_line(process.log_file)
+        if not held and status == EXIT_STOPPED:
+            log.warning("%s was stopped from outside (%s); starting another one", name, last_line)
+            return
+        if not held and status == EXIT_SPOILED:
+            log.warning("%s can train no further trial (%s); starting another one", name, last_line)
+            return
+        self._crashes_in_a_row = 0 if held else self._crashes_in_a_row + 1
+        ended = f"{name} ended with {_status(status)}"
+        too_often = self._crashes_in_a_row >= MAX_CRASHES_IN_A_ROW * len(self._slots)
+        if too_often or (status == EXIT_USAGE and not held):
+            raise WorkersKeepCrashing(f"{ended}: {last_line}; log: {process.log_file}")
+        log.warning("%s (%s); restarting it", ended, last_line)
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """Ask the workers to release their trials and end; kill those that have not ended after `grace_s` seconds."""
@@ -113,7 +144,7 @@ class LocalLauncher:
             if process.popen.poll() is None:
                 process.popen.kill()
                 process.popen.wait()
-                self._job.on_death(process.owner)
+            self._after_end(process)
         self._processes.clear()
 
 

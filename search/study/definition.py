@@ -22,25 +22,11 @@ from search.study.references import full_reference
 from search.study.search_space import GRID, RacingSettings, Range, SamplerSettings, normalize_axes
 from search.study.user_modules import MOVED, module_folder
 from search.study.validation_messages import did_you_mean, explain
+from search.study.worker_settings import WorkerSettings
 
 MAX_SEED = 2**31 - 1
 # A larger number is a typing error that would fill the database with millions of trials.
 MAX_SEEDS = 1000
-
-
-class WorkerSettings(BaseModel):
-    """How workers lease, retry and checkpoint trials."""
-
-    model_config = STRICT
-
-    # A worker that does not renew its lease for this long loses the trial.
-    lease_s: float = Field(default=60.0, gt=0)
-    # After this many failed attempts, crashes of workers included, a trial fails for good.
-    max_attempts: int = Field(default=3, ge=1)
-    # Wait before the second attempt of a trial that ran out of memory or disk; it doubles with each further attempt.
-    retry_delay_s: float = Field(default=5.0, ge=0)
-    # An evaluation writes a checkpoint if the last one is at least this old.
-    checkpoint_s: float = Field(default=10.0, ge=0)
 
 
 class StudyDefinition(BaseModel):

@@ -17,9 +17,9 @@ from search.storage.database import Database
 from search.storage.planning import DEFINITION, UID, StudyPlan
 from search.storage.queries import study_attrs
 from search.study.claims import Cell, Claim, Published, Scalar
-from search.study.definition import WorkerSettings
 from search.study.pruner_settings import PrunerSettings
 from search.study.search_space import GRID, RacingSettings, Range, SamplerSettings
+from search.study.worker_settings import WorkerSettings
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -105,12 +105,13 @@ class ArtifactWriter:
     ) -> dict[str, bytes]:
         """File contents by name; the record comes first, since it is worth most when the disk is nearly full."""
         cell, seed = cell_and_seed(lease.cell)
+        last = run.curve[-1] if run.curve else None
         record = {
             **{"study": lease.study, "trial": lease.number, "outcome": outcome, "reason": reason},
             **{"cell": cell, "seed": seed},
             **{key: facts[key] for key in ("n_params", "tokens", "train_seconds", "train_loss") if key in facts},
-            "val_loss": run.curve[-1].val_loss if not run.curve[-1].diverged else None,
-            "step": run.curve[-1].step,
+            "val_loss": last.val_loss if last is not None and not last.diverged else None,
+            "step": None if last is None else last.step,
             **self.study,
             "environment": self.environment,
         }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.errors import UsageError
+from search.workers.cpu_quota import cpu_count
 
 # Files that the drivers of NVIDIA, WSL and AMD create. Without any of them there is no GPU, and importing torch to
 # check would take longer than everything else that the launcher does.
@@ -69,11 +70,6 @@ def check_device(device: str) -> None:
     there = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{gpu}" for gpu in range(gpus))]
     if device not in there:
         raise UsageError(f"--device {device}: this machine has {', '.join(there)}")
-
-
-def cpu_count() -> int:
-    """The number of cores that this process may use; in a container or under a scheduler, fewer than exist."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _worker_count(workers: str, automatic: int) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from optuna import TrialPruned
 from optuna.trial import FrozenTrial
 
 from search.errors import USER_ERRORS
@@ -19,9 +19,12 @@ from search.storage.errors import LeaseLost
 from search.storage.leases import Lease, Report
 from search.storage.queue import TrialQueue
 from search.storage.slots import cell_and_seed
+from search.storage.state_transitions import Outcome
 from search.strategies.pruning_judge import PruningJudge
 from search.study.stored import ENVIRONMENT
 from search.workers.artifact_writer import ArtifactWriter
+from search.workers.trial_errors import TrialTimeout, cause_of, is_transient, one_line
+from search.workers.user_code import UserCode, UserCodeError
 
 log = logging.getLogger("search.worker")
 
@@ -58,6 +61,19 @@ class WorkerStudy:
 
 
 @dataclass(frozen=True)
+class TimeLimits:
+    """When a trial is ended, in seconds; 0 sets no limit.
+
+    Attributes:
+        trial_timeout_s: How long an attempt may train.
+        stall_timeout_s: How long it may go without a step, a bare yield or an evaluation.
+    """
+
+    trial_timeout_s: float = 0.0
+    stall_timeout_s: float = 0.0
+
+
+@dataclass(frozen=True)
 class WorkerContext:
     """What every trial of a worker needs.
 
@@ -66,12 +82,16 @@ class WorkerContext:
         checkpoints: Where checkpoints are stored.
         device: The device that is stored with each trial.
         retry_delay_s: Delay after the first transient error, in seconds; it doubles with each further one.
+        limits: When a trial is ended.
+        user_code: Where this process calls the study's own code.
     """
 
     queue: TrialQueue
     checkpoints: CheckpointStore
     device: str
     retry_delay_s: float
+    limits: TimeLimits = TimeLimits()
+    user_code: UserCode = field(default_factory=UserCode)
 
 
 class LeasedTrial:
@@ -95,16 +115,38 @@ class LeasedTrial:
 
         Raises:
             LeaseLost: Another worker has the trial.
-            Exception: An error of the objective; the trial cannot be trained.
+            UserCodeError: An error of the objective; the trial cannot be trained.
         """
         log.info("trial %d of %s: %s, attempt %d", lease.number, lease.study, lease.cell, lease.attempt)
         cell, seed = cell_and_seed(lease.cell)
-        run = study.start(cell, seed)
-        reports = _resume(context.checkpoints, lease, study, run)
+        context.user_code.begin_trials()
+        with context.user_code.running_trials():
+            run = study.start(cell, seed)
+        reports = _resume(context, lease, study, run)
         # The database may lack evaluations of the checkpoint, for example after a failed trial was put back.
         if reports and context.queue.report(reports):
             raise LeaseLost
         return cls(context, lease, study, run, study.judge.trial(lease))
+
+    def end_by(self, error: BaseException) -> None:
+        """End the trial because of an error, or prune it if the error asks for that.
+
+        Args:
+            error: What was raised while the trial was trained.
+        """
+        if isinstance(error, TrialPruned):
+            step = self.run.curve[-1].step if self.run.curve else None
+            at = "before its first evaluation" if step is None else f"at step {step}"
+            try:
+                self._finish("pruned", f"pruned by the objective {at}")
+            except LeaseLost:
+                log.warning("lost the lease of trial %d of %s", self.lease.number, self.lease.study)
+                return
+            except UserCodeError as another:
+                error = another
+            else:
+                return
+        release_or_fail(self._context, self.lease, error)
 
     def judge(self, evaluation: Evaluation) -> bool:
         """End the trial if its latest evaluation ends it; otherwise write a checkpoint if one is due.
@@ -141,27 +183,32 @@ class LeasedTrial:
 
     def _save(self) -> None:
         checkpoints, lease = self._context.checkpoints, self.lease
+        with self._context.user_code.calling():
+            payload = self.run.save()
         try:
             identity = self._study.identity(lease.cell)
-            checkpoints.write_checkpoint(lease.study, lease.number, self.run.save(), identity)
+            checkpoints.write_checkpoint(lease.study, lease.number, payload, identity)
         except OSError as error:
             folder = checkpoints.trial_folder(lease.study, lease.number)
             log.warning("cannot write a checkpoint in %s (%s); training continues without one", folder, error.strerror)
         self._saved_at = time.monotonic()
 
     def _finish(self, outcome: Any, reason: str | None) -> None:
-        last = self.run.curve[-1]
-        facts = {
-            **self.run.describe(),
-            "train_loss": last.train_loss if not last.diverged else None,
-            "train_curve": [[point.step, point.train_loss] for point in self.run.curve if not point.diverged],
-            "device": self._context.device,
-        }
+        last = self.run.curve[-1] if self.run.curve else None
         writer = self._study.artifact_writer
-        stored = writer.store_files(self.lease, self._study.identity(self.lease.cell), self.run, facts, outcome, reason)
+        with self._context.user_code.calling():
+            facts = {
+                **self.run.describe(),
+                "train_loss": last.train_loss if last is not None and not last.diverged else None,
+                "train_curve": [[point.step, point.train_loss] for point in self.run.curve if not point.diverged],
+                "device": self._context.device,
+            }
+            identity = self._study.identity(self.lease.cell)
+            stored = writer.store_files(self.lease, identity, self.run, facts, outcome, reason)
         facts[ENVIRONMENT] = writer.environment
+        value = None if last is None else last.val_loss
         try:
-            self._context.queue.finish(self.lease, outcome, last.val_loss, facts, reason, stored.attrs)
+            self._context.queue.finish(self.lease, outcome, value, facts, reason, stored.attrs)
         except LeaseLost:
             stored.discard()
             raise
@@ -169,41 +216,37 @@ class LeasedTrial:
         self._context.checkpoints.remove_checkpoint(self.lease.study, self.lease.number)
 
 
-def _resume(checkpoints: CheckpointStore, lease: Lease, study: WorkerStudy, run: TrainingRun) -> list[Report]:
+def _resume(context: WorkerContext, lease: Lease, study: WorkerStudy, run: TrainingRun) -> list[Report]:
     """Restore the run from its checkpoint; return its evaluations so far."""
+    checkpoints = context.checkpoints
     payload = checkpoints.read_checkpoint(lease.study, lease.number, study.identity(lease.cell))
     if payload is None:
         return []
-    try:
-        run.restore(payload)
-    except CheckpointError as error:
-        checkpoints.set_aside(lease.study, lease.number, str(error))
-        return []
+    with context.user_code.calling():
+        try:
+            run.restore(payload)
+        except CheckpointError as error:
+            checkpoints.set_aside(lease.study, lease.number, str(error))
+            return []
     log.info("trial %d of %s resumes after step %d", lease.number, lease.study, run.curve[-1].step)
     return [Report(lease, point.step, point.train_loss, point.val_loss) for point in run.curve]
 
 
-def release_or_fail(context: WorkerContext, lease: Lease, error: Exception) -> None:
+def release_or_fail(context: WorkerContext, lease: Lease, error: BaseException) -> None:
     """Put a trial back into the queue after a transient error; fail it for good after any other."""
-    reason = f"{type(error).__name__}: {error}".splitlines()[0][:500]
-    if _is_transient(error) and lease.attempt < context.queue.max_attempts:
+    error = cause_of(error)
+    reason = one_line(error)
+    if is_transient(error) and lease.attempt < context.queue.max_attempts:
         delay_s = context.retry_delay_s * 2 ** (lease.attempt - 1)
         log.warning("trial %d of %s: %s; retrying in %g s", lease.number, lease.study, reason, delay_s)
         context.queue.release(lease, reason, delay_s)
         return
     # A traceback helps to find a bug, not a wrong value.
-    log.error(
-        "trial %d of %s failed: %s", lease.number, lease.study, reason, exc_info=not isinstance(error, USER_ERRORS)
-    )
+    shown = None if isinstance(error, (*USER_ERRORS, TrialTimeout)) else error
+    log.error("trial %d of %s failed: %s", lease.number, lease.study, reason, exc_info=shown)
+    # A trial that is pruned before its first step never became a `LeasedTrial`.
+    outcome: Outcome = "pruned" if isinstance(error, TrialPruned) else "failed"
     try:
-        context.queue.finish(lease, "failed", None, {"device": context.device}, reason)
+        context.queue.finish(lease, outcome, None, {"device": context.device}, reason)
     except LeaseLost:
         log.warning("lost the lease of trial %d of %s", lease.number, lease.study)
-
-
-def _is_transient(error: Exception) -> bool:
-    """Whether a retry, perhaps by another worker, may avoid the error: lack of memory or disk space, for example."""
-    if isinstance(error, OSError):
-        return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EIO}
-    # By name: this module must not import torch, which the objective may not need.
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -32,7 +32,7 @@ from search.study.user_modules import (
 from search.workers.artifact_writer import ArtifactWriter
 from search.workers.devices import check_device
 from search.workers.group_size import GroupSizes, check_fuse
-from search.workers.leased_trial import WorkerContext, WorkerStudy
+from search.workers.leased_trial import TimeLimits, WorkerContext, WorkerStudy
 from search.workers.provenance import environment
 from search.workers.worker_loop import Worker, new_owner_name
 
@@ -92,7 +92,8 @@ def open_worker(
         studies = {each.name: _worker_study(backend, each, text, sizes, store) for each in planned}
         settings = planned[0].settings.workers
         queue = TrialQueue(database, settings.lease_s, settings.max_attempts)
-        context = WorkerContext(queue, CheckpointStore(out), device, settings.retry_delay_s)
+        limits = TimeLimits(settings.trial_timeout_s, settings.stall_timeout_s)
+        context = WorkerContext(queue, CheckpointStore(out), device, settings.retry_delay_s, limits)
         return Worker(context, studies, owner or new_owner_name(device))
     except BaseException:
         database.engine.dispose()

@@ -6,9 +6,11 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from search.errors import ProcessSpoiled
 from search.objectives.phase_timer import PhaseTimer
 from search.objectives.protocol import Evaluation, RunGroup, Timed, TrainingRun
 from search.storage.errors import LeaseLost, StorageUnavailable
@@ -17,25 +19,13 @@ from search.storage.queries import cell_texts
 from search.storage.queue import TrialQueue
 from search.storage.slots import cell_and_seed
 from search.workers.leased_trial import LeasedTrial, WorkerContext, WorkerStudy, release_or_fail
+from search.workers.single_run_group import SingleRunGroup
+from search.workers.trial_errors import cause_of, is_spoiling, one_line
+from search.workers.watchdog import Watchdog
 
 log = logging.getLogger("search.worker")
 
 IDLE_POLL_S = 0.5
-
-
-class SingleRunGroup:
-    """A group of one run."""
-
-    def __init__(self, run: TrainingRun) -> None:
-        self._run = run
-
-    def advance(self, should_stop: Callable[[], bool]) -> list[tuple[TrainingRun, Evaluation]]:
-        """See `search.objectives.protocol.RunGroup`."""
-        evaluation = self._run.advance(should_stop)
-        return [] if evaluation is None else [(self._run, evaluation)]
-
-    def remove(self, leavers: Sequence[TrainingRun]) -> None:
-        """Do nothing: a group of one has no other runs."""
 
 
 @dataclass
@@ -49,6 +39,7 @@ class Worker:
         timer: Measures the time by kind of work.
         wait_for_device: Called at the end of each phase, so that a phase includes the time of its GPU kernels and not
             only of their launch.
+        has_claimed: Whether this worker has ever claimed a trial.
     """
 
     context: WorkerContext
@@ -56,6 +47,7 @@ class Worker:
     owner: str
     timer: PhaseTimer = field(default_factory=PhaseTimer)
     wait_for_device: Callable[[], None] | None = None
+    has_claimed: bool = False
     _leases: list[Lease] = field(default_factory=list)
     _lost: set[Lease] = field(default_factory=set)  # lost leases; may include those of ended trials
     _max_group_size: dict[tuple[str, str], int] = field(default_factory=dict)  # by study and shape
@@ -70,13 +62,21 @@ class Worker:
         """Set this event to make the worker release its trials and end, without waiting for an unavailable database."""
         return self.queue.database.interrupt
 
-    def run(self) -> None:
+    def run(self) -> bool:
         """Work until every trial has ended, those of other workers included: they may crash and leave a trial.
 
+        Returns:
+            True if no trial is left; False if the worker was asked to stop before.
+
         Raises:
+            ProcessSpoiled: No trial can be trained in this process any more.
             StorageUnavailable: The database was unavailable for too long.
         """
         threading.Thread(target=self._renew_leases, name="lease", daemon=True).start()
+        with Watchdog(self.context, self.stop, lambda: list(self._leases)):
+            return self._work()
+
+    def _work(self) -> bool:
         names = list(self.studies)
         self.timer.begin()
         while not self.stop.is_set():
@@ -88,18 +88,47 @@ class Worker:
                 if self._plan_more_seeds(names):
                     continue
                 self._remove_leftovers()
-                return
+                return True
             else:
                 self.stop.wait(IDLE_POLL_S)
                 self.timer.end("waiting")
+        return False
 
     def _claim(self, names: Sequence[str]) -> list[Lease]:
         """Claim the next trial, and others of its shape to train with it."""
-        claimed = self.queue.claim(names, self.owner)
-        leases = [filled for lease in claimed if (filled := self._fill(lease)) is not None]
-        if leases and (size := self._group_size(leases[0])) > 1:
+        self._leases = self.queue.claim(names, self.owner)
+        self.has_claimed |= bool(self._leases)
+        leases = []
+        for lease in list(self._leases):
+            with self._failing(lease):
+                leases.append(self.studies[lease.study].fill(lease))
+        size = 1
+        for lease in leases[:1]:
+            with self._failing(lease):
+                size = self._group_size(lease)
+        if size > 1 and all(lease.attempt == 1 for lease in leases):
+            # A trial that failed before trains alone: it may have been the reason, or another trial of its group.
             leases += self.queue.claim_alike(leases, self.owner, size - 1)
         return leases
+
+    @contextmanager
+    def _failing(self, lease: Lease) -> Iterator[None]:
+        """Release or fail a trial if the code inside raises an error, unless the database is the reason."""
+        try:
+            yield
+        except StorageUnavailable:
+            raise
+        except LeaseLost:
+            self._log_lost(lease)
+            self._forget(lease)
+        except BaseException as error:
+            release_or_fail(self.context, lease, error)
+            self._forget(lease)
+            _end_if_spoiled(error)
+
+    def _forget(self, lease: Lease) -> None:
+        # A new list: the thread that renews leases may be reading the old one.
+        self._leases = [each for each in self._leases if each is not lease]
 
     def _plan_more_seeds(self, names: Sequence[str]) -> bool:
         races = [study.race for study in self.studies.values() if study.race is not None]
@@ -107,15 +136,6 @@ class Worker:
             race()
         # Ask the database: another worker may have planned the seeds.
         return bool(races) and self.queue.unfinished(names) > 0
-
-    def _fill(self, lease: Lease) -> Lease | None:
-        try:
-            return self.studies[lease.study].fill(lease)
-        except StorageUnavailable:
-            raise
-        except Exception as error:
-            release_or_fail(self.context, lease, error)
-            return None
 
     def _group_size(self, lease: Lease) -> int:
         study = self.studies[lease.study]
@@ -147,38 +167,33 @@ class Worker:
     def _work_on(self, leases: list[Lease]) -> None:
         self._lost.clear()
         self._leases = leases
-        trials = [trial for lease in leases if (trial := self._begin(lease)) is not None]
+        trials: list[LeasedTrial] = []
         try:
+            for lease in leases:
+                with self._failing(lease):
+                    trials.append(LeasedTrial.begin(self.context, lease, self.studies[lease.study]))
             if trials:
                 self._train(trials)
-        except StorageUnavailable:
+        except (StorageUnavailable, ProcessSpoiled):
             raise
-        except Exception as error:
-            self._fail_or_split(trials, error)
+        except BaseException as error:  # a study's own code can raise anything, SystemExit included
+            self._fail_or_split(trials, cause_of(error))
+            _end_if_spoiled(error)
         finally:
             self._leases = []
-
-    def _begin(self, lease: Lease) -> LeasedTrial | None:
-        try:
-            return LeasedTrial.begin(self.context, lease, self.studies[lease.study])
-        except LeaseLost:
-            self._log_lost(lease)
-        except StorageUnavailable:
-            raise
-        except Exception as error:
-            release_or_fail(self.context, lease, error)
-        self._leases = [each for each in self._leases if each is not lease]
-        return None
 
     def _train(self, trials: list[LeasedTrial]) -> None:
         """Train until every trial has ended, was lost or was released; such trials are removed from `trials`."""
         for trial in trials:
             if (timer := _timer_of(trial.run)) is not None:
                 timer.wait_for_device = self.wait_for_device
-        group = self._group([trial.run for trial in trials], trials[0].lease.study)
+        user_code = self.context.user_code
+        with user_code.running_trials():
+            group = self._group([trial.run for trial in trials], trials[0].lease.study)
         self.timer.end("starting")
         while trials:
-            evaluated = group.advance(lambda: self.stop.is_set() or not self._lost.isdisjoint(self._leases))
+            with user_code.running_trials():
+                evaluated = group.advance(self._should_pause)
             self.timer.begin()  # the runs measure their time themselves
             self._drop_lost(group, trials, [each for each in trials if each.lease in self._lost])
             if not evaluated and self.stop.is_set():
@@ -189,6 +204,10 @@ class Worker:
             else:
                 self._report(group, trials, evaluated)
             self.timer.end("storage")
+
+    def _should_pause(self) -> bool:
+        self.context.user_code.show_life()
+        return self.stop.is_set() or not self._lost.isdisjoint(self._leases)
 
     def _group(self, runs: Sequence[TrainingRun], study: str) -> RunGroup:
         stack_runs = self.studies[study].stack_runs
@@ -237,19 +256,25 @@ class Worker:
         if (timer := _timer_of(trial.run)) is not None:
             self.timer.add(timer)
 
-    def _fail_or_split(self, trials: Sequence[LeasedTrial], error: Exception) -> None:
+    def _fail_or_split(self, trials: Sequence[LeasedTrial], error: BaseException) -> None:
         """Fail or release a single trial; split a group, since one trial or a lack of memory can cause the error."""
-        if len(trials) == 1:
-            release_or_fail(self.context, trials[0].lease, error)
+        if len(trials) == 1 or is_spoiling(error):
+            for trial in trials:
+                trial.end_by(error)
             return
         first, size = trials[0].lease, max(1, len(trials) // 2)
         log.warning(
             "error in a group of %d trials of %s: %s; retrying in groups of %d from their checkpoints",
-            len(trials), first.study, f"{type(error).__name__}: {error}".splitlines()[0], size,
+            len(trials), first.study, one_line(error), size,
         )  # fmt: skip
         self._max_group_size[first.study, first.shape_key] = size
         for trial in trials:
             trial.release()
+
+
+def _end_if_spoiled(error: BaseException) -> None:
+    if is_spoiling(cause_of(error)):
+        raise ProcessSpoiled("an error of the GPU ends this process; another one can go on") from error
 
 
 def _timer_of(run: TrainingRun) -> PhaseTimer | None:

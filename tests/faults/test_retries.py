@@ -6,32 +6,14 @@ import math
 import subprocess
 import sys
 import time
-from typing import Any
 
 import fake_objective
-import optuna
 import pytest
-from optuna.trial import FrozenTrial
-from scenario import FaultStudy, MakeStudy, reading
-from sqlalchemy import Row
+from fault_results import by_fault, optuna_trials
+from scenario import MakeStudy, reading
 
 from search.planning import open_planned
 from search.storage.queue import TrialQueue
-
-
-def by_fault(study: FaultStudy) -> dict[str, Row[Any]]:
-    """The rows, by the fault of their cell."""
-    return dict(zip([named["fault"] for named in study.named_cells()], study.rows(), strict=True))
-
-
-def optuna_trials(study: FaultStudy) -> dict[str, FrozenTrial]:
-    """The trials as Optuna shows them, by the fault of their cell."""
-    storage = optuna.storages.RDBStorage(study.url.replace("postgresql://", "postgresql+psycopg://"))
-    try:
-        trials = optuna.load_study(study_name=study.name, storage=storage).get_trials()
-    finally:
-        storage.engine.dispose()
-    return {trial.params["fault"]: trial for trial in trials}
 
 
 def test_faults(make_study: MakeStudy) -> None:

@@ -61,13 +61,15 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)], ids=["SIGINT", "SIGTERM"]
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 75, marks=pytest.mark.soak)],
+    ids=["SIGINT", "SIGTERM"],
 )
-def test_interrupted(make_study: MakeStudy, number: int) -> None:
+def test_interrupted(make_study: MakeStudy, number: int, code: int) -> None:
     study = make_study(8, ms=5, lease_s=60)
     run, workers, gate = run_half(study)
     run.send_signal(number)
-    assert run.wait(60) == 130, said(study)
+    assert run.wait(60) == code, said(study)
     assert len(workers) == 2
     assert not any(is_alive(pid) for pid in workers)
     rows = study.rows()

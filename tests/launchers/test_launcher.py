@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from study_files import all_rows, sqlite
+from study_files import all_rows, sqlite, write_study
 
 from search.errors import WorkersKeepCrashing
-from search.launchers.local import LocalLauncher
+from search.launchers.local import MAX_CRASHES_IN_A_ROW, LocalLauncher
 from search.launchers.protocol import Places, WorkerJob
 from search.launchers.registry import make_launcher
 from search.options import PlanningOptions
 from search.planning import open_planned
 from search.storage.database import Database
 from search.storage.queue import TrialQueue
+from search.workers.child_processes import processes_of
 
 
 def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -106,6 +107,89 @@ def test_workers_that_die_again_and_again(
     log = (work_folder / "logs" / "worker-cpu-0.log").read_text()
     assert log.count("no libcudart") == 3
     assert {row["state"] for row in all_rows(sqlite(work_folder))} == {"waiting"}
+
+
+FAULTS = """
+objective = "fake_objective:start"
+grid = {fault = ["%s", "none"]}
+training = {max_iters = 20, eval_interval = 10}
+pruner = {name = "none"}
+workers = {max_attempts = 1}
+"""
+
+
+def test_end_with_a_trial_is_a_crash_whatever_the_code(
+    work_folder: Path, corpus_file: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A trial's own code can end the process with any code."""
+    faults = [f"os._exit({code})" for code in (0, 2, 75)]
+    file = write_study(work_folder, FAULTS % '", "'.join(faults))
+    storage = sqlite(work_folder)
+    database, _ = open_planned(PlanningOptions(study=file, storage=storage, corpus=Path(corpus_file)))
+    with database.closing():
+        run, work = launcher(), job(database, work_folder, ["--study", file, "--corpus", corpus_file])
+        run.start(2, work)
+        until(lambda: tended(run) == 0)
+        run.stop(1)
+    assert re.findall(r"worker cpu-0 ended with exit code (\d+) \(", caplog.text) == ["75", "2", "0"]
+    rows = {row["cell"]["fault"]: row for row in all_rows(storage)}
+    assert [(rows[fault]["outcome"], rows[fault]["attempts"]) for fault in faults] == [("failed", 1)] * 3
+    assert rows["none"]["outcome"] == "complete"
+
+
+def tended(run: LocalLauncher) -> int:
+    run.tend()
+    return run.running
+
+
+def test_worker_that_is_stopped_from_outside_is_named_and_replaced(
+    planned: Database,
+    corpus_file: str,
+    work_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """However often; and a worker that gets the signal before it can handle it ends in the same way."""
+    monkeypatch.setenv("FAKE_TRIAL_MS", "60000")
+    run, work = launcher(), job(planned, work_folder, ["--study", "small", "--corpus", corpus_file])
+    try:
+        run.start(9, work)
+        for _ in range(MAX_CRASHES_IN_A_ROW):
+            [worker] = workers_of(run)
+            os.kill(worker, signal.SIGTERM)
+            until(lambda: run.running == 0)
+            run.tend()
+        until(lambda: any(row["state"] == "running" for row in all_rows(sqlite(work_folder))))
+        [worker] = workers_of(run)
+        os.kill(worker, signal.SIGHUP)
+        until(lambda: run.running == 0)
+        run.tend()
+    finally:
+        run.stop()
+    messages = re.findall(r"worker cpu-0 was stopped from outside \((.*)\); starting another one", caplog.text)
+    assert len(messages) == MAX_CRASHES_IN_A_ROW + 1
+    assert "back into the queue" in messages[-1]
+    assert {(row["state"], row["attempts"]) for row in all_rows(sqlite(work_folder))} == {("waiting", 0)}
+
+
+def test_programs_of_a_killed_worker_end_with_it(
+    work_folder: Path, corpus_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_study(work_folder, FAULTS % "child")
+    database, _ = open_planned(PlanningOptions(study=file, storage=sqlite(work_folder), corpus=Path(corpus_file)))
+    with database.closing():
+        run, work = launcher(), job(database, work_folder, ["--study", file, "--corpus", corpus_file])
+        try:
+            run.start(2, work)
+            [worker] = workers_of(run)
+            until(lambda: bool(processes_of(worker)))
+            os.kill(worker, signal.SIGKILL)
+            until(lambda: run.running == 0)
+            assert processes_of(worker)
+            run.tend()
+            assert not processes_of(worker)
+        finally:
+            run.stop(0)
 
 
 def test_worker_with_a_wrong_option_is_not_started_again(planned: Database, work_folder: Path) -> None:

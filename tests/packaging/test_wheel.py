@@ -174,7 +174,7 @@ def write_trap(folder: Path, name: str) -> None:
 def run_installed_script(folder: Path, python_path: str, scripts: Path) -> None:
     """Train the study with `lm-search`, whose own folder heads the path; its workers are children."""
     script = scripts / "lm-search"
-    script.write_text("import sys\nfrom search.__main__ import main\nsys.exit(main())\n")
+    script.write_text("import sys\nfrom search.console import main\nsys.exit(main())\n")
     done = call(folder, python_path, str(script), "run", "--study", "own.toml", "--workers", "1", "--json", "--quiet")
     assert done.returncode == 0, done.stderr
     assert [row["state"] for row in json.loads(done.stdout)["rows"]] == ["complete", "complete"]

@@ -16,18 +16,56 @@ import itertools
 import json
 import math
 import os
+import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from optuna import TrialPruned
+
+from search.errors import UsageError
 from search.objectives.corpus import Corpus
 from search.objectives.errors import CheckpointError
 from search.objectives.protocol import Evaluation
 from search.objectives.settings import TrainingSettings
+from search.storage.errors import LeaseLost, StorageUnavailable
 
 GATE_POLL_S = 0.005
 _trials_before = itertools.count()  # of this process
+
+
+RAISED: dict[str, BaseException] = {
+    "sys.exit(0)": SystemExit(0),
+    "sys.exit(2)": SystemExit(2),
+    "sys.exit(text)": SystemExit("no GPU"),
+    "interrupt": KeyboardInterrupt(),
+    "generator exit": GeneratorExit(),
+    "storage": StorageUnavailable("a database of the objective's own"),
+    "lease": LeaseLost("made up"),
+    "usage": UsageError("wrong option"),
+    "pruned": TrialPruned("it looks bad"),
+    "CUDA": RuntimeError("CUDA error: device-side assert triggered"),
+}
+
+
+def _fork_and_exit() -> None:
+    if (pid := os.fork()) == 0:
+        raise SystemExit(3)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+
+
+CALLED: dict[str, Callable[[], object]] = {
+    "os._exit(0)": lambda: os._exit(0),
+    "os._exit(2)": lambda: os._exit(2),
+    "os._exit(75)": lambda: os._exit(75),
+    "fork": _fork_and_exit,
+    "thread": lambda: threading.Thread(target=time.sleep, args=(1000,), name="of the objective").start(),
+    "deadlock": lambda: threading.Event().wait(),
+    "child": lambda: subprocess.run(["sleep", "1000"], check=True),
+    "child in its own session": lambda: subprocess.run(["sleep", "1000"], check=True, start_new_session=True),
+}
 
 
 class FakeRun:
@@ -82,6 +120,8 @@ class FakeRun:
 
     def _misbehave(self) -> None:
         fault = self._fault
+        if fault == "pruned at once":
+            raise TrialPruned
         if fault == "error" and self._step > 0:
             raise ZeroDivisionError("made up")
         if fault == "memory" and self._step > 0:
@@ -92,6 +132,10 @@ class FakeRun:
                 hoard.append(bytearray(os.urandom(1)) * 50_000_000)
         if fault == "exit" and self._step > 0:
             os._exit(11)
+        if self._step > 0 and fault in RAISED:
+            raise RAISED[fault]
+        if self._step > 0 and fault in CALLED:
+            CALLED[fault]()
 
     def save(self) -> bytes:
         curve = [[e.step, e.train_loss, e.val_loss] for e in self._curve]

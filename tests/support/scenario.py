@@ -27,6 +27,7 @@ from sqlalchemy.engine import URL, Row
 from sqlalchemy.exc import DBAPIError
 from swarm import ForkedWorker
 
+from search.errors import EXIT_SPOILED, ProcessSpoiled
 from search.objectives.corpus import Corpus, load_corpus
 from search.objectives.protocol import Evaluation
 from search.objectives.settings import TrainingSettings
@@ -53,6 +54,7 @@ class FaultStudy:
         grid: The values of each axis.
         ms: How long a trial takes, in milliseconds.
         head: More lines at the top of the study file.
+        worker_settings: More lines of its section [workers].
         gates: Where trials wait, for workers that start from now on.
     """
 
@@ -70,6 +72,7 @@ class FaultStudy:
     name: str = "faulty"
     fuse: str = "off"
     head: str = ""
+    worker_settings: str = ""
     gates: Sequence[Gate] = ()
     workers: list[AnyWorker] = field(default_factory=list)
 
@@ -84,6 +87,7 @@ class FaultStudy:
             '[pruner]\nname = "none"\n'
             f"[workers]\nlease_s = {self.lease_s}\nmax_attempts = {self.max_attempts}\n"
             f"retry_delay_s = {self.retry_delay_s}\ncheckpoint_s = {self.checkpoint_s}\n"
+            f"{self.worker_settings}\n"
         )
 
     @property
@@ -215,7 +219,10 @@ class FaultStudy:
             worker = open_worker(str(self.file), self.url, "cpu", corpus=self.corpus_file, out=self.out, fuse=self.fuse)
             if stop_at is not None:
                 threading.Thread(target=stop, args=(stop_at, worker.stop), daemon=True).start()
-            worker.run()
+            try:
+                worker.run()
+            except ProcessSpoiled:
+                raise SystemExit(EXIT_SPOILED) from None
 
         return in_child(work, self.fork_log)
 

@@ -8,7 +8,8 @@ import pytest
 
 from search.errors import UsageError
 from search.workers import devices
-from search.workers.devices import check_device, cpu_count, worker_slots
+from search.workers.cpu_quota import cpu_count
+from search.workers.devices import check_device, worker_slots
 
 
 @pytest.fixture

@@ -1,0 +1,40 @@
+"""What an error says about a trial and about this process."""
+
+from __future__ import annotations
+
+import errno
+
+from search.workers.user_code import UserCodeError
+
+
+class TrialTimeout(Exception):
+    """A trial was ended because of a time limit of its study."""
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """What a study's own code raised, or the error itself."""
+    return error.error if isinstance(error, UserCodeError) else error
+
+
+def one_line(error: BaseException) -> str:
+    """Name and message of an error, in at most 500 characters."""
+    return f"{type(error).__name__}: {error}".removesuffix(": ").splitlines()[0][:500]
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether a retry, perhaps by another worker, may avoid the error: lack of memory or disk space, for example."""
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EIO}
+    return isinstance(error, (MemoryError, TrialTimeout)) or _is_out_of_memory(error) or is_spoiling(error)
+
+
+def is_spoiling(error: BaseException) -> bool:
+    """Whether no trial can be trained in this process any more: after an error in a kernel, every CUDA call fails."""
+    if _is_out_of_memory(error) or not isinstance(error, RuntimeError):
+        return False
+    return type(error).__name__ == "AcceleratorError" or any(name in str(error) for name in ("CUDA error", "HIP error"))
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # By name: this module must not import torch, which the objective may not need.
+    return type(error).__name__ == "OutOfMemoryError"

@@ -1,0 +1,200 @@
+"""How worker processes end: signals, exit codes, and what trials leave behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from fault_results import by_fault
+from gates import wait_until
+from scenario import MakeStudy
+
+from search.workers import watchdog
+from search.workers.child_processes import processes_of
+from search.workers.stop_signals import STOP_SIGNALS
+
+IGNORING_HANGUPS = ["-c", "import signal, runpy, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+                    "runpy.run_module('search.worker', run_name='__main__', alter_sys=True)"]  # fmt: skip
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process, perhaps not a child of ours, still runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_every_signal_hands_back_with_a_checkpoint(make_sqlite_study: MakeStudy) -> None:
+    """Workers end with 75 while trials are left, and with 0 afterwards."""
+    study = make_sqlite_study(len(STOP_SIGNALS), lease_s=60)
+    study.plan()
+    gate = study.close_gate(7)
+    for _ in STOP_SIGNALS:
+        study.start_worker_program()
+    pids = gate.wait(len(STOP_SIGNALS))
+    for number, pid in zip(STOP_SIGNALS, pids, strict=True):
+        os.kill(pid, number)
+    assert study.join() == [75] * len(STOP_SIGNALS)
+    for row in study.rows():
+        assert (row.state, row.attempts, row.reason) == ("waiting", 0, None)
+        assert (study.out / "faulty" / f"trial-{row.number:05d}" / "checkpoint").exists()
+    gate.open()
+    study.workers.clear()
+    study.start_worker_program()
+    assert study.join() == [0]
+    assert {row.attempts for row in study.check_exactly_once()} == {1}
+    study.start_worker_program()
+    assert study.join() == [0, 0]
+
+
+def test_ignored_hangup_stays_ignored(make_sqlite_study: MakeStudy) -> None:
+    """`nohup` ignores SIGHUP, and the worker goes on."""
+    study = make_sqlite_study(1, lease_s=60)
+    study.plan()
+    gate = study.close_gate(7)
+    worker = study.start_worker_program(script=IGNORING_HANGUPS)
+    gate.wait()
+    worker.send_signal(signal.SIGHUP)
+    gate.open()
+    assert study.join() == [0]
+    study.check_exactly_once()
+
+
+SIGNAL_AT_AN_IMPORT = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ.get("SIGNAL_AT"):
+            os.kill(os.getpid(), int(os.environ["SIGNAL"]))
+
+sys.meta_path.insert(0, Finder())
+"""
+STARTS = {
+    "run": ["-m", "search.run"],
+    "lm-search": ["-c", "from search.console import main; main()", "run"],
+    "lm-search, run assumed": ["-c", "from search.console import main; main()"],
+    "worker": ["-m", "search.worker"],
+}
+
+
+@pytest.mark.parametrize(
+    ("start", "module", "number", "code"),
+    [
+        ("run", "typer", signal.SIGTERM, 75),
+        ("run", "optuna", signal.SIGINT, 130),
+        ("run", "fake_objective", signal.SIGTERM, 75),
+        ("lm-search", "typer", signal.SIGINT, 130),
+        ("lm-search, run assumed", "typer", signal.SIGTERM, 75),
+        ("worker", "typer", signal.SIGTERM, 75),
+        ("worker", "optuna", signal.SIGUSR1, 75),
+        ("worker", "fake_objective", signal.SIGINT, 75),
+    ],
+)
+def test_signal_while_it_starts(
+    make_sqlite_study: MakeStudy, tmp_path: Path, start: str, module: str, number: int, code: int
+) -> None:
+    study = make_sqlite_study(1)
+    study.plan()
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(SIGNAL_AT_AN_IMPORT)
+    path = os.pathsep.join([str(tmp_path / "hook"), os.environ["PYTHONPATH"]])
+    environment = {"PYTHONPATH": path, "SIGNAL_AT": module, "SIGNAL": str(int(number))}
+    study.start_worker_program(script=STARTS[start], environment=environment)
+    assert study.join() == [code], study.logs()
+    assert study.logs() == ("" if start == "worker" else "interrupted; run the same command again to resume\n")
+    assert [(row.state, row.attempts) for row in study.rows()] == [("waiting", 0)]
+
+
+def test_thread_that_a_trial_leaves(make_sqlite_study: MakeStudy) -> None:
+    study = make_sqlite_study(grid={"fault": ["thread", "none"]}, ms=2)
+    study.plan()
+    study.start_worker_program()
+    assert study.join(60) == [0]
+    assert "although threads still run: of the objective" in study.logs()
+    assert {row.outcome for row in study.rows()} == {"complete"}
+
+
+LAUNCHER = """
+import os, subprocess, sys
+worker = [sys.executable, "-m", "search.worker", *sys.argv[1:], "--parent", str(os.getpid())]
+subprocess.Popen(worker, start_new_session=True).wait()
+"""
+
+
+@pytest.mark.parametrize("fault", ["child", "child in its own session"])
+def test_stop_while_a_trial_waits_for_a_program(make_sqlite_study: MakeStudy, fault: str) -> None:
+    study = make_sqlite_study(grid={"fault": [fault]}, ms=2, lease_s=60)
+    study.plan()
+    worker = study.start_worker_program()
+    [program] = children(worker.pid)
+    began = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    assert study.join(60) == [75]
+    assert time.monotonic() - began < watchdog.STOP_GRACE_S + 4
+    assert not is_alive(program)
+    [row] = study.rows()
+    assert (row.state, row.attempts, row.owner) == ("waiting", 0, None)
+
+
+def test_worker_does_not_outlive_a_killed_launcher(make_sqlite_study: MakeStudy) -> None:
+    study = make_sqlite_study(grid={"fault": ["child"]}, ms=2, lease_s=60)
+    study.plan()
+    launcher = study.start_worker_program(script=["-c", LAUNCHER])
+    [worker] = children(launcher.pid)
+    [program] = children(worker)
+    launcher.kill()
+    wait_until(lambda: not is_alive(worker) and not is_alive(program), "the end of both", watchdog.STOP_GRACE_S + 10)
+    assert [(row.state, row.attempts) for row in study.rows()] == [("waiting", 0)]
+
+
+def children(pid: int) -> list[int]:
+    """The children of a process, once it has any."""
+
+    def found() -> list[int]:
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    wait_until(found, f"a child of process {pid}")
+    return found()
+
+
+LIMITS: Mapping[str, tuple[str, str]] = {
+    "deadlock": ("stall_timeout_s", "TrialTimeout: the trial neither stepped nor reported for longer than 0.4 s"),
+    "child": ("trial_timeout_s", "TrialTimeout: the trial trained for longer than 0.4 s"),
+}
+
+
+@pytest.mark.parametrize("fault", LIMITS)
+@pytest.mark.parametrize("fuse", ["off", "2"])
+def test_trial_that_never_ends(make_study: MakeStudy, fault: str, fuse: str) -> None:
+    """It ends its process, is recorded with the reason, and counts as an attempt; other trials of its group do not."""
+    name, reason = LIMITS[fault]
+    study = make_study(
+        grid={"fault": [fault, "none"]}, ms=2, max_attempts=2, fuse=fuse, worker_settings=f"{name} = 0.4"
+    )
+    study.plan()
+    codes = [study.fork_worker()]
+    while codes[-1] != 0 and len(codes) < 9:
+        codes.append(study.fork_worker())
+    assert codes == [70, 70, 0]
+    rows = by_fault(study)
+    assert (rows[fault].state, rows[fault].outcome, rows[fault].attempts) == ("done", "failed", 2)
+    assert rows[fault].reason.startswith(reason)
+    assert rows["none"].outcome == "complete"
+    log = study.fork_log.read_text()
+    assert "_misbehave" in log  # where the trial hangs
+    assert "retrying in 0.1 s" in log
+    assert not any(Path(f"/proc/{pid}/comm").read_text() == "sleep\n" for pid in processes_of(os.getpid()))
+
+
+def test_time_limits_do_not_end_a_slow_trial(make_sqlite_study: MakeStudy) -> None:
+    """A step is a sign of life, and time between trials does not count."""
+    limits = "stall_timeout_s = 0.5\ntrial_timeout_s = 1.2"
+    study = make_sqlite_study(3, ms=700, worker_settings=limits)
+    study.repair()
+    study.check_exactly_once()
