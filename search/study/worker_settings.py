@@ -20,8 +20,9 @@ class WorkerSettings(BaseModel):
     retry_delay_s: float = Field(default=5.0, ge=0)
     # An evaluation writes a checkpoint if the last one is at least this old.
     checkpoint_s: float = Field(default=10.0, ge=0)
-    # A trial that trains for longer is ended, which counts as a failed attempt; 0 sets no limit.
+    # A trial that trains for longer is ended: it fails if it made progress, and otherwise has used an attempt. 0 sets
+    # no limit.
     trial_timeout_s: float = Field(default=0.0, ge=0)
-    # So is one without a step, a bare yield or an evaluation for so long. Two hours are longer than an epoch of nearly
-    # any search, and three deadlocks in a row still leave most of a night.
+    # A trial without a step, a bare yield or an evaluation for so long is ended, which is an attempt. Two hours are
+    # longer than an epoch of nearly any search, and three deadlocks in a row still leave most of a night.
     stall_timeout_s: float = Field(default=7200.0, ge=0)

@@ -8,7 +8,15 @@ from search.workers.user_code import UserCodeError
 
 
 class TrialTimeout(Exception):
-    """A trial was ended because of a time limit of its study."""
+    """An attempt was ended because of a time limit of its study.
+
+    Attributes:
+        may_retry: Whether another attempt may end in time.
+    """
+
+    def __init__(self, message: str, *, may_retry: bool) -> None:
+        super().__init__(message)
+        self.may_retry = may_retry
 
 
 def cause_of(error: BaseException) -> BaseException:
@@ -25,7 +33,9 @@ def is_transient(error: BaseException) -> bool:
     """Whether a retry, perhaps by another worker, may avoid the error: lack of memory or disk space, for example."""
     if isinstance(error, OSError):
         return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EIO}
-    return isinstance(error, (MemoryError, TrialTimeout)) or _is_out_of_memory(error) or is_spoiling(error)
+    if isinstance(error, TrialTimeout):
+        return error.may_retry
+    return isinstance(error, MemoryError) or _is_out_of_memory(error) or is_spoiling(error)
 
 
 def is_spoiling(error: BaseException) -> bool:

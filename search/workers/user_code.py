@@ -28,6 +28,7 @@ class UserCode:
     Attributes:
         training_s: How long the current trials have run.
         silent_s: How long since their last sign of life: a step, a bare yield or an evaluation.
+        has_evaluated: Whether they have yielded a new evaluation after their first step.
         is_training: Whether user code is running that should look at a stop request after each step.
         must_end: Set this once it was given up: the main thread then waits for the end of the process, instead of
             taking the end of a program that the code waits for as an error of the trial.
@@ -36,11 +37,12 @@ class UserCode:
     def __init__(self) -> None:
         self._pid = os.getpid()
         self.training_s = self.silent_s = 0.0
-        self.is_training = self.must_end = False
+        self.has_evaluated = self.is_training = self.must_end = False
 
     def begin_trials(self) -> None:
         """Restart the clocks: other trials begin."""
         self.training_s = self.silent_s = 0.0
+        self.has_evaluated = False
 
     def show_life(self) -> None:
         """Restart the clock of silence."""

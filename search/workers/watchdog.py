@@ -69,11 +69,12 @@ class Watchdog:
     def _overdue(self) -> TrialTimeout | None:
         limits, user_code = self._context.limits, self._context.user_code
         if 0 < limits.trial_timeout_s < user_code.training_s:
-            return TrialTimeout(f"the trial trained for longer than {limits.trial_timeout_s:g} s (trial_timeout_s)")
+            limit = f"{limits.trial_timeout_s:g} s (trial_timeout_s)"
+            # With results it is too slow, and would be again; without any it seems to hang.
+            return TrialTimeout(f"trained for longer than {limit}", may_retry=not user_code.has_evaluated)
         if 0 < limits.stall_timeout_s < user_code.silent_s:
-            return TrialTimeout(
-                f"the trial neither stepped nor reported for longer than {limits.stall_timeout_s:g} s (stall_timeout_s)"
-            )
+            limit = f"{limits.stall_timeout_s:g} s (stall_timeout_s)"
+            return TrialTimeout(f"neither stepped nor reported for longer than {limit}", may_retry=True)
         return None
 
     def _release_all(self) -> None:

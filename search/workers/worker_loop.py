@@ -223,6 +223,7 @@ class Worker:
         reports = [Report(trial.lease, at.step, at.train_loss, at.val_loss) for trial, at in reported]
         if not reports:
             return
+        self.context.user_code.has_evaluated |= any(report.step > 0 for report in reports)
         lost = self.queue.report(reports)
         self._drop_lost(group, trials, [trial for trial, _ in reported if trial.lease in lost])
         ended = []

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = re.compile(r"\bpython3? -m (?P<module>(?:search|benchmarks)(?:\.\w+)+)|\blm-search (?P<subcommand>[a-z]+)\b")
 FENCE = re.compile(r"^( *)(```+)(\w*)\n(.*?)^\1\2$", re.MULTILINE | re.DOTALL)
 # What follows the command in a line.
-AFTER_COMMAND = re.compile(r"\s(?:#|>|>>|\||&&|;)(?:\s|$).*")
+AFTER_COMMAND = re.compile(r"\s(?:#|>|>>|\||&&?|;)(?:\s|$).*")
 LINK = re.compile(r"\[(?:[^\[\]`]|`[^`]*`)*\]\(([^()\s]+)\)")
 
 

@@ -105,7 +105,7 @@ def test_killed_while_its_workers_start(make_sqlite_study: MakeStudy) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     study.start_worker_program("--parent", str(dead.pid))
-    assert study.join() == [0]
+    assert study.join() == [75]
     assert study.counts() == {"waiting": 4, "running": 0, "done": 0}
 
 
