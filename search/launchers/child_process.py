@@ -27,10 +27,13 @@ def child_command(module: str) -> list[str]:
 def child_environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Return this process's environment with `variables`, in which a child with -P can import `search`."""
     environment = {**os.environ, **variables}
+    # An empty entry, as `export PYTHONPATH=$PYTHONPATH:/folder` makes it, is the working directory.
+    folders = [each for each in environment.get("PYTHONPATH", "").split(os.pathsep) if each]
     source = Path(search.__file__).parents[1]
     if not _is_installed(source):
         # This process found a checkout that is not installed through its working directory.
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), str(source)]))
+        folders.append(str(source))
+    environment["PYTHONPATH"] = os.pathsep.join(folders)
     return environment
 
 

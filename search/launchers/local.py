@@ -17,6 +17,7 @@ from search.launchers.child_process import child_command, child_environment
 from search.launchers.protocol import Places, WorkerJob
 from search.storage.errors import StorageUnavailable
 from search.workers.child_processes import stop_processes_of
+from search.storage.private_files import make_private_folder, open_private
 from search.workers.devices import WorkerSlot, worker_slots
 from search.workers.stop_signals import blocked_stop_signals
 from search.workers.worker_loop import new_owner_name
@@ -55,7 +56,7 @@ class LocalLauncher:
     def start(self, n: int, job: WorkerJob) -> None:
         """Start one worker per slot, at most `n`."""
         self._slots, self._job = self._slots[:n], job
-        job.log_folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(job.log_folder)
         for slot in self._slots:
             self._processes.append(self._spawn(slot))
 
@@ -65,7 +66,7 @@ class LocalLauncher:
         command = [*child_command("search.worker"), *self._job.arguments, "--device", slot.device, "--owner", owner]
         environment = child_environment({**slot.environment, "SEARCH_STORAGE": self._job.storage})
         # A signal that arrives before the worker has its handlers waits for them.
-        with log_file.open("ab") as output, blocked_stop_signals():
+        with open_private(log_file, "ab") as output, blocked_stop_signals():
             popen = subprocess.Popen(
                 [*command, "--parent", str(os.getpid())],
                 env=environment,

@@ -24,6 +24,7 @@ from optuna.artifacts import ArtifactMeta
 from optuna.artifacts.exceptions import ArtifactNotFound
 
 from search.storage.errors import StorageError
+from search.storage.private_files import make_private_folder, open_private
 
 ARTIFACTS_FOLDER = "artifacts"  # in the folder `--out`
 ATTR_PREFIX = "artifacts:"  # of the system attributes; Optuna's
@@ -81,10 +82,10 @@ class FolderStore:
         aside = self._parts / f"{artifact_id}.{os.getpid()}"
         try:
             try:
-                file = aside.open("wb")
+                file = open_private(aside, "wb")
             except FileNotFoundError:
-                self._parts.mkdir(parents=True, exist_ok=True)
-                file = aside.open("wb")
+                make_private_folder(self._parts)
+                file = open_private(aside, "wb")
             # No fsync, which would cost more than the rest of a short trial: a power cut can lose files of the last
             # seconds, but results and provenance are in the database.
             with file:

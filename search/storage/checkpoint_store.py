@@ -8,6 +8,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from search.storage.private_files import make_private_folder, open_private
+
 log = logging.getLogger("storage")
 
 _MAGIC = b"lm-search checkpoint 1\n"
@@ -34,11 +36,11 @@ class CheckpointStore:
             OSError: The disk is full, or the folder cannot be written; the old checkpoint is untouched.
         """
         path = self._checkpoint(study, number)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path.parent)
         # The process id separates two workers if one has lost its lease without noticing.
         aside = path.with_suffix(f".{os.getpid()}.tmp")
         try:
-            with aside.open("wb") as file:
+            with open_private(aside, "wb") as file:
                 file.write(_MAGIC + _digest(payload, identity))
                 file.write(payload)
                 file.flush()

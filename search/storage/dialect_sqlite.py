@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sqlite3
@@ -17,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from search.storage.dialects import EXAMPLES, Fault, FaultKind, OneStatementQueue
 from search.storage.errors import NoStudyYet, StorageError
+from search.storage.private_files import create_private
 from search.storage.url import display_url
 
 BUSY_TIMEOUT_S = 60
@@ -70,6 +72,7 @@ class SqliteDialect:
     def open_engine(self, url: URL, *, outage_s: float) -> Engine:
         """As `Dialect`."""
         engine = create_engine(url, connect_args={"timeout": min(BUSY_TIMEOUT_S, outage_s)})
+        event.listen(engine, "do_connect", _create_file)
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "begin", _begin)
         return engine
@@ -102,10 +105,11 @@ class SqliteDialect:
         path = str(connection.engine.url.database)
         copy = f"{path}{name}"
         try:
+            create_private(Path(copy))
             # A separate connection sees what was committed before this transaction.
             with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
                 source.backup(target)
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             Path(copy).unlink(missing_ok=True)
             raise StorageError(
                 f"{display_url(connection.engine.url)}: cannot copy it to {copy} before the upgrade ({error}); "
@@ -117,6 +121,14 @@ class SqliteDialect:
         """As `Dialect`."""
         path = str(url.database)
         return f"cp {shlex.quote(path)} {shlex.quote(path + '.bak')}"
+
+
+def _create_file(_dialect: Any, _record: Any, arguments: Sequence[Any], _keywords: Any) -> None:
+    # SQLite would let every user read it; its other files take the rights of this one.
+    path = str(arguments[0])
+    if not path.startswith("file:"):
+        with contextlib.suppress(OSError):  # SQLite reports it
+            create_private(Path(path))
 
 
 def _prepare(connection: sqlite3.Connection, _record: Any) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from search.errors import UsageError
+from search.storage.private_files import make_private_folder, open_private
 from search.trackers.protocol import EvaluationEvent, Event
 
 
@@ -47,8 +48,8 @@ class JsonLinesTracker:
 
     def _open(self) -> IO[bytes]:
         if self._file is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            file = self._path.open("a+b")
+            make_private_folder(self._path.parent)
+            file = open_private(self._path, "a+b")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two processes would miss each other's lines
                 self._written = _read_keys(file)

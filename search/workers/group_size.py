@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.errors import UsageError
+from search.storage.private_files import make_private_folder, open_private
 
 log = logging.getLogger("search.worker")
 
@@ -76,8 +77,9 @@ class GroupSizes:
     def _write(self, sizes: dict[str, int]) -> None:
         aside = self._file.with_suffix(f".{os.getpid()}.tmp")
         with contextlib.suppress(OSError):  # without the file the next worker probes again
-            self.folder.mkdir(parents=True, exist_ok=True)
-            aside.write_text(json.dumps(sizes, indent=1), encoding="utf-8")
+            make_private_folder(self.folder)
+            with open_private(aside, "w") as file:
+                json.dump(sizes, file, indent=1)
             aside.replace(self._file)
 
 

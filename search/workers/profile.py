@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.storage.private_files import make_private_folder, open_private
+
 if TYPE_CHECKING:
     from search.workers.worker_loop import Worker
 
@@ -39,9 +41,10 @@ def profiled(worker: Worker, out: Path, enabled: bool) -> Iterator[None]:
     finally:
         if enabled:
             folder = _folder(out)
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(folder)
             seconds = dict(worker.timer.seconds)
-            (folder / f"{worker.owner.replace('/', '_')}.json").write_text(json.dumps(seconds), encoding="utf-8")
+            with open_private(folder / f"{worker.owner.replace('/', '_')}.json", "w") as file:
+                json.dump(seconds, file)
             log.info("where the time went:\n%s", as_text(seconds))
 
 
