@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search.statistics.comparisons import SUPPORTED, Losses, all_comparisons, best_cells, corrected
+from search.statistics.comparisons import SUPPORTED, compare_all, corrected
+from search.statistics.losses import Losses, best_cells
 
 DRAWS = 1000
 
@@ -78,7 +79,7 @@ def score(kind: MadeUp, draws: int, seed: int) -> Score:
     for _ in range(draws):
         losses, truth = kind.draw(rng)
         supported = false = 0
-        for each in corrected(all_comparisons(losses)):
+        for each in corrected(list(compare_all(losses).by_levels.values()), losses):
             true = _true_difference(losses, truth, each.factor, each.better, each.worse)
             assert each.low is not None
             assert each.high is not None

@@ -11,6 +11,8 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from search.streams import make_streams_tolerant
+
 # Each subcommand is a module search.<name> with an `app`.
 PROGRAMS = ("run", "worker", "report", "status", "dashboard", "replay")
 DEFAULT_PROGRAM = "run"
@@ -37,6 +39,10 @@ class _Programs(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.commands = cast(Any, _Commands())  # Typer assigns to it only while it builds the group
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        make_streams_tolerant()  # before the help is printed
+        return super().main(*args, **extra)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         flags = {flag for each in self.get_params(ctx) for flag in each.opts}

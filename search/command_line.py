@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperCommand
 
 from search.option_fields import OptionField, Options, option_fields
+from search.streams import make_streams_tolerant
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
@@ -92,6 +93,10 @@ class _Command(TyperCommand):
     """A command whose help ends with examples, which use the name that started the program."""
 
     examples: Sequence[Example] = ()
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        make_streams_tolerant()  # before the help is printed
+        return super().main(*args, **extra)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Examples"):

@@ -10,12 +10,15 @@ from contextlib import contextmanager
 from search.models.errors import ModelError
 from search.objectives.errors import ObjectiveError
 from search.storage.errors import StorageError
+from search.storage.texts import printable, storable_text
+from search.streams import write_line
 
 EXIT_FAILED_TRIALS = 1
 EXIT_USAGE = 2
 EXIT_SPOILED = 70
 EXIT_STOPPED = 75
 EXIT_INTERRUPTED = 130
+MAX_MESSAGE = 4_000
 
 
 class UsageError(ValueError):
@@ -34,13 +37,18 @@ class ProcessSpoiled(RuntimeError):
 USER_ERRORS = (UsageError, WorkersKeepCrashing, ModelError, ObjectiveError, StorageError)
 
 
+def message_of(error: BaseException) -> str:
+    """What an error says, in one line of at most `MAX_MESSAGE` characters."""
+    return printable(" ".join(storable_text(error, None).splitlines()), MAX_MESSAGE)
+
+
 @contextmanager
 def user_errors() -> Iterator[None]:
     """Wrap a program: print an error of `USER_ERRORS` as one line and exit with code 2."""
     try:
         yield
     except USER_ERRORS as error:
-        print("error: " + " ".join(str(error).splitlines()), file=sys.stderr)
+        write_line(f"error: {message_of(error)}", sys.stderr)
         raise SystemExit(EXIT_USAGE) from error
     finally:
         # The process is about to exit, and its last garbage collections would spend a second on torch's objects.

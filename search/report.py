@@ -7,6 +7,7 @@ from pathlib import Path
 from search.command_line import new_program
 from search.errors import UsageError, user_errors
 from search.options import ReportOptions
+from search.streams import write_line
 
 # The formats and their file suffixes.
 FORMATS = {"markdown": ".md", "csv": ".csv", "json": ".json", "latex": ".tex", "html": ".html"}
@@ -27,7 +28,8 @@ def report(options: ReportOptions) -> None:
         with database.closing():
             text = render(database, names, chosen, options.top)
         if options.output is None:
-            print(text)
+            if not write_line(text):
+                raise UsageError("cannot write the report to stdout; is the disk full? choose a file with --output")
         else:
             _write(options.output, text)
 
@@ -43,7 +45,7 @@ def _write(output: Path, text: str) -> None:
         raise UsageError(f"--output {output}: {output.parent} is not a folder; choose a writable file")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text + "\n", encoding="utf-8")
+        output.write_text(text + "\n", encoding="utf-8", errors="replace")
     except OSError as error:
         raise UsageError(f"--output {output}: {error.strerror}; choose a writable file") from error
 

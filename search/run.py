@@ -8,12 +8,14 @@ if __name__ == "__main__":
     end_at_stop_signals("run")
 
 import logging
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
 from search.command_line import new_program
 from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_STOPPED, user_errors
 from search.options import RunOptions
+from search.streams import write_line
 from search.workers.stop_signals import INTERRUPTED, end_at_stop_signals
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def run(options: RunOptions) -> None:
     if options.profile:
         from search.workers.profile import as_text
 
-        print(f"time by kind of work, all workers:\n{as_text(result.profile)}", file=sys.stderr)
+        write_line(f"time by kind of work, all workers:\n{as_text(result.profile)}", sys.stderr)
     raise SystemExit(result.exit_code)
 
 
@@ -47,18 +49,20 @@ def _print(result: StudyResult, as_json: bool) -> None:
     shown = display_url(result.storage)
     if as_json:
         facts = {"study": result.study, "storage": shown, "counts": result.counts, "seconds": result.seconds}
-        print(to_json(result.rows, facts))
+        write_line(to_json(result.rows, facts))
         return
     if any(row.val_loss is not None for row in result.rows):
-        print(as_markdown(result.rows))
+        write_line(as_markdown(result.rows))
     ended = ", ".join(f"{count} {state}" for state, count in result.counts.items() if count)
-    print(f"\n{result.study}: {ended}; {result.seconds:.1f} s", file=sys.stderr)
+    lines = ["", f"{result.study}: {ended}; {result.seconds:.1f} s"]
+    of_study = f"--study {result.study} --storage {shlex.quote(shown)}"
     if result.exit_code == EXIT_FAILED_TRIALS:
-        print(f"why:    python -m search.status --study {result.study} --storage {shown}", file=sys.stderr)
+        lines.append(f"why:    python -m search.status {of_study}")
     if result.exit_code in (EXIT_INTERRUPTED, EXIT_STOPPED):
-        print(INTERRUPTED, file=sys.stderr)
-    print(f"report: python -m search.report --study {result.study} --storage {shown}", file=sys.stderr)
-    print(f"browse: python -m search.dashboard --storage {shown}", file=sys.stderr)
+        lines.append(INTERRUPTED)
+    lines.append(f"report: python -m search.report {of_study}")
+    lines.append(f"browse: python -m search.dashboard --storage {shlex.quote(shown)}")
+    write_line("\n".join(lines), sys.stderr)
 
 
 EXAMPLES = (

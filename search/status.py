@@ -5,6 +5,7 @@ from __future__ import annotations
 from search.command_line import new_program
 from search.errors import user_errors
 from search.options import StatusOptions
+from search.streams import write_line
 
 
 def status(options: StatusOptions) -> None:
@@ -20,7 +21,7 @@ def status(options: StatusOptions) -> None:
         with database.closing():
             retried = TrialQueue(database).retry_failed(names) if options.retry_failed else None
             as_text = status_as_json if options.json else status_as_text
-            print(as_text(database, names, retried))
+            write_line(as_text(database, names, retried))
 
 
 EXAMPLES = (

@@ -30,6 +30,7 @@ LAYERS = (
     "statistics",
     "study",
     "errors",
+    "streams",
     "objectives",
     "models",
     "storage",

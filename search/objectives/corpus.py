@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -118,10 +119,15 @@ def check_length(corpus: Corpus, block_size: int) -> None:
 
 
 def _read_text(path: Path) -> str:
-    if path.is_dir():
-        raise CorpusError(f"corpus {str(path)!r} is a folder: name a text file")
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise CorpusError(f"corpus {str(path)!r} is a folder: name a text file")
+        if not stat.S_ISREG(mode):  # reading a pipe waits for a writer, and a device may have no end
+            raise CorpusError(f"corpus {str(path)!r} is a pipe or a device: copy the text to a file and name that")
         data = path.read_bytes()
+    except ValueError as error:  # a NUL in the path
+        raise CorpusError(f"corpus {str(path)!r} is not the path of a file: {error}") from error
     except FileNotFoundError as error:
         raise CorpusError(f"corpus {str(path)!r} does not exist: check the path") from error
     except OSError as error:
@@ -131,9 +137,13 @@ def _read_text(path: Path) -> str:
     if b"\0" in data:
         raise CorpusError(f"corpus {str(path)!r} is binary (it has a NUL byte): name a UTF-8 text file")
     try:
-        return data.decode("utf-8")
+        # Some editors begin a file with a byte order mark, which is no character of the text.
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise CorpusError(f"corpus {str(path)!r} is not UTF-8 (byte {error.start}): convert it to UTF-8") from error
+    if not text:
+        raise CorpusError(f"corpus {str(path)!r} is empty: name a file with text in it")
+    return text
 
 
 def _tiny_shakespeare() -> bytes:

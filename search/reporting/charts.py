@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup, escape
+
+from search.statistics.inference import mean, unit
 
 WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, TOP, BOTTOM = 56, 22, 12, 44
@@ -40,7 +42,7 @@ def over_seeds(curves: Sequence[Mapping[int, float]]) -> list[Point]:
     for x in sorted(set(curves[0]).intersection(*curves[1:])):
         values = [curve[x] for curve in curves]
         if all(map(math.isfinite, values)):
-            points.append(Point(x, sum(values) / len(values), min(values), max(values)))
+            points.append(Point(x, mean(values), min(values), max(values)))
     return points
 
 
@@ -61,22 +63,29 @@ def line_chart(lines: Sequence[Line], title: str, x_label: str, y_label: str, re
     Args:
         reference: The value of a dashed horizontal line, drawn only if it is within or near the range of the lines.
     """
+    scale = unit(loss for line in lines for point in line.points for loss in (point.low, point.high))
+    lines = [replace(line, points=[_divided(point, scale) for point in line.points]) for line in lines]
+    reference = None if reference is None else reference / scale
     points = [point for line in lines for point in line.points]
     x_low, x_high = min(p.x for p in points), max(p.x for p in points)
     y_low, y_high = min(p.low for p in points), max(p.high for p in points)
     if reference is not None and y_low - (y_high - y_low) <= reference <= y_high + (y_high - y_low):
         y_low, y_high = min(y_low, reference), max(y_high, reference)
-    margin = (y_high - y_low) * 0.05 or 0.05
+    margin = (y_high - y_low) * 0.05 if y_high > y_low else 0.05
     y_low, y_high = y_low - margin, y_high + margin
     x_at = _scale(x_low, x_high, LEFT, WIDTH - RIGHT)
     y_at = _scale(y_low, y_high, HEIGHT - BOTTOM, TOP)
-    parts = [_frame(x_at, y_at, ticks(x_low, x_high), ticks(y_low, y_high), x_label, y_label)]
+    parts = [_frame(x_at, y_at, ticks(x_low, x_high), ticks(y_low, y_high), x_label, y_label, scale)]
     if reference is not None and y_low <= reference <= y_high:
         y = y_at(reference)
         parts.append(f'<line class="reference" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
     for index, line in enumerate(lines):
         parts.append(_line(line, index % LINE_STYLES, x_at, y_at))
     return svg(WIDTH, HEIGHT, title, "".join(parts))
+
+
+def _divided(point: Point, scale: float) -> Point:
+    return Point(point.x, point.mean / scale, point.low / scale, point.high / scale)
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
@@ -91,12 +100,13 @@ def _frame(
     y_ticks: Sequence[float],
     x_label: str,
     y_label: str,
+    scale: float = 1.0,
 ) -> str:
     parts = []
     for value in y_ticks:
         y = y_at(value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="end" x="{LEFT - 6}" y="{y + 4:.1f}">{value:g}</text>')
+        parts.append(f'<text class="end" x="{LEFT - 6}" y="{y + 4:.1f}">{value * scale:g}</text>')
     parts += [f'<text class="mid" x="{x_at(v):.1f}" y="{HEIGHT - BOTTOM + 16}">{v:g}</text>' for v in x_ticks]
     middle = (TOP + HEIGHT - BOTTOM) / 2
     parts.append(f'<text class="mid" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}">{escape(x_label)}</text>')
@@ -134,7 +144,8 @@ class Bar:
 
 def timeline(bars: Sequence[Bar], title: str) -> Markup:
     """One thin bar per trial, the earliest on top, coloured by outcome; one SVG path per outcome keeps it small."""
-    last = max(bar.end for bar in bars) or 1.0
+    last = max(bar.end for bar in bars)
+    last = last if last > 0 else 1.0
     unit, seconds = next(
         (u, s) for u, s in (("hours", 3600), ("minutes", 60), ("seconds", 1)) if last >= 2 * s or s == 1
     )

@@ -9,8 +9,9 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from search.reporting.charts import svg
+from search.statistics.inference import unit
 from search.statistics.ranking import Row
-from search.study.formatting import loss_text
+from search.study.formatting import enough_digits, loss_text, value_text
 
 # If the study has these axes, the maps are laid out as in the experiment log.
 PREFERRED = ("n_embd", "block_size")
@@ -118,9 +119,9 @@ def heat_maps(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> HeatMap
     if layout is None:
         return None
     low, high = layout.loss_range
-    maps = []
+    maps, facet_digits = [], enough_digits(layout.facets)
     for value in layout.facets:
-        heading = f"{layout.facet} {value}" if layout.facet else "all cells"
+        heading = f"{layout.facet} {value_text(value, facet_digits)}" if layout.facet else "all cells"
         maps.append(HeatMap(heading, _map(layout, value, heading)))
     return HeatMaps(maps, low, high, layout.notes)
 
@@ -138,17 +139,21 @@ def _notes(grid: Mapping[str, Sequence[Any]], axes: MapAxes, ticked: Sequence[st
 
 def _map(layout: Layout, facet: Any, heading: str) -> Markup:
     (low, high), parts, xs = layout.loss_range, [], layout.xs
+    x_digits, y_digits = enough_digits(xs), enough_digits(layout.ys)
     for line, at_y in enumerate(layout.ys):
         top = TOP + line * TILE_H
         if at_y is not None:
-            parts.append(f'<text class="end" x="{LEFT - 6}" y="{top + TILE_H / 2 + 4}">{escape(at_y)}</text>')
+            y_text = escape(value_text(at_y, y_digits))
+            parts.append(f'<text class="end" x="{LEFT - 6}" y="{top + TILE_H / 2 + 4}">{y_text}</text>')
         for column, at_x in enumerate(xs):
-            where = f"{layout.x} {at_x}" + (f", {layout.y} {at_y}" if layout.y else "")
+            where = f"{layout.x} {value_text(at_x, x_digits)}"
+            where += f", {layout.y} {value_text(at_y, y_digits)}" if layout.y else ""
             row = layout.best.get((facet, at_y, at_x))
             parts.append(_tile(row, LEFT + column * TILE_W, top, f"{heading}, {where}", low, high))
     bottom = TOP + len(layout.ys) * TILE_H
     for column, at_x in enumerate(xs):
-        parts.append(f'<text class="mid" x="{LEFT + (column + 0.5) * TILE_W}" y="{bottom + 16}">{escape(at_x)}</text>')
+        x_text = escape(value_text(at_x, x_digits))
+        parts.append(f'<text class="mid" x="{LEFT + (column + 0.5) * TILE_W}" y="{bottom + 16}">{x_text}</text>')
     width = LEFT + len(xs) * TILE_W + 4
     parts.append(f'<text class="mid" x="{(LEFT + width) / 2}" y="{bottom + 34}">{escape(layout.x)}</text>')
     middle = (TOP + bottom) / 2
@@ -163,7 +168,7 @@ def _tile(row: Row | None, left: float, top: float, where: str, low: float, high
         text = f'<text class="mid" x="{middle}" y="{centre + 4}">–</text>'
         return f'<g><title>{escape(where)}: no final loss</title><rect class="none" {box}/>{text}</g>'
     loss = _loss(row)
-    colour = ramp_colour((loss - low) / (high - low) if high > low else 0.0)
+    colour = ramp_colour(_share(loss, low, high))
     ink = text_colour(colour)
     spread = "" if row.interval is None else f"± {loss_text(row.interval, 3)}"
     title = f"{where}: {loss_text(loss, 4)} {spread}".rstrip()
@@ -173,6 +178,12 @@ def _tile(row: Row | None, left: float, top: float, where: str, low: float, high
     if spread:
         lines += f'<text class="mid small" fill="{ink}" x="{middle}" y="{centre + 13}">{spread}</text>'
     return f'<g><title>{escape(title)}</title><rect fill="{colour}" {box}/>{lines}</g>'
+
+
+def _share(loss: float, low: float, high: float) -> float:
+    """Where a loss lies between two others, 0 to 1."""
+    scale = unit((low, high))
+    return (loss / scale - low / scale) / (high / scale - low / scale) if high > low else 0.0
 
 
 def ramp_colour(share: float) -> str:

@@ -11,10 +11,9 @@ from markupsafe import Markup
 from search.reporting.charts import LINE_STYLES, Line, line_chart, timeline
 from search.reporting.heatmaps import RAMP
 from search.reporting.report_data import BEST_LINES, ReportData
-from search.statistics.comparisons import describe
 from search.statistics.ranking import Row
 from search.strategies.warm_start import losses_to_compare
-from search.study.formatting import loss_text, value_text
+from search.study.formatting import difference_text, loss_text
 
 TEMPLATE = "page.html.jinja"
 MOST_ROWS = 200  # of the comparisons, and of the table unless --top sets another number
@@ -32,7 +31,6 @@ def as_html(report_data: ReportData, top: int | None = None) -> str:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(loss=_loss, amount=_amount, duration=_duration, signed=_signed)
-    environment.filters.update(describe=describe, value=value_text)
     return environment.get_template(TEMPLATE).render(**_view(report_data, top))
 
 
@@ -154,7 +152,7 @@ def _winner(report_data: ReportData, row: Row) -> str:
         side = "below" if gap > 0 else "above"
         baseline = _loss(report_data.bigram_baseline)
         sentence += (
-            f" That is {abs(gap):.4f} {side} the bigram baseline, {baseline}, the loss of counting character pairs."
+            f" That is {_loss(abs(gap))} {side} the bigram baseline, {baseline}, the loss of counting character pairs."
         )
     others = losses_to_compare(report_data.stored, row)
     return f"{sentence} For comparison: {others}." if others else sentence
@@ -170,7 +168,7 @@ def _amount(value: float | None) -> str:
 
 
 def _signed(value: float | None) -> str:
-    return "" if value is None else f"{value:+.4f}"
+    return difference_text(value, 4)
 
 
 def _duration(seconds: float | None) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import statistics
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, Protocol
 
 from rich.console import Console, Group
@@ -15,7 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from search.storage.database import Database
-from search.storage.queries import TrialSummary, counts, trial_summaries
+from search.storage.queries import counts, trial_summaries
+from search.storage.texts import error_text, printable
+from search.streams import write_line
 from search.study.formatting import describe_cell, loss_text
 
 PLAIN_INTERVAL_S = 30.0
@@ -33,10 +37,10 @@ class Snapshot:
     def __init__(self, database: Database, studies: Sequence[str]) -> None:
         self.counts = counts(database, studies)
         self.running = trial_summaries(database, studies, ("running",))
-        self._waiting = trial_summaries(database, studies, ("waiting",))
         self.ended = trial_summaries(database, studies, ENDED)
-        complete = [trial for trial in self.ended if trial.state == "complete" and trial.val_loss is not None]
-        self.best = min(complete, key=lambda trial: trial.val_loss or math.inf, default=None)
+        complete = [(trial.val_loss, trial) for trial in self.ended if trial.state == "complete"]
+        losses = [(loss, trial) for loss, trial in complete if loss is not None]
+        self.best = min(losses, key=lambda each: each[0], default=(None, None))[1]
 
     @property
     def total(self) -> int:
@@ -48,22 +52,18 @@ class Snapshot:
         """The number of trials that have ended, with any outcome."""
         return sum(self.counts[state] for state in ENDED)
 
-    def seconds_left(self, workers: int, max_steps: int) -> float | None:
-        """An estimate from the times of ended trials and the sizes of cells; None before the first has ended."""
+    def seconds_left(self, workers: int) -> float | None:
+        """An estimate from the seconds that ended trials took; None before the first has ended.
+
+        Nothing else is known to say how long a trial takes: not the values of its cell, and a step can be anything.
+        """
         trained = [trial for trial in self.ended if trial.state in ("complete", "pruned")]
-        timed = [trial for trial in trained if trial.seconds and trial.step]
-        if not timed:
+        measured = [trial.seconds for trial in trained if trial.seconds is not None]
+        if not measured:
             return None
-        # Seconds per step are about a constant plus a term proportional to width times context length.
-        pace = sum(trial.seconds or 0 for trial in timed) / sum(_size(trial) * (trial.step or 0) for trial in timed)
-        steps = [(trial, max_steps - (trial.step or 0)) for trial in self.running]
-        steps += [(trial, max_steps) for trial in self._waiting]
-        return sum(pace * _size(trial) * left for trial, left in steps) / max(1, workers)
-
-
-def _size(trial: TrialSummary) -> float:
-    numbers = [value for name, value in trial.cell.items() if name != "seed" and isinstance(value, int)]
-    return 2_000.0 + math.prod(numbers)
+        # A running trial is half done on average.
+        trials_left = self.counts["waiting"] + self.counts["running"] / 2
+        return statistics.fmean(measured) * trials_left / max(1, workers)
 
 
 class Progress(Protocol):
@@ -84,8 +84,7 @@ class Silent:
 class PlainLines:
     """A line for each trial that ends, and a summary at intervals; for log files."""
 
-    def __init__(self, max_steps: int) -> None:
-        self._max_steps = max_steps
+    def __init__(self) -> None:
         self._printed: set[tuple[str, int]] | None = None
         self._summary_at = -math.inf
 
@@ -98,22 +97,19 @@ class PlainLines:
         for done, trial in enumerate(new, start=len(ended) - len(new) + 1):
             loss = "" if trial.val_loss is None else f" val_loss {loss_text(trial.val_loss, 4)}"
             took = "" if trial.seconds is None else f" in {trial.seconds:.0f} s"
-            why = f": {trial.reason}" if trial.reason and trial.state in ("failed", "diverged") else ""
-            print(
-                f"[{done}/{snapshot.total}] {trial.state}{loss}  {describe_cell(trial.cell)}{took}{why}",
-                file=sys.stderr,
-                flush=True,
-            )
+            why = f": {printable(trial.reason, 500)}" if trial.reason and trial.state in ("failed", "diverged") else ""
+            line = f"[{done}/{snapshot.total}] {trial.state}{loss}  {describe_cell(trial.cell)}{took}{why}"
+            write_line(line, sys.stderr)
         if new or time.monotonic() - self._summary_at > PLAIN_INTERVAL_S:
-            print(summary_line(snapshot, workers, self._max_steps), file=sys.stderr, flush=True)
+            write_line(summary_line(snapshot, workers), sys.stderr)
             self._summary_at = time.monotonic()
 
 
 class LiveDisplay:
     """A table of the workers and a line of totals, redrawn in place."""
 
-    def __init__(self, live: Live, max_steps: int) -> None:
-        self._live, self._max_steps = live, max_steps
+    def __init__(self, live: Live) -> None:
+        self._live = live
 
     def show(self, snapshot: Snapshot, workers: int) -> None:
         """Redraw."""
@@ -122,40 +118,58 @@ class LiveDisplay:
             table.add_column(title, justify="left" if title in ("worker", "cell") else "right")
         for trial in snapshot.running:
             label = (trial.owner or "").rsplit("/", 1)[0]
+            step = "" if trial.step is None else str(trial.step)
             losses = [loss_text(loss, 4) for loss in (trial.train_loss, trial.val_loss)]
-            table.add_row(label, describe_cell(trial.cell), str(trial.step if trial.step is not None else ""), *losses)
-        self._live.update(Group(table, Text(summary_line(snapshot, workers, self._max_steps))), refresh=True)
+            # rich reads a plain string as markup, and "[/x]" in it as an error.
+            table.add_row(*map(Text, (label, describe_cell(trial.cell), step, *losses)))
+        self._live.update(Group(table, Text(summary_line(snapshot, workers))), refresh=True)
 
 
-def progress_display(quiet: bool, max_steps: int) -> AbstractContextManager[Progress]:
+class Harmless:
+    """Shows what another display shows; an error in it, such as a terminal that is gone, ends the display alone."""
+
+    def __init__(self, display: Progress) -> None:
+        self._display = display
+
+    def show(self, snapshot: Snapshot, workers: int) -> None:
+        """Show the newest snapshot if that is possible."""
+        try:
+            self._display.show(snapshot, workers)
+        except Exception as error:
+            logging.getLogger("search").warning("no progress is shown any more: %s", error_text(error))
+            self._display = Silent()
+
+
+def progress_display(quiet: bool) -> AbstractContextManager[Progress]:
     """The display that suits stderr."""
     if quiet:
         return nullcontext(Silent())
-    if not sys.stderr.isatty():
-        return nullcontext(PlainLines(max_steps))
-    return _LiveContext(max_steps)
+    if sys.stderr is None or not sys.stderr.isatty():
+        return nullcontext(Harmless(PlainLines()))
+    return _LiveContext()
 
 
 class _LiveContext(AbstractContextManager[Progress]):
-    def __init__(self, max_steps: int) -> None:
+    def __init__(self) -> None:
         self._live = Live(console=Console(stderr=True), transient=True, auto_refresh=False)
-        self._display = LiveDisplay(self._live, max_steps)
+        self._display = Harmless(LiveDisplay(self._live))
 
     def __enter__(self) -> Progress:
         self._live.start()
         return self._display
 
     def __exit__(self, *_: Any) -> None:
-        self._live.stop()
+        with suppress(OSError, ValueError):  # the terminal may be gone
+            self._live.stop()
 
 
-def summary_line(snapshot: Snapshot, workers: int, max_steps: int) -> str:
+def summary_line(snapshot: Snapshot, workers: int) -> str:
     """Totals, the best trial so far and the remaining time, in one line."""
     parts = [f"{snapshot.done}/{snapshot.total} done"]
     parts += [f"{snapshot.counts[state]} {state}" for state in ("running", *ENDED) if snapshot.counts[state]]
     if snapshot.best is not None:
         parts.append(f"best {loss_text(snapshot.best.val_loss, 4)} ({describe_cell(snapshot.best.cell)})")
-    left = snapshot.seconds_left(workers, max_steps)
+    left = snapshot.seconds_left(workers)
     if left is not None and snapshot.done < snapshot.total:
         parts.append(f"about {_duration(left)} left")
     return "; ".join(parts)

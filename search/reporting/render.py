@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from search.objectives.registry import OBJECTIVES
+from search.reporting.escapes import markdown_text
 from search.reporting.latex import as_latex
 from search.reporting.report_data import ReportData, read_report_data
 from search.reporting.tables import as_csv, as_json, as_markdown
@@ -14,7 +15,7 @@ from search.statistics.ranking import Row
 from search.statistics.verdicts import judge
 from search.storage.database import Database
 from search.strategies.warm_start import losses_to_compare
-from search.study.formatting import describe_cell
+from search.study.formatting import count_text, describe_cell, loss_text, values_text
 from search.study.pruner_settings import PrunerSettings
 from search.study.search_space import Range, SamplerSettings
 from search.study.stored import WarmStart
@@ -47,35 +48,36 @@ def render(database: Database, names: Sequence[str], format: str, top: int | Non
             "verdicts": asdict(verdicts),
         }
         return as_json(shown, {**facts, **results})
-    return f"{_as_page(report_data, shown)}\n\n{verdicts_as_markdown(verdicts).rstrip()}"
+    return f"{_as_page(report_data, shown)}\n\n{verdicts_as_markdown(verdicts, report_data.digits).rstrip()}"
 
 
 def _as_page(report_data: ReportData, shown: Sequence[Row]) -> str:
     stored, found, rows = report_data.stored, report_data.counts, report_data.rows
     definition = stored.definition
-    axes = "; ".join(f"{axis}: {', '.join(map(str, values))}" for axis, values in definition.grid.items())
-    axes = "; ".join([axes, *(_range(axis, each) for axis, each in definition.axes.items())])
+    axes = "; ".join(
+        [
+            *(f"{axis}: {markdown_text(values_text(values))}" for axis, values in definition.grid.items()),
+            *(_range(axis, each) for axis, each in definition.axes.items()),
+        ]
+    )
     training = ", ".join(f"{key} {value}" for key, value in definition.training.model_dump().items())
     best = next((row for row in rows if row.state == "complete"), None)
     others = "" if best is None else losses_to_compare(stored, best)
+    best_cell = "" if best is None else markdown_text(describe_cell(best.cell, report_data.digits))
     lines = [
         f"# {report_data.name}",
         "",
-        *([stored.description, ""] if stored.description else []),
+        *([markdown_text(stored.description), ""] if stored.description else []),
         f"- trials: {', '.join(f'{count} {state}' for state, count in found.items() if count) or 'none'}",
         *([] if definition.sampler is None else [f"- sampler: {_sampler(definition.sampler, stored.warm_start)}"]),
-        *(
-            [f"- best: {best.val_loss:.5f}, {describe_cell(best.cell)}; {others}"]
-            if best is not None and others
-            else []
-        ),
+        *([f"- best: {loss_text(best.val_loss)}, {best_cell}; {others}"] if best is not None and others else []),
         f"- grid: {axes}",
         f"- training: {training}",
         *([] if definition.objective in OBJECTIVES else [f"- objective: {definition.objective}"]),
-        *([f"- corpus: {stored.corpus}, SHA-256 {definition.corpus_sha256}"] if stored.corpus else []),
+        *([f"- corpus: {markdown_text(stored.corpus)}, SHA-256 {definition.corpus_sha256}"] if stored.corpus else []),
         f"- pruner: {_pruner(stored.settings.pruner)}",
         *(
-            [f"- bigram baseline: {report_data.bigram_baseline:.5f}, the loss of counting character pairs"]
+            [f"- bigram baseline: {loss_text(report_data.bigram_baseline)}, the loss of counting character pairs"]
             if report_data.bigram_baseline is not None
             else []
         ),
@@ -83,7 +85,11 @@ def _as_page(report_data: ReportData, shown: Sequence[Row]) -> str:
         "",
         f"Losses are means over the trials of a cell, in {report_data.unit}; val_loss ranks."
         + (" A pruned cell's loss is that of the step at which it was pruned." if found["pruned"] else "")
-        + (" Difference is val_loss minus the published loss." if any(row.published for row in rows) else ""),
+        + (
+            " Difference is val_loss minus the published loss."
+            if any(row.published is not None for row in rows)
+            else ""
+        ),
         "",
         as_markdown(shown),
     ]
@@ -93,11 +99,11 @@ def _as_page(report_data: ReportData, shown: Sequence[Row]) -> str:
 
 
 def _left_out(rows: Sequence[Row], shown: Sequence[Row]) -> list[str]:
-    return [f"{len(rows) - len(shown)} more cells."] if len(shown) < len(rows) else []
+    return [f"{count_text(len(rows) - len(shown), 'more cell')}."] if len(shown) < len(rows) else []
 
 
 def _sampler(sampler: SamplerSettings, warm_start: WarmStart | None) -> str:
-    arguments = ", ".join(f"{key} {value}" for key, value in sampler.arguments.items())
+    arguments = markdown_text(", ".join(f"{key} {value}" for key, value in sampler.arguments.items()))
     started = "" if warm_start is None else f"; started with the cells of {warm_start.study}"
     return sampler.name + (f" ({arguments})" if arguments else "") + started
 
@@ -107,5 +113,5 @@ def _range(axis: str, ends: Range) -> str:
 
 
 def _pruner(settings: PrunerSettings) -> str:
-    used = ", ".join(f"{key} {value}" for key, value in settings.arguments.items())
+    used = markdown_text(", ".join(f"{key} {value}" for key, value in settings.arguments.items()))
     return f"{settings.name} ({used})" if used else settings.name

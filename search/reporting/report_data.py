@@ -14,10 +14,10 @@ from search.statistics.ranking import Row, ranked_rows
 from search.statistics.verdicts import Verdicts, judge
 from search.storage.database import Database
 from search.storage.queries import TrialHistory, counts, trial_histories
-from search.storage.slots import canonical
+from search.storage.values import canonical
 from search.study.cells import BASELINES_SUFFIX, without_seed
 from search.study.claims import Cell
-from search.study.formatting import value_text
+from search.study.formatting import axis_digits, count_text, describe_level
 from search.study.stored import PAGE_FACTS, StoredStudy, read_stored_study, trial_facts
 from search.study.user_modules import user_modules
 
@@ -85,11 +85,20 @@ class ReportData:
         """The rows with a final loss of every seed."""
         return [row for row in self.rows if row.rank is not None]
 
+    @cached_property
+    def digits(self) -> Mapping[str, int]:
+        """The digits that tell the values of each axis apart, by axis."""
+        return axis_digits(row.cell for row in self.rows)
+
     def label(self, cell: Mapping[str, Any]) -> str:
         """A cell in a few words, without the values that all cells share."""
         shared = {name for name, values in self.grid.items() if len(values) == 1 and cell.get(name) == values[0]}
-        parts = [f"{name} {value_text(value)}" for name, value in cell.items() if name not in shared]
+        parts = [f"{name} {self.value(name, value)}" for name, value in cell.items() if name not in shared]
         return ", ".join(parts) or "the only cell"
+
+    def value(self, axis: str, value: Any) -> str:
+        """A value of an axis, or a cell, as text that differs from the texts of other values."""
+        return describe_level(axis, value, self.digits)
 
     @property
     def missing(self) -> list[str]:
@@ -204,22 +213,24 @@ def missing(found: Mapping[str, int], rows: Sequence[Row]) -> list[str]:
     if total == 0:
         return ["This study has no trials."]
     if ended == 0:
-        sentences.append(f"None of the {total} trials has ended yet, so there is nothing to rank.")
+        sentences.append(f"None of the {count_text(total, 'trial')} has ended yet, so there is nothing to rank.")
     elif ended < total:
-        sentences.append(f"{total - ended} of {total} trials have not ended yet; the ranks may still change.")
+        sentences.append(
+            f"{total - ended} of {count_text(total, 'trial')} have not ended yet; the ranks may still change."
+        )
     if ended and not found["complete"]:
         sentences.append("No trial was trained to its end, so no cell has a final loss and none is ranked.")
     if found["pruned"]:
         sentences.append(
-            f"{found['pruned']} of {total} trials were pruned (stopped early); their losses are not final "
-            "and cannot be compared with those of complete trials."
+            f"{found['pruned']} of {count_text(total, 'trial')} were pruned (stopped early); their losses are not "
+            "final and cannot be compared with those of complete trials."
         )
     for state, words in (
         ("failed", "failed with an error"),
         ("diverged", "diverged (their loss became NaN or infinite)"),
     ):
         if found[state]:
-            sentences.append(f"{found[state]} of {total} trials {words}.")
+            sentences.append(f"{found[state]} of {count_text(total, 'trial')} {words}.")
     if found["complete"] and all(row.trials[1] <= 1 for row in rows):
         sentences.append("Every cell has one seed, so there are no intervals and small differences may be chance.")
     return sentences

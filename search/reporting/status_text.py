@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
+from search.reporting.tables import finite
 from search.storage.database import Database
 from search.storage.queries import TrialSummary, counts, trial_summaries
-from search.study.formatting import describe_cell, loss_text
+from search.storage.texts import printable
+from search.study.formatting import count_text, describe_cell, loss_text
+
+# Trials of a kind; --json has all.
+MAX_TRIALS = 50
 
 
 def status_as_json(database: Database, names: Sequence[str], retried: int | None) -> str:
@@ -20,23 +24,22 @@ def status_as_json(database: Database, names: Sequence[str], retried: int | None
         names: The study, and its sibling with the baselines if that is included.
         retried: The number of failed trials that were put back in the queue; None if that was not requested.
     """
-    trials = [_finite(asdict(trial)) for trial in trial_summaries(database, names, ("running", "failed", "diverged"))]
+    trials = [finite(asdict(trial)) for trial in trial_summaries(database, names, ("running", "failed", "diverged"))]
     facts = {"studies": list(names), "counts": counts(database, names), "retried": retried, "trials": trials}
     return json.dumps(facts, indent=2)
 
 
-def _finite(facts: Mapping[str, Any]) -> dict[str, Any]:
-    # JSON has no NaN, and a diverged trial can have that loss.
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in facts.items()}
-
-
 def status_as_text(database: Database, names: Sequence[str], retried: int | None) -> str:
     """The status as lines of text; arguments as for `status_as_json`."""
-    lines = [] if retried is None else [f"{retried} failed trials are back in the queue"]
+    lines = (
+        [] if retried is None else [f"{count_text(retried, 'failed trial is', 'failed trials are')} back in the queue"]
+    )
     for name in names:
         found = counts(database, [name])
         total = sum(found.values())
-        lines.append(f"{name}: {total} trials; " + ", ".join(f"{count} {state}" for state, count in found.items()))
+        lines.append(
+            f"{name}: {count_text(total, 'trial')}; " + ", ".join(f"{count} {state}" for state, count in found.items())
+        )
     running = trial_summaries(database, names, ("running",))
     retrying = [trial for trial in trial_summaries(database, names, ("waiting",)) if trial.attempts]
     failed = trial_summaries(database, names, ("failed", "diverged"))
@@ -46,7 +49,8 @@ def status_as_text(database: Database, names: Sequence[str], retried: int | None
         ("failed", failed, _with_reason),
     ):
         if trials:
-            lines += ["", f"{title}:", *(f"  {line(trial)}" for trial in trials)]
+            lines += ["", f"{title}:", *(f"  {line(trial)}" for trial in trials[:MAX_TRIALS])]
+            lines += [f"  and {len(trials) - MAX_TRIALS} more"] if len(trials) > MAX_TRIALS else []
     if failed:
         lines.append("retry them with --retry-failed")
     return "\n".join(lines)
@@ -61,7 +65,7 @@ def _running(trial: TrialSummary) -> str:
 
 
 def _with_reason(trial: TrialSummary) -> str:
-    return f"{_trial(trial)}: {trial.reason or trial.state}"
+    return f"{_trial(trial)}: {printable(trial.reason or trial.state, 2_000)}"
 
 
 def _trial(trial: TrialSummary) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from search.reporting.escapes import csv_value, markdown_text
 from search.statistics.ranking import Row
-from search.study.formatting import loss_text, value_text
+from search.study.formatting import DIGITS, axis_digits, difference_text, loss_text, value_text
 
 # The columns of the experiment log, in its order; other axes follow in the order of the cell.
 LOSSES = ("train_loss", "val_loss")
@@ -37,15 +39,16 @@ def columns(rows: Sequence[Row]) -> list[Column]:
     """The columns that `rows` need: axes of at least one row, and seeds if a cell has more than one."""
     axes = {name: None for row in rows for name in row.cell}
     ordered = [name for name in FIRST_AXES if name in axes] + [name for name in axes if name not in FIRST_AXES]
+    digits = axis_digits(row.cell for row in rows)
     found = [Column("#", lambda row: value_text(row.rank))]
-    found += [_axis(name) for name in ordered if name == "model"]
+    found += [_axis(name, digits) for name in ordered if name == "model"]
     found += [
         Column("train_loss", lambda row: loss_text(row.train_loss)),
         Column("val_loss", lambda row: loss_text(row.val_loss)),
     ]
     if any(row.interval is not None for row in rows):
         found.append(Column("± 95 %", lambda row: loss_text(row.interval)))
-    found += [_axis(name) for name in ordered if name != "model"]
+    found += [_axis(name, digits) for name in ordered if name != "model"]
     if any(row.trials[1] > 1 for row in rows):
         found.append(Column("seeds", lambda row: f"{row.trials[0]}/{row.trials[1]}"))
     found.append(Column("parameters", lambda row: value_text(row.n_params)))
@@ -53,7 +56,7 @@ def columns(rows: Sequence[Row]) -> list[Column]:
         found.append(Column("tokens", lambda row: value_text(row.tokens)))
     if any(row.published is not None for row in rows):
         found.append(Column("published", lambda row: loss_text(row.published)))
-        found.append(Column("difference", lambda row: "" if row.difference is None else f"{row.difference:+.5f}"))
+        found.append(Column("difference", lambda row: difference_text(row.difference)))
     if any(row.published_inside is not None for row in rows):
         found.append(Column("in seeds' range", lambda row: _INSIDE[row.published_inside], is_number=False))
     found.append(Column("seconds", lambda row: "" if row.seconds is None else f"{row.seconds:.1f}"))
@@ -61,8 +64,12 @@ def columns(rows: Sequence[Row]) -> list[Column]:
     return found
 
 
-def _axis(name: str) -> Column:
-    return Column(name, lambda row: value_text(row.cell.get(name)), is_number=name not in ("model", "pe_type"))
+def _axis(name: str, digits: Mapping[str, int]) -> Column:
+    return Column(
+        name,
+        lambda row: value_text(row.cell.get(name), digits.get(name, DIGITS)),
+        is_number=name not in ("model", "pe_type"),
+    )
 
 
 def _state(row: Row) -> str:
@@ -73,7 +80,7 @@ def _state(row: Row) -> str:
 def as_markdown(rows: Sequence[Row]) -> str:
     """A markdown table with aligned columns, so that it is also readable as plain text."""
     cols = columns(rows)
-    table = [[col.title for col in cols], *([col.text(row) for col in cols] for row in rows)]
+    table = [[col.title for col in cols], *([markdown_text(col.text(row)) for col in cols] for row in rows)]
     widths = [max(3, *(len(line[i]) for line in table)) for i in range(len(cols))]
     rule = ["-" * (w - 1) + ":" if col.is_number else "-" * w for col, w in zip(cols, widths, strict=True)]
 
@@ -99,10 +106,20 @@ def as_csv(rows: Sequence[Row]) -> str:
         flat = row.as_dict()
         lowest, highest = row.seed_range or (None, None)
         spread = {"val_interval": row.interval, "val_lowest": lowest, "val_highest": highest}
-        writer.writerow({**flat, **spread, **flat["cell"]})
+        values = {**flat, **spread, **flat["cell"]}
+        writer.writerow({name: csv_value(value) for name, value in values.items()})
     return text.getvalue().rstrip("\n")
 
 
 def as_json(rows: Sequence[Row], facts: Mapping[str, Any]) -> str:
     """One JSON object: the keys of `facts`, and the rows under "rows"."""
-    return json.dumps({**facts, "rows": [row.as_dict() for row in rows]}, indent=2, ensure_ascii=False)
+    return json.dumps(finite({**facts, "rows": [row.as_dict() for row in rows]}), indent=2, ensure_ascii=False)
+
+
+def finite(value: Any) -> Any:
+    """A value for JSON, which has no NaN and no infinity: None in their place."""
+    if isinstance(value, Mapping):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
-from search.statistics.comparisons import Comparison, describe
+from collections.abc import Mapping
+
+from search.reporting.escapes import markdown_text
+from search.statistics.comparisons import Comparison
 from search.statistics.verdicts import Verdicts
+from search.study.formatting import describe_level, loss_text
 
 MAX_TIED = 20
 
 
-def verdicts_as_markdown(verdicts: Verdicts) -> str:
-    """A section with the verdicts on claims, the cells that may be the best, all comparisons, and notes."""
+def verdicts_as_markdown(verdicts: Verdicts, digits: Mapping[str, int] | None = None) -> str:
+    """A section with the verdicts on claims, the cells that may be the best, comparisons, and notes.
+
+    Args:
+        digits: The digits that tell the values of an axis apart.
+    """
+
+    def named(factor: str, value: object) -> str:
+        return markdown_text(describe_level(factor, value, digits))
+
     lines = ["## Verdicts", ""]
     if verdicts.answers:
         lines += ["| claim | verdict | what the results say |", "| --- | --- | --- |"]
-        lines += [f"| {each.claim} | **{each.verdict}** | {each.sentence} |" for each in verdicts.answers]
+        lines += [
+            f"| {markdown_text(each.claim)} | **{each.verdict}** | {markdown_text(each.sentence)} |"
+            for each in verdicts.answers
+        ]
         lines.append("")
     if len(verdicts.tied) > 1:
         lines += ["Not separable from the best, best first:", ""]
-        lines += [f"- {describe(cell)}" for cell in verdicts.tied[:MAX_TIED]]
+        lines += [f"- {named('cell', cell)}" for cell in verdicts.tied[:MAX_TIED]]
         lines += [f"- and {len(verdicts.tied) - MAX_TIED} more"] if len(verdicts.tied) > MAX_TIED else []
         lines.append("")
     elif verdicts.tied and verdicts.comparisons:
-        best = describe(verdicts.tied[0])
+        best = named("cell", verdicts.tied[0])
         lines += [f"The best cell is separable from all others that could be compared: {best}.", ""]
     if verdicts.comparisons:
         lines += [
             "| factor | lower | higher | difference | 95 % interval | cells agreeing | corrected p | verdict |",
             "| --- | --- | --- | ---: | --- | ---: | ---: | --- |",
         ]
-        lines += [_comparison_line(each) for each in verdicts.comparisons]
+        lines += [
+            _comparison_line(each, named(each.factor, each.better), named(each.factor, each.worse))
+            for each in verdicts.comparisons
+        ]
+        if verdicts.compared > len(verdicts.comparisons):
+            left_out = verdicts.compared - len(verdicts.comparisons)
+            lines += ["", f"{left_out} more comparisons are left out: those with the largest differences to the best."]
         lines += [
             "",
             "A difference is the mean difference in validation loss over all pairs of cells that differ only in the "
@@ -39,9 +60,12 @@ def verdicts_as_markdown(verdicts: Verdicts) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _comparison_line(each: Comparison) -> str:
-    interval = "" if each.low is None or each.high is None else f"{each.low:.4f} to {each.high:.4f}"
+def _comparison_line(each: Comparison, better: str, worse: str) -> str:
+    has_interval = each.low is not None and each.high is not None
+    interval = f"{loss_text(each.low, 4)} to {loss_text(each.high, 4)}" if has_interval else ""
     p = "" if each.p_adjusted is None else f"{each.p_adjusted:.2g}"
     agree = f"{each.cells_agree} of {each.cells}"
-    values = f"{each.factor} | {describe(each.better)} | {describe(each.worse)}"
-    return f"| {values} | {each.mean:.4f} | {interval} | {agree} | {p} | {each.verdict} |"
+    return (
+        f"| {each.factor} | {better} | {worse} | {loss_text(each.mean, 4)} | {interval} | {agree} | {p} "
+        f"| {each.verdict} |"
+    )

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,18 +48,38 @@ class Paired:
     seeds_needed: int | None
 
 
+def mean(values: Sequence[float]) -> float:
+    """The mean of finite values of any size; their sum can be larger than the largest float."""
+    try:
+        return statistics.fmean(values)
+    except OverflowError:
+        return math.fsum(value / len(values) for value in values)
+
+
+def unit(values: Iterable[float]) -> float:
+    """The power of two to divide by, so that squares and differences of values stay finite; usually 1.
+
+    Dividing by a power of two changes no digit.
+    """
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    if largest == 0.0 or 1e-100 < largest < 1e100:
+        return 1.0
+    return math.ldexp(1.0, math.frexp(largest)[1] - 1)
+
+
 def paired(differences: Floats) -> Paired:
     """Student's t of differences (S,) float64, one per seed."""
-    n, mean = len(differences), float(np.mean(differences))
+    n, average = len(differences), float(np.mean(differences))
     if n < 2:
-        return Paired(mean, None, None, None, n, None)
+        return Paired(average, None, None, None, n, None)
     spread = float(np.std(differences, ddof=1))
     if spread == 0.0:  # an objective without randomness
-        return Paired(mean, mean, mean, 1.0 if mean == 0.0 else 0.0, n, n if mean else None)
+        has_difference = average != 0.0
+        return Paired(average, average, average, 0.0 if has_difference else 1.0, n, n if has_difference else None)
     error = spread / math.sqrt(n)
     reach = t_quantile((1 + CONFIDENCE) / 2, n - 1) * error
-    p = 2 * t_tail(abs(mean) / error, n - 1)
-    return Paired(mean, mean - reach, mean + reach, p, n, seeds_needed(abs(mean) / spread))
+    p = 2 * t_tail(abs(average) / error, n - 1)
+    return Paired(average, average - reach, average + reach, p, n, seeds_needed(abs(average) / spread))
 
 
 def seeds_needed(effect: float) -> int | None:
@@ -89,11 +110,11 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 def one_sided(differences: Floats) -> float:
     """p-value of a mean difference above 0, (S,) float64 with S >= 2."""
-    n, mean = len(differences), float(np.mean(differences))
+    n, average = len(differences), float(np.mean(differences))
     spread = float(np.std(differences, ddof=1))
     if spread == 0.0:
-        return 0.0 if mean > 0 else 1.0
-    return t_tail(mean / (spread / math.sqrt(n)), n - 1)
+        return 0.0 if average > 0 else 1.0
+    return t_tail(average / (spread / math.sqrt(n)), n - 1)
 
 
 def not_separable(losses: Floats) -> list[int]:

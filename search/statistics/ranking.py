@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from search.statistics.inference import mean, unit
 from search.statistics.student import t_quantile
 from search.storage.database import Database
 from search.storage.queries import TrialSummary, trial_summaries
-from search.storage.slots import canonical
+from search.storage.values import canonical
 from search.study.cells import without_seed
 from search.study.claims import Published
 from search.study.stored import TABLE_FACTS, read_stored_study, trial_facts
@@ -79,7 +80,9 @@ def half_interval(values: Sequence[float]) -> float | None:
     """Half of the 95 % interval of the mean of `values`, by Student's t; None for fewer than two."""
     if len(values) < 2:
         return None
-    return t_quantile(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    scale = unit(values)
+    spread = statistics.stdev([value / scale for value in values])
+    return t_quantile(0.975, len(values) - 1) * spread / math.sqrt(len(values)) * scale
 
 
 def ranked_rows(database: Database, studies: Sequence[str], published: Sequence[Published] | None = None) -> list[Row]:
@@ -109,8 +112,8 @@ def _row(trials: Sequence[TrialSummary], published: float | None) -> Row:
     # A mean needs losses at one step: those of the complete trials, or if there are none of the latest step.
     complete = [trial for trial in trials if trial.state == "complete"]
     with_loss = [trial for trial in trials if trial.val_loss is not None and trial.state != "diverged"]
-    latest = max((trial.step or 0 for trial in with_loss), default=0)
-    measured = complete or [trial for trial in with_loss if (trial.step or 0) == latest]
+    latest = max((trial.step for trial in with_loss if trial.step is not None), default=None)
+    measured = complete or [trial for trial in with_loss if trial.step == latest]
     losses = [trial.val_loss for trial in complete if trial.val_loss is not None]
     facts = [trial_facts(trial.attrs) for trial in trials]
     tokens = _mean([trial_facts(trial.attrs).tokens for trial in measured])
@@ -133,7 +136,7 @@ def _row(trials: Sequence[TrialSummary], published: float | None) -> Row:
 
 def _mean(values: Sequence[float | None]) -> float | None:
     present = [value for value in values if value is not None]
-    return statistics.fmean(present) if present else None
+    return mean(present) if present else None
 
 
 def _order(row: Row) -> tuple[int, float]:

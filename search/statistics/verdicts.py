@@ -12,18 +12,21 @@ from search.statistics.comparisons import (
     NOT_SUPPORTED,
     SUPPORTED,
     Comparison,
-    Losses,
-    all_comparisons,
-    best_cells,
+    Levels,
+    Tested,
+    compare_all,
     compare_cells,
     corrected,
-    describe,
-    final_losses,
-    missing_notes,
 )
 from search.statistics.inference import ALPHA, holm, one_sided
+from search.statistics.losses import Losses, best_cells, final_losses, missing_notes
 from search.storage.database import Database
+from search.storage.texts import printable, shortened
 from search.study.claims import Claim, Scalar
+from search.study.formatting import axis_digits, describe_level
+
+# Characters of a claim, and of the sentences that answer it.
+MAX_CLAIM = 4_000
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ class Verdicts:
     """All verdicts of a study.
 
     Attributes:
-        comparisons: Every pair of levels of every factor.
+        comparisons: Pairs of levels of every factor: all pairs of a few levels, or the best of many levels and those
+            whose losses are nearest to it. None with one seed.
+        compared: The number of comparisons that were tested, those that are not listed included.
         answers: One per claim of the study, in their order.
         best: The cell with the lowest mean loss.
         tied: The cells not separable from it, itself included; best first. Empty with one seed.
@@ -60,6 +65,7 @@ class Verdicts:
     best: Mapping[str, Any] | None
     tied: tuple[Mapping[str, Any], ...]
     notes: tuple[str, ...]
+    compared: int = 0
 
 
 def judge(database: Database, studies: Sequence[str], claims: Sequence[Claim]) -> Verdicts:
@@ -83,34 +89,50 @@ def decide(grid: Losses, everything: Losses, claims: Sequence[Claim], notes: Seq
         claims: The study's claims.
         notes: Passed on to the verdicts.
     """
-    pairs = [claim.cells for claim in claims if claim.cells]
-    of_pairs = [compare_cells(everything, *pair) for pair in pairs]
-    tested = all_comparisons(grid)
+    tested = compare_all(grid, [levels for claim in claims for levels in _claimed(claim)])
+    of_pairs = [found for claim in claims if claim.cells and (found := compare_cells(everything, *claim.cells))]
     # One correction for the number of all tests.
-    judged = corrected([*tested, *(each for each in of_pairs if each is not None)])
-    comparisons, of_cells = judged[: len(tested)], iter(judged[len(tested) :])
+    judged = corrected([*tested.by_levels.values(), *of_pairs], everything)
+    by_levels = dict(zip(tested.by_levels, judged, strict=False))
+    of_cells = iter(judged[len(by_levels) :])
     answers = []
     for claim in claims:
         if claim.cells:
             found = compare_cells(everything, *claim.cells)
             answers.append(_cells_answer(claim, None if found is None else next(of_cells)))
         elif claim.order:
-            answers.append(_order_answer(claim, claim.order, comparisons, grid))
+            answers.append(_order_answer(claim, claim.order, by_levels, grid))
         else:
-            answers.append(_not_always_answer(claim, claim.not_always, comparisons, grid))
+            answers.append(_not_always_answer(claim, claim.not_always, by_levels, grid))
     best, tied = best_cells(grid)
-    return Verdicts(tuple(comparisons), tuple(answers), best, tied, tuple(notes))
+    shown = tuple(by_levels[levels] for levels in tested.shown)
+    return Verdicts(shown, tuple(answers), best, tied, tuple(notes), _n_listable(tested, grid))
+
+
+def _claimed(claim: Claim) -> list[Levels]:
+    """The levels that a claim compares."""
+    if claim.factor is None:
+        return []
+    pairs = itertools.pairwise(claim.order) if claim.order else itertools.combinations(claim.not_always, 2)
+    return [(claim.factor, *pair) for pair in pairs]
+
+
+def _n_listable(tested: Tested, grid: Losses) -> int:
+    return len(tested.by_levels) if len(grid.seeds) > 1 else 0
 
 
 def in_words(claim: Claim) -> str:
     """A claim as text: its `text`, or a sentence made from its values."""
     if claim.text:
-        return claim.text
+        return printable(claim.text, MAX_CLAIM)
     if claim.cells:
-        return " is better than ".join(describe(cell) for cell in claim.cells)
-    if claim.order:
-        return f"{claim.factor}: {' is better than '.join(map(str, claim.order))}"
-    return f"{claim.factor}: {' is not always better than '.join(map(str, claim.not_always))}"
+        digits = axis_digits(claim.cells)
+        return " is better than ".join(describe_level("cell", cell, digits) for cell in claim.cells)
+    values, words = (claim.order, "better") if claim.order else (claim.not_always, "not always better")
+    factor = claim.factor or ""
+    digits = axis_digits({factor: value} for value in values)
+    sentence = f" is {words} than ".join(describe_level(factor, value, digits) for value in values)
+    return shortened(f"{factor}: {sentence}", MAX_CLAIM)
 
 
 def _cells_answer(claim: Claim, found: Comparison | None) -> Answer:
@@ -119,7 +141,9 @@ def _cells_answer(claim: Claim, found: Comparison | None) -> Answer:
     return Answer(in_words(claim), _agreement([(found, claim.cells[0])]), found.sentence, (found,))
 
 
-def _order_answer(claim: Claim, order: Sequence[Scalar], comparisons: Sequence[Comparison], grid: Losses) -> Answer:
+def _order_answer(
+    claim: Claim, order: Sequence[Scalar], comparisons: Mapping[Levels, Comparison], grid: Losses
+) -> Answer:
     assert claim.factor is not None, "checked by Claim"
     unknown = _unknown(claim.factor, order, grid)
     if unknown:
@@ -128,6 +152,7 @@ def _order_answer(claim: Claim, order: Sequence[Scalar], comparisons: Sequence[C
     known = [(found, first) for found, first in steps if found is not None]
     verdict = _agreement(known) if len(known) == len(steps) else CANNOT_TELL
     sentence = " ".join(found.sentence for found, _ in known) or "No cell has both values complete for every seed."
+    sentence = shortened(sentence, MAX_CLAIM)
     return Answer(in_words(claim), verdict, sentence, tuple(found for found, _ in known))
 
 
@@ -139,19 +164,19 @@ def _agreement(steps: Sequence[tuple[Comparison, Any]]) -> str:
 
 
 def _not_always_answer(
-    claim: Claim, order: Sequence[Scalar], comparisons: Sequence[Comparison], grid: Losses
+    claim: Claim, order: Sequence[Scalar], comparisons: Mapping[Levels, Comparison], grid: Losses
 ) -> Answer:
     """Supported if in one pair of cells the value expected to be better is worse beyond chance."""
     assert claim.factor is not None, "checked by Claim"
     unknown = _unknown(claim.factor, order, grid)
     if unknown:
         return Answer(in_words(claim), CANNOT_TELL, unknown, ())
-    pairs = list(itertools.combinations(order, 2))
+    pairs = [(one, other) for _, one, other in _claimed(claim)]
     of_factor = tuple(each for pair in pairs if (each := _between(comparisons, claim.factor, *pair)) is not None)
     if len(grid.seeds) < 2:
         return Answer(in_words(claim), CANNOT_TELL, "One seed cannot separate chance from effect.", of_factor)
     tests = [
-        (one_sided(grid.table[rows[first]] - grid.table[rows[second]]), first, second, rest)
+        (one_sided(grid.scaled[rows[first]] - grid.scaled[rows[second]]), first, second, rest)
         for rest, rows in grid.rows_by_rest.get(claim.factor, {}).items()
         for first, second in pairs
         if first in rows and second in rows
@@ -163,7 +188,8 @@ def _not_always_answer(
     ]
     if counter:
         first, second, _ = counter[0]
-        where = f"{claim.factor} {first} is worse than {second} in one of them"
+        better, worse = grid.describe(claim.factor, second), grid.describe(claim.factor, first)
+        where = f"{claim.factor} {worse} is worse than {better} in one of them"
         sentence = f"{len(counter)} of {len(tests)} pairs of cells contradict the order beyond chance; {where}."
         return Answer(in_words(claim), SUPPORTED, sentence, of_factor)
     always = bool(of_factor) and all(each.verdict == SUPPORTED and each.cells_agree == each.cells for each in of_factor)
@@ -173,15 +199,15 @@ def _not_always_answer(
 
 def _unknown(factor: str, values: Sequence[Scalar], grid: Losses) -> str | None:
     """A message about a value of a claim that this study does not vary; None if it varies all of them."""
-    levels = grid.factors.get(factor, [])
-    missing = [value for value in values if value not in levels]
+    levels = set(grid.factors.get(factor, []))
+    missing = next((value for value in values if value not in levels), None)
+    if missing is None:
+        return None
     return (
-        f"{describe(missing[0])} is not a value of {factor} in this study, or none of its trials is complete."
-        if missing
-        else None
+        f"{grid.describe(factor, missing)} is not a value of {factor} in this study, or none of its trials is complete."
     )
 
 
-def _between(comparisons: Sequence[Comparison], factor: str, one: Scalar, other: Scalar) -> Comparison | None:
-    pairs = {(one, other), (other, one)}
-    return next((each for each in comparisons if each.factor == factor and (each.better, each.worse) in pairs), None)
+def _between(comparisons: Mapping[Levels, Comparison], factor: str, one: Scalar, other: Scalar) -> Comparison | None:
+    found = comparisons.get((factor, one, other))
+    return comparisons.get((factor, other, one)) if found is None else found

@@ -15,12 +15,15 @@ from sqlalchemy import Connection, Table, delete, insert, select
 
 from search.storage import optuna_tables
 from search.storage.database import Database
+from search.storage.texts import storable_json, storable_text
 
 _attrs: Table = models.StudySystemAttributeModel.__table__
 
 PIECE = 2045  # characters; the capacity of the smallest attribute column in any version of Optuna
 NOTE_VERSION, NOTE_PIECES, PLOT = "dashboard:note_ver", "dashboard:note_str:", "dashboard:plot_data:"
 METRIC_NAMES = "study:metric_names"
+# A page must load the note with every view.
+MAX_NOTE = 200_000
 PUBLISHED_AT = "lm-search:published_at"
 
 
@@ -60,7 +63,7 @@ def show(database: Database, study: str, note: str, plots: Mapping[str, Any], me
         study_id = optuna_tables.study_id(connection, study)
         if study_id is None:
             return  # it was deleted
-        pieces = _pieces(NOTE_PIECES, note)
+        pieces = _pieces(NOTE_PIECES, storable_text(note, MAX_NOTE))
         _remove(connection, study_id, NOTE_PIECES)
         for name, figure in plots.items():
             _remove(connection, study_id, f"{PLOT}{name}:")
@@ -92,5 +95,5 @@ def _replace(connection: Connection, study_id: int, attrs: Mapping[str, Any]) ->
     for key in (NOTE_VERSION, METRIC_NAMES, PUBLISHED_AT):
         if key in attrs:
             connection.execute(delete(_attrs).where(_attrs.c.study_id == study_id, _attrs.c.key == key))
-    rows = [{"study_id": study_id, "key": key, "value_json": json.dumps(value)} for key, value in attrs.items()]
+    rows = [{"study_id": study_id, "key": key, "value_json": storable_json(value)} for key, value in attrs.items()]
     connection.execute(insert(_attrs), rows)

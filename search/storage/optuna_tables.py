@@ -22,6 +22,7 @@ from optuna.trial import TrialState
 from sqlalchemy import Connection, Table, func, insert, select, update
 
 from search.storage.dialects import upsert
+from search.storage.texts import storable_json, storable_text
 
 _trials: Table = models.TrialModel.__table__
 _params: Table = models.TrialParamModel.__table__
@@ -33,6 +34,8 @@ _studies: Table = models.StudyModel.__table__
 _study_attrs: Table = models.StudyUserAttributeModel.__table__
 _study_system_attrs: Table = models.StudySystemAttributeModel.__table__
 
+# Characters of the name of an attribute; the limit of Optuna's column.
+MAX_KEY = 512
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -69,7 +72,10 @@ def create_study(connection: Connection, name: str, attrs: Mapping[str, Any]) ->
 
 def write_study_attrs(connection: Connection, study_id: int, attrs: Mapping[str, Any]) -> None:
     """Set user attributes of a study."""
-    rows = [{"study_id": study_id, "key": key, "value_json": json.dumps(value)} for key, value in attrs.items()]
+    rows = [
+        {"study_id": study_id, "key": storable_text(key, MAX_KEY), "value_json": storable_json(value)}
+        for key, value in attrs.items()
+    ]
     upsert(connection, _study_attrs, rows, ("study_id", "key"))
 
 
@@ -87,7 +93,10 @@ def study_system_attrs(connection: Connection, study_id: int) -> dict[str, Any]:
 
 def write_study_system_attrs(connection: Connection, study_id: int, attrs: Mapping[str, Any]) -> None:
     """Set system attributes of a study."""
-    rows = [{"study_id": study_id, "key": key, "value_json": json.dumps(value)} for key, value in attrs.items()]
+    rows = [
+        {"study_id": study_id, "key": storable_text(key, MAX_KEY), "value_json": storable_json(value)}
+        for key, value in attrs.items()
+    ]
     upsert(connection, _study_system_attrs, rows, ("study_id", "key"))
 
 
@@ -120,12 +129,15 @@ def write_parameters(connection: Connection, trial_id: int, parameters: Mapping[
 
 
 def _insert_parameters(connection: Connection, trials: Sequence[tuple[int, Mapping[str, Parameter]]]) -> None:
+    # Trials share their distributions; the JSON of a long list is made once.
+    shared = {id(each.distribution): each.distribution for _, parameters in trials for each in parameters.values()}
+    texts = {key: distribution_to_json(distribution) for key, distribution in shared.items()}
     rows = [
         {
             "trial_id": trial_id,
             "param_name": name,
             "param_value": parameter.distribution.to_internal_repr(parameter.value),
-            "distribution_json": distribution_to_json(parameter.distribution),
+            "distribution_json": texts[id(parameter.distribution)],
         }
         for trial_id, parameters in trials
         for name, parameter in parameters.items()
@@ -215,5 +227,8 @@ def write_system_attrs(connection: Connection, trial_id: int, attrs: Mapping[str
 
 
 def _write_attrs(connection: Connection, table: Table, trial_id: int, attrs: Mapping[str, Any]) -> None:
-    rows = [{"trial_id": trial_id, "key": key, "value_json": json.dumps(value)} for key, value in attrs.items()]
+    rows = [
+        {"trial_id": trial_id, "key": storable_text(key, MAX_KEY), "value_json": storable_json(value)}
+        for key, value in attrs.items()
+    ]
     upsert(connection, table, rows, ("trial_id", "key"))

@@ -17,6 +17,7 @@ from search.storage.optuna_tables import Parameter
 from search.storage.schema import queue_table
 from search.storage.slots import cell_and_seed, identity
 from search.storage.state_transitions import ENDED_ELSEWHERE, FRESH, OPTUNA_STATE, end_trials, ended_elsewhere
+from search.storage.values import canonical
 
 DEFINITION = "definition"
 UID = "uid"
@@ -27,7 +28,7 @@ class PlannedTrial:
     """A trial to create.
 
     Attributes:
-        cell: Canonical JSON of the cell with its seed; one trial per text.
+        cell: JSON of the cell with its seed; one trial for each `search.storage.slots.identity` of it.
         parameters: The parameters of the Optuna trial, with their distributions.
         shape_key: Equal for trials whose tensors have equal shapes.
         priority: Lower values are claimed first.
@@ -109,7 +110,7 @@ def _plan_one(database: Database, connection: Connection, one: StudyPlan) -> Pla
         study_id = optuna_tables.create_study(connection, one.study, attrs)
     else:
         stored = optuna_tables.study_attrs(connection, study_id).get(DEFINITION)
-        if stored != one.definition:
+        if canonical(stored) != canonical(one.definition):
             raise DefinitionChanged(one.study, stored, one.definition)
         optuna_tables.write_study_attrs(connection, study_id, one.attrs)
     rows = connection.execute(select(queue_table).where(queue_table.c.study == one.study)).all()

@@ -9,7 +9,6 @@ nothing, so nothing is written.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from optuna.trial import TrialState
 from sqlalchemy import Row, text
 
 from search.storage.state_transitions import nan_to_none
+from search.storage.texts import storable_json, storable_text
 
 if TYPE_CHECKING:
     from search.storage.database import Database
@@ -162,12 +162,12 @@ def finish(
         "outcome": outcome,
         "state": state.name,
         "row_value": row_value,
-        "reason": reason,
+        "reason": None if reason is None else storable_text(reason),
         "value": stored,
         "kind": kind.name if kind is not None else None,
-        "keys": list(attrs),
-        "texts": [json.dumps(each) for each in attrs.values()],
-        "system_keys": list(system_attrs),
-        "system_texts": [json.dumps(each) for each in system_attrs.values()],
+        "keys": [storable_text(key) for key in attrs],
+        "texts": [storable_json(each) for each in attrs.values()],
+        "system_keys": [storable_text(key) for key in system_attrs],
+        "system_texts": [storable_json(each) for each in system_attrs.values()],
     }
     return bool(database.execute_autocommit(_FINISH, values)[0][0])

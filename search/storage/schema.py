@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Float, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import Column, Dialect, Float, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy.types import TypeDecorator
+
+from search.storage.texts import MAX_TEXT, storable_text
 
 # The number of the newest revision in migrations/versions/.
 SCHEMA_VERSION = 2
@@ -10,6 +13,26 @@ SCHEMA_VERSION = 2
 OLDEST_READABLE = 1
 
 metadata = MetaData()
+
+
+class StorableText(TypeDecorator[str]):
+    """A column of text that takes any object.
+
+    Args:
+        most: As for `storable_text`.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, most: int | None = None) -> None:
+        super().__init__()
+        self.most = most
+
+    def process_bind_param(self, value: object, dialect: Dialect) -> str | None:
+        """The text to store."""
+        return None if value is None else storable_text(value, self.most)
+
 
 # The queue, one row per trial. Optuna's tables hold parameters and results; this one holds who may work on a trial.
 queue_table = Table(
@@ -42,7 +65,7 @@ queue_table = Table(
     # complete, pruned, diverged, failed; with the value and, unless complete, the reason.
     Column("outcome", String(16)),
     Column("value", Float(53)),
-    Column("reason", Text),
+    Column("reason", StorableText(MAX_TEXT)),
     Column("started_at", Float(53)),
     Column("finished_at", Float(53)),
     UniqueConstraint("study", "cell"),

@@ -22,6 +22,7 @@ from search.storage.database import Database
 from search.storage.leases import Lease
 from search.storage.optuna_tables import Parameter
 from search.storage.schema import queue_table
+from search.storage.values import canonical, compact_json
 
 # No axis can have these names: they are not identifiers.
 SLOT = "@slot"
@@ -30,22 +31,19 @@ REPETITION = "@repetition"
 _ATTEMPTS = 3
 
 
-def canonical(value: Mapping[str, Any]) -> str:
-    """A mapping as canonical JSON, independent of the order of its keys."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
 def slot_text(slot: int, repetition: int, seed: int) -> str:
     """The column `cell` of a slot's trial that has no cell yet."""
-    return canonical({SLOT: slot, REPETITION: repetition, "seed": seed})
+    return compact_json({SLOT: slot, REPETITION: repetition, "seed": seed})
 
 
 def identity(text: str) -> str:
-    """The trial's identity in its study: cell and seed, or slot and repetition, whether filled or not."""
-    if SLOT not in text:
-        return text
+    """The trial's identity in its study: cell and seed, or slot and repetition, whether filled or not.
+
+    Args:
+        text: The column `cell`; 1 and 1.0 in it give the same identity.
+    """
     named = json.loads(text)
-    return canonical({SLOT: named[SLOT], REPETITION: named[REPETITION]})
+    return canonical({SLOT: named[SLOT], REPETITION: named[REPETITION]} if SLOT in named else named)
 
 
 def parameters_of(text: str) -> dict[str, Any]:
@@ -197,10 +195,10 @@ def _store(
         return False
     cell = {name: parameter.value for name, parameter in choice.parameters.items()}
     # A cell that was chosen before gets further seeds: repeating a seed would repeat its losses.
-    taken = {named["seed"] for named in filled if _cell(named) == cell}
+    taken = {named["seed"] for named in filled if canonical(_cell(named)) == canonical(cell)}
     free = (seed for seed in itertools.count(first_seed) if seed not in taken)
     for (row, named), seed in zip(sorted(empty, key=lambda each: each[1][REPETITION]), free, strict=False):
-        text = canonical({**cell, "seed": seed, SLOT: slot, REPETITION: named[REPETITION]})
+        text = compact_json({**cell, "seed": seed, SLOT: slot, REPETITION: named[REPETITION]})
         changed = update(queue_table).where(queue_table.c.id == row.id).values(cell=text, shape_key=choice.shape_key)
         connection.execute(changed)
         optuna_tables.write_parameters(connection, row.trial_id, {**choice.parameters, "seed": _seed(seed)})

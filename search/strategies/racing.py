@@ -13,9 +13,11 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
+from search.statistics.inference import mean, unit
 from search.storage.database import Database
 from search.storage.planning import EndedTrial, PlannedTrial, extend
-from search.storage.slots import canonical
+from search.storage.slots import identity
+from search.storage.values import canonical
 from search.study.cells import grid_cells
 from search.study.planner import cell_trials
 from search.study.search_space import RacingSettings
@@ -29,7 +31,7 @@ Losses = Mapping[str, Mapping[int, float]]
 
 def leader(losses: Losses) -> str:
     """The cell with the lowest mean; the first of several equal ones."""
-    return min(losses, key=lambda cell: statistics.fmean(losses[cell].values()))
+    return min(losses, key=lambda cell: mean(list(losses[cell].values())))
 
 
 def contenders(losses: Losses, confidence: float) -> list[str]:
@@ -41,6 +43,9 @@ def contenders(losses: Losses, confidence: float) -> list[str]:
     """
     from scipy.special import stdtrit  # importing it takes 0.15 s, and only races need it
 
+    # A test does not depend on the unit of the losses, and the squares of very large ones overflow.
+    scale = unit(loss for by_seed in losses.values() for loss in by_seed.values())
+    losses = {cell: {seed: loss / scale for seed, loss in by_seed.items()} for cell, by_seed in losses.items()}
     first = leader(losses)
     differences = {
         cell: [loss - losses[first][seed] for seed, loss in by_seed.items() if seed in losses[first]]
@@ -53,11 +58,11 @@ def contenders(losses: Losses, confidence: float) -> list[str]:
     prior = statistics.median(variances.values()) if variances else 0.0
     near = []
     for cell, values in differences.items():
-        n, mean = len(values), statistics.fmean(values)
+        n, average = len(values), mean(values)
         df = PRIOR_DF + n - 1
         variance = (PRIOR_DF * prior + (n - 1) * variances[cell]) / df
-        if mean <= stdtrit(df, confidence) * math.sqrt(variance / n):
-            near.append((mean, cell))
+        if average <= stdtrit(df, confidence) * math.sqrt(variance / n):
+            near.append((average, cell))
     return [first, *(cell for _, cell in sorted(near))]
 
 
@@ -101,7 +106,7 @@ def make_race(database: Database, study: StoredStudy) -> Callable[[], int] | Non
         seeds = next_seeds(_losses(ended), study.first_seed, rules, len(cells), len(ended))
         further = cell_trials(cells, rules.max_seeds, study.first_seed) if seeds else ()
         chosen = {canonical({**json.loads(cell), "seed": seed}) for cell, seed in seeds.items()}
-        return [trial for trial in further if trial.cell in chosen]
+        return [trial for trial in further if identity(trial.cell) in chosen]
 
     return lambda: extend(database, study.name, choose)
 

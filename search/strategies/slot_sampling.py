@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from search.statistics.inference import mean
 from search.storage.database import Database
 from search.storage.leases import Lease
 from search.storage.optuna_tables import Parameter
@@ -99,7 +99,7 @@ def _merged(seeds: Sequence[SlotTrial]) -> FrozenTrial:
     if states & {"waiting", "running"}:
         return make(state=TrialState.RUNNING)
     if states == {"complete"}:
-        return make(value=math.fsum(each.trial.value or 0.0 for each in seeds) / len(seeds))
+        return make(value=mean([value for each in seeds if (value := each.trial.value) is not None]))
     if "diverged" in states:
         # As if pruned before its first step, which is the worst result; samplers ignore failed trials.
         return make(state=TrialState.PRUNED)
@@ -112,4 +112,4 @@ def _mean_curve(trials: Sequence[FrozenTrial]) -> dict[int, float]:
     """The mean at every step that all trials have reached."""
     measured = [trial.intermediate_values for trial in trials if trial.intermediate_values]
     steps = set.intersection(*(set(curve) for curve in measured)) if measured else set()
-    return {step: math.fsum(curve[step] for curve in measured) / len(measured) for step in sorted(steps)}
+    return {step: mean([curve[step] for curve in measured]) for step in sorted(steps)}

@@ -14,6 +14,7 @@ from search.statistics.ranking import Row, ranked_rows
 from search.storage.database import Database
 from search.storage.planning import StudyPlan
 from search.storage.queries import study_names
+from search.study.formatting import difference_text, loss_text
 from search.study.planner import Study, axis_distributions
 from search.study.stored import (
     WARM_START,
@@ -107,4 +108,6 @@ def losses_to_compare(study: StoredStudy, best: Row) -> str:
     others = {} if warm_start is None else {f"best of {warm_start.study}": warm_start.best.val_loss}
     if study.published:
         others["published best"] = min(each.val_loss for each in study.published)
-    return "; ".join(f"{name} {loss:.5f} ({best.val_loss - loss:+.5f})" for name, loss in others.items())
+    return "; ".join(
+        f"{name} {loss_text(loss)} ({difference_text(best.val_loss - loss)})" for name, loss in others.items()
+    )

@@ -17,6 +17,8 @@ from pydantic import (
 )
 
 from search.errors import UsageError
+from search.storage.values import canonical
+from search.study.formatting import values_text
 
 # NaN is excluded: it does not equal itself, so a cell with it could never be found again.
 Scalar = StrictBool | StrictInt | Annotated[StrictFloat, AllowInfNan(False)] | StrictStr
@@ -65,7 +67,7 @@ class Claim(BaseModel):
         if len(values) < 2 or (kind == "cells" and len(values) > 2):
             number = "two cells" if kind == "cells" else "two or more values"
             raise ValueError(f"a claim has {kind} = {values}; give {number}")
-        if any(value in values[:index] for index, value in enumerate(values)):
+        if len({canonical(value) for value in values}) < len(values):
             raise ValueError(f"a claim has {kind} = {values}; give each value once")
         return self
 
@@ -88,7 +90,7 @@ def check_claims(
                 raise UsageError(f"{at}.factor = {claim.factor!r} is not an axis; choices: {', '.join(grid)}")
             _check_values(claim.factor, claim.order or claim.not_always, grid, at)
         for cell in claim.cells:
-            if cell in baselines:
+            if canonical(cell) in map(canonical, baselines):
                 continue
             if cell.keys() != grid.keys():
                 raise UsageError(
@@ -100,6 +102,7 @@ def check_claims(
 
 
 def _check_values(axis: str, values: Sequence[Scalar], grid: Mapping[str, Sequence[Scalar]], at: str) -> None:
+    choices = set(map(canonical, grid[axis]))
     for value in values:
-        if value not in grid[axis]:
-            raise UsageError(f"{at}: {value!r} is not a value of {axis}; choices: {', '.join(map(str, grid[axis]))}")
+        if canonical(value) not in choices:
+            raise UsageError(f"{at}: {value!r} is not a value of {axis}; choices: {values_text(grid[axis])}")

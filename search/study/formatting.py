@@ -1,24 +1,75 @@
-"""Cells, axis values and losses as text."""
+"""Cells, axis values, losses and numbers of things as text: of any value, in one line, never an error."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from search.storage.texts import printable
 
-def value_text(value: object) -> str:
-    """A value of an axis as text; real numbers have six significant digits, enough for a draw from a range."""
+# Significant digits of a real number: enough for a draw from a range.
+DIGITS = 6
+# Digits that tell any two real numbers apart.
+MAX_DIGITS = 17
+
+
+def value_text(value: object, digits: int = DIGITS) -> str:
+    """A value of an axis as text.
+
+    Args:
+        digits: Significant digits of a real number; `enough_digits` gives those that tell the values of an axis apart.
+    """
     if value is None:
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.{digits}g}" if isinstance(value, float) else printable(value)
 
 
-def describe_cell(cell: Mapping[str, Any]) -> str:
-    """A cell in one short line."""
+def enough_digits(values: Iterable[object]) -> int:
+    """The significant digits, `DIGITS` or more, with which different real numbers have different texts."""
+    numbers = {value for value in values if isinstance(value, float)}
+    for digits in range(DIGITS, MAX_DIGITS):
+        if len({f"{number:.{digits}g}" for number in numbers}) == len(numbers):
+            return digits
+    return MAX_DIGITS
+
+
+def axis_digits(cells: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """The digits that tell the values of each axis apart, by axis; for `describe_cell`."""
+    values: dict[str, list[object]] = {}
+    for cell in cells:
+        for axis, value in cell.items():
+            if isinstance(value, float):
+                values.setdefault(axis, []).append(value)
+    return {axis: enough_digits(found) for axis, found in values.items()}
+
+
+def describe_cell(cell: Mapping[str, Any], digits: Mapping[str, int] | None = None) -> str:
+    """A cell in one short line.
+
+    Args:
+        digits: Significant digits by axis; `DIGITS` for others.
+    """
+    texts = {name: value_text(value, (digits or {}).get(name, DIGITS)) for name, value in cell.items()}
     plain = ("model", "pe_type")
-    named = [value_text(cell[name]) for name in plain if name in cell]
-    return " ".join([*named, *(f"{name}={value_text(value)}" for name, value in cell.items() if name not in plain)])
+    named = [texts[name] for name in plain if name in texts]
+    return " ".join([*named, *(f"{name}={text}" for name, text in texts.items() if name not in plain)])
+
+
+def describe_level(factor: str, value: Any, digits: Mapping[str, int] | None = None) -> str:
+    """A value of an axis, or a cell, in a few words; arguments as for `describe_cell`."""
+    if isinstance(value, Mapping):
+        return describe_cell(value, digits)
+    return value_text(value, (digits or {}).get(factor, DIGITS))
+
+
+def values_text(values: Iterable[object], most: int = 12) -> str:
+    """The values of an axis in one line: the first ones and the last if there are more than `most`."""
+    values = list(values)
+    digits = enough_digits(values)
+    shown = values if len(values) <= most else [*values[: most - 2], "…", values[-1]]
+    texts = ", ".join(value_text(value, digits) for value in shown)
+    return texts if len(values) <= most else f"{texts} ({len(values)} values)"
 
 
 def loss_text(value: float | None, digits: int = 5) -> str:
@@ -30,3 +81,14 @@ def loss_text(value: float | None, digits: int = 5) -> str:
         return ""
     plain = value == 0 or 10.0**-digits <= abs(value) < 1e7 or not math.isfinite(value)
     return f"{value:.{digits}f}" if plain else f"{value:.{digits - 1}e}"
+
+
+def difference_text(value: float | None, digits: int = 5) -> str:
+    """A difference of losses as `loss_text`, with its sign."""
+    text = loss_text(value, digits)
+    return text if text.startswith(("-", "nan")) or not text else f"+{text}"
+
+
+def count_text(number: int, noun: str, plural: str | None = None) -> str:
+    """A number of things: "1 trial", "2 trials"."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"

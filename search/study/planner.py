@@ -18,7 +18,9 @@ from search.objectives.settings import TrainingSettings, read_settings
 from search.storage.database import Database
 from search.storage.optuna_tables import Parameter
 from search.storage.planning import DefinitionChanged, Planned, PlannedTrial, StudyPlan, plan
-from search.storage.slots import canonical, slot_text
+from search.storage.slots import slot_text
+from search.storage.texts import printable
+from search.storage.values import canonical, compact_json
 from search.study.cells import BASELINES_SUFFIX, grid_cells
 from search.study.claims import Cell, Scalar
 from search.study.definition import StudyDefinition, sections
@@ -77,7 +79,7 @@ def edge_cells(definition: StudyDefinition) -> list[Cell]:
 
 def shape_key(cell: Mapping[str, Scalar]) -> str:
     """A key that is equal for cells whose tensors have equal shapes."""
-    return canonical({name: value for name, value in cell.items() if name not in SHAPELESS})
+    return compact_json({name: value for name, value in cell.items() if name not in SHAPELESS}, sort_keys=True)
 
 
 def study_plans(study: Study) -> list[StudyPlan]:
@@ -166,7 +168,7 @@ def cell_trials(
             # end it would rank as the most important parameter.
             parameters["seed"] = Parameter(seed, IntDistribution(seed, seed))
             yield PlannedTrial(
-                cell=canonical({**cell, "seed": seed}),
+                cell=compact_json({**cell, "seed": seed}),
                 parameters=parameters,
                 shape_key=shape_key(cell),
                 priority=repetition * 1_000_000 + place,
@@ -174,12 +176,12 @@ def cell_trials(
 
 
 def _distributions(cells: Sequence[Cell]) -> dict[str, BaseDistribution]:
-    choices: dict[str, list[Scalar]] = {}
+    # By Python's equality, as Optuna finds a choice.
+    choices: dict[str, dict[Scalar, None]] = {}
     for cell in cells:
         for name, value in cell.items():
-            if value not in choices.setdefault(name, []):
-                choices[name].append(value)
-    return {name: CategoricalDistribution(values) for name, values in choices.items()}
+            choices.setdefault(name, {}).setdefault(value)
+    return {name: CategoricalDistribution(list(values)) for name, values in choices.items()}
 
 
 def check_cells(study: Study) -> None:
@@ -216,8 +218,10 @@ def _explain_change(change: DefinitionChanged) -> str:
     if change.stored is None:
         return f"lm-search did not plan the study {change.study!r} in the database; {step}"
     before, after = _flat(change.stored), _flat(change.wanted)
-    differing = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    changes = "; ".join(f"{key} was {before.get(key, 'unset')}, is {after.get(key, 'unset')}" for key in differing)
+    differing = [key for key in {**before, **after} if canonical(before.get(key)) != canonical(after.get(key))]
+    changes = "; ".join(
+        f"{key} was {printable(before.get(key, 'unset'))}, is {printable(after.get(key, 'unset'))}" for key in differing
+    )
     return f"the study {change.study!r} was planned with another definition ({changes}); {step}"
 
 

@@ -5,6 +5,7 @@ A study is read once and passed on as a `StoredStudy`. `search.study.planner.stu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -166,8 +167,24 @@ def trial_facts(attrs: Mapping[str, Any]) -> TrialFacts:
     Args:
         attrs: Its user attributes that were read.
     """
-    names = {name: name for name in TrialFacts.__dataclass_fields__} | {"environment": ENVIRONMENT}
-    return TrialFacts(**{field_name: attrs.get(key) for field_name, key in names.items()})
+    curve, sample, positions, environment = (
+        attrs.get(key) for key in ("train_curve", "sample", "val_loss_by_position", ENVIRONMENT)
+    )
+    is_list = isinstance(positions, list) and all(_number(loss) is not None for loss in positions)
+    return TrialFacts(
+        n_params=_number(attrs.get("n_params")),
+        tokens=_number(attrs.get("tokens")),
+        train_seconds=_number(attrs.get("train_seconds")),
+        train_curve=curve if isinstance(curve, list) else None,
+        sample=sample if isinstance(sample, str) else None,
+        val_loss_by_position=positions if is_list else None,
+        environment=environment if isinstance(environment, Mapping) else None,
+    )
+
+
+def _number(value: Any) -> Any:
+    """A finite number as it is; None for anything else that an objective may have described."""
+    return value if type(value) in (int, float) and math.isfinite(value) else None
 
 
 def read_stored_study(database: Database, name: str) -> StoredStudy | None:

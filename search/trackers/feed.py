@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from search.storage.database import Database
+from search.storage.texts import error_text
 from search.storage.tracking_queries import TrackedTrial, trials_with_news
 from search.trackers.protocol import EndEvent, EvaluationEvent, Event, Tracker, TrialName
 
@@ -42,7 +43,7 @@ class _TrackerQueue:
 
     def _warn(self, error: Exception) -> None:
         if not self.warned:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            reason = error_text(error)
             log.warning("--track %s: %s; training continues, and the events are delivered later", self.text, reason)
         self.warned = True
 

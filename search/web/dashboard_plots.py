@@ -5,11 +5,11 @@ Plotly itself is not imported: that takes a second, and a figure is only data an
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.reporting.heatmaps import Layout, complete_in, lay_out
+from search.statistics.inference import mean
 from search.statistics.ranking import Row
 
 MAX_PANELS, MAX_CURVES, MAX_SEEDS, MAX_LINES = 6, 8, 20, 500
@@ -112,7 +112,7 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]]) -> dict[str, Any] | N
         colour = COLOURS[at % len(COLOURS)]
         if len(seeds) > 1:
             data.append(_band(steps, by_step, colour, label))
-        means = [round(statistics.fmean(by_step[step]), 6) for step in steps]
+        means = [round(mean(by_step[step]), 6) for step in steps]
         line = {"type": "scatter", "mode": "lines+markers", "line": {"color": colour}, "legendgroup": label}
         data.append({**line, "x": steps, "y": means, "name": label})
     if not data:

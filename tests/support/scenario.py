@@ -34,8 +34,8 @@ from search.objectives.settings import TrainingSettings
 from search.options import PlanningOptions
 from search.planning import open_planned
 from search.storage.schema import queue_table
-from search.storage.slots import canonical
 from search.storage.url import parse_url
+from search.storage.values import compact_json
 from search.workers.setup import open_worker
 
 SETTINGS = TrainingSettings(max_iters=20, eval_interval=2)
@@ -297,7 +297,7 @@ class FaultStudy:
             The rows.
         """
         rows, wanted = self.rows(), self.named_cells()
-        assert [row.cell for row in rows] == [canonical(named) for named in wanted]
+        assert [row.cell for row in rows] == [compact_json(named) for named in wanted]
         assert {(row.study, row.state, row.outcome, row.reason) for row in rows} == {
             (self.name, "done", "complete", None)
         }
