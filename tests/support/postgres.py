@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 import psycopg
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, make_url
 
 PASSWORD = "s3cret/{pass} word%"  # characters that a URL must quote, or that Optuna and alembic would expand
 
@@ -30,9 +30,10 @@ class PostgresServer:
         folder: Folder for programs, data and log; by default a new one, in memory if there is space: on a busy disk
             removing the thousands of files of a cluster takes up to a minute. As root it must be outside pytest's
             folder, which only its owner can enter: the server runs as another user.
+        settings: More lines of postgresql.conf.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, settings: str = "") -> None:
         folder = folder or Path(tempfile.mkdtemp(prefix="lm-search-postgres-", dir=_memory_disk()))
         self._guard = subprocess.Popen(
             [sys.executable, "-IS", str(Path(__file__).with_name("server_guard.py")), str(folder)],
@@ -71,6 +72,7 @@ class PostgresServer:
             # Without fsync a killed server loses nothing; only a power failure would lose data.
             conf.write("fsync = off\n")
             conf.write("max_connections = 300\nshared_buffers = 64MB\ntimezone = 'Pacific/Auckland'\n")
+            conf.write(settings)
         self.start()
 
     def __enter__(self) -> Self:
@@ -107,6 +109,14 @@ class PostgresServer:
         """Make an empty schema and return the URL that selects it; much faster than a database."""
         self.execute(f'CREATE SCHEMA "{name}"')
         return self.url() + f"?options=-csearch_path%3D{name}"
+
+    def create_role(self, name: str, attributes: str = "") -> None:
+        """Make a role with the password of all, as `CREATE ROLE` describes its attributes."""
+        self.execute(f"CREATE ROLE \"{name}\" LOGIN PASSWORD '{PASSWORD}' {attributes}")
+
+    def url_of(self, role: str, database: str) -> str:
+        """The storage URL of a database for a role of `create_role`."""
+        return make_url(self.url(database)).set(username=role).render_as_string(hide_password=False)
 
     def execute(self, statement: str) -> None:
         """Run one statement as superuser, outside any transaction."""
