@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gc
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from search.models.errors import ModelError
 from search.objectives.errors import ObjectiveError
-from search.storage.errors import StorageError
+from search.storage.errors import StorageError, unexpected_answer
 from search.storage.texts import printable, storable_text
 from search.streams import write_line
+
+log = logging.getLogger("search")
 
 EXIT_FAILED_TRIALS = 1
 EXIT_USAGE = 2
@@ -49,6 +52,12 @@ def user_errors() -> Iterator[None]:
         yield
     except USER_ERRORS as error:
         write_line(f"error: {message_of(error)}", sys.stderr)
+        raise SystemExit(EXIT_USAGE) from error
+    except Exception as error:
+        if (answer := unexpected_answer(error)) is None:
+            raise
+        log.info("unexpected error of the database", exc_info=error)  # in the log of a worker
+        write_line(f"error: {message_of(UsageError(answer))}", sys.stderr)
         raise SystemExit(EXIT_USAGE) from error
     finally:
         # The process is about to exit, and its last garbage collections would spend a second on torch's objects.

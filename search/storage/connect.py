@@ -67,7 +67,7 @@ def _wait_for_answer(database: Database, wait_s: float) -> None:
     shown = display_url(database.engine.url)
     while True:
         try:
-            with database.engine.connect() as connection:
+            with database.engine.connect().execution_options(search_read_only=True) as connection:
                 connection.execute(text("SELECT 1"))
             return
         except DBAPIError as error:

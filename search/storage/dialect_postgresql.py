@@ -25,6 +25,7 @@ from sqlalchemy.exc import DBAPIError
 from search.storage import dialect_postgresql_errors, postgres_queue
 from search.storage.dialects import Fault, OneStatementQueue
 from search.storage.errors import StorageError
+from search.storage.url import display_url
 
 # Names a file that holds the password, so that neither command line nor environment shows it.
 PASSWORD_FILE_VARIABLE = "SEARCH_PASSWORD_FILE"
@@ -71,6 +72,16 @@ class PostgresDialect:
     def diagnose(self, error: DBAPIError) -> Fault:
         """As `Dialect`."""
         return dialect_postgresql_errors.diagnose(error)
+
+    def check_encoding(self, connection: Connection) -> None:
+        """As `Dialect`; an SQL_ASCII database stores the bytes as they are."""
+        encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+        if encoding not in ("UTF8", "SQL_ASCII"):
+            url = connection.engine.url
+            raise StorageError(
+                f"{display_url(url)} has the encoding {encoding}, which cannot store every text; use a database made "
+                "with: createdb -E UTF8 -T template0 NAME"
+            )
 
     def back_up(self, connection: Connection, name: str) -> str | None:
         """Returns None: the user makes a dump with `pg_dump`."""

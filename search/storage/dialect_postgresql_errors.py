@@ -51,8 +51,9 @@ _BY_TEXT: tuple[tuple[str, FaultKind, str], ...] = (
     (r"too many (clients|connections)|connection slots|no more connections|max_client_conn", "crowded", _CROWDED),
     ("no password supplied", "final", "the server requires a password; put it into the URL or into ~/.pgpass"),
     ("(password|SASL) authentication failed", "final", _WRONG_PASSWORD),
-    (r"SSL|TLS|certificate|no encryption|sslmode", "final", _TLS),
-    ("no pg_hba.conf entry", "final", "the server's pg_hba.conf refuses this user, host or database; change it there"),
+    ("no pg_hba.conf entry", "final", "the server refuses this user, host or TLS; change pg_hba.conf, or sslmode here"),
+    # Not "SSL connection has been closed unexpectedly": the server has crashed.
+    ("does not support SSL|certificate|invalid sslmode|SSL error: .*(version|protocol|alert)", "final", _TLS),
     (r"database .* does not exist|no such database", "final", _NO_DATABASE),
     (r"role .* does not exist|not permitted to log in|no such user", "final", _NO_ROLE),
     (r"authentication failed|permission denied for database", "final", _NO_ROLE),
@@ -63,7 +64,7 @@ _BY_TEXT: tuple[tuple[str, FaultKind, str], ...] = (
         "pgbouncer refuses options in a URL; remove them, and choose a schema with: ALTER ROLE X SET search_path = Y",
     ),
     (
-        "unsupported startup parameter|invalid connection option|invalid value for|bad value for|invalid integer value",
+        "unsupported startup parameter|invalid connection option|(invalid|bad) value for|unrecognized configuration",
         "final",
         "fix this key of the URL's query",
     ),

@@ -100,6 +100,9 @@ class SqliteDialect:
             found = ("final", "a table is missing; another program deleted it, so restore a backup")
         return Fault("bug", None) if found is None else Fault(*found)
 
+    def check_encoding(self, connection: Connection) -> None:
+        """Checks nothing: SQLite stores Unicode."""
+
     def back_up(self, connection: Connection, name: str) -> str | None:
         """As `Dialect`: a second file next to the database."""
         path = str(connection.engine.url.database)

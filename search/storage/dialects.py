@@ -150,6 +150,14 @@ class Dialect(Protocol):
         """What an error means."""
         ...
 
+    def check_encoding(self, connection: Connection) -> None:
+        """Check that the database can store any text.
+
+        Raises:
+            StorageError: It cannot.
+        """
+        ...
+
     def back_up(self, connection: Connection, name: str) -> str | None:
         """Copy the database in its state before this transaction.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 
 class StorageError(RuntimeError):
     """A storage error in one line: what is wrong and what to do next, without passwords."""
@@ -17,3 +19,18 @@ class NoStudyYet(StorageError):
 
 class LeaseLost(Exception):
     """The lease is no longer valid: this worker must discard everything it holds of the trial."""
+
+
+def unexpected_answer(error: BaseException) -> str | None:
+    """The line for an error of the database that none of our modules expects; None for any other error."""
+    library = sys.modules.get("sqlalchemy.exc")
+    cause: BaseException | None = error
+    while cause is not None and not (library and isinstance(cause, library.SQLAlchemyError)):
+        cause = cause.__cause__  # Optuna wraps them
+    if cause is None:
+        return None
+    first = (str(getattr(cause, "orig", None) or cause).strip().splitlines() or [type(cause).__name__])[0]
+    return (
+        f"the database answered: {first}; if no other program has changed the tables, this is a bug of lm-search: "
+        "please report it with the version that --version prints"
+    )

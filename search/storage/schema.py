@@ -12,6 +12,10 @@ SCHEMA_VERSION = 2
 # The oldest version of the tables that programs can read without an upgrade.
 OLDEST_READABLE = 1
 
+# Lengths of columns, in characters. PostgreSQL refuses a longer text, and an index of more than 2,700 bytes.
+MAX_CELL = 2000
+MAX_SHAPE_KEY = 255
+
 metadata = MetaData()
 
 
@@ -41,12 +45,12 @@ queue_table = Table(
     Column("id", Integer, primary_key=True),
     Column("study", String(255), nullable=False),
     # Canonical JSON of the cell with its seed: the trial's identity in its study.
-    Column("cell", String(2000), nullable=False),
+    Column("cell", String(MAX_CELL), nullable=False),
     # Optuna's trial; NULL only while the row waits for the planner to link it.
     Column("trial_id", Integer),
     Column("number", Integer),
     # Trials with the same key have tensors of the same shapes.
-    Column("shape_key", String(255), nullable=False),
+    Column("shape_key", String(MAX_SHAPE_KEY), nullable=False),
     # Lower values are claimed first.
     Column("priority", Integer, nullable=False),
     # waiting, running, done. A running row whose lease has expired can be claimed like a waiting one.

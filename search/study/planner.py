@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from search.objectives.settings import TrainingSettings, read_settings
 from search.storage.database import Database
 from search.storage.optuna_tables import Parameter
 from search.storage.planning import DefinitionChanged, Planned, PlannedTrial, StudyPlan, plan
+from search.storage.schema import MAX_CELL, MAX_SHAPE_KEY
 from search.storage.slots import slot_text
 from search.storage.texts import printable
 from search.storage.values import canonical, compact_json
@@ -29,6 +31,11 @@ from search.study.user_modules import resolve_objective
 
 # Axes that do not change the shape of a tensor; trials that differ only in these can train as one stacked model.
 SHAPELESS = frozenset({"pe_type", *TrainingSettings.model_fields})
+
+# A number as JSON, with what surrounds it.
+LONGEST_NUMBER = 30
+# The slot, the repetition and the seed.
+LONGEST_SLOT = 100
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,25 @@ def edge_cells(definition: StudyDefinition) -> list[Cell]:
 
 def shape_key(cell: Mapping[str, Scalar]) -> str:
     """A key that is equal for cells whose tensors have equal shapes."""
-    return compact_json({name: value for name, value in cell.items() if name not in SHAPELESS}, sort_keys=True)
+    key = compact_json({name: value for name, value in cell.items() if name not in SHAPELESS}, sort_keys=True)
+    return key if len(key) <= MAX_SHAPE_KEY else hashlib.sha256(key.encode()).hexdigest()
+
+
+def check_lengths(definition: StudyDefinition) -> None:
+    """Check that every cell fits into its column.
+
+    Raises:
+        UsageError: A cell can be too long; the message names the longest axis.
+    """
+    values = {name: max(len(compact_json({name: value})) for value in each) for name, each in definition.grid.items()}
+    longest = {**values, **{name: len(name) + LONGEST_NUMBER for name in definition.axes}}
+    baselines = [len(compact_json(cell)) for cell in definition.baselines]
+    length = max([sum(longest.values()), *baselines]) + LONGEST_SLOT
+    if length > MAX_CELL:
+        axis = max(longest, key=lambda name: longest[name])
+        raise UsageError(
+            f"a cell is up to {length} characters long as JSON; at most {MAX_CELL} fit; shorten the values of {axis}"
+        )
 
 
 def study_plans(study: Study) -> list[StudyPlan]:
@@ -191,6 +216,7 @@ def check_cells(study: Study) -> None:
         UsageError, ModelError, ObjectiveError: The objective cannot be loaded, or a cell cannot be trained.
     """
     definition = study.definition
+    check_lengths(definition)
     objective = resolve_objective(definition.objective)
     training = read_settings(objective.settings_class, definition.training.model_dump())
     cells = edge_cells(definition) if definition.is_sampled else grid_cells(definition.grid)

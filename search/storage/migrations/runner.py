@@ -86,6 +86,7 @@ def _upgrade(database: Database, connection: Connection) -> None:
     options = {"version_table": VERSION_TABLE, "fn": lambda at, _context: scripts._upgrade_revs("head", at)}
     context = MigrationContext.configure(connection, opts=options)
     if version == 0:
+        database.dialect.check_encoding(connection)
         _create_optuna_tables(connection)
     else:
         database.dialect.lock_table(connection, queue_table)
