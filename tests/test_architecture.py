@@ -137,7 +137,9 @@ def test_tree_names_every_file_of_the_package() -> None:
     there = {
         name
         for name in tracked()
-        if name.startswith("search/") and name.endswith((".py", ".jinja", ".mako")) and not name.endswith("__init__.py")
+        if name.startswith("search/")
+        and name.endswith((".py", ".jinja", ".mako", ".sql"))
+        and not name.endswith("__init__.py")
     }
     shown = {path for path in file_tree() if path.startswith("search/") and not path.endswith("/")}
     # Migrations come one by one, and their folder's line speaks for them.
