@@ -19,7 +19,7 @@ from search.strategies.warm_start import warm_started
 from search.study.corpus import read_corpus
 from search.study.definition import MAX_SEEDS, load_definition, name_fault
 from search.study.planner import Study, check_cells, ensure_planned, study_plans
-from search.study.stored import planned_study
+from search.study.stored import read_stored_study
 from search.study.user_modules import extend_sys_path, module_folder
 from search.workers.group_size import check_fuse
 
@@ -77,7 +77,8 @@ def open_planned(options: PlanningOptions) -> tuple[Database, Study]:
             plans[0] = warm_started(database, study, plans[0], options.warm_start)
         ensure_planned(database, study, plans)
         # The last worker may have been killed after its last trial, before it planned more seeds.
-        if (race := make_race(database, planned_study(plans[0]))) is not None:
+        stored = read_stored_study(database, study.name)
+        if stored is not None and (race := make_race(database, stored)) is not None:
             race()
     except BaseException:
         database.engine.dispose()

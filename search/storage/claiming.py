@@ -6,14 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.trial import TrialState
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, or_, select, update
 
-from search.storage import optuna_tables
+from search.storage import crashes, optuna_tables
+from search.storage.crashes import has_progressed
 from search.storage.database import Database
-from search.storage.leases import Lease
+from search.storage.leases import LEASE_FACTOR, ExpiredLease, Lease
 from search.storage.schema import queue_table
-from search.storage.state_transitions import end_trials
+
+LEASE_COLUMNS = tuple(
+    queue_table.c[name]
+    for name in ("id", "study", "study_uid", "cell", "trial_id", "number", "owner", "token", "attempts", "shape_key")
+)
+
+EXPIRED_COLUMNS = ("id", "study_uid", "owner", "attempts", "step", "failure")
 
 
 def database_time(database: Database, connection: Connection) -> float:
@@ -33,7 +39,7 @@ class Claims:
     Attributes:
         owner: The worker's name.
         lease_s: How long a claim lasts, in seconds of the database's clock.
-        max_attempts: How many workers may crash while training a trial before the trial fails for good.
+        max_attempts: How many attempts in a row may end without progress before the trial fails for good.
     """
 
     database: Database
@@ -45,23 +51,29 @@ class Claims:
         """As `database_time`."""
         return database_time(self.database, connection)
 
-    def expired(self, connection: Connection, studies: Sequence[str], limit: int, now: float) -> list[int]:
+    def expired(self, connection: Connection, uids: Sequence[str], limit: int, now: float) -> list[int]:
         """Ids of running trials of this worker or with an expired lease; exhausted trials fail instead."""
         expired = or_(queue_table.c.lease_until < now, queue_table.c.owner == self.owner)
-        trials = self.pick(connection, studies, and_(queue_table.c.state == "running", expired), limit)
-        exhausted = [each for each in trials if each.attempts >= self.max_attempts and each.owner != self.owner]
+        trials = self.pick(connection, uids, and_(queue_table.c.state == "running", expired), limit)
+        others = [each for each in trials if each.owner != self.owner]
+        gone = [ExpiredLease(*(getattr(each, name) for name in EXPIRED_COLUMNS)) for each in others]
+        crashes.note_hosts_gone(connection, gone, now)
+        exhausted = [each for each in trials if self._is_exhausted(each)]
         for each in exhausted:
-            _fail_exhausted(connection, each, now)
+            crashes.fail_exhausted(connection, each, now)
         return [each.id for each in trials if each not in exhausted]
 
+    def _is_exhausted(self, trial: Row[Any]) -> bool:
+        return bool(trial.attempts >= self.max_attempts and not trial.progressed and trial.owner != self.owner)
+
     def pick(
-        self, connection: Connection, studies: Sequence[str], condition: ColumnElement[bool], limit: int
+        self, connection: Connection, uids: Sequence[str], condition: ColumnElement[bool], limit: int
     ) -> Sequence[Row[Any]]:
-        """Lock the first trials that meet a condition; returns id, trial_id, attempts and owner of each."""
+        """Lock the first trials that meet a condition; returns what `expired` needs of each."""
         table = queue_table.c
         query: Select[Any] = (
-            select(table.id, table.trial_id, table.attempts, table.owner)
-            .where(table.study.in_(studies), condition)
+            select(queue_table, has_progressed().label("progressed"))
+            .where(table.study_uid.in_(uids), condition)
             .order_by(table.priority, table.id)
             .limit(limit)
             # Skip trials that another worker is claiming now, instead of waiting for it.
@@ -83,24 +95,14 @@ class Claims:
                 state="running",
                 owner=self.owner,
                 token=table.token + 1,
-                attempts=table.attempts + case((already_held, 0), else_=1),
-                lease_until=now + self.lease_s,
+                attempts=case((already_held, table.attempts), (has_progressed(), 1), else_=table.attempts + 1),
+                lost_leases=case((and_(~already_held, has_progressed()), 0), else_=table.lost_leases),
+                step_at_claim=case((already_held, table.step_at_claim), else_=table.highest_step),
+                lease_until=now + self.lease_s * LEASE_FACTOR,
                 started_at=now,
             )
-            .returning(
-                *(table.id, table.study, table.cell, table.trial_id, table.number),
-                *(table.owner, table.token, table.attempts, table.shape_key),
-            )
+            .returning(*LEASE_COLUMNS)
         )
         leases = sorted((Lease(*row) for row in claimed), key=lambda lease: ids.index(lease.queue_id))
         optuna_tables.start_trials(connection, [lease.trial_id for lease in leases], now)
         return leases
-
-
-def _fail_exhausted(connection: Connection, trial: Row[Any], now: float) -> None:
-    workers = f"{trial.attempts} worker{'' if trial.attempts == 1 else 's'}"
-    reason = f"{workers} crashed while training this trial; last: {trial.owner}"
-    end_trials(connection, queue_table.c.id == trial.id, "failed", None, reason, now)
-    # Its last worker can still be alive; the old token keeps it from writing to the ended trial.
-    connection.execute(update(queue_table).where(queue_table.c.id == trial.id).values(token=queue_table.c.token + 1))
-    optuna_tables.finish_trial(connection, trial.trial_id, TrialState.FAIL, None, {"reason": reason}, now)

@@ -63,6 +63,9 @@ class PostgresDialect:
         """As `Dialect`."""
         connection.execute(text(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE"))
 
+    def cascade_deletions(self, connection: Connection) -> None:
+        """Does nothing: foreign keys are always enforced."""
+
     def upsert(self, table: Table, columns: Sequence[str], key: Sequence[str]) -> Executable:
         """As `Dialect`."""
         statement = insert(table)

@@ -39,6 +39,22 @@ _FAULTS: dict[int, tuple[FaultKind, str]] = {
     26: ("final", "this is not an SQLite database; give another file"),
 }
 
+# What a deleted trial or study leaves would turn up in the next one, because Optuna's ids are used again.
+_OF_TRIAL = (
+    *("trial_params", "trial_values", "trial_intermediate_values", "trial_heartbeats"),
+    *("trial_user_attributes", "trial_system_attributes", "search_runs"),
+)
+_OF_STUDY = ("study_directions", "study_user_attributes", "study_system_attributes", "search_studies", "trials")
+_TRIGGERS = (
+    "CREATE TRIGGER IF NOT EXISTS search_trial_deleted AFTER DELETE ON trials BEGIN "
+    + "".join(f"DELETE FROM {table} WHERE trial_id = OLD.trial_id; " for table in _OF_TRIAL)
+    + "END",
+    "CREATE TRIGGER IF NOT EXISTS search_study_deleted AFTER DELETE ON studies BEGIN "
+    "DELETE FROM search_runs WHERE study_uid IN (SELECT uid FROM search_studies WHERE study_id = OLD.study_id); "
+    + "".join(f"DELETE FROM {table} WHERE study_id = OLD.study_id; " for table in _OF_STUDY)
+    + "END",
+)
+
 
 class SqliteDialect:
     """Implements `search.storage.dialects.Dialect`."""
@@ -86,6 +102,11 @@ class SqliteDialect:
 
     def lock_table(self, connection: Connection, table: Table) -> None:
         """Does nothing, for the same reason as `lock`."""
+
+    def cascade_deletions(self, connection: Connection) -> None:
+        """As `Dialect`: SQLite enforces foreign keys only for connections that ask for it, and Optuna's do not."""
+        for trigger in _TRIGGERS:
+            connection.exec_driver_sql(trigger)
 
     def upsert(self, table: Table, columns: Sequence[str], key: Sequence[str]) -> Executable:
         """As `Dialect`."""
@@ -142,6 +163,7 @@ def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
     # The file stores the WAL mode. Another program's file is refused later, and must stay unchanged.
     if not tables or "version_info" in tables:
         cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA foreign_keys=ON")
     # With WAL a power cut can lose the last commits; a killed process loses none.
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()

@@ -11,7 +11,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, Table
+from sqlalchemy import ColumnElement, Connection, Engine, Executable, Table
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from optuna.trial import TrialState
 
     from search.storage.database import Database
+    from search.storage.leases import ClaimedNow, Lease, Report
 
 EXAMPLES = "sqlite:///search.db or postgresql://user:password@host/database"
 
@@ -60,29 +61,19 @@ class OneStatementQueue(Protocol):
     """Claim, report and finish as one statement each, for servers where every round trip counts."""
 
     def claim(
-        self, database: Database, studies: Sequence[str], owner: str, limit: int, lease_s: float, max_attempts: int
-    ) -> Sequence[Row[Any]]:
-        """Claim up to `limit` trials; a row has the columns of a lease, and how many exhausted trials were skipped."""
+        self, database: Database, uids: Sequence[str], owner: str, limit: int, lease_s: float, max_attempts: int
+    ) -> ClaimedNow:
+        """Claim up to `limit` trials of the studies with these uids."""
         ...
 
-    def report(
-        self,
-        database: Database,
-        queue_id: int,
-        token: int,
-        lease_s: float,
-        step: int,
-        train_loss: float,
-        val_loss: float,
-    ) -> bool:
-        """Store one evaluation and renew the lease; False when the token is old."""
+    def report(self, database: Database, one: Report, lease_s: float) -> bool:
+        """Store one evaluation and renew its lease; False if the lease was lost or the trial ended elsewhere."""
         ...
 
     def finish(
         self,
         database: Database,
-        queue_id: int,
-        token: int,
+        lease: Lease,
         outcome: str,
         state: TrialState,
         value: float | None,
@@ -90,7 +81,7 @@ class OneStatementQueue(Protocol):
         reason: str | None,
         system_attrs: Mapping[str, Any],
     ) -> bool:
-        """End a trial; False when the token is old, or another program has ended it."""
+        """End a trial; False if the lease was lost, or if another program has ended the trial."""
         ...
 
 
@@ -140,6 +131,10 @@ class Dialect(Protocol):
 
     def lock_table(self, connection: Connection, table: Table) -> None:
         """Block other transactions' writes to `table` until this one ends; reads continue."""
+        ...
+
+    def cascade_deletions(self, connection: Connection) -> None:
+        """Make the database delete rows of ours with Optuna's, for programs that do not enforce foreign keys too."""
         ...
 
     def upsert(self, table: Table, columns: Sequence[str], key: Sequence[str]) -> Executable:

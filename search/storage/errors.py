@@ -21,6 +21,10 @@ class LeaseLost(Exception):
     """The lease is no longer valid: this worker must discard everything it holds of the trial."""
 
 
+class EndedElsewhere(LeaseLost):
+    """Another program, such as the dashboard, has ended the trial; its end is kept."""
+
+
 def unexpected_answer(error: BaseException) -> str | None:
     """The line for an error of the database that none of our modules expects; None for any other error."""
     library = sys.modules.get("sqlalchemy.exc")

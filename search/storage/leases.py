@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_
+from sqlalchemy import ColumnElement, and_, literal
 
 from search.storage.schema import queue_table
+
+# A lease lasts twice as long for each one that a living worker has lost since the trial's last progress: leases that
+# are too short for the load must not keep the trial from progress.
+LEASE_FACTOR: ColumnElement[int] = literal(1).bitwise_lshift(queue_table.c.lost_leases)
+MAX_LOST_LEASES = 6  # that are counted: the longest lease is 64 times as long
 
 
 @dataclass(frozen=True)
@@ -14,11 +20,15 @@ class Lease:
     """A worker's time-limited right to one trial.
 
     Attributes:
+        study_uid: Identifies one planning of the study; planned anew after its deletion, it has another uid.
+        token: Counts the claims of the trial.
+        attempt: How many attempts in a row, this one included, have made no progress.
         shape_key: Trials of a study with the same text can be trained as one stacked model; "" trains alone.
     """
 
     queue_id: int
     study: str
+    study_uid: str
     cell: str
     trial_id: int
     number: int
@@ -38,8 +48,45 @@ class Report:
     val_loss: float
 
 
+@dataclass(frozen=True)
+class ExpiredLease:
+    """A lease that had expired when another worker claimed its trial, with the row's columns at that time."""
+
+    queue_id: int
+    study_uid: str
+    owner: str
+    attempts: int
+    step: int | None
+    failure: str | None
+
+
+@dataclass(frozen=True)
+class ClaimedNow:
+    """What one statement has claimed.
+
+    Attributes:
+        expired: The leases of other workers that had expired.
+        exhausted: How many expired trials were skipped because they have no attempts left.
+    """
+
+    leases: Sequence[Lease]
+    expired: Sequence[ExpiredLease]
+    exhausted: int
+
+
 def held_by(lease: Lease) -> ColumnElement[bool]:
-    """The trial of a lease that is still valid: its token is the newest."""
+    """The trial of a lease that is still valid."""
+    return and_(claimed_by(lease), queue_table.c.state == "running")
+
+
+def claimed_by(lease: Lease) -> ColumnElement[bool]:
+    """The trial of a lease, if nobody has claimed it since.
+
+    The token alone does not show that: in a restored backup two workers can hold the same token of the same row.
+    """
     return and_(
-        queue_table.c.id == lease.queue_id, queue_table.c.token == lease.token, queue_table.c.state == "running"
+        queue_table.c.id == lease.queue_id,
+        queue_table.c.study_uid == lease.study_uid,
+        queue_table.c.owner == lease.owner,
+        queue_table.c.token == lease.token,
     )

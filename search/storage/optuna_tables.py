@@ -19,7 +19,7 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
-from sqlalchemy import Connection, Table, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, func, insert, select, update
 
 from search.storage.dialects import upsert
 from search.storage.texts import storable_json, storable_text
@@ -153,6 +153,16 @@ def start_trials(connection: Connection, trial_ids: Sequence[int], now: float) -
         .where(_trials.c.trial_id.in_(trial_ids), _trials.c.state == TrialState.WAITING)
         .values(state=TrialState.RUNNING, datetime_start=func.coalesce(_trials.c.datetime_start, utc(now)))
     )
+
+
+def exists(trial_id: ColumnElement[int]) -> ColumnElement[bool]:
+    """Whether there is a trial of this id, as a condition on a row of another table."""
+    return select(_trials.c.trial_id).where(_trials.c.trial_id == trial_id).exists()
+
+
+def is_unfinished(trial_id: ColumnElement[int]) -> ColumnElement[bool]:
+    """Whether the trial of this id exists and has not ended, as a condition on a row of another table."""
+    return select(_trials.c.trial_id).where(_trials.c.trial_id == trial_id, _trials.c.state.not_in(FINISHED)).exists()
 
 
 def release_trials(connection: Connection, trial_ids: Sequence[int]) -> None:

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from optuna.trial import TrialState
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select
 
 from search.storage import optuna_queries, optuna_tables
 from search.storage.database import Database
 from search.storage.errors import StorageError
 from search.storage.optuna_tables import Parameter
-from search.storage.schema import queue_table
+from search.storage.schema import queue_table, studies_table
 from search.storage.slots import cell_and_seed, identity
-from search.storage.state_transitions import ENDED_ELSEWHERE, FRESH, OPTUNA_STATE, end_trials, ended_elsewhere
+from search.storage.state_transitions import OPTUNA_STATE, end_as_elsewhere
 from search.storage.values import canonical
 
 DEFINITION = "definition"
@@ -74,6 +74,19 @@ class EndedTrial:
     value: float | None
 
 
+@dataclass(frozen=True)
+class _PlannedStudy:
+    name: str
+    uid: str
+    study_id: int
+
+
+_HALF_A_STUDY = (
+    "the study {study!r} is in Optuna's tables but not in those of lm-search: it was copied or renamed, or rows were "
+    "deleted; give another --name, or delete it with: optuna delete-study --study-name {study} --storage URL"
+)
+
+
 class DefinitionChanged(StorageError):
     """A study of this name exists with another definition."""
 
@@ -90,6 +103,7 @@ def plan(database: Database, plans: Sequence[StudyPlan]) -> Planned:
     """
 
     def work(connection: Connection) -> Planned:
+        database.dialect.cascade_deletions(connection)
         done = []
         for each in sorted(plans, key=lambda each: each.study):
             # In the order of names; otherwise two planners could deadlock, each holding a lock that the other needs.
@@ -101,27 +115,47 @@ def plan(database: Database, plans: Sequence[StudyPlan]) -> Planned:
 
 
 def _plan_one(database: Database, connection: Connection, one: StudyPlan) -> Planned:
+    planned = connection.execute(select(studies_table).where(studies_table.c.name == one.study)).first()
     study_id = optuna_tables.study_id(connection, one.study)
+    if planned is not None and planned.study_id != study_id:
+        # Optuna's study is gone or was replaced, by a program that the database could not follow.
+        connection.execute(delete(queue_table).where(queue_table.c.study_uid == planned.uid))
+        connection.execute(delete(studies_table).where(studies_table.c.uid == planned.uid))
+        planned = None
     if study_id is None:
-        # Rows without a study: it was deleted, for example in the dashboard, and is planned from scratch.
-        connection.execute(queue_table.delete().where(queue_table.c.study == one.study))
-        # The uid distinguishes this study from an earlier one of the same name, whose files can still exist.
-        attrs = {**one.attrs, DEFINITION: one.definition, UID: uuid.uuid4().hex}
-        study_id = optuna_tables.create_study(connection, one.study, attrs)
+        uid = uuid.uuid4().hex
+        study_id = optuna_tables.create_study(
+            connection, one.study, {**one.attrs, DEFINITION: one.definition, UID: uid}
+        )
+        connection.execute(insert(studies_table).values(uid=uid, name=one.study, study_id=study_id))
     else:
         stored = optuna_tables.study_attrs(connection, study_id).get(DEFINITION)
-        if canonical(stored) != canonical(one.definition):
+        if stored is not None and planned is None:
+            raise StorageError(_HALF_A_STUDY.format(study=one.study))
+        if planned is None or canonical(stored) != canonical(one.definition):
             raise DefinitionChanged(one.study, stored, one.definition)
+        uid = planned.uid
         optuna_tables.write_study_attrs(connection, study_id, one.attrs)
-    rows = connection.execute(select(queue_table).where(queue_table.c.study == one.study)).all()
-    repaired = _repair(database, connection, study_id, rows, {identity(trial.cell): trial for trial in one.trials})
-    return Planned(_insert_missing(connection, study_id, one.study, rows, one.trials), repaired)
+    # As the database does by itself; a program that rebuilt Optuna's tables can have dropped the triggers.
+    orphaned = ~optuna_tables.exists(queue_table.c.trial_id)
+    connection.execute(delete(queue_table).where(queue_table.c.study_uid == uid, orphaned))
+    study = _PlannedStudy(one.study, uid, study_id)
+    rows = _rows(connection, uid)
+    repaired = _repair(database, connection, study_id, rows)
+    return Planned(_insert_missing(connection, study, rows, one.trials), repaired)
 
 
-def extend(database: Database, study: str, choose: Callable[[Sequence[EndedTrial]], Sequence[PlannedTrial]]) -> int:
+def _rows(connection: Connection, uid: str) -> Sequence[Row[Any]]:
+    return connection.execute(select(queue_table).where(queue_table.c.study_uid == uid)).all()
+
+
+def extend(
+    database: Database, study: str, uid: str, choose: Callable[[Sequence[EndedTrial]], Sequence[PlannedTrial]]
+) -> int:
     """Add trials to a study in which every trial has ended.
 
     Args:
+        uid: Which planning of the study is meant.
         choose: Chooses the new trials, given the ended ones; returns none when nothing is left to do.
 
     Returns:
@@ -130,25 +164,26 @@ def extend(database: Database, study: str, choose: Callable[[Sequence[EndedTrial
 
     def work(connection: Connection) -> int:
         database.lock(connection, f"search plan {study}")
-        study_id = optuna_tables.study_id(connection, study)
-        rows = connection.execute(select(queue_table).where(queue_table.c.study == study)).all()
-        if study_id is None or any(row.state != "done" for row in rows):
+        planned = connection.execute(select(studies_table.c.study_id).where(studies_table.c.uid == uid)).first()
+        rows = _rows(connection, uid)
+        if planned is None or any(row.state != "done" for row in rows):
             return 0
         ended = [EndedTrial(*cell_and_seed(row.cell), row.outcome, row.value) for row in rows]
-        return _insert_missing(connection, study_id, study, rows, choose(ended))
+        return _insert_missing(connection, _PlannedStudy(study, uid, planned.study_id), rows, choose(ended))
 
     return database.write(work)
 
 
 def _insert_missing(
-    connection: Connection, study_id: int, study: str, rows: Sequence[Row[Any]], trials: Sequence[PlannedTrial]
+    connection: Connection, study: _PlannedStudy, rows: Sequence[Row[Any]], trials: Sequence[PlannedTrial]
 ) -> int:
     existing = {identity(row.cell) for row in rows}
     missing = [trial for trial in trials if identity(trial.cell) not in existing]
-    created = optuna_tables.insert_waiting_trials(connection, study_id, [trial.parameters for trial in missing])
+    created = optuna_tables.insert_waiting_trials(connection, study.study_id, [trial.parameters for trial in missing])
     values = [
         {
-            "study": study,
+            "study": study.name,
+            "study_uid": study.uid,
             "cell": trial.cell,
             "trial_id": trial_id,
             "number": number,
@@ -167,7 +202,6 @@ def _repair(
     connection: Connection,
     study_id: int,
     rows: Sequence[Row[Any]],
-    planned: Mapping[str, PlannedTrial],
 ) -> int:
     """Make the queue and Optuna's trials consistent where one was changed without the other."""
     now = connection.execute(select(database.now())).scalar_one()
@@ -184,22 +218,13 @@ def _repair(
         state = states.get(row.trial_id)
         if _agree(row, state):
             continue
-        if state is None:  # the trial is gone, or was never linked
-            trial = planned.get(identity(row.cell))
-            if trial is None:
-                continue
-            [(trial_id, number)] = optuna_tables.insert_waiting_trials(connection, study_id, [trial.parameters])
-            link = {"trial_id": trial_id, "number": number, "cell": trial.cell, "shape_key": trial.shape_key}
-            fresh = {**FRESH, **link, "token": row.token + 1}
-            connection.execute(update(queue_table).where(queue_table.c.id == row.id).values(fresh))
-        elif row.state == "done":
+        if row.state == "done":
             attrs = {"outcome": row.outcome, **({"reason": row.reason} if row.reason else {})}
             optuna_tables.finish_trial(
                 connection, row.trial_id, OPTUNA_STATE[row.outcome], row.value, attrs, row.finished_at or now
             )
         else:
-            outcome, value = ended_elsewhere(connection, row.trial_id)
-            end_trials(connection, queue_table.c.id == row.id, outcome, value, ENDED_ELSEWHERE, now)
+            end_as_elsewhere(connection, queue_table.c.id == row.id, now)
         repaired += 1
     return repaired
 

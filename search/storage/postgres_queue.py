@@ -4,7 +4,7 @@ They are equivalent to the transactions in `search.storage.queue`, which SQLite 
 that one statement cannot. A statement is a transaction: after a crash, all of it took effect or nothing.
 
 The first part of each statement locks the row, and the other parts use what it returns; with an old token it returns
-nothing, so nothing is written.
+nothing, so nothing is written. The lease is compared as in `search.storage.leases.held_by`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.storages._rdb.models import TrialIntermediateValueModel, TrialValueModel
 from optuna.trial import TrialState
-from sqlalchemy import Row, text
+from sqlalchemy import text
 
+from search.storage.leases import ClaimedNow, ExpiredLease, Lease, Report
 from search.storage.state_transitions import nan_to_none
 from search.storage.texts import storable_json, storable_text
 
@@ -25,43 +26,59 @@ if TYPE_CHECKING:
 _NOW = "extract(epoch FROM clock_timestamp())::double precision"
 _UTC = "(clock_timestamp() AT TIME ZONE 'UTC')"
 
+# As `search.storage.crashes.has_progressed`, `search.storage.leases.LEASE_FACTOR` and `claimed_by`.
+_PROGRESSED = "coalesce(run.highest_step, 0) > coalesce(run.step_at_claim, 0)"
+_UNTIL = f"{_NOW} + :lease_s * (1 << run.lost_leases)"
+_HELD = "run.id = :queue_id AND run.study_uid = :study_uid AND run.owner = :owner AND run.token = :token"
+
 _CLAIM = text(f"""
 WITH expired AS (
-    SELECT id, 0 AS turn, priority FROM search_runs
-    WHERE study = ANY(:studies) AND state = 'running'
-    AND (owner = :owner OR (lease_until < {_NOW} AND attempts < :max_attempts))
+    SELECT id, 0 AS turn, priority, owner, attempts, step, failure FROM search_runs AS run
+    WHERE study_uid = ANY(:uids) AND state = 'running'
+    AND (owner = :owner OR (lease_until < {_NOW} AND (attempts < :max_attempts OR {_PROGRESSED})))
     ORDER BY priority, id LIMIT :limit FOR UPDATE SKIP LOCKED
 ), due AS (
-    SELECT id, 1 AS turn, priority FROM search_runs
-    WHERE study = ANY(:studies) AND state = 'waiting' AND not_before <= {_NOW}
+    SELECT id, 1 AS turn, priority, CAST(NULL AS text) AS owner, attempts, step, failure FROM search_runs
+    WHERE study_uid = ANY(:uids) AND state = 'waiting' AND not_before <= {_NOW}
     ORDER BY priority, id LIMIT :limit FOR UPDATE SKIP LOCKED
 ), picked AS (
     SELECT * FROM (SELECT * FROM expired UNION ALL SELECT * FROM due) AS both_kinds
     ORDER BY turn, priority, id LIMIT :limit
 ), claimed AS (
     UPDATE search_runs AS run
-    SET state = 'running', owner = :owner, token = token + 1,
-        attempts = attempts + CASE WHEN run.state = 'running' AND run.owner = :owner THEN 0 ELSE 1 END,
-        lease_until = {_NOW} + :lease_s, started_at = {_NOW}
+    SET state = 'running', owner = :owner, token = run.token + 1,
+        attempts = CASE WHEN run.state = 'running' AND run.owner = :owner THEN run.attempts
+            WHEN {_PROGRESSED} THEN 1 ELSE run.attempts + 1 END,
+        lost_leases = CASE WHEN (run.state <> 'running' OR run.owner <> :owner) AND {_PROGRESSED} THEN 0
+            ELSE run.lost_leases END,
+        step_at_claim = CASE WHEN run.state = 'running' AND run.owner = :owner THEN run.step_at_claim
+            ELSE run.highest_step END,
+        lease_until = {_UNTIL}, started_at = {_NOW}
     FROM picked WHERE run.id = picked.id
-    RETURNING run.id, study, cell, trial_id, number, owner, token, attempts, shape_key, turn, run.priority
+    RETURNING run.id, run.study, run.study_uid, run.cell, run.trial_id, run.number, run.owner, run.token, run.attempts,
+        run.shape_key, picked.turn, run.priority, picked.owner AS old_owner, picked.attempts AS old_attempts,
+        picked.step AS old_step, picked.failure AS old_failure
 ), started AS (
     UPDATE trials SET state = 'RUNNING', datetime_start = coalesce(datetime_start, {_UTC})
     FROM claimed WHERE trials.trial_id = claimed.trial_id AND trials.state = 'WAITING'
 )
-SELECT id, study, cell, trial_id, number, owner, token, attempts, shape_key, (
+SELECT id, study, study_uid, cell, trial_id, number, owner, token, attempts, shape_key,
+    old_owner, old_attempts, old_step, old_failure, (
     SELECT count(*) FROM search_runs AS run
-    WHERE run.study = ANY(:studies) AND run.state = 'running' AND run.owner <> :owner
-    AND run.lease_until < {_NOW} AND run.attempts >= :max_attempts
+    WHERE run.study_uid = ANY(:uids) AND run.state = 'running' AND run.owner <> :owner
+    AND run.lease_until < {_NOW} AND run.attempts >= :max_attempts AND NOT ({_PROGRESSED})
 ) AS exhausted
 FROM claimed ORDER BY turn, priority, id
 """)
 
 _REPORT = text(f"""
 WITH held AS (
-    UPDATE search_runs
-    SET lease_until = {_NOW} + :lease_s, step = :step, train_loss = :train_loss, val_loss = :val_loss
-    WHERE id = :queue_id AND token = :token AND state = 'running'
+    UPDATE search_runs AS run
+    SET lease_until = {_UNTIL}, step = :step, train_loss = :train_loss, val_loss = :val_loss,
+        highest_step = greatest(run.highest_step, :step)
+    WHERE {_HELD} AND run.state = 'running' AND EXISTS (
+        SELECT 1 FROM trials WHERE trials.trial_id = run.trial_id AND trials.state IN ('WAITING', 'RUNNING')
+    )
     RETURNING trial_id
 ), written AS (
     INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type)
@@ -74,8 +91,7 @@ SELECT count(*) FROM held
 
 _FINISH = text(f"""
 WITH held AS (
-    SELECT id, trial_id FROM search_runs
-    WHERE id = :queue_id AND token = :token AND state = 'running' FOR UPDATE
+    SELECT id, trial_id FROM search_runs AS run WHERE {_HELD} AND run.state = 'running' FOR UPDATE
 ), trial_ended AS (
     UPDATE trials
     SET state = CAST(:state AS trialstate), datetime_start = coalesce(datetime_start, {_UTC}),
@@ -106,42 +122,30 @@ SELECT count(*) FROM trial_ended
 
 
 def claim(
-    database: Database, studies: Sequence[str], owner: str, limit: int, lease_s: float, max_attempts: int
-) -> Sequence[Row[Any]]:
-    """Claim up to `limit` trials.
-
-    Returns:
-        id, study, cell, trial_id, number, owner, token, attempts and shape_key of each, and how many expired trials
-        were skipped because they have no attempts left.
-    """
-    values = {
-        "studies": list(studies),
-        "owner": owner,
-        "limit": limit,
-        "lease_s": lease_s,
-        "max_attempts": max_attempts,
-    }
-    return database.execute_autocommit(_CLAIM, values)
+    database: Database, uids: Sequence[str], owner: str, limit: int, lease_s: float, max_attempts: int
+) -> ClaimedNow:
+    """As `search.storage.dialects.OneStatementQueue`."""
+    values = {"uids": list(uids), "owner": owner, "limit": limit, "lease_s": lease_s, "max_attempts": max_attempts}
+    rows = database.execute_autocommit(_CLAIM, values)
+    expired = [
+        ExpiredLease(row.id, row.study_uid, row.old_owner, row.old_attempts, row.old_step, row.old_failure)
+        for row in rows
+        if row.old_owner not in (None, owner)
+    ]
+    return ClaimedNow([Lease(*tuple(row)[:10]) for row in rows], expired, rows[0].exhausted if rows else 0)
 
 
-def report(
-    database: Database, queue_id: int, token: int, lease_s: float, step: int, train_loss: float, val_loss: float
-) -> bool:
-    """Store one evaluation and renew the lease.
-
-    Returns:
-        False when the token is old; nothing was written then.
-    """
-    value, kind = TrialIntermediateValueModel.intermediate_value_to_stored_repr(val_loss)
-    losses = {"train_loss": nan_to_none(train_loss), "val_loss": nan_to_none(val_loss)}
-    values = {"queue_id": queue_id, "token": token, "lease_s": lease_s, "step": step, **losses}
+def report(database: Database, one: Report, lease_s: float) -> bool:
+    """As `search.storage.dialects.OneStatementQueue`."""
+    value, kind = TrialIntermediateValueModel.intermediate_value_to_stored_repr(one.val_loss)
+    losses = {"train_loss": nan_to_none(one.train_loss), "val_loss": nan_to_none(one.val_loss)}
+    values = {**_held(one.lease), "lease_s": lease_s, "step": one.step, **losses}
     return bool(database.execute_autocommit(_REPORT, {**values, "value": value, "kind": kind.name})[0][0])
 
 
 def finish(
     database: Database,
-    queue_id: int,
-    token: int,
+    lease: Lease,
     outcome: str,
     state: TrialState,
     value: float | None,
@@ -149,16 +153,11 @@ def finish(
     reason: str | None,
     system_attrs: Mapping[str, Any],
 ) -> bool:
-    """End a trial in the queue and in Optuna's tables.
-
-    Returns:
-        False when the token is old, or another program has ended the trial; nothing was written then.
-    """
+    """As `search.storage.dialects.OneStatementQueue`."""
     row_value = nan_to_none(value)
     stored, kind = (None, None) if row_value is None else TrialValueModel.value_to_stored_repr(row_value)
     values = {
-        "queue_id": queue_id,
-        "token": token,
+        **_held(lease),
         "outcome": outcome,
         "state": state.name,
         "row_value": row_value,
@@ -171,3 +170,12 @@ def finish(
         "system_texts": [storable_json(each) for each in system_attrs.values()],
     }
     return bool(database.execute_autocommit(_FINISH, values)[0][0])
+
+
+def _held(lease: Lease) -> dict[str, Any]:
+    return {
+        "queue_id": lease.queue_id,
+        "study_uid": lease.study_uid,
+        "owner": lease.owner,
+        "token": lease.token,
+    }

@@ -9,15 +9,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select, tuple_
+from sqlalchemy import Connection, func, null, select, tuple_
 
 from search.storage import optuna_queries, optuna_tables
 from search.storage.database import Database
+from search.storage.failures import Failure
 from search.storage.planning import DEFINITION
-from search.storage.schema import queue_table
+from search.storage.schema import queue_table, schema_info, studies_table
 from search.storage.slots import parameters_of
 
 STATES = ("waiting", "running", "complete", "pruned", "diverged", "failed")
+_SUMMARY_COLUMNS = tuple(
+    queue_table.c[name]
+    for name in (
+        *("study", "trial_id", "number", "cell", "state", "attempts", "owner", "step", "train_loss", "val_loss"),
+        *("outcome", "value", "reason", "started_at", "finished_at"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,7 @@ class TrialSummary:
         lease_left_s: Seconds until the lease expires, negative once it has; None unless running.
         seconds: From the last claim to the end; None before the end.
         attrs: The requested user attributes.
+        failure: What last went wrong with it, if anything did.
     """
 
     study: str
@@ -46,6 +55,7 @@ class TrialSummary:
     reason: str | None
     seconds: float | None
     attrs: Mapping[str, Any]
+    failure: Failure | None = None
 
     @property
     def seed(self) -> int:
@@ -53,21 +63,47 @@ class TrialSummary:
         return int(self.cell["seed"])
 
 
-def study_attrs(database: Database, study: str) -> Mapping[str, Any] | None:
-    """The user attributes of a study, including its definition; None if the study was not planned."""
+def planned_study(database: Database, study: str) -> tuple[str, Mapping[str, Any]] | None:
+    """A planned study: the uid of its planning ("" in a database that was not upgraded), and its user attributes.
 
-    def work(connection: Connection) -> Mapping[str, Any] | None:
-        study_id = optuna_tables.study_id(connection, study)
-        attrs = {} if study_id is None else optuna_tables.study_attrs(connection, study_id)
-        return attrs if DEFINITION in attrs else None
+    Returns:
+        None if the study does not exist: both our tables and Optuna's must have it.
+    """
+
+    def work(connection: Connection) -> tuple[str, Mapping[str, Any]] | None:
+        if not _has_uids(connection):
+            study_id = optuna_tables.study_id(connection, study)
+            attrs = {} if study_id is None else optuna_tables.study_attrs(connection, study_id)
+            return ("", attrs) if DEFINITION in attrs else None
+        query = select(studies_table.c.uid, studies_table.c.study_id).where(studies_table.c.name == study)
+        row = connection.execute(query).first()
+        attrs = {} if row is None else optuna_tables.study_attrs(connection, row.study_id)
+        # In a database whose reads are no snapshot the study can have been deleted and planned again meanwhile.
+        same = row is not None and connection.execute(query).first() == row
+        return (row.uid, attrs) if row is not None and same and DEFINITION in attrs else None
 
     return database.read(work)
 
 
+def study_attrs(database: Database, study: str) -> Mapping[str, Any] | None:
+    """The user attributes of a study, including its definition; None if the study was not planned."""
+    found = planned_study(database, study)
+    return None if found is None else found[1]
+
+
 def study_names(database: Database) -> list[str]:
-    """The names of all studies with trials in the queue, sorted."""
-    query = select(queue_table.c.study).distinct().order_by(queue_table.c.study)
-    return database.read(lambda connection: list(connection.execute(query).scalars()))
+    """The names of all planned studies, sorted."""
+
+    def work(connection: Connection) -> list[str]:
+        names = studies_table.c.name if _has_uids(connection) else queue_table.c.study
+        return list(connection.execute(select(names).distinct().order_by(names)).scalars())
+
+    return database.read(work)
+
+
+def _has_uids(connection: Connection) -> bool:
+    """Whether the tables have what revision 0003 added; programs that only read do not upgrade older ones."""
+    return (connection.execute(select(schema_info.c.version)).scalar() or 0) >= 3
 
 
 def counts(database: Database, studies: Sequence[str]) -> dict[str, int]:
@@ -93,7 +129,7 @@ def trial_summaries(
     """
     unfinished = [state for state in ("waiting", "running") if state in states]
     query = (
-        select(queue_table, (queue_table.c.lease_until - database.now()).label("lease_left_s"))
+        select(*_SUMMARY_COLUMNS, (queue_table.c.lease_until - database.now()).label("lease_left_s"))
         .where(
             queue_table.c.study.in_(studies),
             queue_table.c.state.in_(unfinished)
@@ -103,7 +139,8 @@ def trial_summaries(
     )
 
     def work(connection: Connection) -> list[TrialSummary]:
-        rows = connection.execute(query).all()
+        failure = queue_table.c.failure if _has_uids(connection) else null().label("failure")
+        rows = connection.execute(query.add_columns(failure)).all()
         found = optuna_queries.read_user_attrs(connection, [row.trial_id for row in rows], attrs)
         return [_summary(row, found.get(row.trial_id, {})) for row in rows]
 
@@ -127,6 +164,7 @@ def _summary(row: Any, attrs: Mapping[str, Any]) -> TrialSummary:
         reason=row.reason,
         seconds=row.finished_at - row.started_at if ended else None,
         attrs=attrs,
+        failure=Failure.from_json(row.failure),
     )
 
 

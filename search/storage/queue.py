@@ -1,34 +1,36 @@
 """The queue decides which worker may train which trial, so that every trial ends exactly once despite crashes.
 
-A worker claims a trial under a lease, revalues the lease with every report, and finishes the trial. The trial's token
-counts the claims; a worker with an old token has lost the trial. Each method is one transaction: its row count shows
-whether the lease is still valid, and it changes Optuna's tables too. A trial with an expired lease is claimable again,
-so a crashed worker needs no cleanup.
+A worker claims a trial under a lease, renews the lease with every report, and finishes the trial. A lease is valid as
+long as the row has its owner and its token, which counts the claims, and belongs to the same planning of the study.
+Each method is one transaction: its row count shows whether the lease is still valid, and it changes Optuna's tables
+too. A trial with an expired lease is claimable again, so a crashed worker needs no cleanup.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, Update, and_, bindparam, func, or_, select, update
+from sqlalchemy import Connection, Update, and_, bindparam, case, func, or_, select, update
 
-from search.storage import optuna_tables
+from search.storage import crashes, optuna_tables
 from search.storage.claiming import Claims, database_time, is_due
+from search.storage.crashes import has_progressed
 from search.storage.database import Database
-from search.storage.errors import LeaseLost
-from search.storage.leases import Lease, Report, held_by
-from search.storage.schema import queue_table
+from search.storage.errors import EndedElsewhere, LeaseLost
+from search.storage.failures import Failure, of_lease
+from search.storage.leases import LEASE_FACTOR, Lease, Report, claimed_by, held_by
+from search.storage.schema import queue_table, studies_table
 from search.storage.state_transitions import (
     ENDED_ELSEWHERE,
-    FRESH,
     OPTUNA_STATE,
     Outcome,
+    end_as_elsewhere,
     end_trials,
-    ended_elsewhere,
     nan_to_none,
+    retry_failed,
 )
 
 
@@ -38,12 +40,16 @@ class TrialQueue:
 
     Attributes:
         lease_s: How long a claim, a report or a renewal lasts, in seconds of the database's clock.
-        max_attempts: How many workers may crash while training a trial before the trial fails for good.
+        max_attempts: How many attempts in a row may end without progress before the trial fails for good. Progress is
+            a step that no attempt reached before.
+        uids: Which planning of each study is meant, by name: a worker must not claim the trials of another definition.
+            A study without an entry is looked up by its name at each call.
     """
 
     database: Database
     lease_s: float = 60.0
     max_attempts: int = 3
+    uids: Mapping[str, str] = field(default_factory=dict)
 
     def claim(self, studies: Sequence[str], owner: str, limit: int = 1) -> list[Lease]:
         """Claim up to `limit` trials; expired leases first, then by priority.
@@ -51,19 +57,21 @@ class TrialQueue:
         Call this only while `owner` holds no lease: a running trial under its name was claimed by a transaction whose
         answer was lost, and is claimed for it again.
         """
-        claims = Claims(self.database, owner, self.lease_s, self.max_attempts)
+        claims, uids = Claims(self.database, owner, self.lease_s, self.max_attempts), self._uids(studies)
         if (quick := self.database.dialect.one_statement_queue) is not None:
-            rows = quick.claim(self.database, studies, owner, limit, self.lease_s, self.max_attempts)
-            if rows:
-                if (exhausted := rows[0].exhausted) > 0:
-                    self.database.write(lambda c: claims.expired(c, studies, exhausted, claims.now(c)))
-                return [Lease(*tuple(row)[:-1]) for row in rows]
+            found = quick.claim(self.database, uids, owner, limit, self.lease_s, self.max_attempts)
+            if found.expired:
+                self.database.write(lambda c: crashes.note_hosts_gone(c, found.expired, claims.now(c)))
+            if found.leases and found.exhausted:
+                self.database.write(lambda c: claims.expired(c, uids, found.exhausted, claims.now(c)))
+            if found.leases:
+                return list(found.leases)
 
         def work(connection: Connection) -> list[Lease]:
             now = claims.now(connection)
-            ids = claims.expired(connection, studies, limit, now)
+            ids = claims.expired(connection, uids, limit, now)
             if len(ids) < limit:
-                ids += [trial.id for trial in claims.pick(connection, studies, is_due(now), limit - len(ids))]
+                ids += [trial.id for trial in claims.pick(connection, uids, is_due(now), limit - len(ids))]
             return claims.lease(connection, ids, now)
 
         return self.database.write(work)
@@ -81,8 +89,10 @@ class TrialQueue:
             now = claims.now(connection)
             # Another running trial of this owner was claimed by a transaction whose answer was lost.
             mine = and_(queue_table.c.state == "running", queue_table.c.owner == owner, others)
-            alike = and_(queue_table.c.shape_key == first.shape_key, or_(mine, is_due(now)))
-            ids = [trial.id for trial in claims.pick(connection, [first.study], alike, limit)]
+            # A trial that used an attempt trains alone: it may have been the reason.
+            untried = and_(is_due(now), queue_table.c.attempts == 0)
+            alike = and_(queue_table.c.shape_key == first.shape_key, or_(mine, untried))
+            ids = [trial.id for trial in claims.pick(connection, [first.study_uid], alike, limit)]
             return claims.lease(connection, ids, now)
 
         return self.database.write(work)
@@ -91,46 +101,56 @@ class TrialQueue:
         """Store evaluations and renew the leases of their trials, all in one transaction.
 
         Returns:
-            The leases that were lost; nothing was written for them.
+            The leases that were lost, because another worker has the trial, or because another program has deleted or
+            ended it; nothing was written for them.
         """
         quick = self.database.dialect.one_statement_queue
-        if quick is not None and len(reports) == 1:
-            [one] = reports
-            lease, losses = one.lease, (one.train_loss, one.val_loss)
-            held = quick.report(self.database, lease.queue_id, lease.token, self.lease_s, one.step, *losses)
-            return [] if held else [lease]
+        if quick is not None and len(reports) == 1 and quick.report(self.database, reports[0], self.lease_s):
+            return []
 
         def work(connection: Connection) -> list[Lease]:
             lost = []
             for report in reports:
-                values = {
-                    "held_id": report.lease.queue_id,
-                    "held_token": report.lease.token,
-                    "new_step": report.step,
-                    "new_train_loss": nan_to_none(report.train_loss),
-                    "new_val_loss": nan_to_none(report.val_loss),
-                }
-                if connection.execute(self._report_statement, values).rowcount == 0:
-                    lost.append(report.lease)
+                lease = report.lease
+                if connection.execute(*self._storing(report)).rowcount == 0:
+                    lost.append(lease)
+                    end_as_elsewhere(connection, held_by(lease), database_time(self.database, connection))
                     continue
-                optuna_tables.write_intermediate_value(connection, report.lease.trial_id, report.step, report.val_loss)
+                optuna_tables.write_intermediate_value(connection, lease.trial_id, report.step, report.val_loss)
             return lost
 
         return self.database.write(work)
 
+    def _storing(self, report: Report) -> tuple[Update, dict[str, Any]]:
+        lease = report.lease
+        values = {
+            "held_id": lease.queue_id,
+            "held_uid": lease.study_uid,
+            "held_owner": lease.owner,
+            "held_token": lease.token,
+            "new_step": report.step,
+            "new_train_loss": nan_to_none(report.train_loss),
+            "new_val_loss": nan_to_none(report.val_loss),
+        }
+        return self._report_statement, values
+
     @cached_property
     def _report_statement(self) -> Update:
         # This most frequent statement is built once: building it takes longer than running it.
+        table = queue_table.c
         held = and_(
-            queue_table.c.id == bindparam("held_id"),
-            queue_table.c.token == bindparam("held_token"),
-            queue_table.c.state == "running",
+            table.id == bindparam("held_id"),
+            table.study_uid == bindparam("held_uid", type_=table.study_uid.type),
+            table.owner == bindparam("held_owner"),
+            table.token == bindparam("held_token"),
+            table.state == "running",
+            optuna_tables.is_unfinished(table.trial_id),
         )
-        new = {
-            name: bindparam(f"new_{name}", type_=queue_table.c[name].type)
-            for name in ("step", "train_loss", "val_loss")
-        }
-        return update(queue_table).where(held).values(lease_until=self.database.now() + self.lease_s, **new)
+        new = {name: bindparam(f"new_{name}", type_=table[name].type) for name in ("step", "train_loss", "val_loss")}
+        higher = or_(table.highest_step.is_(None), table.highest_step < new["step"])
+        highest = case((higher, new["step"]), else_=table.highest_step)
+        until = self.database.now() + self.lease_s * LEASE_FACTOR
+        return update(queue_table).where(held).values(lease_until=until, highest_step=highest, **new)
 
     def renew(self, leases: Sequence[Lease]) -> list[Lease]:
         """Renew leases between two reports.
@@ -140,7 +160,7 @@ class TrialQueue:
         """
 
         def work(connection: Connection) -> list[Lease]:
-            until = self.database.now() + self.lease_s
+            until = self.database.now() + self.lease_s * LEASE_FACTOR
             renewed = [
                 connection.execute(update(queue_table).where(held_by(lease)).values(lease_until=until)).rowcount
                 for lease in leases
@@ -149,18 +169,28 @@ class TrialQueue:
 
         return self.database.write(work)
 
-    def release(self, lease: Lease, reason: str | None = None, delay_s: float = 0.0) -> None:
+    def release(
+        self, lease: Lease, reason: str | None = None, delay_s: float = 0.0, failure: Failure | None = None
+    ) -> bool:
         """Return a trial to the queue for any worker; a lost lease is not an error.
 
         Args:
-            reason: The error, which counts as an attempt; None for an orderly stop, which does not.
+            reason: The error, which counts as an attempt unless the attempt made progress; None for an orderly stop,
+                which does not count.
             delay_s: Back-off before the trial can be claimed again, in seconds.
-        """
+            failure: What to record; None keeps an earlier record.
 
-        def work(connection: Connection) -> None:
+        Returns:
+            False if nothing was changed: the lease was lost, or `reason` was given and the trial has no attempts left.
+        """
+        attempts_left = or_(queue_table.c.attempts < self.max_attempts, has_progressed())
+
+        def work(connection: Connection) -> bool:
+            now = database_time(self.database, connection)
+            recorded = {} if failure is None else {"failure": of_lease(failure, lease, connection, now).to_json()}
             back = connection.execute(
                 update(queue_table)
-                .where(held_by(lease))
+                .where(held_by(lease), *(() if reason is None else (attempts_left,)))
                 .values(
                     state="waiting",
                     owner=None,
@@ -168,12 +198,14 @@ class TrialQueue:
                     not_before=self.database.now() + delay_s,
                     attempts=queue_table.c.attempts - (1 if reason is None else 0),
                     reason=reason,
+                    **recorded,
                 )
             )
             if back.rowcount:
                 optuna_tables.release_trials(connection, [lease.trial_id])
+            return back.rowcount > 0
 
-        self.database.write(work)
+        return self.database.write(work)
 
     def finish(
         self,
@@ -183,6 +215,7 @@ class TrialQueue:
         attrs: Mapping[str, Any] | None = None,
         reason: str | None = None,
         system_attrs: Mapping[str, Any] | None = None,
+        failure: Failure | None = None,
     ) -> None:
         """End a trial, in the queue and in Optuna's tables.
 
@@ -191,56 +224,61 @@ class TrialQueue:
             attrs: User attributes of the trial.
             reason: Why the trial ended, unless the outcome is complete.
             system_attrs: System attributes of the trial: its artifacts.
+            failure: What to record; None keeps an earlier record.
 
         Raises:
             LeaseLost: The lease is no longer valid; nothing was written.
+            EndedElsewhere: Another program, such as the dashboard, has ended the trial; its end is kept.
         """
         attrs = {**(attrs or {}), "outcome": outcome, **({"reason": reason} if reason else {})}
         state = OPTUNA_STATE[outcome]
-        quick = self.database.dialect.one_statement_queue
-        if quick is not None and quick.finish(
-            self.database, lease.queue_id, lease.token, outcome, state, value, attrs, reason, system_attrs or {}
-        ):
+        quick = self.database.dialect.one_statement_queue if failure is None else None
+        if quick and quick.finish(self.database, lease, outcome, state, value, attrs, reason, system_attrs or {}):
             return
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> bool:
             now = database_time(self.database, connection)
-            if not end_trials(connection, held_by(lease), outcome, value, reason, now):
-                if self._is_done_by(connection, lease):
-                    return  # this transaction already took effect; only its answer was lost
-                raise LeaseLost(f"trial {lease.number} of {lease.study}")
-            if not optuna_tables.finish_trial(connection, lease.trial_id, state, value, attrs, now, system_attrs):
-                outcome_there, value_there = ended_elsewhere(connection, lease.trial_id)
-                which = queue_table.c.id == lease.queue_id
-                end_trials(connection, which, outcome_there, value_there, ENDED_ELSEWHERE, now)
+            found = None if failure is None else of_lease(failure, lease, connection, now)
+            if not end_trials(connection, held_by(lease), outcome, value, reason, now, found):
+                done = and_(claimed_by(lease), queue_table.c.state == "done")
+                ended = connection.execute(select(queue_table.c.reason).where(done)).first()
+                if ended is None:
+                    raise LeaseLost(f"trial {lease.number} of {lease.study}")
+                return bool(ended.reason != ENDED_ELSEWHERE)  # took effect already; only its answer was lost
+            described = attrs if found is None else {**attrs, "failure": found.as_dict()}
+            if not optuna_tables.finish_trial(connection, lease.trial_id, state, value, described, now, system_attrs):
+                end_as_elsewhere(connection, claimed_by(lease), now)
+                return False
+            return True
 
-        self.database.write(work)
+        if not self.database.write(work):
+            raise EndedElsewhere(f"trial {lease.number} of {lease.study}")
 
-    def _is_done_by(self, connection: Connection, lease: Lease) -> bool:
-        mine = and_(
-            queue_table.c.id == lease.queue_id, queue_table.c.token == lease.token, queue_table.c.state == "done"
-        )
-        return connection.execute(select(queue_table.c.id).where(mine)).first() is not None
-
-    def abandon(self, owner: str) -> int:
-        """Expire the leases of a crashed worker at once.
+    def abandon(self, owner: str, failure: Failure | None = None) -> int:
+        """Expire the leases of a crashed worker at once, and record how it ended.
 
         Returns:
             The number of leases.
         """
-        orphaned = (
-            update(queue_table)
-            .where(queue_table.c.owner == owner, queue_table.c.state == "running")
-            .values(lease_until=0.0)
-        )
-        return self.database.write(lambda connection: connection.execute(orphaned).rowcount)
+        return self.database.write(lambda c: crashes.abandon(c, owner, failure, database_time(self.database, c)))
+
+    def note_alive(self, lease: Lease) -> None:
+        """Say that the worker of a lost lease is alive: losing it was no attempt, and the next leases last longer."""
+        self.database.write(lambda c: crashes.note_alive(c, lease, database_time(self.database, c)))
 
     def unfinished(self, studies: Sequence[str]) -> int:
         """The number of trials that have not ended."""
+        uids = self._uids(studies)
         query = select(func.count()).where(
-            queue_table.c.study.in_(studies), queue_table.c.state.in_(("waiting", "running"))
+            queue_table.c.study_uid.in_(uids), queue_table.c.state.in_(("waiting", "running"))
         )
         return self.database.read(lambda connection: connection.execute(query).scalar_one())
+
+    def deleted(self, studies: Sequence[str]) -> list[str]:
+        """Those of `studies` whose planning is gone: they were deleted, and perhaps planned again."""
+        there = select(studies_table.c.uid).where(studies_table.c.uid.in_(self._uids(studies)))
+        uids = set(self.database.read(lambda connection: connection.execute(there).scalars().all()))
+        return [study for study in studies if self.uids.get(study) not in uids]
 
     def retry_failed(self, studies: Iterable[str]) -> int:
         """Return failed and diverged trials to the queue, with no attempts used.
@@ -248,14 +286,13 @@ class TrialQueue:
         Returns:
             The number of trials.
         """
+        uids = self._uids(list(studies))
+        return self.database.write(lambda connection: retry_failed(connection, uids))
 
-        def work(connection: Connection) -> int:
-            failed = and_(queue_table.c.study.in_(list(studies)), queue_table.c.outcome.in_(("failed", "diverged")))
-            again = connection.execute(
-                update(queue_table).where(failed).values(FRESH).returning(queue_table.c.trial_id)
-            ).all()
-            for row in again:
-                optuna_tables.reopen_trial(connection, row.trial_id)
-            return len(again)
-
-        return self.database.write(work)
+    def _uids(self, studies: Sequence[str]) -> list[str]:
+        known = [self.uids[study] for study in studies if study in self.uids]
+        named = [study for study in studies if study not in self.uids]
+        if not named:
+            return known
+        query = select(studies_table.c.uid).where(studies_table.c.name.in_(named))
+        return known + self.database.read(lambda connection: list(connection.execute(query).scalars().all()))

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Dialect, Float, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+from optuna.storages._rdb import models
+from sqlalchemy import (
+    Column,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.types import TypeDecorator
 
 from search.storage.texts import MAX_TEXT, storable_text
 
 # The number of the newest revision in migrations/versions/.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # The oldest version of the tables that programs can read without an upgrade.
 OLDEST_READABLE = 1
 
@@ -38,16 +51,32 @@ class StorableText(TypeDecorator[str]):
         return None if value is None else storable_text(value, self.most)
 
 
+
+# A planned study. It exists as long as Optuna's study does; planned again, it has another uid.
+studies_table = Table(
+    "search_studies",
+    metadata,
+    Column("uid", String(36), primary_key=True),
+    Column("name", String(512), nullable=False, unique=True),
+    Column(
+        "study_id",
+        ForeignKey(models.StudyModel.__table__.c.study_id, ondelete="CASCADE"),
+        nullable=False,
+        unique=True,
+    ),
+)
+
 # The queue, one row per trial. Optuna's tables hold parameters and results; this one holds who may work on a trial.
 queue_table = Table(
     "search_runs",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("study", String(255), nullable=False),
+    Column("study_uid", ForeignKey(studies_table.c.uid, ondelete="CASCADE"), nullable=False),
     # Canonical JSON of the cell with its seed: the trial's identity in its study.
     Column("cell", String(MAX_CELL), nullable=False),
-    # Optuna's trial; NULL only while the row waits for the planner to link it.
-    Column("trial_id", Integer),
+    # Optuna's trial; the row is deleted with it.
+    Column("trial_id", ForeignKey(models.TrialModel.__table__.c.trial_id, ondelete="CASCADE"), nullable=False),
     Column("number", Integer),
     # Trials with the same key have tensors of the same shapes.
     Column("shape_key", String(MAX_SHAPE_KEY), nullable=False),
@@ -55,7 +84,13 @@ queue_table = Table(
     Column("priority", Integer, nullable=False),
     # waiting, running, done. A running row whose lease has expired can be claimed like a waiting one.
     Column("state", String(16), nullable=False, default="waiting"),
+    # How many attempts in a row made no progress, the current one included.
     Column("attempts", Integer, nullable=False, default=0),
+    # The highest step that any attempt reached, and what it was when the current attempt began.
+    Column("highest_step", Integer),
+    Column("step_at_claim", Integer),
+    # How often a living worker was too late to renew its lease since the last progress: leases double each time.
+    Column("lost_leases", Integer, nullable=False, default=0),
     # Back-off after a failure: not claimable before this time of the database's clock.
     Column("not_before", Float(53), nullable=False, default=0.0),
     Column("owner", String(255)),
@@ -70,6 +105,8 @@ queue_table = Table(
     Column("outcome", String(16)),
     Column("value", Float(53)),
     Column("reason", StorableText(MAX_TEXT)),
+    # What last went wrong, whatever became of the trial: JSON of `search.storage.failures.Failure`.
+    Column("failure", Text),
     Column("started_at", Float(53)),
     Column("finished_at", Float(53)),
     UniqueConstraint("study", "cell"),
@@ -78,6 +115,9 @@ queue_table = Table(
     Index("search_runs_state", "study", "state"),
     Index("search_runs_finished", "study", "finished_at"),
     Index("search_runs_trial", "trial_id"),
+    Index("search_runs_study", "study_uid"),
+    # An id is never used again, so that a late worker of a deleted trial cannot write to another.
+    sqlite_autoincrement=True,
 )
 
 schema_info = Table("search_schema", metadata, Column("version", Integer, primary_key=True))

@@ -15,13 +15,14 @@ from typing import Any
 
 from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, and_, select, update
 
 from search.storage import optuna_queries, optuna_tables
 from search.storage.database import Database
-from search.storage.leases import Lease
+from search.storage.errors import LeaseLost
+from search.storage.leases import Lease, held_by
 from search.storage.optuna_tables import Parameter
-from search.storage.schema import queue_table
+from search.storage.schema import queue_table, studies_table
 from search.storage.values import canonical, compact_json
 
 # No axis can have these names: they are not identifiers.
@@ -119,18 +120,21 @@ def fill(
 
     Returns:
         The lease with its cell and shape.
+
+    Raises:
+        LeaseLost: The lease is no longer valid.
     """
     slot = json.loads(lease.cell)[SLOT]
     for attempt in itertools.count(1):
-        history, cell = database.read(lambda connection: _read(connection, lease.study, slot))
+        history, cell = database.read(lambda connection: _read(connection, lease, slot))
         choice = choice_of(cell) if cell is not None else ask(slot, history)
         # The choice ignores slots that were filled since; knowing them, the sampler could choose differently.
         seen = None if attempt >= _ATTEMPTS or cell is not None else len(history.trials)
         if database.write(_storing(database, lease, slot, first_seed, choice, seen)):
             break
-    row = database.read(
-        lambda connection: connection.execute(select(queue_table).where(queue_table.c.id == lease.queue_id)).one()
-    )
+    row = database.read(lambda connection: connection.execute(select(queue_table).where(held_by(lease))).first())
+    if row is None:
+        raise LeaseLost(f"trial {lease.number} of {lease.study}")
     return replace(lease, cell=row.cell, shape_key=row.shape_key)
 
 
@@ -140,17 +144,25 @@ def _storing(
     return lambda connection: _store(database, connection, lease, slot, first_seed, choice, seen)
 
 
-def _rows(connection: Connection, study: str) -> list[tuple[Row[Any], dict[str, Any]]]:
-    rows = connection.execute(select(queue_table).where(queue_table.c.study == study).order_by(queue_table.c.id)).all()
+def _rows(connection: Connection, uid: str) -> list[tuple[Row[Any], dict[str, Any]]]:
+    of_study = select(queue_table).where(queue_table.c.study_uid == uid).order_by(queue_table.c.id)
+    rows = connection.execute(of_study).all()
     return [(row, json.loads(row.cell)) for row in rows]
+
+
+def _study_id(connection: Connection, lease: Lease) -> int | None:
+    planned = select(studies_table.c.study_id).where(studies_table.c.uid == lease.study_uid)
+    return connection.execute(planned).scalar()
 
 
 def _cell(named: Mapping[str, Any]) -> dict[str, Any] | None:
     return {name: value for name, value in named.items() if name not in (SLOT, REPETITION, "seed")} or None
 
 
-def _read(connection: Connection, study: str, slot: int) -> tuple[SlotHistory, dict[str, Any] | None]:
-    filled = [(row, named, cell) for row, named in _rows(connection, study) if (cell := _cell(named)) is not None]
+def _read(connection: Connection, lease: Lease, slot: int) -> tuple[SlotHistory, dict[str, Any] | None]:
+    filled = [
+        (row, named, cell) for row, named in _rows(connection, lease.study_uid) if (cell := _cell(named)) is not None
+    ]
     trials = {
         each._trial_id: each for each in optuna_queries.read_trials(connection, [r.trial_id for r, _, _ in filled])
     }
@@ -159,7 +171,7 @@ def _read(connection: Connection, study: str, slot: int) -> tuple[SlotHistory, d
         for row, named, cell in filled
         if row.trial_id in trials  # another program can have deleted it
     ]
-    study_id = optuna_tables.study_id(connection, study)
+    study_id = _study_id(connection, lease)
     notes = {} if study_id is None else optuna_tables.study_system_attrs(connection, study_id)
     chosen = next((cell for _, named, cell in filled if named[SLOT] == slot), None)
     return SlotHistory(sorted(found, key=lambda each: each.slot), notes), chosen
@@ -183,7 +195,9 @@ def _store(
         False when the choice is out of date.
     """
     database.lock(connection, f"search plan {lease.study}")
-    rows = _rows(connection, lease.study)
+    if connection.execute(select(queue_table.c.id).where(held_by(lease))).first() is None:
+        raise LeaseLost(f"trial {lease.number} of {lease.study}")
+    rows = _rows(connection, lease.study_uid)
     of_slot = [(row, named) for row, named in rows if named[SLOT] == slot]
     empty = [(row, named) for row, named in of_slot if _cell(named) is None]
     if not any(row.id == lease.queue_id for row, _ in empty):
@@ -199,11 +213,12 @@ def _store(
     free = (seed for seed in itertools.count(first_seed) if seed not in taken)
     for (row, named), seed in zip(sorted(empty, key=lambda each: each[1][REPETITION]), free, strict=False):
         text = compact_json({**cell, "seed": seed, SLOT: slot, REPETITION: named[REPETITION]})
-        changed = update(queue_table).where(queue_table.c.id == row.id).values(cell=text, shape_key=choice.shape_key)
+        same = and_(queue_table.c.id == row.id, queue_table.c.study_uid == lease.study_uid)
+        changed = update(queue_table).where(same).values(cell=text, shape_key=choice.shape_key)
         connection.execute(changed)
         optuna_tables.write_parameters(connection, row.trial_id, {**choice.parameters, "seed": _seed(seed)})
         optuna_tables.write_system_attrs(connection, row.trial_id, choice.trial_notes)
-    study_id = optuna_tables.study_id(connection, lease.study)
+    study_id = _study_id(connection, lease)
     assert study_id is not None
     optuna_tables.write_study_system_attrs(connection, study_id, choice.study_notes)
     return True

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from optuna.trial import TrialState
-from sqlalchemy import ColumnElement, Connection, update
+from sqlalchemy import ColumnElement, Connection, and_, select, update
 
-from search.storage import optuna_queries
+from search.storage import optuna_queries, optuna_tables
+from search.storage.failures import Failure
 from search.storage.schema import queue_table
 
 Outcome = Literal["complete", "pruned", "diverged", "failed"]
@@ -19,14 +21,17 @@ OPTUNA_STATE: dict[Outcome, TrialState] = {
     "diverged": TrialState.FAIL,
     "failed": TrialState.FAIL,
 }
+_OUTCOME: dict[TrialState, Outcome] = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
 ENDED_ELSEWHERE = "ended by another program, such as the dashboard"
 # A trial as it was planned, except for its token, which keeps counting: no earlier lease becomes valid again.
 FRESH: dict[str, Any] = {
     "state": "waiting",
     "attempts": 0,
+    "lost_leases": 0,
     "not_before": 0.0,
     **dict.fromkeys(("owner", "lease_until", "started_at", "finished_at")),
-    **dict.fromkeys(("step", "train_loss", "val_loss", "outcome", "value", "reason")),
+    **dict.fromkeys(("step", "highest_step", "step_at_claim", "train_loss", "val_loss")),
+    **dict.fromkeys(("outcome", "value", "reason", "failure")),
 }
 
 
@@ -37,23 +42,47 @@ def end_trials(
     value: float | None,
     reason: str | None,
     now: float,
+    failure: Failure | None = None,
 ) -> bool:
     """End the trials that match `which`, in the queue only.
+
+    Args:
+        failure: What to record; None keeps an earlier record.
 
     Returns:
         False when none match.
     """
     ended = {"outcome": outcome, "value": nan_to_none(value), "reason": reason, "finished_at": now}
+    if failure is not None:
+        ended["failure"] = failure.to_json()
     done = update(queue_table).where(which).values(state="done", lease_until=None, **ended)
     return connection.execute(done).rowcount > 0
 
 
-def ended_elsewhere(connection: Connection, trial_id: int) -> tuple[Outcome, float | None]:
-    """Outcome and value of a trial that another program has finished."""
-    found = optuna_queries.read_trials(connection, [trial_id])
-    if found and found[0].state == TrialState.COMPLETE:
-        return "complete", found[0].value
-    return ("pruned" if found and found[0].state == TrialState.PRUNED else "failed"), None
+def end_as_elsewhere(connection: Connection, which: ColumnElement[bool], now: float) -> bool:
+    """End the row that matches `which` as another program has ended its Optuna trial.
+
+    Returns:
+        False when no row matches, or its trial has not ended.
+    """
+    row = connection.execute(select(queue_table).where(which)).first()
+    found = [] if row is None else optuna_queries.read_trials(connection, [row.trial_id])
+    if row is None or not found or not found[0].state.is_finished():
+        return False
+    trial, outcome = found[0], _OUTCOME.get(found[0].state, "failed")
+    value = trial.value if outcome == "complete" else None
+    failure = Failure("failed from outside").of_attempt(row.owner, row.attempts, row.step, now)
+    return end_trials(connection, which, outcome, value, ENDED_ELSEWHERE, now, failure if outcome == "failed" else None)
+
+
+def retry_failed(connection: Connection, uids: Sequence[str]) -> int:
+    """Return the failed and diverged trials of studies to the queue as they were planned; returns their number."""
+    failed = and_(queue_table.c.study_uid.in_(uids), queue_table.c.outcome.in_(("failed", "diverged")))
+    again = connection.execute(update(queue_table).where(failed).values(FRESH).returning(queue_table.c.trial_id))
+    trial_ids = again.scalars().all()
+    for trial_id in trial_ids:
+        optuna_tables.reopen_trial(connection, trial_id)
+    return len(trial_ids)
 
 
 def nan_to_none(value: float | None) -> float | None:

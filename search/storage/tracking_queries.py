@@ -17,6 +17,12 @@ from search.storage.slots import parameters_of
 
 # A process that pauses inside its last transaction commits later than its timestamp.
 LATE_COMMIT_S = 10.0
+_COLUMNS = tuple(
+    queue_table.c[name]
+    for name in (
+        *("study", "number", "cell", "trial_id", "state", "token", "outcome", "reason", "finished_at", "train_loss"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ def trials_with_news(database: Database, studies: Sequence[str], since: float) -
     unfinished = and_(queue_table.c.state != "done", queue_table.c.step.is_not(None))
     ended = and_(queue_table.c.state == "done", queue_table.c.finished_at >= since - LATE_COMMIT_S)
     query = (
-        select(queue_table)
+        select(*_COLUMNS)
         .where(queue_table.c.study.in_(studies), or_(unfinished, ended))
         .order_by(queue_table.c.study, queue_table.c.number)
     )

@@ -108,7 +108,7 @@ def make_race(database: Database, study: StoredStudy) -> Callable[[], int] | Non
         chosen = {canonical({**json.loads(cell), "seed": seed}) for cell, seed in seeds.items()}
         return [trial for trial in further if identity(trial.cell) in chosen]
 
-    return lambda: extend(database, study.name, choose)
+    return lambda: extend(database, study.name, study.planning, choose)
 
 
 def _losses(ended: Sequence[EndedTrial]) -> dict[str, dict[int, float]]:

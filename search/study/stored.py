@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from search.errors import UsageError
 from search.objectives.settings import TrainingSettings
+from search.storage import queries
 from search.storage.database import Database
 from search.storage.planning import DEFINITION, UID, StudyPlan
-from search.storage.queries import study_attrs
 from search.study.claims import Cell, Claim, Published, Scalar
 from search.study.pruner_settings import PrunerSettings
 from search.study.search_space import GRID, RacingSettings, Range, SamplerSettings
@@ -111,13 +111,15 @@ class StoredStudy:
     """A planned study.
 
     Attributes:
-        uid: A unique id, which differs from that of a deleted study of the same name; "" before it is planned.
+        uid: A unique id, which differs from that of a deleted study of the same name and names its files; "" before it
+            is planned.
         corpus: The name of its text; None if the objective takes none.
         bigram_baseline: The counted bigram's validation loss on that text, in nats per character; None if it was not
             computed.
         seeds: The number of seeds that a cell was planned with.
         trials: The number of cells that a sampler chooses; None for a grid.
         warm_start: The results of another study that its sampler starts with.
+        planning: The uid of the queue: it differs from `uid` only for studies of older versions without one.
     """
 
     name: str
@@ -133,6 +135,7 @@ class StoredStudy:
     published: Sequence[Published] = ()
     claims: Sequence[Claim] = ()
     warm_start: WarmStart | None = None
+    planning: str = ""
 
 
 @dataclass(frozen=True)
@@ -193,8 +196,8 @@ def read_stored_study(database: Database, name: str) -> StoredStudy | None:
     Raises:
         UsageError: It has settings that this version does not support.
     """
-    attrs = study_attrs(database, name)
-    return None if attrs is None else parse_study(name, attrs)
+    found = queries.planned_study(database, name)
+    return None if found is None else replace(parse_study(name, found[1]), planning=found[0])
 
 
 def planned_study(plan: StudyPlan) -> StoredStudy:

@@ -236,10 +236,9 @@ def release_or_fail(context: WorkerContext, lease: Lease, error: BaseException) 
     """Put a trial back into the queue after a transient error; fail it for good after any other."""
     error = cause_of(error)
     reason = one_line(error)
-    if is_transient(error) and lease.attempt < context.queue.max_attempts:
-        delay_s = context.retry_delay_s * 2 ** (lease.attempt - 1)
+    delay_s = context.retry_delay_s * 2 ** (lease.attempt - 1)
+    if is_transient(error) and context.queue.release(lease, reason, delay_s):
         log.warning("trial %d of %s: %s; retrying in %g s", lease.number, lease.study, reason, delay_s)
-        context.queue.release(lease, reason, delay_s)
         return
     # A traceback helps to find a bug, not a wrong value.
     shown = None if isinstance(error, (*USER_ERRORS, TrialTimeout)) else error

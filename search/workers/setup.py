@@ -91,7 +91,8 @@ def open_worker(
         prepare_process(resolve_objective(planned[0].definition.objective))
         studies = {each.name: _worker_study(backend, each, text, sizes, store) for each in planned}
         settings = planned[0].settings.workers
-        queue = TrialQueue(database, settings.lease_s, settings.max_attempts)
+        uids = {each.name: each.planning for each in planned}
+        queue = TrialQueue(database, settings.lease_s, settings.max_attempts, uids)
         limits = TimeLimits(settings.trial_timeout_s, settings.stall_timeout_s)
         context = WorkerContext(queue, CheckpointStore(out), device, settings.retry_delay_s, limits)
         return Worker(context, studies, owner or new_owner_name(device))

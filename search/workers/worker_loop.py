@@ -88,6 +88,8 @@ class Worker:
                 if self._plan_more_seeds(names):
                     continue
                 self._remove_leftovers()
+                for name in self.queue.deleted(names):
+                    log.warning("the study %r was deleted while this worker trained it", name)
                 return True
             else:
                 self.stop.wait(IDLE_POLL_S)

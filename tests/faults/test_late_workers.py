@@ -52,7 +52,7 @@ def test_stopped_worker_comes_back_late(make_study: MakeStudy) -> None:
     assert study.join() == [0]
     assert "lost the lease of trial 0 of faulty; discarding its work" in study.log(late)
     assert study.check_exactly_once() == before
-    assert [row.attempts for row in before] == [2, 1, 1]
+    assert [row.token for row in before] == [2, 1, 1]
 
 
 def test_stopped_worker_finds_its_trial_leased_to_another(make_study: MakeStudy) -> None:
@@ -72,7 +72,7 @@ def test_stopped_worker_finds_its_trial_leased_to_another(make_study: MakeStudy)
     wait_until(lambda: discarded in study.log(late), "the late worker's next report")
     of_other.open()
     assert study.join() == [0, 0], study.logs()
-    assert [row.attempts for row in study.check_exactly_once()] == [2, 1, 1]
+    assert [row.token for row in study.check_exactly_once()] == [2, 1, 1]
 
 
 def shifted(hours: float, folder: Path) -> dict[str, str]:
@@ -95,7 +95,7 @@ def check_clocks_do_not_matter(study: FaultStudy, ahead: dict[str, str], behind:
     assert study.join() == [-signal.SIGKILL, 0, 0], study.logs()
     assert time.monotonic() - started < 120, "the dead worker's lease was held for too long"
     rows = study.check_exactly_once()
-    assert [row.attempts for row in rows] == [1, 1, 2], "the last cell of the grid is claimed first"
+    assert [row.token for row in rows] == [1, 1, 2], "the last cell of the grid is claimed first"
     now = time.time()
     for row in rows:
         assert now - 120 < row.started_at <= row.finished_at < now + 5

@@ -55,7 +55,7 @@ def test_a_study_is_finished(study: str, storage_url: str, tmp_path: Path, reque
     )
 
     assert done.returncode == 0, done.stderr
-    assert "from schema 1 to 2" in done.stderr
+    assert "from schema 1 to 3" in done.stderr
     check_losses(study, storage_url)
     logs = "\n".join(log.read_text() for log in (tmp_path / "search-out").rglob("*.log"))
     if study == "named":  # its cells have another text, which is part of a checkpoint's identity

@@ -23,7 +23,7 @@ from search.storage.dialects import first_line
 from search.storage.errors import StorageUnavailable
 from search.storage.planning import plan
 from search.storage.queue import TrialQueue
-from search.storage.schema import SCHEMA_VERSION, queue_table, schema_info
+from search.storage.schema import SCHEMA_VERSION, schema_info
 from search.storage.url import parse_url
 
 
@@ -226,8 +226,7 @@ def free_port() -> int:
 def test_a_full_disk_passes(sqlite: Database) -> None:
     sqlite.engine.dispose()
     event.listen(sqlite.engine, "connect", _let_it_not_grow)
-    long = {"study": "s", "shape_key": "k", "priority": 0}
-    filling = insert(queue_table).values([{**long, "cell": f"{number}" * 400} for number in range(1000, 2000)])
+    filling = insert(schema_info).values([{"version": number} for number in range(1000, 11000)])
 
     with sqlite.engine.connect() as connection:
         error = fault(lambda: connection.execute(filling))

@@ -10,7 +10,8 @@ import swarm
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState
 from sample_study import CELLS, STUDY, change, optuna_trials, row, rows, sample_plan
-from sqlalchemy import delete, update
+from scenario import reading
+from sqlalchemy import text
 
 from search.storage import optuna_tables
 from search.storage.database import Database
@@ -19,7 +20,6 @@ from search.storage.optuna_storage import SearchStorage
 from search.storage.planning import DefinitionChanged, Planned, plan
 from search.storage.queries import study_attrs, study_names
 from search.storage.queue import TrialQueue
-from search.storage.schema import queue_table
 from search.storage.state_transitions import ENDED_ELSEWHERE
 
 
@@ -124,26 +124,28 @@ def test_a_deleted_study_is_planned_anew(database: Database, queue: TrialQueue, 
     assert {trial.state for trial in optuna_trials(storage_url)} == {TrialState.WAITING}
 
 
+def delete_with_sql(url: str, *statements: str) -> None:
+    """Delete rows as a person with an SQL prompt does: on a connection with plain settings."""
+    with reading(url) as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+        connection.commit()
+
+
 def test_a_trial_that_is_gone_is_made_again(database: Database, queue: TrialQueue, storage_url: str) -> None:
     gone, kept = queue.claim([STUDY], "ann", limit=2)
     queue.report([Report(gone, 0, 4.0, 4.1)])
     queue.finish(gone, "failed", None, reason="made up")
-    # Optuna deletes whole studies only; a person with an SQL prompt deletes what they like.
-    trials = optuna_tables._trials
-    tables = (optuna_tables._params, optuna_tables._intermediate, optuna_tables._user_attrs, trials)
-    for table in tables:
-        database.write(
-            lambda connection, table=table: connection.execute(  # type: ignore[misc]
-                delete(table).where(table.c.trial_id == gone.trial_id)
-            )
-        )
+    tables = ("trial_params", "trial_intermediate_values", "trial_user_attributes", "trials")
+    delete_with_sql(storage_url, *(f"DELETE FROM {table} WHERE trial_id = {gone.trial_id}" for table in tables))
+    assert [each.number for each in rows(database)] == list(range(1, CELLS)), "the row is deleted with it"
 
-    assert plan(database, [sample_plan()]) == Planned(added=0, repaired=1)
+    assert plan(database, [sample_plan()]) == Planned(added=1, repaired=0)
 
     [made] = [each for each in rows(database) if each.cell == gone.cell]
     assert made.number not in {kept.number, *range(2, CELLS - 1)}
+    assert made.id > CELLS, "an id is never used again"
     assert (made.state, made.outcome, made.attempts, made.finished_at, made.step) == ("waiting", None, 0, None, None)
-    assert made.token > gone.token
     [trial] = [trial for trial in optuna_trials(storage_url) if trial._trial_id == made.trial_id]
     assert (trial.state, trial.params["pe_type"]) == (TrialState.WAITING, "randn")
     assert [each.state for each in rows(database)].count("running") == 1
@@ -194,14 +196,6 @@ def test_trials_of_others_are_left_alone(database: Database, queue: TrialQueue, 
     assert [trial.number for trial in trials] == list(range(2 * CELLS + 1))
     assert (trials[CELLS].state, trials[CELLS].params) == (TrialState.WAITING, {})
     assert len(queue.claim([STUDY], "ann", limit=100)) == 2 * CELLS
-
-
-def test_rows_of_cells_that_are_planned_no_more_are_left_alone(database: Database, queue: TrialQueue) -> None:
-    plan(database, [sample_plan(seeds=2)])
-    gone = update(queue_table).where(queue_table.c.number == 2 * CELLS - 1).values(trial_id=None)
-    database.write(lambda connection: connection.execute(gone))
-
-    assert plan(database, [sample_plan(seeds=1)]) == Planned(added=0, repaired=0)
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

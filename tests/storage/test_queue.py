@@ -17,7 +17,7 @@ from sqlalchemy import Connection, select
 from search.storage import optuna_tables
 from search.storage.connect import open_database
 from search.storage.database import Database
-from search.storage.errors import LeaseLost
+from search.storage.errors import EndedElsewhere, LeaseLost
 from search.storage.leases import Lease, Report
 from search.storage.planning import plan
 from search.storage.queries import counts
@@ -317,7 +317,8 @@ def test_a_trial_ended_through_optuna_keeps_that_end(
     storage.set_trial_state_values(lease.trial_id, state, None if value is None else [value])
     storage.engine.dispose()
 
-    queue.finish(lease, "complete", 2.0, {"n_params": 1})
+    with pytest.raises(EndedElsewhere, match="trial 0 of small"):
+        queue.finish(lease, "complete", 2.0, {"n_params": 1})
 
     ended = row(database, 0)
     assert (ended.state, ended.outcome, ended.value, ended.reason) == ("done", outcome, value, ENDED_ELSEWHERE)

@@ -43,8 +43,14 @@ class Trial:
     attempts: int = 0
     token: int = 0
     expired: bool = False
+    highest: int = 0
+    at_claim: int = 0
     curve: dict[int, float] = field(default_factory=dict)
     value: float | None = None
+
+    @property
+    def progressed(self) -> bool:
+        return self.highest > self.at_claim
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -71,7 +77,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(target=leases, limit=st.integers(1, 3))
     def claim(self, limit: int) -> Any:
         expired = [at for at, trial in enumerate(self.trials) if trial.state == "running" and trial.expired][:limit]
-        wanted = [at for at in expired if self.trials[at].attempts < MAX_ATTEMPTS]
+        wanted = [at for at in expired if self.trials[at].attempts < MAX_ATTEMPTS or self.trials[at].progressed]
         for at in set(expired) - set(wanted):
             self.trials[at].state, self.trials[at].token = "failed", self.trials[at].token + 1
         waiting = [at for at, trial in enumerate(self.trials) if trial.state == "waiting"]
@@ -83,7 +89,8 @@ class QueueMachine(RuleBasedStateMachine):
         for lease in claimed:
             trial = self.trials[lease.number]
             trial.state, trial.expired = "running", False
-            trial.attempts, trial.token = trial.attempts + 1, trial.token + 1
+            trial.attempts, trial.token = 1 if trial.progressed else trial.attempts + 1, trial.token + 1
+            trial.at_claim = trial.highest
             assert (lease.attempt, lease.token) == (trial.attempts, trial.token)
         return multiple(*claimed)
 
@@ -96,8 +103,8 @@ class QueueMachine(RuleBasedStateMachine):
         lost = self.queue.report([Report(lease, step, loss, loss)])
         assert lost == ([] if self.held(lease) else [lease])
         if not lost:
-            self.trials[lease.number].curve[step] = loss
-            self.trials[lease.number].expired = False
+            trial = self.trials[lease.number]
+            trial.curve[step], trial.highest, trial.expired = loss, max(trial.highest, step), False
 
     @rule(lease=leases)
     def renew(self, lease: Lease) -> None:
@@ -107,9 +114,11 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(lease=leases, reason=st.sampled_from([None, "no memory"]))
     def release(self, lease: Lease, reason: str | None) -> None:
-        self.queue.release(lease, reason)
-        if self.held(lease):
-            trial = self.trials[lease.number]
+        trial = self.trials[lease.number]
+        left = reason is None or trial.attempts < MAX_ATTEMPTS or trial.progressed
+        released = self.held(lease) and left
+        assert self.queue.release(lease, reason) == released
+        if released:
             trial.state, trial.attempts = "waiting", trial.attempts - (reason is None)
 
     @rule(lease=leases)

@@ -96,6 +96,7 @@ def _upgrade(database: Database, connection: Connection) -> None:
             context.stamp(scripts, FIRST)
     with Operations.context(context):
         context.run_migrations()
+    database.dialect.cascade_deletions(connection)
     connection.execute(delete(schema_info))
     connection.execute(insert(schema_info).values(version=SCHEMA_VERSION))
 
