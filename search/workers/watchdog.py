@@ -86,7 +86,7 @@ class Watchdog:
         log.error("%s; it is here:\n%s", error, "".join(traceback.format_stack(frame)))
         self._for_each_lease(lambda lease: release_or_fail(self._context, lease, error))
 
-    def _for_each_lease(self, act: Callable[[Lease], None]) -> None:
+    def _for_each_lease(self, act: Callable[[Lease], object]) -> None:
         def act_on_all() -> None:
             for lease in self._leases():
                 act(lease)
