@@ -28,7 +28,7 @@ def test_a_worker_with_a_group_dies(make_study: MakeStudy, death: Death, held: i
     study.expire_leases()
     study.repair()
     rows = study.check_exactly_once()
-    assert sum(row.attempts - 1 for row in rows) == held
+    assert sum(row.token - 1 for row in rows) == held
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
