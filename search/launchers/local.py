@@ -16,8 +16,8 @@ from search.errors import EXIT_SPOILED, EXIT_STOPPED, EXIT_USAGE, WorkersKeepCra
 from search.launchers.child_process import child_command, child_environment
 from search.launchers.protocol import Places, WorkerJob
 from search.storage.errors import StorageUnavailable
-from search.workers.child_processes import stop_processes_of
 from search.storage.private_files import make_private_folder, open_private
+from search.workers.child_processes import stop_processes_of
 from search.workers.devices import WorkerSlot, worker_slots
 from search.workers.stop_signals import blocked_stop_signals
 from search.workers.worker_loop import new_owner_name

@@ -51,7 +51,6 @@ class StorableText(TypeDecorator[str]):
         return None if value is None else storable_text(value, self.most)
 
 
-
 # A planned study. It exists as long as Optuna's study does; planned again, it has another uid.
 studies_table = Table(
     "search_studies",
