@@ -7,7 +7,7 @@ from pathlib import Path
 from search.command_line import new_program
 from search.errors import UsageError, user_errors
 from search.options import ReportOptions
-from search.streams import write_line
+from search.streams import terminal_width, write_line
 
 # The formats and their file suffixes.
 FORMATS = {"markdown": ".md", "csv": ".csv", "json": ".json", "latex": ".tex", "html": ".html"}
@@ -26,7 +26,9 @@ def report(options: ReportOptions) -> None:
             options.study, options.storage, options.storage_wait_s, baselines=options.baselines
         )
         with database.closing():
-            text = render(database, names, chosen, options.top)
+            # On a terminal the table is as wide as that; a pipe and a file get markdown.
+            width = terminal_width() if options.output is None and options.format is None else None
+            text = render(database, names, chosen, options.top, width)
         if options.output is None:
             if not write_line(text):
                 raise UsageError("cannot write the report to stdout; is the disk full? choose a file with --output")

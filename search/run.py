@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from search.command_line import new_program
 from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_STOPPED, user_errors
 from search.options import RunOptions
-from search.streams import write_line
+from search.streams import terminal_width, write_line
 from search.workers.stop_signals import INTERRUPTED, end_at_stop_signals
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def run(options: RunOptions) -> None:
 def _print(result: StudyResult, as_json: bool) -> None:
     from search.reporting.tables import as_json as to_json
     from search.reporting.tables import as_markdown
+    from search.reporting.terminal_table import as_terminal_table
     from search.storage.url import display_url
 
     shown = display_url(result.storage)
@@ -52,7 +53,7 @@ def _print(result: StudyResult, as_json: bool) -> None:
         write_line(to_json(result.rows, facts))
         return
     if any(row.val_loss is not None for row in result.rows):
-        write_line(as_markdown(result.rows))
+        write_line(as_terminal_table(result.rows, width) if (width := terminal_width()) else as_markdown(result.rows))
     ended = ", ".join(f"{count} {state}" for state, count in result.counts.items() if count)
     lines = ["", f"{result.study}: {ended}; {result.seconds:.1f} s"]
     of_study = f"--study {result.study} --storage {shlex.quote(shown)}"

@@ -150,7 +150,7 @@ def _train(
         True if trials are left: a signal, the deadline or an outside stop of the workers interrupted the run.
     """
     stop = database.interrupt
-    with progress_display(quiet) as progress:
+    with progress_display(quiet, study.name, study.definition.training.max_iters) as progress:
         snapshot = Snapshot(database, study.names)
         progress.show(snapshot, 0)  # do not announce trials that ended before
         if _is_met(target, snapshot):

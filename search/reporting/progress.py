@@ -1,4 +1,4 @@
-"""The progress display while trials run: a live table on a terminal, plain lines elsewhere."""
+"""The progress display while trials run: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -7,23 +7,21 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
 from search.storage.database import Database
-from search.storage.queries import counts, trial_summaries
+from search.storage.queries import TrialSummary, counts, trial_summaries
 from search.storage.texts import error_text, printable
 from search.streams import write_line
 from search.study.formatting import describe_cell, loss_text
 
 PLAIN_INTERVAL_S = 30.0
 ENDED = ("complete", "pruned", "diverged", "failed")
+FAILED = ("diverged", "failed")
 
 
 class Snapshot:
@@ -40,7 +38,8 @@ class Snapshot:
         self.ended = trial_summaries(database, studies, ENDED)
         complete = [(trial.val_loss, trial) for trial in self.ended if trial.state == "complete"]
         losses = [(loss, trial) for loss, trial in complete if loss is not None]
-        self.best = min(losses, key=lambda each: each[0], default=(None, None))[1]
+        self.ranked = [trial for _, trial in sorted(losses, key=lambda each: each[0])]
+        self.best = self.ranked[0] if self.ranked else None
 
     @property
     def total(self) -> int:
@@ -81,48 +80,43 @@ class Silent:
         """Do nothing."""
 
 
-class PlainLines:
-    """A line for each trial that ends, and a summary at intervals; for log files."""
+class News:
+    """Which trials have ended since the last snapshot; none at the first one, which shows what was there before."""
 
     def __init__(self) -> None:
-        self._printed: set[tuple[str, int]] | None = None
+        self._known: set[tuple[str, int]] | None = None
+
+    def of(self, snapshot: Snapshot) -> list[TrialSummary]:
+        """The trials that have ended since the last call."""
+        ended = {(trial.study, trial.number) for trial in snapshot.ended}
+        before = ended if self._known is None else self._known
+        self._known = ended
+        return [trial for trial in snapshot.ended if (trial.study, trial.number) not in before]
+
+
+def end_line(trial: TrialSummary, done: int, total: int) -> str:
+    """How a trial ended, in one line."""
+    loss = "" if trial.val_loss is None else f" val_loss {loss_text(trial.val_loss, 4)}"
+    took = "" if trial.seconds is None else f" in {trial.seconds:.0f} s"
+    why = f": {printable(trial.reason, 500)}" if trial.reason and trial.state in FAILED else ""
+    return f"[{done}/{total}] {trial.state}{loss}  {describe_cell(trial.cell)}{took}{why}"
+
+
+class PlainLines:
+    """A line for each trial that ends, and a summary at intervals; for log files and notebooks."""
+
+    def __init__(self) -> None:
+        self._news = News()
         self._summary_at = -math.inf
 
     def show(self, snapshot: Snapshot, workers: int) -> None:
         """Print what is new."""
-        ended = {(trial.study, trial.number) for trial in snapshot.ended}
-        before = ended if self._printed is None else self._printed
-        new = [trial for trial in snapshot.ended if (trial.study, trial.number) not in before]
-        self._printed = ended
-        for done, trial in enumerate(new, start=len(ended) - len(new) + 1):
-            loss = "" if trial.val_loss is None else f" val_loss {loss_text(trial.val_loss, 4)}"
-            took = "" if trial.seconds is None else f" in {trial.seconds:.0f} s"
-            why = f": {printable(trial.reason, 500)}" if trial.reason and trial.state in ("failed", "diverged") else ""
-            line = f"[{done}/{snapshot.total}] {trial.state}{loss}  {describe_cell(trial.cell)}{took}{why}"
-            write_line(line, sys.stderr)
+        new = self._news.of(snapshot)
+        for done, trial in enumerate(new, start=snapshot.done - len(new) + 1):
+            write_line(end_line(trial, done, snapshot.total), sys.stderr)
         if new or time.monotonic() - self._summary_at > PLAIN_INTERVAL_S:
             write_line(summary_line(snapshot, workers), sys.stderr)
             self._summary_at = time.monotonic()
-
-
-class LiveDisplay:
-    """A table of the workers and a line of totals, redrawn in place."""
-
-    def __init__(self, live: Live) -> None:
-        self._live = live
-
-    def show(self, snapshot: Snapshot, workers: int) -> None:
-        """Redraw."""
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("worker", "cell", "step", "train_loss", "val_loss"):
-            table.add_column(title, justify="left" if title in ("worker", "cell") else "right")
-        for trial in snapshot.running:
-            label = (trial.owner or "").rsplit("/", 1)[0]
-            step = "" if trial.step is None else str(trial.step)
-            losses = [loss_text(loss, 4) for loss in (trial.train_loss, trial.val_loss)]
-            # rich reads a plain string as markup, and "[/x]" in it as an error.
-            table.add_row(*map(Text, (label, describe_cell(trial.cell), step, *losses)))
-        self._live.update(Group(table, Text(summary_line(snapshot, workers))), refresh=True)
 
 
 class Harmless:
@@ -140,27 +134,26 @@ class Harmless:
             self._display = Silent()
 
 
-def progress_display(quiet: bool) -> AbstractContextManager[Progress]:
-    """The display that suits stderr."""
+def progress_display(quiet: bool, name: str, max_steps: int) -> AbstractContextManager[Progress]:
+    """The display that suits stderr.
+
+    Args:
+        name: The study's name.
+        max_steps: The number of steps of a trial that is not stopped early.
+    """
     if quiet:
         return nullcontext(Silent())
-    if sys.stderr is None or not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty() or (console := Console(stderr=True)).is_dumb_terminal:
         return nullcontext(Harmless(PlainLines()))
-    return _LiveContext()
+    return _live(console, name, max_steps)
 
 
-class _LiveContext(AbstractContextManager[Progress]):
-    def __init__(self) -> None:
-        self._live = Live(console=Console(stderr=True), transient=True, auto_refresh=False)
-        self._display = Harmless(LiveDisplay(self._live))
+@contextmanager
+def _live(console: Console, name: str, max_steps: int) -> Iterator[Progress]:
+    from search.reporting.live_display import LiveDisplay, live_on
 
-    def __enter__(self) -> Progress:
-        self._live.start()
-        return self._display
-
-    def __exit__(self, *_: Any) -> None:
-        with suppress(OSError, ValueError):  # the terminal may be gone
-            self._live.stop()
+    with live_on(console) as live:
+        yield Harmless(LiveDisplay(live, name, max_steps))
 
 
 def summary_line(snapshot: Snapshot, workers: int) -> str:
@@ -169,10 +162,13 @@ def summary_line(snapshot: Snapshot, workers: int) -> str:
     parts += [f"{snapshot.counts[state]} {state}" for state in ("running", *ENDED) if snapshot.counts[state]]
     if snapshot.best is not None:
         parts.append(f"best {loss_text(snapshot.best.val_loss, 4)} ({describe_cell(snapshot.best.cell)})")
+    return "; ".join([*parts, *filter(None, [time_left(snapshot, workers)])])
+
+
+def time_left(snapshot: Snapshot, workers: int) -> str:
+    """The remaining time as text, "" if nothing is known or left."""
     left = snapshot.seconds_left(workers)
-    if left is not None and snapshot.done < snapshot.total:
-        parts.append(f"about {_duration(left)} left")
-    return "; ".join(parts)
+    return "" if left is None or snapshot.done == snapshot.total else f"about {_duration(left)} left"
 
 
 def _duration(seconds: float) -> str:

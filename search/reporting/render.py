@@ -21,13 +21,16 @@ from search.study.search_space import Range, SamplerSettings
 from search.study.stored import WarmStart
 
 
-def render(database: Database, names: Sequence[str], format: str, top: int | None = None) -> str:
+def render(
+    database: Database, names: Sequence[str], format: str, top: int | None = None, width: int | None = None
+) -> str:
     """The report of a study.
 
     Args:
         names: The study, and its sibling with the baselines if the report includes it; the first is the title.
         format: "markdown", "csv", "json", "latex" or "html".
         top: The number of rows of the table; None for all, or on the page the best 200.
+        width: The number of columns of the terminal that will show the markdown; None for markdown alone.
     """
     report_data = read_report_data(database, names, with_trials=format == "html")
     if format == "html":
@@ -48,10 +51,18 @@ def render(database: Database, names: Sequence[str], format: str, top: int | Non
             "verdicts": asdict(verdicts),
         }
         return as_json(shown, {**facts, **results})
-    return f"{_as_page(report_data, shown)}\n\n{verdicts_as_markdown(verdicts, report_data.digits).rstrip()}"
+    return f"{_as_page(report_data, shown, width)}\n\n{verdicts_as_markdown(verdicts, report_data.digits).rstrip()}"
 
 
-def _as_page(report_data: ReportData, shown: Sequence[Row]) -> str:
+def _as_table(rows: Sequence[Row], width: int | None) -> str:
+    if width is None:
+        return as_markdown(rows)
+    from search.reporting.terminal_table import as_terminal_table  # imports rich
+
+    return as_terminal_table(rows, width)
+
+
+def _as_page(report_data: ReportData, shown: Sequence[Row], width: int | None) -> str:
     stored, found, rows = report_data.stored, report_data.counts, report_data.rows
     definition = stored.definition
     axes = "; ".join(
@@ -91,7 +102,7 @@ def _as_page(report_data: ReportData, shown: Sequence[Row]) -> str:
             else ""
         ),
         "",
-        as_markdown(shown),
+        _as_table(shown, width),
     ]
     for remark in _left_out(rows, shown):
         lines += ["", remark]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 
 from search.launchers.child_process import child_command, child_environment
+from search.streams import write_line
 
 
 @contextlib.contextmanager
@@ -28,10 +31,24 @@ def dashboard_process(storage: str, artifacts: str, port: int = 8080) -> Iterato
         [*child_command("search.dashboard"), "--port", str(port), "--artifacts", artifacts],
         env=child_environment({"SEARCH_STORAGE": storage}),
         stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
         start_new_session=True,
     )
+    thread = threading.Thread(target=_pass_on, args=(popen,), name="dashboard", daemon=True)
+    thread.start()
     try:
         yield
     finally:
         popen.terminate()
         popen.wait()
+        thread.join()
+
+
+def _pass_on(popen: subprocess.Popen[str]) -> None:
+    # Through sys.stderr: the live display moves down for what is printed there.
+    assert popen.stderr is not None
+    with popen.stderr:
+        for line in popen.stderr:
+            write_line(line.rstrip("\n"), sys.stderr)

@@ -7,14 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rich.console import Console
-from rich.live import Live
 from study_files import sqlite, write_study
 
 from search.objectives.corpus import encode
 from search.reporting.progress import (
     Harmless,
-    LiveDisplay,
     PlainLines,
     Silent,
     Snapshot,
@@ -110,28 +107,27 @@ def test_plain_lines_say_each_end_once(
     assert len(said) == 6
 
 
-def test_live_display(database: Database, queue: TrialQueue) -> None:
-    end_one(queue, "complete")
-    [lease] = queue.claim(["small"], "host/cpu-1/12-abc")
-    queue.claim(["small"], "host/cpu-0/13-abc")
-    queue.report([Report(lease, 50, 2.0, 2.6543)])
-    screen = io.StringIO()
-    with Live(console=Console(file=screen, force_terminal=True, width=120), auto_refresh=False) as live:
-        LiveDisplay(live).show(Snapshot(database, ["small"]), 2)
-    text = screen.getvalue()
-    assert "host/cpu-1" in text
-    assert "2.6543" in text
-    assert "50" in text
-    assert "rope n_embd=64 seed=1337" in text
-    assert "1/4 done; 2 running; 1 complete" in text
-
-
 def test_display_that_suits_stderr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    with progress_display(True) as quiet:
+    with progress_display(True, "small", STEPS) as quiet:
         assert isinstance(quiet, Silent)
-    with progress_display(False) as plain:
+    with progress_display(False, "small", STEPS) as plain:
         assert isinstance(plain, Harmless)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    with progress_display(False) as live:
+    with progress_display(False, "small", STEPS) as live:
         assert isinstance(live, Harmless)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("where", ["notebook", "dumb terminal", "pipe"])
+def test_no_control_codes(database: Database, queue: TrialQueue, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook's stderr is no terminal, whatever the environment says of the one it was started from."""
+    stream = io.StringIO()
+    monkeypatch.setenv("TERM", "dumb" if where == "dumb terminal" else "xterm-256color")
+    monkeypatch.setattr(stream, "isatty", lambda: where == "dumb terminal", raising=False)
+    monkeypatch.setattr("sys.stderr", stream)
+    with progress_display(False, "small", STEPS) as display:
+        display.show(Snapshot(database, ["small"]), 2)
+        end_one(queue, "complete")
+        display.show(Snapshot(database, ["small"]), 2)
+    assert "[1/4] complete" in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()
