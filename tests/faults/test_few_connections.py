@@ -10,6 +10,7 @@ import pytest
 from postgres import PostgresServer
 from sample_study import CELLS, STUDY, rows, sample_plan
 from scenario import FaultStudy, Record
+from sqlalchemy import text
 from study_files import program
 
 from search.storage.connect import open_database
@@ -76,14 +77,12 @@ def test_an_idle_connection_is_closed(postgres: PostgresServer, monkeypatch: pyt
     monkeypatch.setattr("search.storage.dialect_postgresql_connection.KEEP_S", 0.1)
     assert KEEP_S > 1
     with open_database(postgres.create_schema("idle_connection"), create=True).closing() as database:
-        plan(database, [sample_plan()])
-        queue = TrialQueue(database)
-        queue.unfinished([STUDY])
+        database.read(lambda connection: connection.execute(text("SELECT 1")))
         pool = database.engine.pool
         [kept] = [record.dbapi_connection for record in list(pool._pool.queue)]  # type: ignore[attr-defined]
         assert kept is not None
-        time.sleep(0.1)
-        queue.unfinished([STUDY])
+        time.sleep(0.15)
+        database.read(lambda connection: connection.execute(text("SELECT 1")))
         [kept] = [record.dbapi_connection for record in list(pool._pool.queue)]  # type: ignore[attr-defined]
         assert kept is None
 

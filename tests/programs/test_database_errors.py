@@ -277,7 +277,7 @@ def test_another_program_holds_the_file(tmp_path: Path) -> None:
 def test_an_unknown_error_is_one_line_too(tmp_path: Path, study: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     file = planned_file(tmp_path)
     with closing(sqlite3.connect(file)) as connection:
-        connection.execute("ALTER TABLE search_runs RENAME COLUMN shape_key TO other")
+        connection.execute("ALTER TABLE search_runs RENAME COLUMN state TO other")
     line = refusal("status", "--study", STUDY, "--storage", f"sqlite:///{file}")
     assert re.fullmatch(r"error: the database answered: no such column: .*; if no other program .*", line)
     assert make_url(sqlite(tmp_path)).database == str(file)
