@@ -26,6 +26,8 @@ Result = TypeVar("Result")
 
 OUTAGE_S = 600.0
 INTERRUPTED_OUTAGE_S = 3.0
+# A busy server may think this long about one statement.
+MIN_SILENCE_S = 2.0
 MAX_SILENCE_S = 60.0
 
 
@@ -96,22 +98,9 @@ class Database:
             try:
                 result = attempt()
             except DBAPIError as error:
-                fault, shown = self.dialect.diagnose(error), display_url(self.engine.url)
-                if fault.kind == "bug":
-                    raise
-                if fault.kind == "final":
-                    raise StorageError(f"{shown}: {first_line(error)}; {fault.advice}") from error
-                waits = fault.kind == "crowded" and self.waits_when_full and not self.interrupt.is_set()
-                away_s = time.monotonic() - started
-                # A program that stops tries again only what fails at once: the next attempt could take long too.
-                is_silent = self.interrupt.is_set() and time.monotonic() - began >= self._silence_s()
-                if (away_s >= self._patience_s or is_silent) and not waits:
-                    raise StorageUnavailable(
-                        f"{shown} did not answer for {away_s:.0f} s ({first_line(error)}); {fault.advice}, then run "
-                        "the same command again: finished trials are kept"
-                    ) from error
+                started = self._check_can_pass(error, started, began)
                 if failures == 0:
-                    log.warning("%s is unavailable (%s); retrying", shown, first_line(error))
+                    log.warning("%s is unavailable (%s); retrying", display_url(self.engine.url), first_line(error))
                 failures += 1
                 # Jitter, so that a hundred workers do not retry in the same millisecond.
                 time.sleep(random.uniform(0.5, 1.0) * min(2.0, 0.05 * 2**failures))
@@ -119,6 +108,32 @@ class Database:
                 if failures:
                     log.warning("%s is available again", display_url(self.engine.url))
                 return result
+
+    def _check_can_pass(self, error: DBAPIError, started: float, began: float) -> float:
+        """Raise the error of `retry` if another attempt is useless.
+
+        Args:
+            started, began: When the outage and when the last attempt began.
+
+        Returns:
+            When the outage began: now, while the server answers that it has no free connection.
+        """
+        fault, shown = self.dialect.diagnose(error), display_url(self.engine.url)
+        if fault.kind == "bug":
+            raise error
+        if fault.kind == "final":
+            raise StorageError(f"{shown}: {first_line(error)}; {fault.advice}") from error
+        now = time.monotonic()
+        if fault.kind == "crowded" and self.waits_when_full and not self.interrupt.is_set():
+            return now
+        # A program that stops tries again only what fails at once: the next attempt could take long too.
+        is_silent = self.interrupt.is_set() and now - began >= self._silence_s()
+        if now - started >= self._patience_s or is_silent:
+            raise StorageUnavailable(
+                f"{shown} did not answer for {now - started:.0f} s ({first_line(error)}); {fault.advice}, then run "
+                "the same command again: finished trials are kept"
+            ) from error
+        return started
 
     @cached_property
     def limited_engine(self) -> Engine:
@@ -173,5 +188,5 @@ def open_engine(url: URL, outage_s: float = OUTAGE_S) -> Engine:
 
 
 def silence_limit_s(outage_s: float) -> float:
-    """How long one attempt waits for an answer: short enough to try a new connection before `outage_s` has passed."""
-    return min(MAX_SILENCE_S, outage_s / 3)
+    """How long one attempt waits for an answer: a third of an outage, so that new connections are tried."""
+    return min(MAX_SILENCE_S, max(MIN_SILENCE_S, outage_s / 3))

@@ -27,7 +27,7 @@ def protected_dashboard(storage: str, artifacts: ArtifactStore | None, access: A
         from search.storage.connect import open_database
         from search.storage.optuna_storage import SearchStorage
 
-        database = open_database(storage, create=False, wait_s=0, outage_s=10)
+        database = open_database(storage, create=False, wait_s=0, outage_s=30)
         served: WSGIApplication = optuna_dashboard.wsgi(SearchStorage(database), artifact_store=artifacts)
         return served
 
