@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import MISSING
 from inspect import Parameter, Signature
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_origin
 
 import typer
 from typer.core import TyperCommand
@@ -107,7 +107,7 @@ class _Command(TyperCommand):
 def _parameter(each: OptionField, default: Any, *, is_ignored: bool = False) -> Parameter:
     """Return a function parameter with the annotation that Typer reads."""
     option, kind = each.option, each.type
-    if kind == tuple[str, ...]:
+    if get_origin(kind) is tuple:
         kind = list[str]
         if default is not MISSING:
             kind, default = list[str] | None, None

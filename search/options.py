@@ -16,14 +16,20 @@ DEFAULT_STORAGE = "sqlite:///search.db"
 DEFAULT_STORAGE_WAIT_S = 60.0
 
 
-def as_setting_texts(settings: Mapping[str, Any] | Sequence[str] | str) -> tuple[str, ...]:
-    """Format overrides for `--set`: {"n_embd": [64, 128]} becomes "n_embd=64,128"."""
+# A setting is a text, as on the command line, or a key and a Python value.
+Setting = str | tuple[str, Any]
+
+
+def as_settings(settings: Mapping[str, Any] | Sequence[Setting] | str) -> tuple[Setting, ...]:
+    """Settings of a Python caller: {"n_embd": [64, 128]} becomes (("n_embd", [64, 128]),)."""
     if isinstance(settings, str):
         return (settings,)
-    if not isinstance(settings, Mapping):
-        return tuple(settings)
-    lists = {key: value if isinstance(value, (list, tuple)) else [value] for key, value in settings.items()}
-    return tuple(f"{key}={','.join(map(str, values))}" for key, values in lists.items())
+    return tuple(settings.items()) if isinstance(settings, Mapping) else tuple(settings)
+
+
+def as_texts(texts: Sequence[str] | str) -> tuple[str, ...]:
+    """One text, or several."""
+    return (texts,) if isinstance(texts, str) else tuple(texts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,13 +120,13 @@ class DefinitionOptions(Options):
         ),
     ] = None
     settings: Annotated[
-        tuple[str, ...],
+        tuple[Setting, ...],
         Option(
             "Override an axis or a setting; may be repeated.",
             "KEY=V[,V…]",
             flag="--set",
             env="SEARCH_SET",
-            convert=as_setting_texts,
+            convert=as_settings,
         ),
     ] = ()
 
@@ -183,7 +189,7 @@ class RunStudyOptions(QuietOptions, PlanningOptions):
             "Write evaluations as they come: jsonl:FILE, or your own as module:Class:TARGET; may be repeated.",
             "NAME:TARGET",
             env="SEARCH_TRACK",
-            convert=as_setting_texts,
+            convert=as_texts,
         ),
     ] = ()
     timeout_s: Annotated[
@@ -247,7 +253,7 @@ class DashboardOptions(FolderOptions, StorageOptions):
         Option(
             "Name under which visitors reach it, besides localhost and --host; may be repeated.",
             "NAME",
-            convert=as_setting_texts,
+            convert=as_texts,
         ),
     ] = ()
     no_token: Annotated[bool, Option("Listen off loopback without a token, for example behind a proxy.")] = False

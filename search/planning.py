@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -14,14 +15,16 @@ from search.storage.errors import NoStudyYet
 from search.storage.queries import study_attrs
 from search.strategies.pruners import check_pruner, read_pruner
 from search.strategies.racing import make_race
-from search.strategies.samplers import make_sampler
+from search.strategies.samplers import check_sampler
 from search.strategies.warm_start import warm_started
 from search.study.corpus import read_corpus
-from search.study.definition import MAX_SEEDS, load_definition, name_fault
-from search.study.planner import Study, check_cells, ensure_planned, study_plans
+from search.study.definition import MAX_SEEDS, check_size, load_definition, name_fault
+from search.study.planner import Study, axis_distributions, check_cells, ensure_planned, study_plans, unreached_ends
 from search.study.stored import read_stored_study
 from search.study.user_modules import extend_sys_path, module_folder
 from search.workers.group_size import check_fuse
+
+log = logging.getLogger("search")
 
 
 def load_study(options: PlanningOptions) -> Study:
@@ -47,6 +50,10 @@ def load_study(options: PlanningOptions) -> Study:
     else:
         check_pruner(definition.pruner)
     definition = definition.model_copy(update=changes)
+    try:
+        check_size(definition)
+    except ValueError as error:
+        raise UsageError(f"--seeds {options.seeds}: {error}") from error
     corpus = read_corpus(definition.objective, options.corpus, definition.corpus)
     if options.corpus is not None and definition.published:
         of_file = read_corpus(definition.objective, None, definition.corpus)
@@ -65,7 +72,10 @@ def open_planned(options: PlanningOptions) -> tuple[Database, Study]:
     study = load_study(options)
     if not _is_planned(options, study):
         if study.definition.is_sampled:
-            make_sampler(study.definition.sampler, 0)
+            grid, axes = study.definition.grid, study.definition.axes
+            check_sampler(study.definition.sampler, axis_distributions(grid, axes))
+            for sentence in unreached_ends(axes):
+                log.warning("%s", sentence)
         check_cells(study)
     _check_out(options.out)
     # --from reads another study, so the database must exist.

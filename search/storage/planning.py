@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from optuna.trial import TrialState
@@ -42,12 +42,19 @@ class PlannedTrial:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """All trials of one study, with its definition, which never changes."""
+    """All trials of one study.
+
+    Attributes:
+        definition: What never changes.
+        attrs: User attributes, written each time that it is planned.
+        initial_attrs: User attributes that a study keeps as they were when it was created.
+    """
 
     study: str
     definition: Mapping[str, Any]
     attrs: Mapping[str, Any]
     trials: Sequence[PlannedTrial]
+    initial_attrs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -124,9 +131,8 @@ def _plan_one(database: Database, connection: Connection, one: StudyPlan) -> Pla
         planned = None
     if study_id is None:
         uid = uuid.uuid4().hex
-        study_id = optuna_tables.create_study(
-            connection, one.study, {**one.attrs, DEFINITION: one.definition, UID: uid}
-        )
+        attrs = {**one.attrs, **one.initial_attrs, DEFINITION: one.definition, UID: uid}
+        study_id = optuna_tables.create_study(connection, one.study, attrs)
         connection.execute(insert(studies_table).values(uid=uid, name=one.study, study_id=study_id))
     else:
         stored = optuna_tables.study_attrs(connection, study_id).get(DEFINITION)

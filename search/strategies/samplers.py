@@ -12,9 +12,11 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.errors import UsageError
+from search.storage.texts import error_text
+from search.strategies.start_points import start_point
 from search.study.references import load_registered
 from search.study.search_space import GRID, SamplerSettings
 
@@ -34,6 +36,9 @@ OPTUNAS = {
 }
 # A quasi-random sampler needs the same seed for every call: all its points belong to one sequence.
 _ONE_SEED = frozenset({"QMCSampler"})
+
+# A sampler that starts with more random trials is not tried beyond them.
+_MAX_TRIED = 200
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,49 @@ def make_sampler(settings: SamplerSettings, seed: int, slot: int = 0) -> BaseSam
     if not isinstance(made, BaseSampler):
         raise UsageError(f"{named} is not a sampler; derive it from optuna.samplers.BaseSampler")
     return made
+
+
+def n_start_points(sampler: BaseSampler) -> int:
+    """The number of ended trials before which a sampler draws at random, because it has too little to learn from."""
+    found = getattr(sampler, "_n_startup_trials", 0)
+    return found if isinstance(found, int) else 0
+
+
+def is_starting(sampler: BaseSampler, trials: Sequence[FrozenTrial]) -> bool:
+    """Whether a sampler would draw at random, given these trials."""
+    ended = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+    return ended < n_start_points(sampler)
+
+
+def check_sampler(settings: SamplerSettings, distributions: Mapping[str, BaseDistribution]) -> None:
+    """Let a sampler choose a cell from made-up results, in memory: many errors show only after its start points.
+
+    Raises:
+        UsageError: It cannot choose a cell, or it needs a package that is not installed.
+    """
+    sampler, named = make_sampler(settings, 0), f"sampler = {settings.name!r}"
+    n_trials = min(max(n_start_points(sampler), 1), _MAX_TRIED) + 1
+    try:
+        trials = [
+            create_trial(params=start_point(distributions, at, 0), distributions=dict(distributions), value=float(at))
+            for at in range(n_trials)
+        ]
+        ask(sampler, distributions, trials, {})
+    except ImportError as error:
+        missing = _missing_package(error)
+        step = f"install it with: pip install {missing}" if missing else error_text(error)
+        raise UsageError(f"{named} needs a package that is not installed; {step}") from error
+    except Exception as error:
+        raise UsageError(f"{named} cannot choose from this search space: {error_text(error)}") from error
+
+
+def _missing_package(error: BaseException | None) -> str | None:
+    """The package that an import error, or its cause, names."""
+    while error is not None:
+        if isinstance(error, ImportError) and error.name:
+            return error.name.partition(".")[0]
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def ask(

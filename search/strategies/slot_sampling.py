@@ -15,7 +15,8 @@ from search.storage.database import Database
 from search.storage.leases import Lease
 from search.storage.optuna_tables import Parameter
 from search.storage.slots import Choice, SlotHistory, SlotTrial, fill, is_unfilled
-from search.strategies.samplers import Answer, ask, make_sampler
+from search.strategies.samplers import Answer, ask, is_starting, make_sampler
+from search.strategies.start_points import start_point
 from search.study.planner import axis_distributions, shape_key
 from search.study.search_space import SamplerSettings
 from search.study.stored import Observation, StoredStudy
@@ -29,6 +30,8 @@ class Sampling:
         distributions: The search space of the sampler.
         first_seed: The seed of a cell's first repetition; together with the slot it gives the sampler's seeds.
         observations: Cells of another study with their losses; the sampler gets them too.
+        order: The axes in the order of the study file.
+        has_start_points: Whether the first cells are `start_point`s; studies of earlier versions draw them at random.
     """
 
     database: Database
@@ -36,6 +39,8 @@ class Sampling:
     distributions: Mapping[str, BaseDistribution]
     first_seed: int
     observations: Sequence[Observation] = ()
+    order: Sequence[str] = ()
+    has_start_points: bool = True
 
     def fill(self, lease: Lease) -> Lease:
         """Give the slot of a lease a cell, unless it has one.
@@ -49,11 +54,14 @@ class Sampling:
 
     def _ask(self, slot: int, history: SlotHistory) -> Choice:
         trials = [*observed_trials(self.observations, self.distributions), *slots_as_trials(history.trials)]
-        answer = ask(make_sampler(self.sampler, self.first_seed, slot), self.distributions, trials, history.notes)
+        sampler = make_sampler(self.sampler, self.first_seed, slot)
+        if self.has_start_points and is_starting(sampler, trials):
+            return self._choice(start_point(self.distributions, slot, self.first_seed))
+        answer = ask(sampler, self.distributions, trials, history.notes)
         return self._choice(answer.values, answer)
 
     def _choice(self, cell: Mapping[str, Any], answer: Answer | None = None) -> Choice:
-        parameters = {name: Parameter(cell[name], self.distributions[name]) for name in self.distributions}
+        parameters = {name: Parameter(cell[name], self.distributions[name]) for name in self.order or cell}
         notes = (answer.trial_notes, answer.study_notes) if answer is not None else ({}, {})
         return Choice(parameters, shape_key(cell), *notes)
 
@@ -65,7 +73,15 @@ def make_sampling(database: Database, study: StoredStudy) -> Sampling | None:
         return None
     distributions = axis_distributions(study.definition.grid, study.definition.axes)
     observations = () if study.warm_start is None else study.warm_start.observations
-    return Sampling(database, sampler, distributions, study.first_seed, observations)
+    return Sampling(
+        database,
+        sampler,
+        distributions,
+        study.first_seed,
+        observations,
+        order=study.axis_order,
+        has_start_points=study.has_start_points,
+    )
 
 
 def observed_trials(

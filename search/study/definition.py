@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
-import copy
+import math
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from search.errors import UsageError
 from search.objectives.registry import DEFAULT_OBJECTIVE
 from search.objectives.settings import TrainingSettings
+from search.storage.values import canonical
 from search.study.cells import BASELINES_SUFFIX
 from search.study.claims import STRICT, Cell, Claim, Published, Scalar, check_claims
+from search.study.formatting import count_text
+from search.study.overrides import Setting, setting_name, with_setting
 from search.study.pruner_settings import PrunerSettings, SharedSettings
 from search.study.references import full_reference
-from search.study.search_space import GRID, RacingSettings, Range, SamplerSettings, normalize_axes
+from search.study.search_space import (
+    GRID,
+    RacingSettings,
+    Range,
+    SamplerSettings,
+    axis_order,
+    check_values,
+    normalize_axes,
+)
+from search.study.study_file import read_study_file
 from search.study.user_modules import MOVED, module_folder
-from search.study.validation_messages import did_you_mean, explain
+from search.study.validation_messages import explain
 from search.study.worker_settings import WorkerSettings
 
 MAX_SEED = 2**31 - 1
-# A larger number is a typing error that would fill the database with millions of trials.
+# Larger numbers are typing errors that would fill the database with millions of trials.
 MAX_SEEDS = 1000
+MAX_TRIALS = 100_000
 
 
 class StudyDefinition(BaseModel):
@@ -46,7 +65,7 @@ class StudyDefinition(BaseModel):
     axes: dict[str, Range] = {}
     # "grid" trains every cell of the grid; any other sampler chooses `trials` cells.
     sampler: SamplerSettings = SamplerSettings()
-    trials: int | None = Field(default=None, ge=1, le=1_000_000)
+    trials: int | None = Field(default=None, ge=1)
     # Cells outside the grid; they live in the sibling study "<name>-baselines".
     baselines: list[Cell] = []
     # Every cell is trained with `seeds` seeds: first_seed, first_seed + 1, …
@@ -64,6 +83,20 @@ class StudyDefinition(BaseModel):
     @classmethod
     def _sort_out(cls, raw: Any) -> Any:
         return normalize_axes(raw)
+
+    _axis_order: tuple[str, ...] = PrivateAttr(default=())
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_order(cls, raw: Any, validate: ModelWrapValidatorHandler[StudyDefinition]) -> StudyDefinition:
+        made = validate(raw)
+        made._axis_order = axis_order(raw) if isinstance(raw, Mapping) else ()
+        return made
+
+    @property
+    def axis_order(self) -> tuple[str, ...]:
+        """The axes in the order of the study file, lists and ranges alike."""
+        return self._axis_order or (*self.grid, *self.axes)
 
     @field_validator("name")
     @classmethod
@@ -87,9 +120,7 @@ class StudyDefinition(BaseModel):
             _check_axis_name(axis)
             if not values:
                 raise ValueError(f"the axis {axis} is empty; give it at least one value")
-            # Optuna finds a trial's choice by comparison, so 1, 1.0 and true are the same value to it.
-            if len(set(values)) < len(values):
-                raise ValueError(f"the axis {axis} = {values} has a value twice")
+            check_values(axis, values)
         return grid
 
     @model_validator(mode="after")
@@ -114,6 +145,11 @@ class StudyDefinition(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_size(self) -> StudyDefinition:
+        check_size(self)
+        return self
+
     @property
     def is_sampled(self) -> bool:
         """Whether a sampler chooses the cells."""
@@ -126,9 +162,27 @@ class StudyDefinition(BaseModel):
                 raise ValueError(f"baselines.{index} is empty; give it the keys of a cell")
             for axis in cell:
                 _check_axis_name(axis)
-            if cell in self.baselines[:index]:
+            if canonical(cell) in map(canonical, self.baselines[:index]):
                 raise ValueError(f"baselines.{index} = {cell} occurs twice; remove one")
         return self
+
+
+def check_size(definition: StudyDefinition) -> None:
+    """Check the number of trials before they are made.
+
+    Raises:
+        ValueError: There are more than `MAX_TRIALS`.
+    """
+    lengths = {axis: len(values) for axis, values in definition.grid.items() if len(values) > 1}
+    cells = definition.trials if definition.is_sampled else math.prod(lengths.values())
+    total = (cells or 0) * definition.seeds
+    if total > MAX_TRIALS:
+        product = " x ".join(f"{length} {axis}" for axis, length in lengths.items())
+        of = f"trials = {cells}" if definition.is_sampled else f"the grid has {cells} cells ({product}), which"
+        raise ValueError(
+            f"{of} with {count_text(definition.seeds, 'seed')} each is {total} trials; at most {MAX_TRIALS} are "
+            "allowed: give fewer values or seeds" + ("" if definition.is_sampled else ", or a sampler with trials = N")
+        )
 
 
 def name_fault(name: str) -> str | None:
@@ -151,29 +205,19 @@ def _check_axis_name(axis: str) -> None:
         )
 
 
-def builtin_studies() -> list[str]:
-    """The names of the studies that come with lm-search."""
-    files = resources.files("search.studies").iterdir()
-    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
-
-
-def load_definition(study: str, settings: Sequence[str] = ()) -> StudyDefinition:
+def load_definition(study: str, settings: Sequence[Setting] = ()) -> StudyDefinition:
     """Read a built-in study or a study file, with `--set` settings applied.
 
     Args:
         study: The name of a built-in study, or the path of a TOML file, whose stem names the study.
-        settings: "key=value" or "key=value,value"; the key is an axis, first_seed, or a training, pruner or worker
-            setting.
+        settings: "key=value" or "key=value,value", or a key and a Python value; the key is an axis, first_seed, or a
+            training, pruner or worker setting.
 
     Raises:
         UsageError: There is no such study, or the file or a setting is wrong; the message has the key, the value and
             the choices.
     """
-    source, text = _read(study)
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{source} is not valid TOML: {error}") from error
+    source, raw = read_study_file(study)
     raw.setdefault("name", Path(source).stem)
     if isinstance(raw.get("corpus"), str):
         raw["corpus"] = str(Path(source).parent / raw["corpus"])
@@ -182,9 +226,8 @@ def load_definition(study: str, settings: Sequence[str] = ()) -> StudyDefinition
     # Before --set: a claim about a value that a setting removes is not an error of the file.
     check_claims(definition.claims, definition.grid, definition.baselines, source)
     for setting in settings:
-        raw = copy.deepcopy(raw)
-        _apply(raw, setting)
-        definition = _with_full_references(_validated(raw, f"--set {setting}"), folders)
+        raw = with_setting(raw, setting, {name: SECTIONS[name] for name in ("training", "racing", "pruner", "workers")})
+        definition = _with_full_references(_validated(raw, setting_name(setting)), folders)
     return definition
 
 
@@ -207,64 +250,11 @@ def _with_full_references(definition: StudyDefinition, folders: Sequence[Path | 
     )
 
 
-def _read(study: str) -> tuple[str, str]:
-    choices = ", ".join(builtin_studies())
-    if study in builtin_studies():
-        return f"{study}.toml", (resources.files("search.studies") / f"{study}.toml").read_text(encoding="utf-8")
-    if not study.endswith(".toml"):
-        raise UsageError(f"unknown study {study!r}; built-in studies: {choices}; or give the path of a .toml file")
-    try:
-        # Some editors begin a file with a byte order mark, which TOML does not allow.
-        return study, Path(study).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"cannot read the study file {study}: it is not UTF-8 text") from error
-    except OSError as error:
-        raise UsageError(
-            f"cannot read the study file {study}: {error.strerror}; check the path, or name a built-in study: {choices}"
-        ) from error
-
-
 def _validated(raw: Mapping[str, Any], source: str) -> StudyDefinition:
     try:
         return StudyDefinition.model_validate(raw)
     except ValidationError as error:
         raise UsageError(f"{source}: {explain(error, StudyDefinition, SECTIONS)}") from error
-
-
-def _apply(raw: dict[str, Any], setting: str) -> None:
-    key, _, text = setting.partition("=")
-    key, parts = key.strip(), [part.strip() for part in text.split(",")]
-    if not key or not all(parts):
-        raise UsageError(f"--set {setting}: write KEY=VALUE or KEY=VALUE,VALUE, such as --set n_embd=64,128")
-    values = [_parse(part) for part in parts]
-    grid, sections = raw.get("grid", {}), {name: SECTIONS[name] for name in ("training", "racing", "pruner", "workers")}
-    axes = raw.get("axes", {})
-    if key in grid or key in axes:
-        # The values replace a list or a range.
-        (grid if key in grid else axes)[key] = values
-        return
-    section_of = {name: section for section, model in sections.items() for name in model.model_fields if name != "name"}
-    # Only the file has the names of another pruner's arguments.
-    section_of |= {name: "pruner" for name in raw.get("pruner", {}) if name != "name"}
-    settable = ["first_seed", "seeds", "trials", *section_of]
-    if key in settable:
-        if len(values) > 1:
-            raise UsageError(f"--set {setting}: {key} is not an axis and takes one value")
-        (raw.setdefault(section_of[key], {}) if key in section_of else raw)[key] = values[0]
-        return
-    raise UsageError(
-        f"--set {setting}: unknown key {key!r}{did_you_mean(key, [*grid, *axes, *settable])}; "
-        f"axes: {', '.join([*grid, *axes])}; settings: {', '.join(settable)}"
-    )
-
-
-def _parse(text: str) -> Scalar:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return {"true": True, "false": False}.get(text.lower(), text)
 
 
 SECTIONS: dict[str, type[BaseModel]] = {

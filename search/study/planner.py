@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,19 +66,39 @@ class Study:
 def axis_distributions(grid: Mapping[str, Sequence[Scalar]], axes: Mapping[str, Range]) -> dict[str, BaseDistribution]:
     """The distributions that a sampler chooses from: the lists of `grid` and the ranges of `axes`."""
     found: dict[str, BaseDistribution] = {name: CategoricalDistribution(values) for name, values in grid.items()}
-    for name, axis in axes.items():
-        if axis.is_integer:
-            found[name] = IntDistribution(int(axis.low), int(axis.high), log=axis.log, step=int(axis.step or 1))
-        else:
-            found[name] = FloatDistribution(float(axis.low), float(axis.high), log=axis.log, step=axis.step)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # `unreached_ends` says what Optuna warns of
+        for name, axis in axes.items():
+            if axis.is_integer:
+                step = 1 if axis.step is None else int(axis.step)
+                found[name] = IntDistribution(int(axis.low), int(axis.high), log=axis.log, step=step)
+            else:
+                found[name] = FloatDistribution(float(axis.low), float(axis.high), log=axis.log, step=axis.step)
     return found
+
+
+def unreached_ends(axes: Mapping[str, Range]) -> list[str]:
+    """Sentences about the ranges whose steps do not reach their end."""
+    return [
+        f"the axis {name}: step = {axes[name].step} from {axes[name].low} does not reach {axes[name].high}; the last "
+        f"value that is tried is {last}"
+        for name, last in _last_values(axes).items()
+        if last != axes[name].high
+    ]
+
+
+def _last_values(axes: Mapping[str, Range]) -> dict[str, int | float]:
+    """The highest value of each range that its steps reach."""
+    found = axis_distributions({}, axes)
+    return {name: each.high for name, each in found.items() if isinstance(each, (IntDistribution, FloatDistribution))}
 
 
 def edge_cells(definition: StudyDefinition) -> list[Cell]:
     """Cells that a sampler might choose; together they have every listed value and both ends of every range."""
+    lasts = _last_values(definition.axes)
     lists: dict[str, list[Scalar]] = {
         **definition.grid,
-        **{name: [axis.low, axis.high] for name, axis in definition.axes.items()},
+        **{name: [axis.low, lasts[name]] for name, axis in definition.axes.items()},
     }
     first = {name: values[0] for name, values in lists.items()}
     others = [{**first, name: value} for name, values in lists.items() for value in values[1:]]
@@ -143,7 +164,10 @@ def study_plans(study: Study) -> list[StudyPlan]:
             # Baselines come first of their seed: they are quick, and every later cell can be compared with them.
             places = _places(len(study_cells), definition.pruner.name) if is_grid else range(len(study_cells))
             trials = list(cell_trials(study_cells, definition.seeds, definition.first_seed, places))
-        plans.append(StudyPlan(name, stored, attrs, trials))
+        of_grid = {"axis_order": list(definition.axis_order)} if is_grid else {}
+        # A study that an earlier version planned keeps its sampler's random start points.
+        initial = {"start_points": "halton"} if is_grid and definition.is_sampled else {}
+        plans.append(StudyPlan(name, stored, {**attrs, **of_grid}, trials, initial))
     return plans
 
 

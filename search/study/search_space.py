@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, model_validator
+
+from search.storage.texts import printable
+from search.storage.values import canonical
 
 GRID = "grid"
 
@@ -82,6 +85,28 @@ class RacingSettings(BaseModel):
                 f"racing.max_seeds = {self.max_seeds} is below racing.first = {self.first}; raise max_seeds"
             )
         return self
+
+
+def check_values(axis: str, values: Sequence[Any]) -> None:
+    """Check that the values of a list differ.
+
+    Raises:
+        ValueError: A value occurs twice, or Optuna takes two values for the same.
+    """
+    if len(set(map(canonical, values))) < len(values):
+        raise ValueError(f"the axis {axis} = {printable(values)} has a value twice")
+    # Optuna finds a trial's choice by comparison.
+    if len(set(values)) < len(values):
+        raise ValueError(
+            f"the axis {axis} = {printable(values)} has true and 1, or false and 0: Optuna takes them for one value; "
+            'write texts, such as "yes", or other numbers'
+        )
+
+
+def axis_order(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """The axes of a study file's content in its order: those of [grid] and [axes], the table that comes first first."""
+    tables = [raw[name] for name in raw if name in ("grid", "axes")]
+    return tuple(dict.fromkeys(axis for table in tables if isinstance(table, Mapping) for axis in table))
 
 
 def normalize_axes(raw: Any) -> Any:

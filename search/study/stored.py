@@ -30,6 +30,7 @@ TABLE_FACTS = ("n_params", "train_seconds", "tokens")
 PAGE_FACTS = ("val_loss_by_position", "sample", ENVIRONMENT)
 # The user attribute of a study that `--from` writes.
 WARM_START = "from"
+AXIS_ORDER, START_POINTS = "axis_order", "start_points"
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,8 @@ class StoredStudy:
         trials: The number of cells that a sampler chooses; None for a grid.
         warm_start: The results of another study that its sampler starts with.
         planning: The uid of the queue: it differs from `uid` only for studies of older versions without one.
+        axis_order: The axes in the order of the study file.
+        has_start_points: Whether its sampler starts with points of a quasi-random sequence.
     """
 
     name: str
@@ -136,6 +139,8 @@ class StoredStudy:
     claims: Sequence[Claim] = ()
     warm_start: WarmStart | None = None
     planning: str = ""
+    axis_order: Sequence[str] = ()
+    has_start_points: bool = False
 
 
 @dataclass(frozen=True)
@@ -202,7 +207,7 @@ def read_stored_study(database: Database, name: str) -> StoredStudy | None:
 
 def planned_study(plan: StudyPlan) -> StoredStudy:
     """A planned study in the form in which the database will store it."""
-    return parse_study(plan.study, {**plan.attrs, DEFINITION: plan.definition})
+    return parse_study(plan.study, {**plan.attrs, **plan.initial_attrs, DEFINITION: plan.definition})
 
 
 def parse_study(name: str, attrs: Mapping[str, Any]) -> StoredStudy:
@@ -228,6 +233,8 @@ def parse_study(name: str, attrs: Mapping[str, Any]) -> StoredStudy:
             published=_models(Published, attrs.get("published")),
             claims=_models(Claim, attrs.get("claims")),
             warm_start=_parse_warm_start(attrs.get(WARM_START)),
+            axis_order=_axis_order(attrs.get(AXIS_ORDER), definition),
+            has_start_points=bool(attrs.get(START_POINTS)),
         )
     except ValidationError as error:
         fault = error.errors()[0]
@@ -236,6 +243,11 @@ def parse_study(name: str, attrs: Mapping[str, Any]) -> StoredStudy:
             f"the study {name!r} in the database has {at} = {fault['input']!r}, which this version of lm-search does "
             "not support; update with: pip install -U lm-search"
         ) from error
+
+
+def _axis_order(stored: Sequence[str] | None, definition: StoredDefinition) -> Sequence[str]:
+    axes = [*definition.grid, *definition.axes]
+    return stored if stored is not None and sorted(stored) == sorted(axes) else axes
 
 
 def _parse_definition(stored: Mapping[str, Any]) -> StoredDefinition:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel, ValidationError
 
+from search.storage.texts import printable
+
 # For these pydantic's messages use Python's terms.
 _MESSAGES = {
     "too_short": "give it at least one entry",
@@ -16,6 +18,13 @@ _MESSAGES = {
     "bool_type": "write a finite number, a text, true or false",
     "string_pattern_mismatch": "write MODULE:FUNCTION",
 }
+
+
+def _shown(value: object) -> str:
+    try:
+        return printable(repr(value))
+    except Exception:  # a value of a Python caller
+        return f"<{type(value).__name__}>"
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
@@ -41,7 +50,7 @@ def explain(error: ValidationError, file_model: type[BaseModel], sections: Mappi
         key = ".".join(map(str, location))
         return f"unknown key {key!r}{did_you_mean(str(location[-1]), choices)}; choices: {', '.join(choices)}"
     if first["type"] == "value_error":  # our own message is complete, except for the key
-        about = f"name = {first['input']!r}: " if location == ("name",) else ""
+        about = f"name = {_shown(first['input'])}: " if location == ("name",) else ""
         about = f"{'.'.join(map(str, location))}: " if location[:1] == ("axes",) else about
         return about + first["msg"].removeprefix("Value error, ")
     # A value with several allowed types fails once per type, bool first; the last part of the path is the type.
@@ -49,5 +58,5 @@ def explain(error: ValidationError, file_model: type[BaseModel], sections: Mappi
     if first["type"] == "missing":
         return f"{key} is missing"
     if first["type"] == "list_type" and key in ("baselines", "published", "claims"):
-        return f"{key} = {first['input']!r}: write [[{key}]] above the keys of each"
-    return f"{key} = {first['input']!r}: {_MESSAGES.get(first['type'], first['msg'].replace('Input', 'it'))}"
+        return f"{key} = {_shown(first['input'])}: write [[{key}]] above the keys of each"
+    return f"{key} = {_shown(first['input'])}: {_MESSAGES.get(first['type'], first['msg'].replace('Input', 'it'))}"

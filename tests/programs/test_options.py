@@ -148,8 +148,8 @@ class TestRunStudy:
             {"study": "a", "workers": 2, "corpus": "text.txt", "out": "o", "settings": {"x": [1, 2], "y": "b"}}
         )
         assert (options.workers, options.corpus, options.out) == ("2", Path("text.txt"), Path("o"))
-        assert options.settings == ("x=1,2", "y=b")
-        for settings in ("x=1", ["x=1"], {"x": 1}):
+        assert options.settings == (("x", [1, 2]), ("y", "b"))
+        for settings in ("x=1", ["x=1"]):
             assert RunStudyOptions.from_keywords({"study": "a", "settings": settings}).settings == ("x=1",)
 
 

@@ -14,8 +14,9 @@ from search.errors import UsageError
 from search.objectives.corpus import encode
 from search.study.cells import grid_cells
 from search.study.claims import Scalar
-from search.study.definition import StudyDefinition, builtin_studies, load_definition
+from search.study.definition import StudyDefinition, load_definition
 from search.study.planner import Study, check_cells
+from search.study.study_file import builtin_studies
 
 # model, pe_type, n_embd, block_size, train_loss, val_loss; the published table, baselines at the block size they had.
 PUBLISHED = [
@@ -136,7 +137,10 @@ FAULTS = {
     "axis of dates": ("[grid]\nn_embd = [2024-01-01]", "write a finite number, a text, true or false"),
     "axis with nan": ("[grid]\nlr = [nan]", "grid.lr.0 = nan: write a finite number, a text, true or false"),
     "value twice": ("[grid]\nn_embd = [64, 64]", "the axis n_embd = [64, 64] has a value twice"),
-    "equal values": ("[grid]\nx = [1, true]", "the axis x = [1, True] has a value twice"),
+    "equal values": (
+        "[grid]\nx = [1, true]",
+        "the axis x = [1, True] has true and 1, or false and 0: Optuna takes them for one value",
+    ),
     "axis named seed": ("[grid]\nseed = [1, 2]", "seed is not an axis; write seeds = N"),
     "axis with a space": (
         '[grid]\n"n embd" = [1]',

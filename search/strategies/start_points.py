@@ -1,0 +1,82 @@
+"""The first cells of a sampler that learns: points of a quasi-random sequence, which do not crowd as random ones do."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+# The smallest share of a range that a digit decides.
+_RESOLUTION = 2.0**-53
+
+
+def start_point(distributions: Mapping[str, BaseDistribution], index: int, seed: int) -> dict[str, Any]:
+    """A point of a randomized Halton sequence (Owen 2017, "A randomized Halton algorithm in R").
+
+    Args:
+        distributions: The search space.
+        index: The place in the sequence, from 0.
+        seed: Together with the place of an axis it gives the axis's permutations of digits.
+
+    Returns:
+        A value for each axis.
+    """
+    return {
+        name: _value(distribution, _halton(index, base, np.random.default_rng([seed, axis])))
+        for axis, ((name, distribution), base) in enumerate(zip(distributions.items(), _primes(), strict=False))
+    }
+
+
+def _halton(index: int, base: int, rng: np.random.Generator) -> float:
+    """A number in [0, 1): the digits of `index` in reverse order, each permuted."""
+    share, scale = 0.0, 1.0
+    while scale > _RESOLUTION:
+        scale /= base
+        share += float(rng.permutation(base)[index % base]) * scale
+        index //= base
+    return min(share, 1.0 - _RESOLUTION)
+
+
+def _primes() -> Iterator[int]:
+    found: list[int] = []
+    for number in itertools.count(2):
+        if all(number % prime for prime in found):
+            found.append(number)
+            yield number
+
+
+def _value(distribution: BaseDistribution, share: float) -> Any:
+    """The value at a share of a distribution, 0 to 1."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[int(share * len(distribution.choices))]
+    if isinstance(distribution, IntDistribution):
+        return _integer(distribution, share)
+    assert isinstance(distribution, FloatDistribution)
+    return _real(distribution, share)
+
+
+def _integer(of: IntDistribution, share: float) -> int:
+    if not of.log:
+        return of.low + int(share * ((of.high - of.low) // of.step + 1)) * of.step
+    value = math.exp(_between(math.log(of.low - 0.5), math.log(of.high + 0.5), share))
+    return min(max(round(value), of.low), of.high)
+
+
+def _real(of: FloatDistribution, share: float) -> float:
+    if of.step is not None:
+        count = round((of.high - of.low) / of.step) + 1
+        value = float(Decimal(str(of.low)) + int(share * count) * Decimal(str(of.step)))
+    elif of.log:
+        value = math.exp(_between(math.log(of.low), math.log(of.high), share))
+    else:
+        value = _between(of.low, of.high, share)
+    return min(max(value, of.low), of.high)
+
+
+def _between(low: float, high: float, share: float) -> float:
+    return low * (1.0 - share) + high * share  # without the difference, which can overflow

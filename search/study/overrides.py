@@ -1,0 +1,170 @@
+"""`--set`, and the argument `settings` of `run_study`: values that replace those of a study file."""
+
+from __future__ import annotations
+
+import copy
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from search.errors import UsageError
+from search.storage.texts import printable
+from search.study.validation_messages import did_you_mean
+
+# "KEY=VALUE,…" as on the command line, or a key and a Python value.
+Setting = str | tuple[str, Any]
+
+_NUMBER = re.compile(r"[+-]?(\d+|(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?)")
+
+
+def setting_name(setting: Setting) -> str:
+    """How a setting is written, for messages."""
+    if isinstance(setting, str):
+        return f"--set {printable(setting)}"
+    return f"settings[{printable(setting[0])!r}] = {printable(_representation(setting[1]))}"
+
+
+def with_setting(
+    content: Mapping[str, Any], setting: Setting, sections: Mapping[str, type[BaseModel]]
+) -> dict[str, Any]:
+    """The content of a study file with one setting applied.
+
+    Args:
+        content: The content of the file.
+        sections: The models of the sections whose keys can be set, by name.
+
+    Raises:
+        UsageError: The key is unknown, or the value cannot be read.
+    """
+    raw: dict[str, Any] = copy.deepcopy(dict(content))
+    named = setting_name(setting)
+    key, text = _key_and_text(setting)
+    grid, axes = raw.setdefault("grid", {}), raw.get("axes", {})
+    for table in (grid, axes):
+        if key in table:
+            table[key] = _values(setting, text, _kind(table[key]), named)
+            return raw
+    section_of = {name: section for section, model in sections.items() for name in model.model_fields if name != "name"}
+    # Only the file has the names of another pruner's arguments.
+    pruner = raw.get("pruner", {})
+    section_of |= {name: "pruner" for name in (pruner if isinstance(pruner, Mapping) else ()) if name != "name"}
+    settable = ["first_seed", "seeds", "trials", *section_of]
+    if key not in settable:
+        raise UsageError(
+            f"{named}: unknown key {key!r}{did_you_mean(key, [*grid, *axes, *settable])}; "
+            f"axes: {', '.join([*grid, *axes])}; settings: {', '.join(settable)}"
+        )
+    values = _values(setting, text, "any", named)
+    if isinstance(values, list) and isinstance(setting, str) and len(values) != 1:
+        raise UsageError(f"{named}: {key} is not an axis and takes one value")
+    value = values[0] if isinstance(values, list) and (isinstance(setting, str) or len(values) == 1) else values
+    (raw.setdefault(section_of[key], {}) if key in section_of else raw)[key] = value
+    return raw
+
+
+def _key_and_text(setting: Setting) -> tuple[str, str]:
+    if not isinstance(setting, str):
+        key = setting[0]
+        if not isinstance(key, str):
+            raise UsageError(f"{setting_name(setting)}: a key is a text, such as 'n_embd'")
+        return key, ""
+    key, _, text = setting.partition("=")
+    if not key.strip() or not text.strip():
+        raise UsageError(f"{setting_name(setting)}: write KEY=VALUE or KEY=VALUE,VALUE, such as --set n_embd=64,128")
+    return key.strip(), text.strip()
+
+
+def _kind(axis: Any) -> str:
+    """What the values of an axis are: "text", "number", or "any"."""
+    if isinstance(axis, Mapping):
+        return "number"
+    kinds = {type(value) for value in (axis if isinstance(axis, list) else [axis])}
+    return "text" if kinds == {str} else "number" if kinds and kinds <= {int, float} else "any"
+
+
+def _values(setting: Setting, text: str, kind: str, named: str) -> Any:
+    """The values of a setting: a list, or a mapping for a range."""
+    if not isinstance(setting, str):
+        value = _python_value(setting[1], named)
+        return value if isinstance(value, (list, dict)) else [value]
+    parts = _parts(text)
+    if not all(parts):
+        raise UsageError(f"{named}: write KEY=VALUE or KEY=VALUE,VALUE, such as --set n_embd=64,128")
+    values = [_text_value(part, kind, named) for part in parts]
+    return values[0] if len(values) == 1 and isinstance(values[0], (list, dict)) else values
+
+
+def _parts(text: str) -> list[str]:
+    """The parts between commas that are in no quotes and no brackets."""
+    parts, depth, quote = [""], 0, ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "\"'" and not parts[-1].strip(" [{,"):
+            quote = letter
+        elif letter in "[{":
+            depth += 1
+        elif letter in "]}":
+            depth -= 1
+        elif letter == "," and depth <= 0:
+            parts.append("")
+            continue
+        parts[-1] += letter
+    return [part.strip() for part in parts]
+
+
+def _text_value(part: str, kind: str, named: str) -> Any:
+    """A value as TOML reads it; a text needs no quotes, and in an axis of texts 1.10 is a text."""
+    is_quoted = part[0] in "\"'[{"
+    if is_quoted or kind != "text":
+        try:
+            read = tomllib.loads(f"value = {part}")
+        except (ValueError, RecursionError) as error:
+            if is_quoted:
+                raise UsageError(f"{named}: {printable(part)} is not a value of TOML ({error})") from error
+        else:
+            value = read["value"]
+            if len(read) == 1 and (is_quoted or type(value) in (bool, int, float)):
+                return value
+    if kind == "text":
+        return part
+    if part.lower() in ("true", "false"):
+        return part.lower() == "true"
+    if _NUMBER.fullmatch(part) and len(part) < 1_000:
+        return int(part) if part.lstrip("+-").isdigit() else float(part)
+    # "range(1", "1O" and "6 4" are typing errors rather than texts; quotes make them texts.
+    if set(part) & set("()[]{}\"'") or (kind == "number" and re.match(r"[+-]?\.?\d", part)):
+        raise UsageError(f"{named}: {printable(part)} is neither a number nor a plain text; put a text in quotes")
+    return part
+
+
+def _python_value(value: Any, named: str) -> Any:
+    """A Python value unchanged, as the types that a study file has."""
+    if isinstance(value, bool):
+        return value
+    # Subclasses, such as NumPy's float64 or an enumeration, have the same value.
+    for kind in (int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, range) and len(value) > 1_000_000:
+        raise UsageError(f"{named}: it has {len(value)} values; at most 1000000 are allowed")
+    if isinstance(value, (list, tuple, range)):
+        return [_python_value(each, named) for each in value]
+    if isinstance(value, Mapping):
+        return {str(key): _python_value(each, named) for key, each in value.items()}
+    raise UsageError(
+        f"{named}: a value of type {type(value).__name__} cannot be stored; give bool, int, float, str, a list or "
+        "tuple of them, a range, or a dictionary such as {'low': 0.1, 'high': 1.0}"
+    )
+
+
+def _representation(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception:  # a user's class
+        return f"<{type(value).__name__}>"

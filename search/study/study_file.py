@@ -1,0 +1,66 @@
+"""Reads a study file, or a study that comes with lm-search."""
+
+from __future__ import annotations
+
+import stat
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from search.errors import UsageError
+from search.storage.texts import printable
+
+# A larger file is not a study.
+MAX_BYTES = 10_000_000
+
+
+def builtin_studies() -> list[str]:
+    """The names of the studies that come with lm-search."""
+    files = resources.files("search.studies").iterdir()
+    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
+
+
+def read_study_file(study: str) -> tuple[str, dict[str, Any]]:
+    """Read a study, not yet validated.
+
+    Args:
+        study: The name of a built-in study, or the path of a TOML file.
+
+    Returns:
+        The file's name, and its content.
+
+    Raises:
+        UsageError: There is no such study, or the file cannot be read.
+    """
+    source, text = _read(study)
+    try:
+        return source, tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, or thousands of brackets
+        raise UsageError(f"{source} is not valid TOML: {printable(error)}") from error
+
+
+def _read(study: str) -> tuple[str, str]:
+    choices = ", ".join(builtin_studies())
+    if study in builtin_studies():
+        return f"{study}.toml", (resources.files("search.studies") / f"{study}.toml").read_text(encoding="utf-8")
+    if not study.endswith(".toml"):
+        raise UsageError(f"unknown study {study!r}; built-in studies: {choices}; or give the path of a .toml file")
+    path = Path(study)
+    try:
+        found = path.stat()
+        is_file = stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)  # opening a folder says what it is
+        if not is_file or found.st_size > MAX_BYTES:
+            what = f"it has more than {MAX_BYTES} bytes" if is_file else "it is a pipe or a device"
+            raise UsageError(f"cannot read the study file {study}: {what}; name a text file")
+        # Some editors begin a file with a byte order mark, which TOML does not allow.
+        return study, path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot read the study file {study}: it is not UTF-8 text") from error
+    except UsageError:
+        raise
+    except (OSError, ValueError) as error:
+        fault = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(
+            f"cannot read the study file {study}: {fault}; check the path, or name a built-in study: {choices}"
+        ) from error
