@@ -9,6 +9,7 @@ if __name__ == "__main__":
 
 import logging
 import os
+import shlex
 import sys
 import threading
 import time
@@ -91,10 +92,11 @@ def _open(options: WorkerOptions) -> Worker:
         )
     except (NoStudyYet, UnknownStudy) as error:
         shown = display_url(options.storage)
-        name = "" if options.name is None else f" --name {options.name}"
+        name = "" if options.name is None else f" --name {shlex.quote(options.name)}"
         raise UsageError(
             f"the study {options.name or options.study!r} is not in {shown}, and a worker never plans a study; "
-            f"plan it with: python -m search.run --study {options.study}{name} --storage {shown} --plan-only"
+            f"plan it with: python -m search.run --study {shlex.quote(options.study)}{name} "
+            f"--storage {shlex.quote(shown)} --plan-only"
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ def as_html(report_data: ReportData, top: int | None = None) -> str:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(loss=_loss, amount=_amount, duration=_duration, signed=_signed)
+    environment.filters.update(loss=_loss, amount=_amount, duration=_duration, signed=_signed, quote=shlex.quote)
     return environment.get_template(TEMPLATE).render(**_view(report_data, top))
 
 

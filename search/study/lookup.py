@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from search.errors import UsageError
 from search.storage.connect import open_database
 from search.storage.database import Database
@@ -38,7 +40,7 @@ def open_studies(
         database.engine.dispose()
         raise UnknownStudy(
             f"no study {name!r} in {display_url(storage)}; existing studies: {', '.join(there) or 'none'}; "
-            f"start one with: python -m search.run --study {study}"
+            f"start one with: python -m search.run --study {shlex.quote(study)}"
         )
     siblings = [name + BASELINES_SUFFIX] if baselines and name + BASELINES_SUFFIX in there else []
     return database, [name, *siblings]

@@ -288,3 +288,27 @@ def test_every_spelling_of_postgresql_means_our_driver(scheme: str) -> None:
 def test_sqlite_urls_are_shown_as_they_are() -> None:
     assert display_url(parse_url("sqlite:///search.db")) == "sqlite:///search.db"
     assert os.fspath(parse_url("sqlite:////tmp/a b.db").database or "") == "/tmp/a b.db"
+
+
+@pytest.mark.parametrize(
+    "name", ["a?b.db", "?", "what?really=no/x.db", "a#b.db", "a%b.db", "50%20off.db", "a b.db", "é±.db"]
+)
+def test_any_name_of_a_file(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "fol?der 50%20 #1"
+    path = folder / name
+    path.parent.mkdir(parents=True)
+    url = f"sqlite:///{path}"
+    open_database(url, create=True).engine.dispose()
+    [made] = [each for each in path.parent.iterdir() if each.suffix not in (".db-wal", ".db-shm")]
+    assert made.name.startswith(name.split("/")[-1][:1])
+    assert "fol?der 50%20 #1" in str(made)
+    # What a message shows names the same file.
+    open_database(display_url(url), create=False).engine.dispose()
+    open_database(url, create=False).engine.dispose()
+
+
+def test_options_of_a_file(tmp_path: Path) -> None:
+    open_database(f"sqlite:///{tmp_path}/a.db?timeout=5", create=True).engine.dispose()
+    assert (tmp_path / "a.db").exists()
+    message = refusal(f"sqlite:///{tmp_path}/a.db?timeuot=5")
+    assert message.startswith("the storage has the unknown option 'timeuot'; options of SQLite: ")
