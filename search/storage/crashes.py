@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from optuna.trial import TrialState
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, select, update
 
 from search.storage import optuna_tables
 from search.storage.failures import Failure
 from search.storage.leases import MAX_LOST_LEASES, ExpiredLease, Lease
 from search.storage.schema import queue_table
-from search.storage.state_transitions import end_trials
+from search.storage.state_transitions import ENDED_ELSEWHERE, end_trials
+
+TAKEN_OVER = "another worker has taken it over"
+DELETED = "the study or the trial was deleted"
 
 
 def has_progressed() -> ColumnElement[bool]:
@@ -46,25 +49,26 @@ def note_hosts_gone(connection: Connection, expired: Sequence[ExpiredLease], now
         connection.execute(update(queue_table).where(same).values(failure=gone.to_json()))
 
 
-def note_alive(connection: Connection, lease: Lease, now: float) -> None:
+def note_alive(connection: Connection, lease: Lease, now: float) -> str:
     """Take back the attempt of a worker that lost its lease and is alive, and lengthen the trial's next leases.
 
     A trial that failed because its workers seemed to be gone waits again.
+
+    Returns:
+        Why the lease was lost.
     """
-    same = and_(
-        queue_table.c.id == lease.queue_id,
-        queue_table.c.study_uid == lease.study_uid,
-        queue_table.c.token > lease.token,
-        or_(queue_table.c.state != "done", queue_table.c.outcome == "failed"),
-    )
+    same = and_(queue_table.c.id == lease.queue_id, queue_table.c.study_uid == lease.study_uid)
     row = connection.execute(select(queue_table).where(same).with_for_update()).first()
     if row is None:
-        return
+        return DELETED
+    if row.token <= lease.token:
+        return str(row.reason) if row.state == "done" and row.reason == ENDED_ELSEWHERE else TAKEN_OVER
     known = Failure.from_json(row.failure)
+    seems_gone = known is not None and known.kind in ("host gone", "lease lost")
+    if row.state == "done" and not (row.outcome == "failed" and seems_gone):
+        return TAKEN_OVER
     values: dict[str, Any] = {"lost_leases": min(MAX_LOST_LEASES, row.lost_leases + 1)}
     if row.state == "done":
-        if known is None or known.kind not in ("host gone", "lease lost"):
-            return
         ended = ("owner", "lease_until", "finished_at", "outcome", "value", "reason")
         values |= {"state": "waiting", **dict.fromkeys(ended)}
         optuna_tables.reopen_trial(connection, row.trial_id)
@@ -74,6 +78,7 @@ def note_alive(connection: Connection, lease: Lease, now: float) -> None:
         lost = Failure("lease lost").of_attempt(lease.owner, lease.attempt, row.step, now)
         values["failure"] = lost.to_json()
     connection.execute(update(queue_table).where(same).values(values))
+    return TAKEN_OVER
 
 
 def fail_exhausted(connection: Connection, trial: Row[Any], now: float) -> None:

@@ -262,9 +262,13 @@ class TrialQueue:
         """
         return self.database.write(lambda c: crashes.abandon(c, owner, failure, database_time(self.database, c)))
 
-    def note_alive(self, lease: Lease) -> None:
-        """Say that the worker of a lost lease is alive: losing it was no attempt, and the next leases last longer."""
-        self.database.write(lambda c: crashes.note_alive(c, lease, database_time(self.database, c)))
+    def note_alive(self, lease: Lease) -> str:
+        """Say that the worker of a lost lease is alive: losing it was no attempt, and the next leases last longer.
+
+        Returns:
+            Why the lease was lost: `search.storage.crashes.TAKEN_OVER`, or a text that says how the trial ended.
+        """
+        return self.database.write(lambda c: crashes.note_alive(c, lease, database_time(self.database, c)))
 
     def unfinished(self, studies: Sequence[str]) -> int:
         """The number of trials that have not ended."""

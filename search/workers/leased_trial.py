@@ -240,12 +240,14 @@ def release_or_fail(context: WorkerContext, lease: Lease, error: BaseException) 
     if is_transient(error) and context.queue.release(lease, reason, delay_s):
         log.warning("trial %d of %s: %s; retrying in %g s", lease.number, lease.study, reason, delay_s)
         return
-    # A traceback helps to find a bug, not a wrong value.
-    shown = None if isinstance(error, (*USER_ERRORS, TrialTimeout)) else error
-    log.error("trial %d of %s failed: %s", lease.number, lease.study, reason, exc_info=shown)
     # A trial that is pruned before its first step never became a `LeasedTrial`.
     outcome: Outcome = "pruned" if isinstance(error, TrialPruned) else "failed"
     try:
         context.queue.finish(lease, outcome, None, {"device": context.device}, reason)
     except LeaseLost:
-        log.warning("lost the lease of trial %d of %s", lease.number, lease.study)
+        # The error may come from that: what the database had of a deleted trial is missing.
+        log.warning("lost the lease of trial %d of %s (%s)", lease.number, lease.study, reason)
+        return
+    # A traceback helps to find a bug, not a wrong value.
+    shown = None if isinstance(error, (*USER_ERRORS, TrialTimeout)) else error
+    log.error("trial %d of %s failed: %s", lease.number, lease.study, reason, exc_info=shown)
