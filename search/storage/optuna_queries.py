@@ -10,7 +10,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Table, func, select
 
 _trials: Table = models.TrialModel.__table__
 _params: Table = models.TrialParamModel.__table__
@@ -61,6 +61,31 @@ def trial_states(connection: Connection, study_id: int) -> dict[int, TrialState]
     """The state of every trial of a study, by trial_id."""
     rows = connection.execute(select(_trials.c.trial_id, _trials.c.state).where(_trials.c.study_id == study_id))
     return {row.trial_id: row.state for row in rows}
+
+
+def trial_values(connection: Connection, study_id: int) -> dict[int, float]:
+    """The value of every trial of a study that has one, by trial_id."""
+    columns = (_values.c.trial_id, _values.c.value, _values.c.value_type)
+    query = select(*columns).join(_trials, _trials.c.trial_id == _values.c.trial_id)
+    rows = connection.execute(query.where(_trials.c.study_id == study_id, _values.c.objective == 0))
+    return {row.trial_id: models.TrialValueModel.stored_repr_to_value(row.value, row.value_type) for row in rows}
+
+
+def parameter_names(connection: Connection, study_id: int) -> dict[int, set[str]]:
+    """The names of the parameters of every trial of a study that has any, by trial_id."""
+    query = select(_params.c.trial_id, _params.c.param_name).join(_trials, _trials.c.trial_id == _params.c.trial_id)
+    found: dict[int, set[str]] = {}
+    for trial_id, name in connection.execute(query.where(_trials.c.study_id == study_id)):
+        found.setdefault(trial_id, set()).add(name)
+    return found
+
+
+def distributions(connection: Connection, study_id: int) -> dict[str, BaseDistribution]:
+    """A distribution of each parameter that the trials of a study have, by name."""
+    columns = (_params.c.param_name, func.min(_params.c.distribution_json).label("distribution_json"))
+    query = select(*columns).join(_trials, _trials.c.trial_id == _params.c.trial_id)
+    rows = connection.execute(query.where(_trials.c.study_id == study_id).group_by(_params.c.param_name))
+    return {row.param_name: json_to_distribution(row.distribution_json) for row in rows}
 
 
 def read_trials(connection: Connection, trial_ids: Iterable[int]) -> list[FrozenTrial]:

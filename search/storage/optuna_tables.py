@@ -207,12 +207,17 @@ def finish_trial(
     if finished.rowcount == 0:
         return False
     if value is not None and not math.isnan(value):
-        stored, kind = models.TrialValueModel.value_to_stored_repr(value)
-        row = {"trial_id": trial_id, "objective": 0, "value": stored, "value_type": kind}
-        upsert(connection, _values, [row], ("trial_id", "objective"))
+        write_value(connection, trial_id, value)
     write_user_attrs(connection, trial_id, attrs)
     write_system_attrs(connection, trial_id, system_attrs or {})
     return True
+
+
+def write_value(connection: Connection, trial_id: int, value: float) -> None:
+    """Set the value of a trial, replacing an earlier one."""
+    stored, kind = models.TrialValueModel.value_to_stored_repr(value)
+    row = {"trial_id": trial_id, "objective": 0, "value": stored, "value_type": kind}
+    upsert(connection, _values, [row], ("trial_id", "objective"))
 
 
 def reopen_trial(connection: Connection, trial_id: int) -> None:

@@ -7,16 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from optuna.trial import TrialState
 from sqlalchemy import Connection, Row, delete, insert, select
 
-from search.storage import optuna_queries, optuna_tables
+from search.storage import optuna_tables
 from search.storage.database import Database
 from search.storage.errors import StorageError
 from search.storage.optuna_tables import Parameter
+from search.storage.repair import repair
 from search.storage.schema import queue_table, studies_table
 from search.storage.slots import cell_and_seed, identity
-from search.storage.state_transitions import OPTUNA_STATE, end_as_elsewhere
 from search.storage.values import canonical
 
 DEFINITION = "definition"
@@ -147,7 +146,7 @@ def _plan_one(database: Database, connection: Connection, one: StudyPlan) -> Pla
     connection.execute(delete(queue_table).where(queue_table.c.study_uid == uid, orphaned))
     study = _PlannedStudy(one.study, uid, study_id)
     rows = _rows(connection, uid)
-    repaired = _repair(database, connection, study_id, rows)
+    repaired = repair(database, connection, study_id, rows, [trial.parameters for trial in one.trials])
     return Planned(_insert_missing(connection, study, rows, one.trials), repaired)
 
 
@@ -201,39 +200,3 @@ def _insert_missing(
     if values:
         connection.execute(insert(queue_table), values)
     return len(missing)
-
-
-def _repair(
-    database: Database,
-    connection: Connection,
-    study_id: int,
-    rows: Sequence[Row[Any]],
-) -> int:
-    """Make the queue and Optuna's trials consistent where one was changed without the other."""
-    now = connection.execute(select(database.now())).scalar_one()
-    states = optuna_queries.trial_states(connection, study_id)
-    inconsistent = [row.id for row in rows if not _agree(row, states.get(row.trial_id))]
-    if inconsistent:
-        # Read again with the rows locked: a worker can have ended a trial between the two queries above.
-        rows = connection.execute(
-            select(queue_table).where(queue_table.c.id.in_(inconsistent)).order_by(queue_table.c.id).with_for_update()
-        ).all()
-        states = optuna_queries.trial_states(connection, study_id)
-    repaired = 0
-    for row in rows:
-        state = states.get(row.trial_id)
-        if _agree(row, state):
-            continue
-        if row.state == "done":
-            attrs = {"outcome": row.outcome, **({"reason": row.reason} if row.reason else {})}
-            optuna_tables.finish_trial(
-                connection, row.trial_id, OPTUNA_STATE[row.outcome], row.value, attrs, row.finished_at or now
-            )
-        else:
-            end_as_elsewhere(connection, queue_table.c.id == row.id, now)
-        repaired += 1
-    return repaired
-
-
-def _agree(row: Row[Any], state: TrialState | None) -> bool:
-    return state is not None and state.is_finished() == (row.state == "done")

@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from search.storage import optuna_tables
 from search.storage.database import Database
+from search.storage.errors import StorageError
 from search.storage.leases import Report
 from search.storage.optuna_storage import SearchStorage
 from search.storage.planning import DefinitionChanged, Planned, plan
@@ -196,6 +197,50 @@ def test_trials_of_others_are_left_alone(database: Database, queue: TrialQueue, 
     assert [trial.number for trial in trials] == list(range(2 * CELLS + 1))
     assert (trials[CELLS].state, trials[CELLS].params) == (TrialState.WAITING, {})
     assert len(queue.claim([STUDY], "ann", limit=100)) == 2 * CELLS
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM trial_values",
+        "DELETE FROM trial_values WHERE trial_id IN (SELECT trial_id FROM trials WHERE number = 3)",
+        "UPDATE trial_values SET value = value + 1",
+        "DELETE FROM trial_params",
+        "DELETE FROM trial_params WHERE param_name = 'seed'",
+        "DELETE FROM trial_params WHERE trial_id IN (SELECT trial_id FROM trials WHERE number IN (3, 11))",
+    ],
+)
+def test_values_and_parameters_are_repaired(
+    database: Database, queue: TrialQueue, storage_url: str, statement: str
+) -> None:
+    for lease in queue.claim([STUDY], "ann", limit=CELLS - 1):
+        queue.finish(lease, "complete", 1.0 + lease.number)
+    before = optuna_trials(storage_url)
+    delete_with_sql(storage_url, statement)
+    assert optuna_trials(storage_url) != before
+
+    assert plan(database, [sample_plan()]).repaired > 0
+
+    assert optuna_trials(storage_url) == before
+    assert plan(database, [sample_plan()]) == Planned(added=0, repaired=0)
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["DELETE FROM search_studies"],
+        ["DELETE FROM search_runs", "DELETE FROM search_studies"],
+    ],
+)
+def test_half_a_study_is_refused(
+    database: Database, queue: TrialQueue, storage_url: str, statements: list[str]
+) -> None:
+    delete_with_sql(storage_url, *statements)
+
+    assert (study_names(database), study_attrs(database, STUDY)) == ([], None)
+    with pytest.raises(StorageError, match="'small' is in Optuna's tables but not in those of lm-search") as caught:
+        plan(database, [sample_plan()])
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
