@@ -107,6 +107,8 @@ class SqliteDialect:
         """As `Dialect`: SQLite enforces foreign keys only for connections that ask for it, and Optuna's do not."""
         for trigger in _TRIGGERS:
             connection.exec_driver_sql(trigger)
+        # A program that rebuilds Optuna's tables drops the triggers, and can delete trials before they are made again.
+        connection.exec_driver_sql("DELETE FROM search_runs WHERE trial_id NOT IN (SELECT trial_id FROM trials)")
 
     def upsert(self, table: Table, columns: Sequence[str], key: Sequence[str]) -> Executable:
         """As `Dialect`."""

@@ -134,7 +134,7 @@ class Dialect(Protocol):
         ...
 
     def cascade_deletions(self, connection: Connection) -> None:
-        """Make the database delete rows of ours with Optuna's, for programs that do not enforce foreign keys too."""
+        """Make the database delete our rows with Optuna's, also for programs that do not enforce foreign keys."""
         ...
 
     def upsert(self, table: Table, columns: Sequence[str], key: Sequence[str]) -> Executable:

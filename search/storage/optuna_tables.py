@@ -155,11 +155,6 @@ def start_trials(connection: Connection, trial_ids: Sequence[int], now: float) -
     )
 
 
-def exists(trial_id: ColumnElement[int]) -> ColumnElement[bool]:
-    """Whether there is a trial of this id, as a condition on a row of another table."""
-    return select(_trials.c.trial_id).where(_trials.c.trial_id == trial_id).exists()
-
-
 def is_unfinished(trial_id: ColumnElement[int]) -> ColumnElement[bool]:
     """Whether the trial of this id exists and has not ended, as a condition on a row of another table."""
     return select(_trials.c.trial_id).where(_trials.c.trial_id == trial_id, _trials.c.state.not_in(FINISHED)).exists()

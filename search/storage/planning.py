@@ -141,9 +141,6 @@ def _plan_one(database: Database, connection: Connection, one: StudyPlan) -> Pla
             raise DefinitionChanged(one.study, stored, one.definition)
         uid = planned.uid
         optuna_tables.write_study_attrs(connection, study_id, one.attrs)
-    # As the database does by itself; a program that rebuilt Optuna's tables can have dropped the triggers.
-    orphaned = ~optuna_tables.exists(queue_table.c.trial_id)
-    connection.execute(delete(queue_table).where(queue_table.c.study_uid == uid, orphaned))
     study = _PlannedStudy(one.study, uid, study_id)
     rows = _rows(connection, uid)
     repaired = repair(database, connection, study_id, rows, [trial.parameters for trial in one.trials])
@@ -152,6 +149,12 @@ def _plan_one(database: Database, connection: Connection, one: StudyPlan) -> Pla
 
 def _rows(connection: Connection, uid: str) -> Sequence[Row[Any]]:
     return connection.execute(select(queue_table).where(queue_table.c.study_uid == uid)).all()
+
+
+def uids_of(connection: Connection, studies: Sequence[str]) -> list[str]:
+    """The uids of the studies of these names that are planned."""
+    query = select(studies_table.c.uid).where(studies_table.c.name.in_(studies))
+    return list(connection.execute(query).scalars().all())
 
 
 def extend(

@@ -22,6 +22,7 @@ from search.storage.database import Database
 from search.storage.errors import EndedElsewhere, LeaseLost
 from search.storage.failures import Failure, of_lease
 from search.storage.leases import LEASE_FACTOR, Lease, Report, claimed_by, held_by
+from search.storage.planning import uids_of
 from search.storage.schema import queue_table, studies_table
 from search.storage.state_transitions import (
     ENDED_ELSEWHERE,
@@ -294,9 +295,6 @@ class TrialQueue:
         return self.database.write(lambda connection: retry_failed(connection, uids))
 
     def _uids(self, studies: Sequence[str]) -> list[str]:
-        known = [self.uids[study] for study in studies if study in self.uids]
         named = [study for study in studies if study not in self.uids]
-        if not named:
-            return known
-        query = select(studies_table.c.uid).where(studies_table.c.name.in_(named))
-        return known + self.database.read(lambda connection: list(connection.execute(query).scalars().all()))
+        found = self.database.read(lambda connection: uids_of(connection, named)) if named else []
+        return [self.uids[study] for study in studies if study in self.uids] + found

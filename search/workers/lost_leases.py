@@ -11,7 +11,7 @@ from search.workers.leased_trial import WorkerContext, WorkerStudy
 log = logging.getLogger("search.worker")
 
 
-def give_up(context: WorkerContext, lease: Lease, study: WorkerStudy) -> None:
+def drop_lost(context: WorkerContext, lease: Lease, study: WorkerStudy) -> None:
     """Say why the lease was lost, and remove the checkpoint of a trial that nobody will resume.
 
     Args:

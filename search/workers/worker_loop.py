@@ -19,7 +19,7 @@ from search.storage.queries import cell_texts
 from search.storage.queue import TrialQueue
 from search.storage.slots import cell_and_seed
 from search.workers.leased_trial import LeasedTrial, WorkerContext, WorkerStudy, release_or_fail
-from search.workers.lost_leases import give_up
+from search.workers.lost_leases import drop_lost
 from search.workers.single_run_group import SingleRunGroup
 from search.workers.trial_errors import cause_of, is_spoiling, one_line
 from search.workers.watchdog import Watchdog
@@ -122,7 +122,7 @@ class Worker:
         except StorageUnavailable:
             raise
         except LeaseLost:
-            give_up(self.context, lease, self.studies[lease.study])
+            drop_lost(self.context, lease, self.studies[lease.study])
             self._forget(lease)
         except BaseException as error:
             release_or_fail(self.context, lease, error)
@@ -241,7 +241,7 @@ class Worker:
 
     def _drop_lost(self, group: RunGroup, trials: list[LeasedTrial], lost: Sequence[LeasedTrial]) -> None:
         for trial in lost:
-            give_up(self.context, trial.lease, self.studies[trial.lease.study])
+            drop_lost(self.context, trial.lease, self.studies[trial.lease.study])
         self._remove(group, trials, lost)
 
     def _remove(self, group: RunGroup, trials: list[LeasedTrial], leavers: Sequence[LeasedTrial]) -> None:
