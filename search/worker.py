@@ -7,6 +7,7 @@ if __name__ == "__main__":
 
     end_at_stop_signals("worker")
 
+import faulthandler
 import logging
 import os
 import shlex
@@ -38,6 +39,8 @@ def worker(options: WorkerOptions) -> None:
     end_at_stop_signals("worker")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("search").setLevel(logging.INFO)
+    # A crash in native code then leaves its Python stack in the log, for the trial's failure record.
+    faulthandler.enable()
     with user_errors():
         from search.web.dashboard_publisher import publish_periodically
         from search.workers.profile import profiled

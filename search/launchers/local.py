@@ -16,9 +16,11 @@ from search.errors import EXIT_SPOILED, EXIT_STOPPED, EXIT_USAGE, WorkersKeepCra
 from search.launchers.child_process import child_command, child_environment
 from search.launchers.protocol import Places, WorkerJob
 from search.storage.errors import StorageUnavailable
+from search.storage.failures import Failure
 from search.storage.private_files import make_private_folder, open_private
 from search.workers.child_processes import stop_processes_of
 from search.workers.devices import WorkerSlot, worker_slots
+from search.workers.failure_records import reported_crash
 from search.workers.stop_signals import blocked_stop_signals
 from search.workers.worker_loop import new_owner_name
 
@@ -36,6 +38,7 @@ class _Process:
     owner: str
     popen: subprocess.Popen[bytes]
     log_file: Path
+    log_start: int  # the size of the log when the process started
 
 
 class LocalLauncher:
@@ -65,6 +68,7 @@ class LocalLauncher:
         owner = new_owner_name(slot.label)
         command = [*child_command("search.worker"), *self._job.arguments, "--device", slot.device, "--owner", owner]
         environment = child_environment({**slot.environment, "SEARCH_STORAGE": self._job.storage})
+        log_start = log_file.stat().st_size if log_file.exists() else 0
         # A signal that arrives before the worker has its handlers waits for them.
         with open_private(log_file, "ab") as output, blocked_stop_signals():
             popen = subprocess.Popen(
@@ -76,7 +80,7 @@ class LocalLauncher:
                 # Ctrl-C reaches every process of a terminal's group, but `stop` must end the workers in order.
                 start_new_session=True,
             )
-        return _Process(slot, owner, popen, log_file)
+        return _Process(slot, owner, popen, log_file, log_start)
 
     @property
     def running(self) -> int:
@@ -108,7 +112,7 @@ class LocalLauncher:
         """
         stop_processes_of(process.popen.pid)
         try:
-            return self._job.on_death(process.owner)
+            return self._job.on_death(process.owner, _crash(process))
         except StorageUnavailable as error:
             log.warning("cannot release the trials of worker %s; their leases expire (%s)", process.slot.label, error)
             return 0
@@ -147,6 +151,18 @@ class LocalLauncher:
                 process.popen.wait()
             self._after_end(process)
         self._processes.clear()
+
+
+def _crash(process: _Process) -> Failure:
+    status, log_file = process.popen.returncode, process.log_file
+    return Failure(
+        "worker crashed",
+        f"the worker ended with {_status(status)}",
+        reported_crash(log_file, process.log_start),
+        exit_status=status if status >= 0 else None,
+        signal=signal.Signals(-status).name if status < 0 else None,
+        log=str(log_file.absolute()),
+    )
 
 
 def _status(status: int) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from search.storage.failures import Failure
+
 
 @dataclass(frozen=True)
 class Places:
@@ -30,14 +32,15 @@ class WorkerJob:
         storage: The storage URL. It may contain a password: pass it in the environment variable SEARCH_STORAGE, not
             on the command line, which `ps` shows.
         log_folder: Folder for the workers' logs.
-        on_death: Call it with the `--owner` of a dead worker to make its trials claimable before their leases expire;
-            it returns how many trials the worker held. Without the call they wait for a minute, and none is lost.
+        on_death: Call it with the `--owner` of a dead worker to make its trials claimable before their leases expire,
+            and with what is known of its end, such as `Failure("worker crashed", signal="SIGKILL", log=path)`; it
+            returns how many trials the worker held. Without the call they wait for a minute, and none is lost.
     """
 
     arguments: Sequence[str]
     storage: str = field(repr=False)
     log_folder: Path
-    on_death: Callable[[str], int]
+    on_death: Callable[[str, Failure | None], int]
 
 
 @runtime_checkable

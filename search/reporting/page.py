@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from search.reporting.charts import LINE_STYLES, Line, line_chart, timeline
+from search.reporting.failure_text import MOST_SHOWN, failure_lines, failure_title
 from search.reporting.heatmaps import RAMP
 from search.reporting.report_data import BEST_LINES, ReportData
 from search.statistics.ranking import Row
@@ -76,6 +77,9 @@ def _view(report_data: ReportData, top: int | None) -> dict[str, Any]:
         "timeline": timeline(bars, "When each trial ran, and how it ended") if bars else None,
         "outcomes": [(name, words) for name, words in OUTCOMES.items() if any(bar.outcome == name for bar in bars)],
         "environments": report_data.environments(),
+        "failures": [
+            {"title": failure_title(trial), "lines": failure_lines(trial)} for trial in report_data.failed[:MOST_SHOWN]
+        ],
         "generated_texts": report_data.generated_texts(leaders),
         "most_comparisons": MOST_ROWS,
     }

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from search.objectives.registry import OBJECTIVES
 from search.reporting.escapes import markdown_text
+from search.reporting.failure_text import failures_as_markdown
 from search.reporting.latex import as_latex
 from search.reporting.report_data import ReportData, read_report_data
 from search.reporting.tables import as_csv, as_json, as_markdown
@@ -104,8 +105,8 @@ def _as_page(report_data: ReportData, shown: Sequence[Row], width: int | None) -
         "",
         _as_table(shown, width),
     ]
-    for remark in _left_out(rows, shown):
-        lines += ["", remark]
+    for remark in [*_left_out(rows, shown), failures_as_markdown(report_data.failed)]:
+        lines += ["", remark] if remark else []
     return "\n".join(lines)
 
 

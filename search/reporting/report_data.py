@@ -13,7 +13,7 @@ from search.reporting.toml_export import study_as_toml
 from search.statistics.ranking import Row, ranked_rows
 from search.statistics.verdicts import Verdicts, judge
 from search.storage.database import Database
-from search.storage.queries import TrialHistory, counts, trial_histories
+from search.storage.queries import TrialHistory, TrialSummary, counts, trial_histories, trial_summaries
 from search.storage.values import canonical
 from search.study.cells import BASELINES_SUFFIX, without_seed
 from search.study.claims import Cell
@@ -45,6 +45,7 @@ class ReportData:
         trials: Every trial with its curve and times; empty if the format does not need them.
         baselines: The cells of the sibling study.
         verdicts: The verdicts of the study; None if the format does not need them.
+        failed: The trials that failed for good.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ReportData:
     trials: Sequence[TrialHistory] = ()
     baselines: Sequence[Cell] = ()
     verdicts: Verdicts | None = None
+    failed: Sequence[TrialSummary] = ()
 
     @property
     def grid(self) -> Mapping[str, Sequence[Any]]:
@@ -191,14 +193,15 @@ def read_report_data(database: Database, names: Sequence[str], *, with_trials: b
     stored = read_stored_study(database, names[0])
     assert stored is not None, "open_studies checked that it exists"
     rows, found = ranked_rows(database, names, stored.published), counts(database, names)
+    failed = trial_summaries(database, names, ("failed",)) if found["failed"] else []
     if not with_trials:
-        return ReportData(names[0], stored, found, rows)
+        return ReportData(names[0], stored, found, rows, failed=failed)
     trials = trial_histories(database, names, PAGE_FACTS)
     sibling = next((name for name in names[1:] if name.endswith(BASELINES_SUFFIX)), None)
     stored_sibling = None if sibling is None else read_stored_study(database, sibling)
     baselines = () if stored_sibling is None else stored_sibling.definition.baselines
     verdicts = judge(database, names, stored.claims)
-    return ReportData(names[0], stored, found, rows, trials, baselines, verdicts)
+    return ReportData(names[0], stored, found, rows, trials, baselines, verdicts, failed)
 
 
 def missing(found: Mapping[str, int], rows: Sequence[Row]) -> list[str]:

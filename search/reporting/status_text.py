@@ -7,11 +7,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from search.reporting.failure_text import duration_text, failure_lines, failure_title, silence_text
 from search.reporting.tables import finite
 from search.storage.database import Database
 from search.storage.queries import TrialSummary, counts, trial_summaries
-from search.storage.texts import printable
 from search.study.formatting import count_text, describe_cell, loss_text
+from search.study.stored import read_stored_study
 
 # Trials of a kind; --json has all.
 MAX_TRIALS = 50
@@ -40,32 +41,42 @@ def status_as_text(database: Database, names: Sequence[str], retried: int | None
         lines.append(
             f"{name}: {count_text(total, 'trial')}; " + ", ".join(f"{count} {state}" for state, count in found.items())
         )
+    lines.append(_limits(database, names[0]))
     running = trial_summaries(database, names, ("running",))
     retrying = [trial for trial in trial_summaries(database, names, ("waiting",)) if trial.attempts]
     failed = trial_summaries(database, names, ("failed", "diverged"))
     for title, trials, line in (
         ("running", running, _running),
-        ("waiting for another attempt", retrying, _with_reason),
-        ("failed", failed, _with_reason),
+        ("waiting for another attempt", retrying, failure_title),
+        ("failed", failed, failure_title),
     ):
         if trials:
-            lines += ["", f"{title}:", *(f"  {line(trial)}" for trial in trials[:MAX_TRIALS])]
-            lines += [f"  and {len(trials) - MAX_TRIALS} more"] if len(trials) > MAX_TRIALS else []
+            lines += ["", f"{title}:"]
+        for trial in trials[:MAX_TRIALS]:
+            lines += [f"  {line(trial)}", *(f"    {each}" for each in failure_lines(trial) if title != "running")]
+        lines += [f"  and {len(trials) - MAX_TRIALS} more"] if len(trials) > MAX_TRIALS else []
     if failed:
         lines.append("retry them with --retry-failed")
     return "\n".join(lines)
 
 
+def _limits(database: Database, name: str) -> str:
+    stored = read_stored_study(database, name)
+    assert stored is not None, "open_studies checked that it exists"
+    limits = {
+        "trial_timeout_s": stored.settings.workers.trial_timeout_s,
+        "stall_timeout_s": stored.settings.workers.stall_timeout_s,
+    }
+    texts = (f"{key} {'off' if limit == 0 else duration_text(limit)}" for key, limit in limits.items())
+    return f"time limits: {', '.join(texts)}"
+
+
 def _running(trial: TrialSummary) -> str:
     left = trial.lease_left_s or 0.0
-    lease = f"lease ends in {left:.0f} s" if left > 0 else f"lease expired {-left:.0f} s ago: its worker has stopped"
+    lease = f"lease ends in {duration_text(left)}" if left > 0 else silence_text(trial)
     loss = math.nan if trial.val_loss is None else trial.val_loss  # SQLite stores NaN as NULL
     at = "no step yet" if trial.step is None else f"step {trial.step}, val_loss {loss_text(loss, 4)}"
     return f"{_trial(trial)}: {at}; {trial.owner}; {lease}"
-
-
-def _with_reason(trial: TrialSummary) -> str:
-    return f"{_trial(trial)}: {printable(trial.reason or trial.state, 2_000)}"
 
 
 def _trial(trial: TrialSummary) -> str:

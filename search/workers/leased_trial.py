@@ -16,6 +16,7 @@ from search.objectives.errors import CheckpointError
 from search.objectives.protocol import Evaluation, RunGroup, TrainingRun
 from search.storage.checkpoint_store import CheckpointStore
 from search.storage.errors import LeaseLost
+from search.storage.failures import Failure
 from search.storage.leases import Lease, Report
 from search.storage.queue import TrialQueue
 from search.storage.slots import cell_and_seed
@@ -23,6 +24,7 @@ from search.storage.state_transitions import Outcome
 from search.strategies.pruning_judge import PruningJudge
 from search.study.stored import ENVIRONMENT
 from search.workers.artifact_writer import ArtifactWriter
+from search.workers.failure_records import failure_of, preemption
 from search.workers.trial_errors import TrialTimeout, cause_of, is_transient, one_line
 from search.workers.user_code import UserCode, UserCodeError
 
@@ -174,11 +176,15 @@ class LeasedTrial:
         """Write a checkpoint and put the trial back into the queue."""
         if self.run.curve:
             self._save()
-        self.release()
+        self.release(preemption())
 
-    def release(self) -> None:
-        """Put the trial back into the queue; it resumes from its last checkpoint."""
-        self._context.queue.release(self.lease)
+    def release(self, failure: Failure | None = None) -> None:
+        """Put the trial back into the queue; it resumes from its last checkpoint.
+
+        Args:
+            failure: What to record, if anything went wrong with it.
+        """
+        self._context.queue.release(self.lease, failure=failure)
         log.info("put trial %d of %s back into the queue", self.lease.number, self.lease.study)
 
     def _save(self) -> None:
@@ -235,15 +241,18 @@ def _resume(context: WorkerContext, lease: Lease, study: WorkerStudy, run: Train
 def release_or_fail(context: WorkerContext, lease: Lease, error: BaseException) -> None:
     """Put a trial back into the queue after a transient error; fail it for good after any other."""
     error = cause_of(error)
-    reason = one_line(error)
+    reason, failure = one_line(error), failure_of(error)
     delay_s = context.retry_delay_s * 2 ** (lease.attempt - 1)
-    if is_transient(error) and context.queue.release(lease, reason, delay_s):
+    if is_transient(error) and context.queue.release(lease, reason, delay_s, failure):
         log.warning("trial %d of %s: %s; retrying in %g s", lease.number, lease.study, reason, delay_s)
         return
     # A trial that is pruned before its first step never became a `LeasedTrial`.
-    outcome: Outcome = "pruned" if isinstance(error, TrialPruned) else "failed"
+    is_pruned = isinstance(error, TrialPruned)
+    outcome: Outcome = "pruned" if is_pruned else "failed"
     try:
-        context.queue.finish(lease, outcome, None, {"device": context.device}, reason)
+        context.queue.finish(
+            lease, outcome, None, {"device": context.device}, reason, failure=None if is_pruned else failure
+        )
     except LeaseLost:
         # The error may come from that: what the database had of a deleted trial is missing.
         log.warning("lost the lease of trial %d of %s (%s)", lease.number, lease.study, reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import Literal
 
 from search.storage.texts import error_text, storable_text
 from search.workers.user_code import UserCodeError
@@ -12,12 +13,14 @@ class TrialTimeout(Exception):
     """An attempt was ended because of a time limit of its study.
 
     Attributes:
+        kind: Which limit it was.
         may_retry: Whether another attempt may end in time.
+        stack: Where the trial was.
     """
 
-    def __init__(self, message: str, *, may_retry: bool) -> None:
+    def __init__(self, kind: Literal["timeout", "stalled"], message: str, *, may_retry: bool, stack: str) -> None:
         super().__init__(message)
-        self.may_retry = may_retry
+        self.kind, self.may_retry, self.stack = kind, may_retry, stack
 
 
 def cause_of(error: BaseException) -> BaseException:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from search.errors import EXIT_SPOILED, EXIT_STOPPED
 from search.storage.leases import Lease
+from search.workers.failure_records import preemption
 from search.workers.leased_trial import WorkerContext, release_or_fail
 from search.workers.process_end import end_at_once
 from search.workers.trial_errors import TrialTimeout
@@ -69,21 +70,23 @@ class Watchdog:
     def _overdue(self) -> TrialTimeout | None:
         limits, user_code = self._context.limits, self._context.user_code
         if 0 < limits.trial_timeout_s < user_code.training_s:
-            limit = f"{limits.trial_timeout_s:g} s (trial_timeout_s)"
+            message = f"trained for longer than {limits.trial_timeout_s:g} s (trial_timeout_s)"
             # With results it is too slow, and would be again; without any it seems to hang.
-            return TrialTimeout(f"trained for longer than {limit}", may_retry=not user_code.has_evaluated)
+            return TrialTimeout("timeout", message, may_retry=not user_code.has_evaluated, stack=self._stack())
         if 0 < limits.stall_timeout_s < user_code.silent_s:
-            limit = f"{limits.stall_timeout_s:g} s (stall_timeout_s)"
-            return TrialTimeout(f"neither stepped nor reported for longer than {limit}", may_retry=True)
+            message = f"neither stepped nor reported for longer than {limits.stall_timeout_s:g} s (stall_timeout_s)"
+            return TrialTimeout("stalled", message, may_retry=True, stack=self._stack())
         return None
+
+    def _stack(self) -> str:
+        return "".join(traceback.format_stack(sys._current_frames().get(self._main)))
 
     def _release_all(self) -> None:
         log.warning("the trial did not stop; putting it back into the queue as of its last checkpoint")
-        self._for_each_lease(self._context.queue.release)
+        self._for_each_lease(lambda lease: self._context.queue.release(lease, failure=preemption()))
 
     def _fail_all(self, error: TrialTimeout) -> None:
-        frame = sys._current_frames().get(self._main)
-        log.error("%s; it is here:\n%s", error, "".join(traceback.format_stack(frame)))
+        log.error("%s; it is here:\n%s", error, error.stack)
         self._for_each_lease(lambda lease: release_or_fail(self._context, lease, error))
 
     def _for_each_lease(self, act: Callable[[Lease], object]) -> None:

@@ -105,14 +105,13 @@ class Worker:
         for lease in list(self._leases):
             with self._failing(lease):
                 leases.append(self.studies[lease.study].fill(lease))
-        size = 1
-        for lease in leases[:1]:
-            with self._failing(lease):
-                size = self._group_size(lease)
-        if size > 1 and all(lease.attempt == 1 for lease in leases):
-            # A trial that failed before trains alone: it may have been the reason, or another trial of its group.
-            leases += self.queue.claim_alike(leases, self.owner, size - 1)
-        return leases
+        # A trial that failed before trains alone: it may have been the reason, or another trial of its group.
+        if not leases or leases[0].attempt > 1:
+            return leases
+        with self._failing(leases[0]):
+            size = self._group_size(leases[0])
+            return leases if size == 1 else leases + self.queue.claim_alike(leases, self.owner, size - 1)
+        return []
 
     @contextmanager
     def _failing(self, lease: Lease) -> Iterator[None]:

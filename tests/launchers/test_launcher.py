@@ -19,6 +19,7 @@ from search.launchers.registry import make_launcher
 from search.options import PlanningOptions
 from search.planning import open_planned
 from search.storage.database import Database
+from search.storage.failures import Failure
 from search.storage.queue import TrialQueue
 from search.workers.child_processes import processes_of
 
@@ -135,6 +136,11 @@ def test_end_with_a_trial_is_a_crash_whatever_the_code(
     rows = {row["cell"]["fault"]: row for row in all_rows(storage)}
     assert [(rows[fault]["outcome"], rows[fault]["attempts"]) for fault in faults] == [("failed", 1)] * 3
     assert rows["none"]["outcome"] == "complete"
+    failures = [Failure.from_json(rows[fault]["failure"]) for fault in faults]
+    log = str((work_folder / "logs" / "worker-cpu-0.log").absolute())
+    assert [(each.kind, each.exit_status, each.log) for each in failures if each is not None] == [
+        ("worker crashed", code, log) for code in (0, 2, 75)
+    ]
 
 
 def tended(run: LocalLauncher) -> int:

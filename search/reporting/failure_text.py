@@ -1,0 +1,92 @@
+"""What went wrong with a trial, as lines of text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from search.storage.failures import Failure
+from search.storage.queries import TrialSummary
+from search.storage.texts import printable
+from search.study.formatting import describe_cell
+
+TRACEBACK_LINES = 8  # the last ones; the log has the rest
+MOST_SHOWN = 20  # of the failed trials of a report
+MAX_LINE = 2_000
+
+
+def failure_title(trial: TrialSummary) -> str:
+    """Which trial failed, and why."""
+    cell = describe_cell(trial.cell)
+    why = printable(trial.reason or trial.state, MAX_LINE)
+    return f"{trial.study} trial {trial.number} ({cell}), attempt {trial.attempts}: {why}"
+
+
+def failure_lines(trial: TrialSummary) -> list[str]:
+    """How, where and when the last attempt of a trial failed, its log, and the end of its traceback; perhaps none."""
+    failure = trial.failure
+    if failure is None:
+        return []
+    lines = [_headline(failure, trial.reason)]
+    if failure.log is not None:
+        lines.append(f"log: {failure.log}")
+    stack = [line for line in (failure.traceback or "").splitlines() if line.strip()]
+    if len(stack) > TRACEBACK_LINES:
+        stack = ["…", *stack[-TRACEBACK_LINES:]]
+    return [printable(line, MAX_LINE) for line in [*lines, *(f"| {line}" for line in stack)]]
+
+
+def _headline(failure: Failure, reason: str | None) -> str:
+    ended = [
+        *([failure.signal] if failure.signal is not None else []),
+        *([f"exit status {failure.exit_status}"] if failure.exit_status is not None else []),
+    ]
+    facts = [failure.kind + (f" ({', '.join(ended)})" if ended else "")]
+    # A crash's error repeats its signal, and often the reason is the error.
+    if failure.error is not None and not ended and failure.error != reason:
+        facts[0] += f": {failure.error}"
+    if failure.attempt is not None:
+        facts.append(f"attempt {failure.attempt}")
+    if failure.step is not None:
+        facts.append(f"after step {failure.step}")
+    if failure.worker is not None or failure.host is not None:
+        facts.append(f"worker {failure.worker}" if failure.worker is not None else f"host {failure.host}")
+    if failure.at is not None:
+        facts.append(time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(failure.at)))
+    return ", ".join(facts)
+
+
+def silence_text(trial: TrialSummary) -> str:
+    """Why the lease of a running trial has expired.
+
+    Args:
+        trial: A running trial whose `lease_left_s` is not positive.
+    """
+    failure = trial.failure
+    if failure is not None and failure.worker == trial.owner and failure.kind != "lease lost":
+        how = failure.signal or ("" if failure.exit_status is None else f"exit status {failure.exit_status}")
+        return f"{failure.kind}{f' ({how})' if how else ''}; another worker can resume it"
+    silent_s = -(trial.lease_left_s or 0.0)
+    return f"lease expired {duration_text(silent_s)} ago: its worker is silent; another worker can resume it"
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds in the unit that suits them."""
+    for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 86_400:.0f} days"
+
+
+def failures_as_markdown(trials: Sequence[TrialSummary]) -> str:
+    """A section on failed trials; "" without any."""
+    if not trials:
+        return ""
+    blocks = ["## Failed trials"]
+    for trial in trials[:MOST_SHOWN]:
+        text = "\n".join([failure_title(trial), *failure_lines(trial)])
+        # Indented text is shown as it is, whatever it contains.
+        blocks.append("\n".join(f"    {line}" for line in text.splitlines()))
+    if len(trials) > MOST_SHOWN:
+        blocks.append(f"{len(trials) - MOST_SHOWN} more; `lm-search status` shows all.")
+    return "\n\n".join(blocks)

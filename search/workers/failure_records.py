@@ -1,0 +1,58 @@
+"""What a worker records when a trial fails: the error, where it was raised, and the log to read."""
+
+from __future__ import annotations
+
+import os
+import stat
+import traceback
+from pathlib import Path
+
+from search.errors import USER_ERRORS
+from search.storage.failures import Failure
+from search.workers.trial_errors import TrialTimeout, one_line
+
+
+def failure_of(error: BaseException) -> Failure:
+    """The record of an error that ended an attempt; the database adds the attempt, the step and the time."""
+    log = log_file()
+    if isinstance(error, TrialTimeout):
+        return Failure(error.kind, one_line(error), error.stack, log=log)
+    # A traceback helps to find a bug, not a wrong value.
+    lines = [] if isinstance(error, USER_ERRORS) else traceback.format_exception(error)
+    return Failure("error", one_line(error), "".join(lines) or None, log=log)
+
+
+def preemption() -> Failure:
+    """The record of a trial whose worker was asked to stop."""
+    return Failure("preempted", log=log_file())
+
+
+def log_file() -> str | None:
+    """The file that this process writes its log to; None if its stderr is no file, or on a system without /proc."""
+    try:
+        return os.readlink("/proc/self/fd/2") if stat.S_ISREG(os.fstat(2).st_mode) else None
+    except OSError:
+        return None
+
+
+def reported_crash(log: Path, since: int) -> str | None:
+    """What a crashed process wrote about its end: a traceback, or the stack that `faulthandler` wrote.
+
+    Args:
+        log: The log that it shares with earlier processes.
+        since: The size of the log at its start.
+
+    Returns:
+        None without any.
+    """
+    try:
+        with log.open("rb") as file:
+            file.seek(since)
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return None
+    starts = [
+        text.rfind(mark) for mark in ("Traceback (most recent call last)", "Fatal Python error", "Current thread")
+    ]
+    first = min((start for start in starts if start >= 0), default=-1)
+    return text[first:].strip() if first >= 0 else None
