@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from compose_stack import PASSWORD, ROOT, Stack, wait_until
@@ -102,6 +103,28 @@ def test_stop_hands_back_and_up_goes_on(make_stack: MakeStack) -> None:
     resumed = "resumes after step"
     wait_until(lambda: stack.compose("logs", "worker").stdout.count(resumed) == 2, 60, "both trials are resumed")
     wait_until(lambda: stack.finished() == 4, 120, "all trials")
+    stack.check_exactly_once()
+
+
+def test_restart_brings_every_worker_back_until_nothing_is_left(make_stack: MakeStack) -> None:
+    """Signals from inside the container: those of `docker stop` and `docker kill` count as the user's own decision."""
+    stack = make_stack(cells=8, trial_ms=6_000)
+    stack.up(workers=2)
+
+    def restarted(times: int) -> bool:
+        return [stack.inspect(each)["RestartCount"] for each in stack.containers("worker")] == [times] * 2
+
+    for turn, name in enumerate(("TERM", "USR1", "KILL"), start=1):
+        running = "SELECT count(*) FROM search_runs WHERE state = 'running' AND lease_until > 0"
+        wait_until(lambda: stack.query(running) == [["2"]], 60, "both workers train")
+        for container in stack.containers("worker"):
+            docker("exec", container, "sh", "-c", f"kill -{name} -1")
+        wait_until(partial(restarted, turn), 60, "both workers are started again")
+    wait_until(lambda: stack.finished() == 8, 200, "all trials")
+    wait_until(lambda: not stack.containers("worker"), 60, "no worker left")
+    time.sleep(5)  # longer than the engine waits before a restart
+    ended = [stack.inspect(each) for each in stack.containers("worker", running=False)]
+    assert [(each["State"]["ExitCode"], each["RestartCount"]) for each in ended] == [(0, 3), (0, 3)]
     stack.check_exactly_once()
 
 
