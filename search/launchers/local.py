@@ -68,9 +68,9 @@ class LocalLauncher:
         owner = new_owner_name(slot.label)
         command = [*child_command("search.worker"), *self._job.arguments, "--device", slot.device, "--owner", owner]
         environment = child_environment({**slot.environment, "SEARCH_STORAGE": self._job.storage})
-        log_start = log_file.stat().st_size if log_file.exists() else 0
         # A signal that arrives before the worker has its handlers waits for them.
         with open_private(log_file, "ab") as output, blocked_stop_signals():
+            log_start = output.tell()
             popen = subprocess.Popen(
                 [*command, "--parent", str(os.getpid())],
                 env=environment,

@@ -42,7 +42,7 @@ def model_class(name: str) -> type[nn.Module]:
         raise ModelError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}, or name your own as module:Class")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # a user's module can raise anything at import
+    except (Exception, SystemExit) as error:  # a user's module can raise anything at import
         raise ModelError(
             f"model {name!r}: module {module_name!r} does not import ({type(error).__name__}: {error}); "
             f"put it beside the study file or on PYTHONPATH, or choose one of {', '.join(MODELS)}"

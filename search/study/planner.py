@@ -13,7 +13,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search.errors import UsageError
+from search.errors import USER_ERRORS, UsageError
 from search.objectives.corpus import Corpus
 from search.objectives.language_model.bigram_baseline import bigram_baseline_loss
 from search.objectives.settings import TrainingSettings, read_settings
@@ -27,6 +27,7 @@ from search.storage.values import canonical, compact_json
 from search.study.cells import BASELINES_SUFFIX, grid_cells
 from search.study.claims import Cell, Scalar
 from search.study.definition import StudyDefinition, sections
+from search.study.formatting import describe_cell
 from search.study.search_space import Range
 from search.study.user_modules import resolve_objective
 
@@ -245,7 +246,15 @@ def check_cells(study: Study) -> None:
     training = read_settings(objective.settings_class, definition.training.model_dump())
     cells = edge_cells(definition) if definition.is_sampled else grid_cells(definition.grid)
     for cell in [*cells, *(definition.baselines if study.with_baselines else [])]:
-        objective.check_cell(cell, training, study.corpus)
+        try:
+            objective.check_cell(cell, training, study.corpus)
+        except USER_ERRORS:
+            raise
+        except (Exception, SystemExit) as error:
+            raise UsageError(
+                f"objective = {definition.objective!r}: the check of the cell {describe_cell(cell)} failed "
+                f"({type(error).__name__}: {error}); let it raise ObjectiveError for a cell that cannot be trained"
+            ) from error
 
 
 def ensure_planned(database: Database, study: Study, plans: Sequence[StudyPlan] | None = None) -> Planned:

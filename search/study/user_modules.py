@@ -62,11 +62,11 @@ def import_user_module(module: str, named: str) -> ModuleType:
         raise UsageError(
             f"{named}: no module {module!r} on the Python path; put {module}.py beside the study file"
         ) from error
-    except Exception as error:  # the import of a user's module can raise anything
+    except (Exception, SystemExit) as error:  # a script that is imported can raise anything, or parse a command line
         raise UsageError(f"{named}: the import of the module {module!r} failed ({_describe(error)})") from error
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     at = f" at line {error.lineno}" if isinstance(error, SyntaxError) else ""
     message = error.msg if isinstance(error, SyntaxError) else str(error)
     return f"{type(error).__name__}{at}: {message}"

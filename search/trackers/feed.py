@@ -36,12 +36,12 @@ class _TrackerQueue:
         while self.pending:
             try:
                 self.tracker.track(self.pending[0])
-            except Exception as error:  # no error of a tracker may stop the training
+            except (Exception, SystemExit) as error:  # no error of a tracker may stop the training
                 self._warn(error)
                 return
             self.pending.popleft()
 
-    def _warn(self, error: Exception) -> None:
+    def _warn(self, error: BaseException) -> None:
         if not self.warned:
             reason = error_text(error)
             log.warning("--track %s: %s; training continues, and the events are delivered later", self.text, reason)
@@ -56,7 +56,7 @@ class _TrackerQueue:
             )
         try:
             self.tracker.close()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._warn(error)
 
 

@@ -114,8 +114,8 @@ def test_restart_brings_every_worker_back_until_nothing_is_left(make_stack: Make
     def restarted(times: int) -> bool:
         return [stack.inspect(each)["RestartCount"] for each in stack.containers("worker")] == [times] * 2
 
+    running = "SELECT count(*) FROM search_runs WHERE state = 'running' AND lease_until > 0"
     for turn, name in enumerate(("TERM", "USR1", "KILL"), start=1):
-        running = "SELECT count(*) FROM search_runs WHERE state = 'running' AND lease_until > 0"
         wait_until(lambda: stack.query(running) == [["2"]], 60, "both workers train")
         for container in stack.containers("worker"):
             docker("exec", container, "sh", "-c", f"kill -{name} -1")

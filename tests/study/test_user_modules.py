@@ -14,10 +14,13 @@ from study_files import all_rows, program, sqlite, write_corpus, write_study
 
 from search import run_study
 from search.errors import UsageError
+from search.objectives.errors import ObjectiveError
 from search.options import PlanningOptions
 from search.planning import load_study
 from search.storage.connect import open_database
 from search.storage.queries import trial_summaries
+from search.study.definition import load_definition
+from search.study.planner import Study, check_cells
 from search.study.stored import parse_study, read_stored_study
 from search.study.user_modules import resolve_objective, user_modules
 from search.workers.setup import open_worker
@@ -218,6 +221,7 @@ class TestText:
             r"the import of the module 'own_absent' failed \(SyntaxError at line 1: invalid syntax\)",
         ),
         ("1 / 0\n", "loss", r"the import of the module 'own_absent' failed \(ZeroDivisionError: division by zero\)"),
+        ("import sys\nsys.exit(2)\n", "loss", r"the import of the module 'own_absent' failed \(SystemExit: 2\)"),
         ("x = 1\n", "loss", r"the module 'own_absent' has no function 'loss'"),
     ],
 )
@@ -229,6 +233,31 @@ def test_objective_that_cannot_be_had(
         (own / "own_absent.py").write_text(module)
     with pytest.raises(UsageError, match=rf"^objective = 'own_absent:{name}': {said}"):
         resolve_objective(f"own_absent:{name}")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("raise SystemExit(0)", r"SystemExit: 0"),
+        ("1 / 0", r"ZeroDivisionError: division by zero"),
+        ("raise ObjectiveError('x is too large; make it 1')", None),
+    ],
+)
+def test_check_of_a_cell_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, said: str | None
+) -> None:
+    name = f"checks_{tmp_path.name}"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / f"{name}.py").write_text(
+        "from search.objectives.errors import ObjectiveError\n"
+        f"def loss(params):\n    yield 1, 1.0, 1.0\ndef check_cell(cell, settings, corpus):\n    {line}\n"
+    )
+    (tmp_path / "own.toml").write_text(f'objective = "{name}:loss"\ngrid = {{x = [1]}}\n')
+    study = Study(load_definition(str(tmp_path / "own.toml")), "own", None, True)
+    expected = f"the check of the cell x=1 failed \\({said}\\)" if said else r"^x is too large; make it 1$"
+    with pytest.raises(ValueError, match=expected) as raised:
+        check_cells(study)
+    assert isinstance(raised.value, UsageError if said else ObjectiveError)
 
 
 def test_objective_of_another_kind_is_refused_before_anything(own: Path, work_folder: Path) -> None:
