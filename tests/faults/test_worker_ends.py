@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import time
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,9 +17,7 @@ from scenario import MakeStudy
 from search.workers import watchdog
 from search.workers.child_processes import processes_of
 from search.workers.stop_signals import STOP_SIGNALS
-
-IGNORING_HANGUPS = ["-c", "import signal, runpy, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
-                    "runpy.run_module('search.worker', run_name='__main__', alter_sys=True)"]  # fmt: skip
+from search.workers.worker_loop import Worker
 
 
 def is_alive(pid: int) -> bool:
@@ -48,21 +47,6 @@ def test_every_signal_hands_back_with_a_checkpoint(make_sqlite_study: MakeStudy)
     study.start_worker_program()
     assert study.join() == [0]
     assert {row.attempts for row in study.check_exactly_once()} == {1}
-    study.start_worker_program()
-    assert study.join() == [0, 0]
-
-
-def test_ignored_hangup_stays_ignored(make_sqlite_study: MakeStudy) -> None:
-    """`nohup` ignores SIGHUP, and the worker goes on."""
-    study = make_sqlite_study(1, lease_s=60)
-    study.plan()
-    gate = study.close_gate(7)
-    worker = study.start_worker_program(script=IGNORING_HANGUPS)
-    gate.wait()
-    worker.send_signal(signal.SIGHUP)
-    gate.open()
-    assert study.join() == [0]
-    study.check_exactly_once()
 
 
 SIGNAL_AT_AN_IMPORT = """
@@ -88,11 +72,9 @@ STARTS = {
     [
         ("run", "typer", signal.SIGTERM, 75),
         ("run", "optuna", signal.SIGINT, 130),
-        ("run", "fake_objective", signal.SIGTERM, 75),
         ("lm-search", "typer", signal.SIGINT, 130),
         ("lm-search, run assumed", "typer", signal.SIGTERM, 75),
         ("worker", "typer", signal.SIGTERM, 75),
-        ("worker", "optuna", signal.SIGUSR1, 75),
         ("worker", "fake_objective", signal.SIGINT, 75),
     ],
 )
@@ -111,13 +93,19 @@ def test_signal_while_it_starts(
     assert [(row.state, row.attempts) for row in study.rows()] == [("waiting", 0)]
 
 
-def test_thread_that_a_trial_leaves(make_sqlite_study: MakeStudy) -> None:
-    study = make_sqlite_study(grid={"fault": ["thread", "none"]}, ms=2)
-    study.plan()
-    study.start_worker_program()
-    assert study.join(60) == [0]
-    assert "although threads still run: of the objective" in study.logs()
-    assert {row.outcome for row in study.rows()} == {"complete"}
+LINGERING = """
+import sys, threading, time
+from search.workers import process_end
+process_end.MAX_EXIT_S = 0.2
+threading.Thread(target=time.sleep, args=(1000,), name="of the objective").start()
+process_end.end_process(int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("code", [0, 75])
+def test_thread_that_a_trial_leaves(code: int) -> None:
+    done = subprocess.run([sys.executable, "-c", LINGERING, str(code)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (code, "the process ends although threads still run: of the objective\n")
 
 
 LAUNCHER = """
@@ -128,16 +116,20 @@ subprocess.Popen(worker, start_new_session=True).wait()
 
 
 @pytest.mark.parametrize("fault", ["child", "child in its own session"])
-def test_stop_while_a_trial_waits_for_a_program(make_sqlite_study: MakeStudy, fault: str) -> None:
+def test_stop_while_a_trial_waits_for_a_program(
+    make_sqlite_study: MakeStudy, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "STOP_GRACE_S", 0.3)
     study = make_sqlite_study(grid={"fault": [fault]}, ms=2, lease_s=60)
     study.plan()
-    worker = study.start_worker_program()
-    [program] = children(worker.pid)
-    began = time.monotonic()
-    worker.send_signal(signal.SIGTERM)
-    assert study.join(60) == [75]
-    assert time.monotonic() - began < watchdog.STOP_GRACE_S + 4
-    assert not is_alive(program)
+    found = study.folder / "program"
+
+    def stop_once_it_runs(worker: Worker) -> None:
+        found.write_text(str(*children(os.getpid())))
+        worker.stop.set()
+
+    assert study.fork_worker(meanwhile=stop_once_it_runs) == 75
+    assert not is_alive(int(found.read_text()))
     [row] = study.rows()
     assert (row.state, row.attempts, row.owner) == ("waiting", 0, None)
 

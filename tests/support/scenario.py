@@ -37,6 +37,7 @@ from search.storage.schema import queue_table
 from search.storage.url import parse_url
 from search.storage.values import compact_json
 from search.workers.setup import open_worker
+from search.workers.worker_loop import Worker
 
 SETTINGS = TrainingSettings(max_iters=20, eval_interval=2)
 FIRST_SEED = 7
@@ -194,13 +195,21 @@ class FaultStudy:
         for _ in range(count):
             self.start_worker()
 
-    def fork_worker(self, death: Death | None = None, stop_at: Gate | None = None, *, plan: bool = False) -> int:
+    def fork_worker(
+        self,
+        death: Death | None = None,
+        stop_at: Gate | None = None,
+        *,
+        plan: bool = False,
+        meanwhile: Callable[[Worker], object] | None = None,
+    ) -> int:
         """Run a worker in a fork of this process, which needs no imports, and wait for its end.
 
         Args:
             death: Where the worker kills itself, if at all.
             stop_at: Stop the worker when a trial has reached this gate.
             plan: Plan the study first, as `search.run` does.
+            meanwhile: Called with the worker, in the same process and another thread.
 
         Returns:
             The exit code, or minus the number of the signal that ended the worker; the output is in `fork_log`.
@@ -219,6 +228,8 @@ class FaultStudy:
             worker = open_worker(str(self.file), self.url, "cpu", corpus=self.corpus_file, out=self.out, fuse=self.fuse)
             if stop_at is not None:
                 threading.Thread(target=stop, args=(stop_at, worker.stop), daemon=True).start()
+            if meanwhile is not None:
+                threading.Thread(target=meanwhile, args=(worker,), daemon=True).start()
             try:
                 worker.run()
             except ProcessSpoiled:
