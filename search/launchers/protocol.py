@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -23,6 +23,14 @@ class Places:
     workers: str = "auto"
 
 
+class OnDeath(Protocol):
+    """What a launcher calls when a worker has ended."""
+
+    def __call__(self, owner: str, failure: Failure | None = None) -> int:
+        """Release the trials that the worker `owner` held, record `failure`, and return their number."""
+        ...
+
+
 @dataclass(frozen=True)
 class WorkerJob:
     """The job of every worker of a run.
@@ -40,7 +48,7 @@ class WorkerJob:
     arguments: Sequence[str]
     storage: str = field(repr=False)
     log_folder: Path
-    on_death: Callable[[str, Failure | None], int]
+    on_death: OnDeath
 
 
 @runtime_checkable

@@ -48,7 +48,7 @@ def test_everything_that_a_run_writes(tmp_path: Path, umask: int) -> None:
     CheckpointStore(out / "checkpoints").write_checkpoint("small", 0, b"state", "identity")
     if umask == 0o022:
         launcher = LocalLauncher(Places("cpu", "1"))
-        launcher.start(1, WorkerJob(["--help"], url, out / "logs", lambda owner, failure: False))
+        launcher.start(1, WorkerJob(["--help"], url, out / "logs", lambda owner, failure=None: False))
         launcher.stop()
     found |= modes(tmp_path)
     assert "out/deep/checkpoints/small/trial-00000/checkpoint" in found
