@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from search.command_line import new_program
 from search.errors import EXIT_SPOILED, EXIT_STOPPED, USER_ERRORS, ProcessSpoiled, UsageError, user_errors
 from search.options import DefinitionOptions, WorkerOptions
-from search.workers.process_end import end_process
+from search.workers.process_end import end_process, turn_exits_into_crashes
 from search.workers.stop_signals import end_at_stop_signals, on_stop_signals
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def worker(options: WorkerOptions) -> None:
         from search.workers.profile import profiled
 
         worker = _open(options)
+        turn_exits_into_crashes()
         on_stop_signals(lambda number, frame: worker.stop.set())
         if options.parent is not None:
             _stop_with(options.parent, worker.stop)

@@ -9,11 +9,29 @@ import threading
 import time
 from typing import NoReturn
 
+from search.errors import EXIT_SPOILED, EXIT_STOPPED, EXIT_USAGE
 from search.workers.child_processes import stop_processes_of
 from search.workers.stop_signals import ignore_stop_signals
 
+_exit = os._exit
+# Codes that say something else than "start another worker".
+RESERVED = (0, EXIT_USAGE, EXIT_STOPPED)
+
 # Exit handlers, such as that of a tracker, may take this long.
 MAX_EXIT_S = 5.0
+
+
+def turn_exits_into_crashes() -> None:
+    """Let no `os._exit` of a study's own code end this process with a code that has another meaning for a worker."""
+    own = os.getpid()
+
+    def crash(status: int) -> NoReturn:
+        if os.getpid() == own and status in RESERVED:
+            os.write(2, f"the trial's own code ended the worker with os._exit({status})\n".encode())
+            status = EXIT_SPOILED
+        _exit(status)
+
+    os._exit = crash
 
 
 def end_process(exit_code: int) -> NoReturn:
@@ -38,4 +56,4 @@ def end_at_once(exit_code: int) -> NoReturn:
     stop_processes_of(os.getpid())
     logging.shutdown()
     sys.stderr.flush()
-    os._exit(exit_code)
+    _exit(exit_code)

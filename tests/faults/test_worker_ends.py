@@ -108,6 +108,15 @@ def test_thread_that_a_trial_leaves(code: int) -> None:
     assert (done.returncode, done.stderr) == (code, "the process ends although threads still run: of the objective\n")
 
 
+@pytest.mark.parametrize("code", [0, 2, 75, 7])
+def test_trial_that_ends_the_process(code: int) -> None:
+    """No code of its own may tell an engine that nothing is left to do."""
+    script = f"import os; from search.workers import process_end as p; p.turn_exits_into_crashes(); os._exit({code})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    said = f"the trial's own code ended the worker with os._exit({code})\n"
+    assert (done.returncode, done.stderr) == ((7, "") if code == 7 else (70, said))
+
+
 LAUNCHER = """
 import os, subprocess, sys
 worker = [sys.executable, "-m", "search.worker", *sys.argv[1:], "--parent", str(os.getpid())]
