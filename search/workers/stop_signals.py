@@ -41,9 +41,10 @@ def stopped_exit_code(program: str, number: int) -> int:
 
 
 def on_stop_signals(handler: Callable[[int, FrameType | None], object]) -> None:
-    """Install a handler for stop signals, except for those that are ignored, as `nohup` ignores SIGHUP."""
+    """Install a handler for stop signals; SIGHUP stays ignored if it is, since `nohup` asked for that."""
     for number in STOP_SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        # A shell without job control starts a background job with SIGINT ignored; who sends it means it all the same.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 

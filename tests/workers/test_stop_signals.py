@@ -19,10 +19,11 @@ def _handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_every_signal_is_handled_but_ignored_ones() -> None:
-    """`nohup` ignores SIGHUP, and a shell SIGINT of a job in the background: they stay ignored."""
+def test_every_signal_is_handled_but_an_ignored_hangup() -> None:
+    """`nohup` ignores SIGHUP, which stays ignored; a shell ignores SIGINT of a job in the background, for no reason."""
     received: list[int] = []
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     on_stop_signals(lambda number, frame: received.append(number))
     for number in STOP_SIGNALS:
         os.kill(os.getpid(), number)
