@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from compose_stack import PASSWORD, ROOT, STUDY, TESTS, Stack, free_port, why_no_engine
+from compose_stack import PASSWORDS, ROOT, STUDY, TESTS, Stack, free_port, why_no_engine
 
 _numbers = itertools.count()
 
@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def images() -> None:
     """The image of the working tree, built once: all services have the same."""
-    environment = {**os.environ, "LM_SEARCH_TAG": "test", "DB_PASSWORD_FILE": os.devnull}
+    environment = {**os.environ, "LM_SEARCH_TAG": "test", "SECRETS_DIR": os.devnull}
     command = ["docker", "compose", "-f", str(ROOT / "docker-compose.yml"), "build", "-q", "worker"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -48,13 +48,14 @@ def make_stack(images: None, tmp_path: Path) -> Iterator[Callable[..., Stack]]:
         (folder / "override.yml").write_text(
             f"services: {{worker: {{environment: {{FAKE_TRIAL_MS: '{trial_ms}'}}}}}}\n"
         )
-        (folder / "password").write_text(PASSWORD + "\n")
-        (folder / "password").chmod(0o644)
+        for role, password in PASSWORDS.items():
+            (folder / f"{role}_password").write_text(password + "\n")
+            (folder / f"{role}_password").chmod(0o644)
         override = {
             "LM_SEARCH_TAG": "test",
             "STUDY": "/study/fake.toml",
             "STUDY_DIR": str(folder),
-            "DB_PASSWORD_FILE": str(folder / "password"),
+            "SECRETS_DIR": str(folder),
             "DASHBOARD_PORT": str(free_port()),
             **environment,
         }

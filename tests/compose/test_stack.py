@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from compose_stack import PASSWORD, ROOT, Stack, wait_until
+from compose_stack import PASSWORDS, ROOT, Stack, wait_until
 
 MakeStack = Callable[..., Stack]
 
@@ -145,21 +145,69 @@ def test_keeps_its_secrets(make_stack: MakeStack) -> None:
     stack.up("--wait")
     wait_until(lambda: stack.finished() == 2, 60, "both trials")
     shown = stack.compose("config").stdout + stack.compose("logs").stdout
-    for service in ("db", "init", "worker", "dashboard"):
+    for service in ("db", "init", "roles", "worker", "dashboard"):
         for container in stack.containers(service, running=False):
             facts = stack.inspect(container)
             shown += json.dumps(facts)
             assert facts["HostConfig"]["ReadonlyRootfs"] is True
+            assert facts["HostConfig"]["Memory"] > 0
+            assert facts["HostConfig"]["PidsLimit"] > 0
             assert facts["HostConfig"]["CapDrop"] == ["ALL"]
             if service != "dashboard":
                 assert not any(facts["NetworkSettings"]["Ports"].values()), service
     for path in ("/api/studies", "/api/studies/1", "/dashboard"):
         shown += http(stack, path)[1]
-    assert PASSWORD not in shown
+    for password in PASSWORDS.values():
+        assert password not in shown
     before = stack.query("SELECT * FROM studies, trials")
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         assert http(stack, "/api/studies/1", method)[0] == 405
     assert stack.query("SELECT * FROM studies, trials") == before
+
+
+def test_each_service_has_the_password_of_its_role(make_stack: MakeStack) -> None:
+    stack = make_stack(cells=2)
+    stack.up("--wait")
+    wait_until(lambda: stack.finished() == 2, 60, "both trials")
+    for service, secrets in {"dashboard": {"search_reader"}, "worker": {"search_worker"}, "init": {"search"}}.items():
+        for container in stack.containers(service, running=False):
+            mounted = {each["Destination"] for each in stack.inspect(container)["Mounts"]}
+            assert {place for place in mounted if "secrets" in place} == {f"/run/secrets/{each}" for each in secrets}
+    rights = "SELECT has_table_privilege('{}', '{}', '{}')"
+    for role, table, right, has in (
+        ("search_reader", "trials", "SELECT", "t"),
+        ("search_reader", "trials", "UPDATE", "f"),
+        ("search_worker", "trials", "UPDATE", "t"),
+        ("search_worker", "studies", "DELETE", "f"),
+    ):
+        assert stack.query(rights.format(role, table, right)) == [[has]], (role, table, right)
+    assert "complete" in stack.compose("run", "--rm", "-T", "status").stdout
+    # The same command again, with new passwords.
+    for role in ("worker", "reader"):
+        (stack.folder / f"{role}_password").write_text(f"new-{role}\n")
+    stack.environment["SEEDS"] = "2"
+    stack.up("--force-recreate")
+    wait_until(lambda: stack.finished() == 4, 120, "two more trials")
+    wait_until(lambda: http(stack, "/api/studies")[0] == 200, 30, "the dashboard reads with its new password")
+
+
+def test_visitors_from_elsewhere_need_a_decision(make_stack: MakeStack) -> None:
+    stack = make_stack(cells=1, DASHBOARD_BIND="0.0.0.0")
+    assert 'DASHBOARD_ARGS="--token-file /study/token --allow-host NAME" too' in refused(stack)
+    stack.environment["DASHBOARD_ARGS"] = "--allow-host example.org"
+    stack.up()
+    wait_until(lambda: "without a token every visitor sees" in logs(stack, "dashboard"), 60, "the dashboard refuses")
+    stack.environment["DASHBOARD_ARGS"] = "--token-file /study/token"
+    (stack.folder / "token").write_text("0123456789abcdef0123")
+    stack.up("--wait")
+    assert http(stack, "/api/studies")[0] == 401
+    assert http(stack, "/healthz") == (200, "ok")
+
+
+def logs(stack: Stack, service: str) -> str:
+    """What a service has printed."""
+    done = stack.compose("logs", service, check=False)
+    return done.stdout + done.stderr
 
 
 def refused(stack: Stack) -> str:
@@ -172,8 +220,8 @@ def refused(stack: Stack) -> str:
 
 
 def test_missing_password(make_stack: MakeStack) -> None:
-    said = refused(make_stack(DB_PASSWORD_FILE="./secrets/there-is-none"))
-    assert "secrets/there-is-none" in said
+    said = refused(make_stack(SECRETS_DIR="./secrets/there-are-none"))
+    assert "secrets/there-are-none" in said
 
 
 def test_unknown_study(make_stack: MakeStack) -> None:

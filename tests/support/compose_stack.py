@@ -21,7 +21,7 @@ from search.objectives.settings import TrainingSettings
 
 TESTS = Path(__file__).parent.parent
 ROOT = TESTS.parent
-PASSWORD = "c0mpose-Secret-7319"
+PASSWORDS = {role: f"c0mpose-Secret-{role}-'7319$" for role in ("db", "worker", "reader")}
 STUDY = """
 description = "the fake objective, for the compose tests"
 objective = "fake_objective:start"
