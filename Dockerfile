@@ -31,7 +31,7 @@ COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/cache /opt/cache
 # /out keeps checkpoints and logs; /study is where a person's own study file, corpus and models are mounted.
 RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin search \
- && mkdir /out /study && chown search: /out /study
+ && mkdir /out /study && chown search: /out /study && chmod 0750 /out
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     XDG_CACHE_HOME=/opt/cache SEARCH_OUT=/out
 USER search
