@@ -15,7 +15,7 @@ DECLARE
     'trial_heartbeats', 'version_info', 'alembic_version'];
   -- A definition is an attribute of a study, beside the note and the plots that workers publish.
   written CONSTANT text[] := ARRAY['study_user_attributes', 'study_system_attributes', 'trials'];
-  versions CONSTANT text[] := ARRAY['search_schema', 'search_alembic_version'];
+  of_owner CONSTANT text[] := ARRAY['search_studies', 'search_schema', 'search_alembic_version'];
   each record;
 BEGIN
   -- The roles belong to the whole server: another database may have made them.
@@ -36,7 +36,7 @@ BEGIN
   LOOP
     EXECUTE format('REVOKE ALL ON %s FROM PUBLIC, search_worker, search_reader', each.place);
     EXECUTE format('GRANT SELECT ON %s TO search_worker, search_reader', each.place);
-    IF each.name = ANY (written) OR (each.name LIKE 'search\_%' AND each.name <> ALL (versions)) THEN
+    IF each.name = ANY (written) OR (each.name LIKE 'search\_%' AND each.name <> ALL (of_owner)) THEN
       EXECUTE format('GRANT INSERT, UPDATE ON %s TO search_worker', each.place);
     ELSIF each.name LIKE 'trial\_%' THEN
       -- What an attempt reported is removed when the trial starts again.
