@@ -136,7 +136,9 @@ def test_a_reader_is_enough_for_a_read_only_dashboard(database: Roles) -> None:
 # What only the owner may do.
 OWNERS = (
     *("DELETE FROM studies", "UPDATE studies SET study_name = 'x'", "INSERT INTO studies (study_name) VALUES ('x')"),
-    *("DELETE FROM trials", "DELETE FROM search_runs", "UPDATE search_studies SET name = name", "TRUNCATE trial_values", "DELETE FROM study_directions"),
+    *("DELETE FROM trials", "DELETE FROM search_runs"),
+    *("UPDATE search_studies SET name = name", "TRUNCATE trial_values"),
+    "DELETE FROM study_directions",
     *(
         "UPDATE search_schema SET version = 9",
         "DELETE FROM alembic_version",
