@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand
 
 from search.option_fields import OptionField, Options, option_fields
-from search.streams import make_streams_tolerant
+from search.streams import make_streams_tolerant, write_line
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
@@ -49,7 +49,11 @@ def new_program(
     ignored_fields = option_fields(ignored) if ignored is not None else ()
 
     def program(**values: Any) -> None:
-        _search_working_directory_last()
+        try:
+            _search_working_directory_last()
+        except FileNotFoundError as error:  # os.getcwd
+            write_line("error: the working directory does not exist any more; change to another folder", sys.stderr)
+            raise SystemExit(2) from error
         given = {each.flag: values.pop(each.name) for each in ignored_fields}
         if flags := [flag for flag, value in given.items() if value]:
             print(
@@ -75,7 +79,8 @@ def new_program(
 
 def _search_working_directory_last() -> None:
     # `python -m` puts it first, where a file such as optuna.py would shadow a package that loads later.
-    if not sys.flags.safe_path and sys.path and sys.path[0] in ("", os.getcwd()):
+    working_directory = os.getcwd()
+    if not sys.flags.safe_path and sys.path and sys.path[0] in ("", working_directory):
         sys.path.append(sys.path.pop(0))
 
 

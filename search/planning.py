@@ -13,6 +13,7 @@ from search.storage.connect import open_database
 from search.storage.database import Database
 from search.storage.errors import NoStudyYet
 from search.storage.queries import study_attrs
+from search.storage.texts import printable
 from search.strategies.pruners import check_pruner, read_pruner
 from search.strategies.racing import make_race
 from search.strategies.samplers import check_sampler
@@ -105,6 +106,9 @@ def _is_planned(options: PlanningOptions, study: Study) -> bool:
 
 
 def _check_out(out: Path) -> None:
-    nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    try:
+        nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    except (OSError, ValueError) as error:  # a name that no file has
+        raise UsageError(f"--out {printable(out)}: {error}; choose another --out") from error
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise UsageError(f"--out {out}: {nearest} is not a writable folder; choose another --out")

@@ -43,9 +43,9 @@ def _format_of(output: Path | None) -> str:
 
 
 def _write(output: Path, text: str) -> None:
-    if output.parent.exists() and not output.parent.is_dir():
-        raise UsageError(f"--output {output}: {output.parent} is not a folder; choose a writable file")
     try:
+        if output.parent.exists() and not output.parent.is_dir():
+            raise UsageError(f"--output {output}: {output.parent} is not a folder; choose a writable file")
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(text + "\n", encoding="utf-8", errors="replace")
     except OSError as error:

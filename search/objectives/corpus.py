@@ -126,6 +126,8 @@ def _read_text(path: Path) -> str:
         if not stat.S_ISREG(mode):  # reading a pipe waits for a writer, and a device may have no end
             raise CorpusError(f"corpus {str(path)!r} is a pipe or a device: copy the text to a file and name that")
         data = path.read_bytes()
+    except CorpusError:
+        raise
     except ValueError as error:  # a NUL in the path
         raise CorpusError(f"corpus {str(path)!r} is not the path of a file: {error}") from error
     except FileNotFoundError as error:

@@ -25,6 +25,7 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 
 from search.storage.errors import StorageError
 from search.storage.private_files import make_private_folder, open_private
+from search.storage.texts import printable
 
 ARTIFACTS_FOLDER = "artifacts"  # in the folder `--out`
 ATTR_PREFIX = "artifacts:"  # of the system attributes; Optuna's
@@ -169,10 +170,17 @@ def open_store(where: str) -> ArtifactStore:
     """
     if "://" not in where:
         path = Path(where)
-        if path.exists() and not path.is_dir():
+        try:
+            is_file = path.exists() and not path.is_dir()
+        except (OSError, ValueError) as error:  # a name that no file has
+            raise StorageError(f"--artifacts {printable(where)} cannot be a folder: {error}") from error
+        if is_file:
             raise StorageError(f"--artifacts {where} is a file; name a folder, or s3://bucket/prefix")
         return FolderStore(path)
-    parts = urlsplit(where)
+    try:
+        parts = urlsplit(where)
+    except ValueError as error:
+        raise StorageError(f"--artifacts: {error}; choices are a folder and s3://bucket/prefix") from error
     if parts.scheme != "s3" or not parts.hostname:
         raise StorageError(f"--artifacts {parts.scheme}://…: choices are a folder and s3://bucket/prefix")
     prefix = parts.path.strip("/")

@@ -6,13 +6,14 @@ import logging
 import math
 import time
 
-from sqlalchemy import text
+from sqlalchemy import URL, text
 from sqlalchemy.exc import DBAPIError
 
 from search.storage.database import OUTAGE_S, Database, open_engine
 from search.storage.dialects import backend_name, dialect_of, first_line
 from search.storage.errors import StorageError
 from search.storage.migrations.runner import Outdated, ensure_schema
+from search.storage.texts import printable
 from search.storage.url import display_url, parse_url
 
 log = logging.getLogger("storage")
@@ -46,6 +47,8 @@ def open_database(
     dialect_of(backend_name(url)).check_place(url, create=create)
     try:
         engine = open_engine(url, outage_s)
+    except (TypeError, ValueError) as error:
+        raise _wrong_option(url, error) from error
     except ModuleNotFoundError as error:
         raise StorageError(
             f"{display_url(url)} needs the driver {error.name}; install it with: pip install 'lm-search[postgres]'"
@@ -54,12 +57,19 @@ def open_database(
     # A worker is patient with a crowded server; who only reads wants an answer.
     database = Database(engine, outage_s, waits_when_full=outdated == "upgrade")
     try:
-        _wait_for_answer(database, wait_s)
+        try:
+            _wait_for_answer(database, wait_s)
+        except (TypeError, ValueError) as error:  # of the driver, before it connects
+            raise _wrong_option(url, error) from error
         ensure_schema(database, create=create, outdated=outdated)
     except BaseException:
         engine.dispose()
         raise
     return database
+
+
+def _wrong_option(url: URL, error: Exception) -> StorageError:
+    return StorageError(f"{display_url(url)}: an option of the URL is wrong: {printable(error)}")
 
 
 def _wait_for_answer(database: Database, wait_s: float) -> None:

@@ -71,9 +71,15 @@ class SqliteDialect:
         """As `Dialect`."""
         # SQLite's own message for all of these is "unable to open database file".
         path, shown = Path(url.database or ""), display_url(url)
+        try:
+            is_there = path.exists()
+        except (OSError, ValueError) as error:  # a name that no file has
+            raise StorageError(f"{shown}: this cannot be a file ({error}); give another --storage") from error
+        if is_there and not (path.is_dir() or path.is_file()):
+            raise StorageError(f"{shown}: {path} is a pipe or a device; name a file")
         if path.is_dir():
             raise StorageError(f"{shown}: {path} is a directory; name a file in it, such as {path / 'search.db'}")
-        if not path.exists():
+        if not is_there:
             if not create:
                 raise NoStudyYet(f"{shown}: there is no such file; give --storage, or start with: python -m search.run")
             if not path.parent.is_dir():
