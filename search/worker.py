@@ -14,7 +14,7 @@ import shlex
 import sys
 import threading
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from search.command_line import new_program
@@ -40,7 +40,8 @@ def worker(options: WorkerOptions) -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("search").setLevel(logging.INFO)
     # A crash in native code then leaves its Python stack in the log, for the trial's failure record.
-    faulthandler.enable()
+    with suppress(OSError, RuntimeError):  # stderr may be no file
+        faulthandler.enable()
     with user_errors():
         from search.web.dashboard_publisher import publish_periodically
         from search.workers.profile import profiled
