@@ -52,16 +52,19 @@ class Database:
         """What is specific to this kind of database."""
         return dialect_of(self.engine.dialect.name)
 
-    def write(self, work: Callable[[Connection], Result]) -> Result:
+    def write(self, work: Callable[[Connection], Result], *, durable: bool = False) -> Result:
         """Run `work` in one transaction and commit it; rerun it if the database becomes unavailable.
 
         The acknowledgement of a commit can be lost with the connection, so `work` must be safe to run again after it
         took effect.
 
+        Args:
+            durable: Commit so that a power cut cannot lose it, nor anything that was committed before.
+
         Raises:
             See `retry`.
         """
-        return self.retry(lambda: self._transaction(work, read_only=False))
+        return self.retry(lambda: self._transaction(work, search_read_only=False, search_durable=durable))
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` on a consistent snapshot; it never waits for a writer.
@@ -69,7 +72,7 @@ class Database:
         Raises:
             StorageUnavailable: The database was unavailable for `outage_s`.
         """
-        return self.retry(lambda: self._transaction(work, read_only=True))
+        return self.retry(lambda: self._transaction(work, search_read_only=True))
 
     def execute_autocommit(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
         """Run one statement as its own transaction, without BEGIN and COMMIT.
@@ -140,9 +143,9 @@ class Database:
         """The engine, whose statements wait no longer than this object allows; it shares the connections."""
         return self.engine.execution_options(search_silence_s=self._silence_s)
 
-    def _transaction(self, work: Callable[[Connection], Result], *, read_only: bool) -> Result:
+    def _transaction(self, work: Callable[[Connection], Result], **options: bool) -> Result:
         with self.limited_engine.connect() as connection:
-            connection = connection.execution_options(search_read_only=read_only)
+            connection = connection.execution_options(**options)
             with connection.begin():
                 return work(connection)
 

@@ -22,6 +22,8 @@ from search.storage.private_files import create_private
 from search.storage.url import display_url
 
 BUSY_TIMEOUT_S = 60
+# A killed process loses no commit; a power cut can lose the last ones, up to the last durable commit, which syncs.
+_NOT_DURABLE = "NORMAL"
 _READ_ONLY = "the file or its folder is read-only; fix its permissions, or give another --storage"
 _CHECK_FILE = "check the file, its folder and the disk's free space"
 # By primary result code. Not listed: a wrong statement, which is a bug.
@@ -172,13 +174,16 @@ def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
     if not tables or "version_info" in tables:
         cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA foreign_keys=ON")
-    # With WAL a power cut can lose the last commits; a killed process loses none.
-    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute(f"PRAGMA synchronous={_NOT_DURABLE}")
     cursor.close()
 
 
 def _begin(connection: Connection) -> None:
     # IMMEDIATE takes the write lock at once. A deferred transaction that reads first and writes later cannot
     # wait for the lock: SQLite answers "database is locked" whatever the timeout.
-    read_only = connection.get_execution_options().get("search_read_only", False)
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+    options = connection.get_execution_options()
+    synchronous = "FULL" if options.get("search_durable", False) else _NOT_DURABLE
+    if connection.info.get("synchronous", _NOT_DURABLE) != synchronous:
+        connection.exec_driver_sql(f"PRAGMA synchronous={synchronous}")  # not possible inside a transaction
+        connection.info["synchronous"] = synchronous
+    connection.exec_driver_sql("BEGIN" if options.get("search_read_only", False) else "BEGIN IMMEDIATE")

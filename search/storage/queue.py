@@ -252,7 +252,7 @@ class TrialQueue:
                 return False
             return True
 
-        if not self.database.write(work):
+        if not self.database.write(work, durable=True):  # the worker removes the checkpoint next
             raise EndedElsewhere(f"trial {lease.number} of {lease.study}")
 
     def abandon(self, owner: str, failure: Failure | None = None) -> int:

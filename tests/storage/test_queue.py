@@ -30,9 +30,9 @@ Result = TypeVar("Result")
 class ForgetfulDatabase(Database):
     """Every commit loses its acknowledgement once, so everything is done a second time."""
 
-    def write(self, work: Callable[[Connection], Result]) -> Result:
-        super().write(work)
-        return super().write(work)
+    def write(self, work: Callable[[Connection], Result], *, durable: bool = False) -> Result:
+        super().write(work, durable=durable)
+        return super().write(work, durable=durable)
 
 
 def claim(queue: TrialQueue, owner: str = "ann") -> Lease:
