@@ -22,8 +22,6 @@ from search.storage.private_files import create_private
 from search.storage.url import display_url
 
 BUSY_TIMEOUT_S = 60
-# A killed process loses no commit; a power cut can lose the last ones, up to the last durable commit, which syncs.
-_NOT_DURABLE = "NORMAL"
 _READ_ONLY = "the file or its folder is read-only; fix its permissions, or give another --storage"
 _CHECK_FILE = "check the file, its folder and the disk's free space"
 # By primary result code. Not listed: a wrong statement, which is a bug.
@@ -174,16 +172,19 @@ def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
     if not tables or "version_info" in tables:
         cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute(f"PRAGMA synchronous={_NOT_DURABLE}")
+    # A killed process loses no commit; a power cut can lose those since the last durable one, which syncs.
+    cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()
 
 
 def _begin(connection: Connection) -> None:
     # IMMEDIATE takes the write lock at once. A deferred transaction that reads first and writes later cannot
     # wait for the lock: SQLite answers "database is locked" whatever the timeout.
-    options = connection.get_execution_options()
-    synchronous = "FULL" if options.get("search_durable", False) else _NOT_DURABLE
-    if connection.info.get("synchronous", _NOT_DURABLE) != synchronous:
-        connection.exec_driver_sql(f"PRAGMA synchronous={synchronous}")  # not possible inside a transaction
-        connection.info["synchronous"] = synchronous
+    options, info = connection.get_execution_options(), connection.info
+    if (durable := options.get("search_durable", False)) != info.get("is_durable", False):
+        if durable:
+            info["synchronous"] = connection.exec_driver_sql("PRAGMA synchronous").scalar_one()
+        # Not possible inside a transaction.
+        connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else info['synchronous']}")
+        info["is_durable"] = durable
     connection.exec_driver_sql("BEGIN" if options.get("search_read_only", False) else "BEGIN IMMEDIATE")
