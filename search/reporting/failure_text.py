@@ -88,5 +88,5 @@ def failures_as_markdown(trials: Sequence[TrialSummary]) -> str:
         # Indented text is shown as it is, whatever it contains.
         blocks.append("\n".join(f"    {line}" for line in text.splitlines()))
     if len(trials) > MOST_SHOWN:
-        blocks.append(f"{len(trials) - MOST_SHOWN} more; `lm-search status` shows all.")
+        blocks.append(f"{len(trials) - MOST_SHOWN} more; `lm-search status --json` has all.")
     return "\n\n".join(blocks)

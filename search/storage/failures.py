@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select, update
 
 from search.storage.leases import Lease
 from search.storage.schema import queue_table
+from search.storage.texts import storable_json
 
 if TYPE_CHECKING:
     from search.storage.database import Database
@@ -63,7 +64,7 @@ class Failure:
         """The text that the database stores: ASCII, so that every database takes it, and of bounded length."""
         error = None if self.error is None else "".join(self.error.splitlines()[:1])[:MAX_ERROR]
         traceback = None if self.traceback is None else self.traceback[-MAX_TRACEBACK:]
-        return json.dumps(replace(self, error=error, traceback=traceback).as_dict())
+        return storable_json(replace(self, error=error, traceback=traceback).as_dict())
 
     @staticmethod
     def from_json(text: str | None) -> Failure | None:

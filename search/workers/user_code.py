@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from search.storage.texts import storable_text
+
 
 class UserCodeError(Exception):
     """A study's own code raised something.
@@ -16,7 +18,7 @@ class UserCodeError(Exception):
     """
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__(str(error))
+        super().__init__(storable_text(error))  # a user's error may have no text
         self.error = error
 
 
