@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -33,7 +34,8 @@ def test_every_signal_is_handled_but_an_ignored_hangup() -> None:
 def test_blocked_signals_wait_for_their_handler() -> None:
     received: list[int] = []
     with blocked_stop_signals():
-        os.kill(os.getpid(), signal.SIGUSR1)
+        # Of this thread: another one, such as a library's, would take a signal of the process at once.
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
         assert received == []
         on_stop_signals(lambda number, frame: received.append(number))
         assert received == [signal.SIGUSR1]
