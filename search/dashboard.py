@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from search.command_line import new_program
 from search.errors import UsageError, user_errors
+from search.launchers.child_process import when_parent_ends
 from search.options import DashboardOptions
 from search.web.access import Access, is_host_name, is_loopback
 
@@ -48,6 +49,8 @@ def dashboard(options: DashboardOptions) -> None:
             flush=True,
         )
         warn_of_options(options)
+        if options.parent is not None:
+            when_parent_ends(options.parent, lambda: os._exit(0))
         _use_utc()
         # The loop that accepts connections gets its turn soon, even while all threads compute.
         sys.setswitchinterval(SWITCH_INTERVAL_S)

@@ -257,6 +257,7 @@ class DashboardOptions(FolderOptions, StorageOptions):
         ),
     ] = ()
     no_token: Annotated[bool, Option("Listen off loopback without a token, for example behind a proxy.")] = False
+    parent: Annotated[int | None, Option("End when this parent process ends.", hidden=True)] = None
 
 
 @dataclass(frozen=True, kw_only=True)

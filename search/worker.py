@@ -9,16 +9,14 @@ if __name__ == "__main__":
 
 import faulthandler
 import logging
-import os
 import shlex
 import sys
-import threading
-import time
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from search.command_line import new_program
 from search.errors import EXIT_SPOILED, EXIT_STOPPED, USER_ERRORS, ProcessSpoiled, UsageError, user_errors
+from search.launchers.child_process import when_parent_ends
 from search.options import DefinitionOptions, WorkerOptions
 from search.workers.process_end import end_process, turn_exits_into_crashes
 from search.workers.stop_signals import end_at_stop_signals, on_stop_signals
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
     from search.workers.worker_loop import Worker
 
 log = logging.getLogger("search.worker")
-
-PARENT_POLL_S = 1.0
 
 
 def worker(options: WorkerOptions) -> None:
@@ -50,13 +46,18 @@ def worker(options: WorkerOptions) -> None:
         turn_exits_into_crashes()
         on_stop_signals(lambda number, frame: worker.stop.set())
         if options.parent is not None:
-            _stop_with(options.parent, worker.stop)
+            when_parent_ends(options.parent, lambda: _stop_as_orphan(worker))
         database = worker.queue.database
         # A launcher publishes for its workers.
         publisher = publish_periodically(database, list(worker.studies)) if options.parent is None else nullcontext()
         with database.closing(), profiled(worker, options.out, options.profile), publisher:
             exit_code = _work(worker)
     end_process(exit_code)
+
+
+def _stop_as_orphan(worker: Worker) -> None:
+    log.warning("the parent process has ended; releasing all trials")
+    worker.stop.set()
 
 
 def _work(worker: Worker) -> int:
@@ -103,17 +104,6 @@ def _open(options: WorkerOptions) -> Worker:
             f"plan it with: python -m search.run --study {shlex.quote(options.study)}{name} "
             f"--storage {shlex.quote(shown)} --plan-only"
         ) from error
-
-
-def _stop_with(parent: int, stop: threading.Event) -> None:
-    # The id is an argument: if the parent is dead already, another process has become the parent of this one.
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_POLL_S)
-        log.warning("the parent process has ended; releasing all trials")
-        stop.set()
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 EXAMPLES = (

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 
 import search
 
 DISTRIBUTION = "lm-search"
+PARENT_POLL_S = 1.0
 
 
 def child_command(module: str) -> list[str]:
@@ -22,6 +25,21 @@ def child_command(module: str) -> list[str]:
         module: The program's module, such as "search.worker".
     """
     return [sys.executable, "-P", "-m", module]
+
+
+def when_parent_ends(parent: int, then: Callable[[], object]) -> None:
+    """Call `then`, in a thread, once the process that started this one has ended, even if it was killed.
+
+    Args:
+        parent: Its process id. If it has ended already, another process has become the parent of this one.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_POLL_S)
+        then()
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def child_environment(variables: Mapping[str, str]) -> dict[str, str]:

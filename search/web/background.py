@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -28,7 +29,10 @@ def dashboard_process(storage: str, artifacts: str, port: int = 8080) -> Iterato
         except OSError:
             port = 0
     popen = subprocess.Popen(
-        [*child_command("search.dashboard"), "--port", str(port), "--artifacts", artifacts],
+        [
+            *child_command("search.dashboard"),
+            *("--port", str(port), "--artifacts", artifacts, "--parent", str(os.getpid())),
+        ],
         env=child_environment({"SEARCH_STORAGE": storage}),
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -101,6 +101,7 @@ class TestFinishedRun:
         assert done.stdout.splitlines() == [
             "small: 16 trials; 0 waiting, 0 running, 16 complete, 0 pruned, 0 diverged, 0 failed",
             "small-baselines: 2 trials; 0 waiting, 0 running, 2 complete, 0 pruned, 0 diverged, 0 failed",
+            "time limits: trial_timeout_s off, stall_timeout_s 2 h",
         ]
 
 
