@@ -16,11 +16,13 @@ from sqlalchemy import Connection, select
 
 from search.storage import optuna_tables
 from search.storage.connect import open_database
+from search.storage.crashes import TAKEN_OVER
 from search.storage.database import Database
 from search.storage.errors import EndedElsewhere, LeaseLost
+from search.storage.failures import MAX_TRACEBACK, Failure, record_failure
 from search.storage.leases import Lease, Report
 from search.storage.planning import plan
-from search.storage.queries import counts
+from search.storage.queries import counts, trial_summaries
 from search.storage.queue import TrialQueue
 from search.storage.state_transitions import ENDED_ELSEWHERE
 
@@ -362,3 +364,119 @@ def test_retried_trials_are_as_new(database: Database, queue: TrialQueue, storag
         (2, 2, 1),
         (3, 2, 1),
     ]
+
+
+def failure_of(database: Database, number: int) -> Failure:
+    found = Failure.from_json(row(database, number).failure)
+    assert found is not None
+    return found
+
+
+def lose(database: Database, queue: TrialQueue, owner: str, step: int | None = None) -> Lease:
+    """Claim the first trial, reach a step, and let the lease expire."""
+    lease = claim(queue, owner)
+    assert lease.number == 0
+    if step is not None:
+        assert queue.report([Report(lease, step, 4.0, 4.1)]) == []
+    expire(database, lease)
+    return lease
+
+
+def test_attempts_that_make_progress_do_not_count(database: Database, queue: TrialQueue) -> None:
+    for step in (9, 16, 24, 33, 47):
+        assert lose(database, queue, f"host/cpu-0/{step}", step).attempt == 1
+    # From here on no attempt gets further: the third one is the last.
+    attempts = [lose(database, queue, f"host/cpu-0/again-{step}", step).attempt for step in (47, 30, 47)]
+    assert attempts == [1, 2, 3]
+    assert failure_of(database, 0).kind == "host gone"
+
+    assert claim(queue, "next").number == 1
+    ended = row(database, 0)
+    assert (ended.outcome, ended.attempts, ended.highest_step) == ("failed", 3, 47)
+    assert ended.reason == "3 workers crashed while training this trial; last: host/cpu-0/again-47"
+    last = failure_of(database, 0)
+    assert (last.kind, last.worker, last.host, last.attempt, last.step) == (
+        *("host gone", "host/cpu-0/again-47", "host", 3, 47),
+    )
+
+
+@pytest.mark.parametrize("step", [None, 0])
+def test_an_attempt_without_a_step_counts(database: Database, queue: TrialQueue, step: int | None) -> None:
+    assert [lose(database, queue, f"{n}", step).attempt for n in range(3)] == [1, 2, 3]
+    assert claim(queue, "next").number == 1
+
+
+def test_a_living_worker_takes_its_attempt_back_and_leases_get_longer(database: Database, queue: TrialQueue) -> None:
+    for turn in range(8):
+        lease = lose(database, queue, f"{turn}")
+        heir = claim(queue, f"heir {turn}")
+        assert queue.note_alive(lease) == TAKEN_OVER
+        lost = failure_of(database, 0)
+        assert (lost.kind, lost.worker) == ("lease lost", f"{turn}")
+        assert row(database, 0).attempts == heir.attempt - 1
+        assert queue.renew([heir]) == []
+        left = row(database, 0).lease_until - database.read(lambda c: c.execute(select(database.now())).scalar_one())
+        assert left == pytest.approx(60 * 2 ** min(6, turn + 1), abs=5)
+        queue.release(heir)
+    [heir] = queue.claim([STUDY], "heir")
+    assert queue.report([Report(heir, 500, 2.0, 2.0)]) == []
+    queue.release(heir)
+    claim(queue)
+    assert (row(database, 0).attempts, row(database, 0).lost_leases) == (1, 0), "progress starts again"
+
+
+def test_a_trial_that_failed_because_its_workers_seemed_gone_waits_again(
+    database: Database, queue: TrialQueue, storage_url: str
+) -> None:
+    leases = [lose(database, queue, f"{n}") for n in range(3)]
+    claim(queue, "next")
+    assert row(database, 0).outcome == "failed"
+
+    assert queue.note_alive(leases[0]) == TAKEN_OVER
+
+    again = row(database, 0)
+    assert (again.state, again.outcome, again.attempts) == ("waiting", None, 2)
+    assert optuna_trials(storage_url)[0].state is TrialState.WAITING
+    assert queue.claim([STUDY], "last")[0].number == 0
+
+
+def test_how_a_worker_ended_is_recorded(database: Database, queue: TrialQueue) -> None:
+    lease = claim(queue, "host/cpu-1/12-ab")
+    queue.report([Report(lease, 500, 2.0, 2.0)])
+    killed = Failure("worker crashed", signal="SIGKILL", log="/logs/worker-cpu-1.log")
+
+    assert queue.abandon(lease.owner, killed) == 1
+    heir = claim(queue, "heir")
+
+    assert heir.number == 0
+    found = failure_of(database, 0)
+    facts = (found.kind, found.signal, found.log, found.host, found.worker, found.attempt, found.step)
+    assert facts == ("worker crashed", "SIGKILL", "/logs/worker-cpu-1.log", "host", lease.owner, 1, 500)
+    assert trial_summaries(database, [STUDY])[0].failure == found
+    assert record_failure(database, heir, Failure("timeout", error="too slow\nand more", traceback="x" * 10_000))
+    found = failure_of(database, 0)
+    assert (found.kind, found.error, len(found.traceback or "")) == ("timeout", "too slow", MAX_TRACEBACK)
+
+
+@pytest.mark.parametrize("text", ["\0", "\ud800", "é\n", "a" * 10_000])
+def test_a_failure_of_any_text_can_be_stored(
+    database: Database, queue: TrialQueue, storage_url: str, text: str
+) -> None:
+    queue.finish(claim(queue), "failed", None, reason="made up", failure=Failure("error", error=text, log=text[:9]))
+
+    assert failure_of(database, 0).kind == "error"
+    assert optuna_trials(storage_url)[0].user_attrs["failure"]["kind"] == "error"
+
+
+def test_another_owner_with_the_same_token_is_refused(database: Database, queue: TrialQueue, storage_url: str) -> None:
+    """As after a restored backup: two workers hold the first trial, each with token 1."""
+    late = claim(queue, "ann")
+    change(database, 0, owner="bob")
+    before = snapshot(database, storage_url)
+
+    assert queue.report([Report(late, 500, 1.0, 1.1)]) == [late]
+    assert queue.renew([late]) == [late]
+    assert queue.release(late) is False
+    with pytest.raises(LeaseLost, match="trial 0 of small"):
+        queue.finish(late, "complete", 9.99)
+    assert snapshot(database, storage_url) == before
