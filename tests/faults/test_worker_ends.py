@@ -165,18 +165,18 @@ def children(pid: int) -> list[int]:
 
 
 LIMITS: Mapping[str, tuple[str, str]] = {
-    "deadlock": ("stall_timeout_s", "neither stepped nor reported for longer than 0.4 s (stall_timeout_s)"),
-    "child": ("trial_timeout_s", "trained for longer than 0.4 s (trial_timeout_s)"),
+    "deadlock": ("stall_timeout_s", "neither stepped nor reported for longer than 1 s (stall_timeout_s)"),
+    "child": ("trial_timeout_s", "trained for longer than 1 s (trial_timeout_s)"),
 }
 
 
 @pytest.mark.parametrize("fault", LIMITS)
 @pytest.mark.parametrize("fuse", ["off", "2"])
-def test_trial_that_never_ends(make_study: MakeStudy, fault: str, fuse: str) -> None:
+def test_trial_that_never_ends(make_sqlite_study: MakeStudy, fault: str, fuse: str) -> None:
     """It ends its process, is recorded with the reason, and counts as an attempt; other trials of its group do not."""
     name, reason = LIMITS[fault]
-    study = make_study(
-        grid={"fault": [fault, "none"]}, ms=2, max_attempts=2, fuse=fuse, worker_settings=f"{name} = 0.4"
+    study = make_sqlite_study(
+        grid={"fault": [fault, "none"]}, ms=2, max_attempts=2, fuse=fuse, worker_settings=f"{name} = 1"
     )
     study.plan()
     codes = [study.fork_worker()]
@@ -195,17 +195,17 @@ def test_trial_that_never_ends(make_study: MakeStudy, fault: str, fuse: str) -> 
 
 def test_time_limits_do_not_end_a_slow_trial(make_sqlite_study: MakeStudy) -> None:
     """A step is a sign of life, and time between trials does not count."""
-    limits = "stall_timeout_s = 0.5\ntrial_timeout_s = 1.2"
-    study = make_sqlite_study(3, ms=700, worker_settings=limits)
+    limits = "stall_timeout_s = 1.5\ntrial_timeout_s = 3.5"
+    study = make_sqlite_study(2, ms=2_000, worker_settings=limits)
     study.repair()
     study.check_exactly_once()
 
 
 def test_trial_that_is_too_slow_fails(make_sqlite_study: MakeStudy) -> None:
     """It makes progress, so another attempt would be as slow."""
-    study = make_sqlite_study(1, ms=4_000, worker_settings="trial_timeout_s = 1")
+    study = make_sqlite_study(1, ms=6_000, worker_settings="trial_timeout_s = 2")
     study.plan()
     assert study.fork_worker() == 70
     [row] = study.rows()
     assert (row.outcome, row.attempts) == ("failed", 1)
-    assert row.reason == "TrialTimeout: trained for longer than 1 s (trial_timeout_s)"
+    assert row.reason == "TrialTimeout: trained for longer than 2 s (trial_timeout_s)"
