@@ -201,7 +201,7 @@ def test_visitors_from_elsewhere_need_a_decision(make_stack: MakeStack) -> None:
     wait_until(lambda: "without a token every visitor sees" in logs(stack, "dashboard"), 60, "the dashboard refuses")
     stack.environment["DASHBOARD_ARGS"] = "--token-file /study/token"
     (stack.folder / "token").write_text("0123456789abcdef0123")
-    stack.up("--wait", "dashboard")
+    stack.compose("up", "-d", "--pull", "never", "--no-build", "--wait", "dashboard")
     assert http(stack, "/api/studies")[0] == 401
     assert http(stack, "/healthz") == (200, "ok")
 
