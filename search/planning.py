@@ -19,7 +19,8 @@ from search.strategies.racing import make_race
 from search.strategies.samplers import check_sampler
 from search.strategies.warm_start import warm_started
 from search.study.corpus import read_corpus
-from search.study.definition import MAX_SEEDS, check_size, load_definition, name_fault
+from search.study.definition import MAX_SEEDS, check_size, load_definition
+from search.study.names import name_fault
 from search.study.planner import Study, axis_distributions, check_cells, ensure_planned, study_plans, unreached_ends
 from search.study.stored import read_stored_study
 from search.study.user_modules import extend_sys_path, module_folder

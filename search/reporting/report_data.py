@@ -18,7 +18,8 @@ from search.storage.values import canonical
 from search.study.cells import BASELINES_SUFFIX, without_seed
 from search.study.claims import Cell
 from search.study.formatting import axis_digits, count_text, describe_level
-from search.study.stored import PAGE_FACTS, StoredStudy, read_stored_study, trial_facts
+from search.study.stored import StoredStudy, read_stored_study
+from search.study.trial_facts import PAGE_FACTS, trial_facts
 from search.study.user_modules import user_modules
 
 BEST_LINES = 5  # lines in the chart of the best cells; more of them are hard to distinguish

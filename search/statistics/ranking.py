@@ -15,7 +15,8 @@ from search.storage.queries import TrialSummary, trial_summaries
 from search.storage.values import canonical
 from search.study.cells import without_seed
 from search.study.claims import Published
-from search.study.stored import TABLE_FACTS, read_stored_study, trial_facts
+from search.study.stored import read_stored_study
+from search.study.trial_facts import TABLE_FACTS, trial_facts
 
 # The most informative states first: final losses, then losses at pruning, then no losses.
 STATE_ORDER = ("complete", "pruned", "running", "waiting", "diverged", "failed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,9 @@ from search.errors import UsageError
 from search.objectives.registry import DEFAULT_OBJECTIVE
 from search.objectives.settings import TrainingSettings
 from search.storage.values import canonical
-from search.study.cells import BASELINES_SUFFIX
 from search.study.claims import STRICT, Cell, Claim, Published, Scalar, check_claims
 from search.study.formatting import count_text
+from search.study.names import check_axis_name, name_fault
 from search.study.overrides import Setting, setting_name, with_setting
 from search.study.pruner_settings import PrunerSettings, SharedSettings
 from search.study.references import full_reference
@@ -43,7 +42,7 @@ from search.study.validation_messages import explain
 from search.study.worker_settings import WorkerSettings
 
 MAX_SEED = 2**31 - 1
-# Larger numbers are typing errors that would fill the database with millions of trials.
+# Larger numbers are typing errors.
 MAX_SEEDS = 1000
 MAX_TRIALS = 100_000
 
@@ -117,7 +116,7 @@ class StudyDefinition(BaseModel):
     @classmethod
     def _check_axes(cls, grid: dict[str, list[Scalar]]) -> dict[str, list[Scalar]]:
         for axis, values in grid.items():
-            _check_axis_name(axis)
+            check_axis_name(axis)
             if not values:
                 raise ValueError(f"the axis {axis} is empty; give it at least one value")
             check_values(axis, values)
@@ -126,7 +125,7 @@ class StudyDefinition(BaseModel):
     @model_validator(mode="after")
     def _check_sampler(self) -> StudyDefinition:
         for axis in self.axes:
-            _check_axis_name(axis)
+            check_axis_name(axis)
         if not self.grid and not self.axes:
             raise ValueError("grid = {}: give it at least one entry")
         if self.is_sampled and self.trials is None:
@@ -161,7 +160,7 @@ class StudyDefinition(BaseModel):
             if not cell:
                 raise ValueError(f"baselines.{index} is empty; give it the keys of a cell")
             for axis in cell:
-                _check_axis_name(axis)
+                check_axis_name(axis)
             if canonical(cell) in map(canonical, self.baselines[:index]):
                 raise ValueError(f"baselines.{index} = {cell} occurs twice; remove one")
         return self
@@ -182,26 +181,6 @@ def check_size(definition: StudyDefinition) -> None:
         raise ValueError(
             f"{of} with {count_text(definition.seeds, 'seed')} each is {total} trials; at most {MAX_TRIALS} are "
             "allowed: give fewer values or seeds" + ("" if definition.is_sampled else ", or a sampler with trials = N")
-        )
-
-
-def name_fault(name: str) -> str | None:
-    """What is wrong with a study's name, which is also the name of a folder; None if it is valid."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-        return "write letters, digits, '.', '_' and '-', the first a letter or digit"
-    if len(name) > 200:
-        return f"it has {len(name)} characters; at most 200 are allowed"
-    if name.endswith(BASELINES_SUFFIX):
-        return f"names that end in {BASELINES_SUFFIX} are reserved for the baselines of other studies"
-    return None
-
-
-def _check_axis_name(axis: str) -> None:
-    if axis == "seed":
-        raise ValueError("seed is not an axis; write seeds = N and first_seed = N at the top of the file")
-    if not axis.isidentifier():
-        raise ValueError(
-            f"{axis!r} is not a valid name of an axis; write letters, digits and '_', the first not a digit"
         )
 
 

@@ -5,7 +5,6 @@ A study is read once and passed on as a `StoredStudy`. `search.study.planner.stu
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -24,10 +23,6 @@ from search.study.worker_settings import WorkerSettings
 
 Model = TypeVar("Model", bound=BaseModel)
 
-# User attributes of a trial: its environment, and those that the ranked table and a report's page show.
-ENVIRONMENT = "record"
-TABLE_FACTS = ("n_params", "train_seconds", "tokens")
-PAGE_FACTS = ("val_loss_by_position", "sample", ENVIRONMENT)
 # The user attribute of a study that `--from` writes.
 WARM_START = "from"
 AXIS_ORDER, START_POINTS = "axis_order", "start_points"
@@ -141,58 +136,6 @@ class StoredStudy:
     planning: str = ""
     axis_order: Sequence[str] = ()
     has_start_points: bool = False
-
-
-@dataclass(frozen=True)
-class TrialFacts:
-    """The facts that a worker recorded of a trial besides its losses; None if not recorded or not read.
-
-    Attributes:
-        tokens: Characters that it was trained on.
-        sample: Text that the model wrote.
-        val_loss_by_position: Validation losses by position in the window.
-        environment: The versions and the machine that it ran on, by name.
-    """
-
-    n_params: int | None = None
-    tokens: int | None = None
-    train_seconds: float | None = None
-    train_curve: Sequence[tuple[int, float]] | None = None
-    sample: str | None = None
-    val_loss_by_position: Sequence[float] | None = None
-    environment: Mapping[str, Any] | None = None
-
-    @property
-    def device(self) -> str | None:
-        """The type of device that it ran on."""
-        found: str | None = (self.environment or {}).get("device")
-        return found
-
-
-def trial_facts(attrs: Mapping[str, Any]) -> TrialFacts:
-    """The facts of a trial.
-
-    Args:
-        attrs: Its user attributes that were read.
-    """
-    curve, sample, positions, environment = (
-        attrs.get(key) for key in ("train_curve", "sample", "val_loss_by_position", ENVIRONMENT)
-    )
-    is_list = isinstance(positions, list) and all(_number(loss) is not None for loss in positions)
-    return TrialFacts(
-        n_params=_number(attrs.get("n_params")),
-        tokens=_number(attrs.get("tokens")),
-        train_seconds=_number(attrs.get("train_seconds")),
-        train_curve=curve if isinstance(curve, list) else None,
-        sample=sample if isinstance(sample, str) else None,
-        val_loss_by_position=positions if is_list else None,
-        environment=environment if isinstance(environment, Mapping) else None,
-    )
-
-
-def _number(value: Any) -> Any:
-    """A finite number as it is; None for anything else that an objective may have described."""
-    return value if type(value) in (int, float) and math.isfinite(value) else None
 
 
 def read_stored_study(database: Database, name: str) -> StoredStudy | None:

@@ -22,7 +22,7 @@ from search.storage.queue import TrialQueue
 from search.storage.slots import cell_and_seed
 from search.storage.state_transitions import Outcome
 from search.strategies.pruning_judge import PruningJudge
-from search.study.stored import ENVIRONMENT
+from search.study.trial_facts import ENVIRONMENT
 from search.workers.artifact_writer import ArtifactWriter
 from search.workers.failure_records import failure_of, preemption
 from search.workers.trial_errors import TrialTimeout, cause_of, is_transient, one_line

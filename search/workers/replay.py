@@ -16,7 +16,8 @@ from search.storage.queries import TrialSummary, trial_summaries
 from search.study.cells import without_seed
 from search.study.corpus import corpus_difference
 from search.study.formatting import loss_text
-from search.study.stored import ENVIRONMENT, StoredStudy, TrialFacts, read_stored_study, trial_facts
+from search.study.stored import StoredStudy, read_stored_study
+from search.study.trial_facts import ENVIRONMENT, TrialFacts, trial_facts
 from search.study.user_modules import resolve_objective, user_modules
 from search.workers.devices import check_device
 from search.workers.provenance import environment

@@ -19,13 +19,12 @@ from search.study.definition import load_definition
 from search.study.planner import Study, ensure_planned, study_plans
 from search.study.stored import (
     StoredStudy,
-    TrialFacts,
     WarmStart,
     parse_study,
     planned_study,
     read_stored_study,
-    trial_facts,
 )
+from search.study.trial_facts import TrialFacts, trial_facts
 
 PACKAGE = Path(search.__file__).parent
 # What bears stored JSON, or a part of it: no literal key may be looked up in anything of these names.

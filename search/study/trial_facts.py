@@ -1,0 +1,71 @@
+"""What workers and objectives record of a trial besides its losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# User attributes of a trial: its environment, and those that the ranked table and a report's page show.
+ENVIRONMENT = "record"
+TABLE_FACTS = ("n_params", "train_seconds", "tokens")
+PAGE_FACTS = ("val_loss_by_position", "sample", ENVIRONMENT)
+
+
+@dataclass(frozen=True)
+class TrialFacts:
+    """The facts that a worker recorded of a trial besides its losses; None if not recorded or not read.
+
+    Attributes:
+        tokens: Characters that it was trained on.
+        sample: Text that the model wrote.
+        val_loss_by_position: Validation losses by position in the window.
+        environment: The versions and the machine that it ran on, by name.
+    """
+
+    n_params: int | None = None
+    tokens: int | None = None
+    train_seconds: float | None = None
+    train_curve: Sequence[tuple[int, float]] | None = None
+    sample: str | None = None
+    val_loss_by_position: Sequence[float] | None = None
+    environment: Mapping[str, Any] | None = None
+
+    @property
+    def device(self) -> str | None:
+        """The type of device that it ran on."""
+        found: str | None = (self.environment or {}).get("device")
+        return found
+
+
+def trial_facts(attrs: Mapping[str, Any]) -> TrialFacts:
+    """The facts of a trial.
+
+    Args:
+        attrs: Its user attributes that were read.
+    """
+    return TrialFacts(**{name: read(attrs.get(key)) for name, (key, read) in _READ.items()})
+
+
+def _number(value: Any) -> Any:
+    """A finite number as it is; None for anything else that an objective may have described."""
+    return value if type(value) in (int, float) and math.isfinite(value) else None
+
+
+def _numbers(value: Any) -> Any:
+    return value if isinstance(value, list) and all(_number(each) is not None for each in value) else None
+
+
+def _instance(kind: type) -> Callable[[Any], Any]:
+    return lambda value: value if isinstance(value, kind) else None
+
+
+# The attribute and the check of each fact; an objective may describe anything.
+_READ: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    **{name: (name, _number) for name in TABLE_FACTS},
+    "train_curve": ("train_curve", _instance(list)),
+    "sample": ("sample", _instance(str)),
+    "val_loss_by_position": ("val_loss_by_position", _numbers),
+    "environment": (ENVIRONMENT, _instance(Mapping)),
+}
