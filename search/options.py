@@ -209,13 +209,19 @@ class RunOptions(JsonOptions, RunStudyOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerOptions(TrainingOptions):
+class ChildOptions(Options):
+    """The option of programs that `search.run` starts."""
+
+    parent: Annotated[int | None, Option("End when this parent process ends.", hidden=True)] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions(ChildOptions, TrainingOptions):
     """The options of `search.worker`; a launcher sets the hidden ones."""
 
     device: Annotated[str, Option("cpu, cuda or cuda:N.", env="SEARCH_DEVICE")] = "cpu"
     owner: Annotated[str | None, Option("Name of this worker.", hidden=True)] = None
     modules: Annotated[Path | None, Option("Folder of the study's own modules.", hidden=True, convert=Path)] = None
-    parent: Annotated[int | None, Option("End when this parent process ends.", hidden=True)] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +244,7 @@ class StatusOptions(JsonOptions, BaselinesOptions, StudyOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DashboardOptions(FolderOptions, StorageOptions):
+class DashboardOptions(ChildOptions, FolderOptions, StorageOptions):
     """The options of `search.dashboard`."""
 
     host: Annotated[str, Option("Address to listen on.")] = "127.0.0.1"
@@ -257,7 +263,6 @@ class DashboardOptions(FolderOptions, StorageOptions):
         ),
     ] = ()
     no_token: Annotated[bool, Option("Listen off loopback without a token, for example behind a proxy.")] = False
-    parent: Annotated[int | None, Option("End when this parent process ends.", hidden=True)] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 
 from search.storage import dialect_postgresql_errors, postgres_queue
@@ -35,6 +35,10 @@ class PostgresDialect:
     """Implements `search.storage.dialects.Dialect`."""
 
     one_statement_queue: OneStatementQueue | None = postgres_queue
+
+    def read_url(self, text: str) -> URL:
+        """As `Dialect`."""
+        return make_url(text)
 
     def complete_url(self, url: URL) -> URL:
         """As `Dialect`: the driver is psycopg, and the password can come from a file."""

@@ -16,6 +16,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
+from search.storage.dialect_sqlite_url import read_sqlite_url
 from search.storage.dialects import EXAMPLES, Fault, FaultKind, OneStatementQueue
 from search.storage.errors import NoStudyYet, StorageError
 from search.storage.private_files import create_private
@@ -60,6 +61,10 @@ class SqliteDialect:
     """Implements `search.storage.dialects.Dialect`."""
 
     one_statement_queue: OneStatementQueue | None = None
+
+    def read_url(self, text: str) -> URL:
+        """As `Dialect`."""
+        return read_sqlite_url(text)
 
     def complete_url(self, url: URL) -> URL:
         """As `Dialect`; raises StorageError for a database in memory."""

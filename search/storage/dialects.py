@@ -93,6 +93,15 @@ class Dialect(Protocol):
         """Single statements for the queue's frequent calls; None uses the transactions that work everywhere."""
         ...
 
+    def read_url(self, text: str) -> URL:
+        """Parse a URL of this kind.
+
+        Raises:
+            ArgumentError, ValueError: It is not a URL.
+            StorageError: It has an option that does not exist.
+        """
+        ...
+
     def complete_url(self, url: URL) -> URL:
         """The URL with its driver and password filled in.
 

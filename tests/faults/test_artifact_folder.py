@@ -71,7 +71,7 @@ def test_no_checkpoints_and_a_death(make_study: MakeStudy) -> None:
     assert study.fork_worker(Death("search.storage.queue:TrialQueue.report", "after", 7), plan=True) == -signal.SIGKILL
     study.expire_leases()
     study.repair()
-    assert [row.attempts for row in study.check_exactly_once()] == [1, 2], "the last cell of the grid is claimed first"
+    assert [row.token for row in study.check_exactly_once()] == [1, 2], "the last cell of the grid is claimed first"
 
 
 @pytest.mark.parametrize("harm", ["torn", "empty", "rubbish", "foreign", "another trial's"])

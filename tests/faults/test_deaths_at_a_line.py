@@ -16,7 +16,7 @@ PLANNING = [
     Death("search.storage.connect:ensure_schema", "after"),
     Death("search.storage.optuna_tables:create_study", "before"),
     Death("search.storage.optuna_tables:create_study", "after"),
-    Death("search.storage.planning:_repair", "after"),
+    Death("search.storage.planning:repair", "after"),
     # The trials exist, but no row refers to them.
     Death("search.storage.optuna_tables:insert_waiting_trials", "after"),
     Death("search.storage.planning:insert", "before"),

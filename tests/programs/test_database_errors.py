@@ -232,11 +232,13 @@ def public_folder() -> Iterator[Path]:
 
 # Runs search.argv[1] as a user whom permission bits concern; what it imports is read first.
 UNPRIVILEGED = """
-import importlib, os, sys, typer
+import contextlib, importlib, io, os, sys
 from search.storage import connect, dialect_sqlite, queue
 from search.study import lookup
 from search.reporting import status_text, render
 program = importlib.import_module(f"search.{sys.argv[1]}")
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+    program.app(["--help"])
 if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)
 program.app(sys.argv[2:])
 """

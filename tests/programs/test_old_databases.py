@@ -79,9 +79,11 @@ def check_losses(study: str, storage_url: str) -> None:
         found = trial_summaries(database, names, attrs=("train_curve", "record"))
         curves = [each.curve for each in trial_histories(database, names)]
     assert {(trial.study, trial.number) for trial in found} == wanted.keys()
+    # The function of "line" adds with sum(), which rounds less since Python 3.12.
+    same_python = environment["python"].split(".")[:2] == [str(part) for part in sys.version_info[:2]]
     for trial, curve in zip(found, curves, strict=True):
         expected = wanted[trial.study, trial.number]
-        exact = is_same_place(environment, trial.attrs.get("record") or {}) or study == "line"
+        exact = is_same_place(environment, trial.attrs.get("record") or {}) or (study == "line" and same_python)
         assert trial.state == "complete"
         cell = json.loads(renamed(json.dumps(expected["cell"])))
         assert {name: value for name, value in trial.cell.items() if name != "seed"} == {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -133,7 +134,7 @@ class TestRunStudy:
         text = inspect.getdoc(run_study) or ""
         assert "{" not in text.replace('{"n_embd": [64, 128], "max_iters": 200}', "")
         for name in names:
-            assert f"\n    {name}: " in text
+            assert re.search(rf"^ +{name}: ", text, re.MULTILINE), name
         assert max(map(len, text.splitlines())) <= 120
 
     def test_unknown_argument(self, work_folder: Path) -> None:

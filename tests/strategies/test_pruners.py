@@ -111,7 +111,7 @@ def test_a_fault_of_the_study_file_is_found_before_anything_is_written(tmp_path:
     ran = program("run", "--study", file, "--corpus", write_corpus(tmp_path), cwd=tmp_path)
     assert ran.returncode == 2
     assert re.fullmatch(
-        r"error: pruner.name = 'PercentilePruner': got an unexpected keyword argument 'percent'; it takes .*\n",
+        r"error: pruner.name = 'PercentilePruner': got an unexpected keyword argument 'percent'.*; it takes .*\n",
         ran.stderr,
     )
     assert not Path(sqlite(tmp_path).removeprefix("sqlite:///")).exists()
