@@ -108,9 +108,9 @@ class QueueMachine(RuleBasedStateMachine):
     def back_up(self) -> None:
         self.copy = self.back_up_now()
 
-    @rule()
-    def restore(self) -> None:
-        """An older copy comes back while all workers still run; ids are given again from there."""
+    @rule(target=leases)
+    def restore(self) -> Any:
+        """An older copy comes back while all workers still run; ids and tokens are given again, to other workers."""
 
         def write(connection: Connection) -> None:
             for table in reversed(TABLES):
@@ -128,6 +128,7 @@ class QueueMachine(RuleBasedStateMachine):
 
         self.database.write(write)
         self.uid, self.trials = self.copy.uid, deepcopy(self.copy.trials)
+        return self.claim_now(2)
 
     @rule()
     def delete(self) -> None:
@@ -148,6 +149,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(target=leases, limit=st.integers(1, 3))
     def claim(self, limit: int) -> Any:
+        return self.claim_now(limit)
+
+    def claim_now(self, limit: int) -> Any:
         expired = [at for at, trial in enumerate(self.trials) if trial.state == "running" and trial.expired][:limit]
         wanted = [at for at in expired if self.trials[at].attempts < MAX_ATTEMPTS or self.trials[at].progressed]
         for at in set(expired) - set(wanted):
