@@ -11,6 +11,11 @@ from collections import Counter
 import pytest
 from gates import Gate
 from scenario import AnyWorker, FaultStudy, MakeStudy, Record
+from sqlalchemy import func, select
+from study_files import opened
+
+from search.storage.queue import TrialQueue
+from search.storage.schema import queue_table
 
 
 def supervise(study: FaultStudy, workers: int, kills: int, seed: int) -> int:
@@ -77,6 +82,62 @@ def test_random_kills(make_study: MakeStudy, record_property: Record) -> None:
 def test_two_hundred_random_kills(make_study: MakeStudy, record_property: Record) -> None:
     study = make_study(240, ms=150)
     run_with_kills(study, workers=4, kills=200, record_property=record_property)
+
+
+def kill_after_progress(study: FaultStudy, workers: int, kills: int) -> None:
+    """Kill a worker whenever its attempt has made progress, as long as there are kills left, and replace it."""
+    rng, killed = random.Random(kills), 0
+    progressed = func.coalesce(queue_table.c.highest_step, 0) > func.coalesce(queue_table.c.step_at_claim, 0)
+    held = select(queue_table.c.owner).where(queue_table.c.state == "running", progressed)
+    with opened(study.url).closing() as database:
+        queue = TrialQueue(database)
+        while queue.unfinished([study.name]):
+            alive = {worker.pid: worker for worker in study.workers if worker.poll() is None}
+            study.start_workers(workers - len(alive))
+            owners = database.read(lambda connection: connection.execute(held).scalars().all())
+            victims = [owner for owner in owners if process_id(owner) in alive]
+            if victims and killed < kills:
+                victim = rng.choice(victims)
+                alive[process_id(victim)].kill()
+                alive[process_id(victim)].wait()
+                queue.abandon(victim)  # as a launcher does
+                killed += 1
+            time.sleep(0.01)
+    assert killed == kills
+
+
+def process_id(owner: str) -> int:
+    return int(owner.rsplit("/", 1)[1].split("-")[0])
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_five_hundred_kills_after_progress(make_study: MakeStudy, record_property: Record) -> None:
+    """With three attempts allowed, no trial fails: each attempt reached a step that none before it had reached."""
+    study, started = make_study(240, ms=150, max_attempts=3, lease_s=60), time.monotonic()
+    study.plan()
+    kill_after_progress(study, workers=4, kills=500)
+    rows = study.check_exactly_once()
+    study.join()
+    claims, seconds = sum(row.token for row in rows), round(time.monotonic() - started)
+    record_property("seconds", seconds)
+    print(f"\n{study.url.partition(':')[0]}: 500 kills, {claims} claims of {len(rows)} trials, {seconds} s")
+    assert claims >= 240 + 490
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("lease_s", [0.05, 0.3])
+def test_leases_far_too_short_for_the_load(make_study: MakeStudy, lease_s: float) -> None:
+    """Workers are late all the time, and alive: no trial fails, and none is trained twice to its end."""
+    study, started = make_study(60, ms=100, max_attempts=3, lease_s=lease_s), time.monotonic()
+    study.plan()
+    study.start_workers(12)
+    assert set(study.join(500)) == {0}, study.logs()
+    rows = study.check_exactly_once()
+    claims, lost = sum(row.token for row in rows), study.logs().count("lost the lease")
+    seconds = round(time.monotonic() - started)
+    print(f"\n{study.url.partition(':')[0]}: {claims} claims of {len(rows)} trials, {lost} leases lost, {seconds} s")
 
 
 def test_every_attempt_counts_a_death(make_study: MakeStudy) -> None:
