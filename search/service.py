@@ -12,7 +12,7 @@ from textwrap import indent
 from types import FrameType
 from typing import Any
 
-from search.errors import EXIT_FAILED_TRIALS, EXIT_STOPPED
+from search.errors import EXIT_FAILED_TRIALS, EXIT_STOPPED, UsageError
 from search.launchers.protocol import Launcher, Places, WorkerJob
 from search.launchers.registry import make_launcher
 from search.option_fields import as_docstring, python_signature
@@ -22,8 +22,9 @@ from search.reporting.progress import Snapshot, progress_display
 from search.statistics.ranking import Row, ranked_rows
 from search.storage.artifact_store import ARTIFACTS_FOLDER
 from search.storage.database import Database
-from search.storage.queries import counts
+from search.storage.queries import counts, study_uids
 from search.storage.queue import TrialQueue
+from search.storage.url import display_url
 from search.study.planner import Study
 from search.trackers.feed import tracking
 from search.trackers.registry import make_trackers
@@ -96,7 +97,7 @@ def run_with_options(options: RunStudyOptions) -> StudyResult:
         _stop_requests(database.interrupt) as received,
         tracking(database, planned.names, trackers),
     ):
-        queue = TrialQueue(database)
+        queue = TrialQueue(database, uids=study_uids(database, planned.names))
         unfinished = queue.unfinished(planned.names)
         interrupted = False
         if unfinished and not options.plan_only:
@@ -113,12 +114,21 @@ def run_with_options(options: RunStudyOptions) -> StudyResult:
                 interrupted = _train(
                     database, planned, launcher, unfinished, job, deadline, options.target, options.quiet
                 )
+        _check_not_deleted(queue, planned, options)
         found = counts(database, planned.names)
         exit_code = _exit_code(found, interrupted, received)
         rows = ranked_rows(database, planned.names)
         spent = summed_profiles(options.out) if options.profile else {}
         seconds = time.monotonic() - started
         return StudyResult(planned.name, options.storage, rows, found, seconds, exit_code, spent)
+
+
+def _check_not_deleted(queue: TrialQueue, study: Study, options: RunStudyOptions) -> None:
+    if gone := queue.deleted(study.names):
+        raise UsageError(
+            f"the study {gone[0]!r} was deleted from {display_url(options.storage)} while it ran; plan it again with: "
+            f"python -m search.run --study {options.study}"
+        )
 
 
 def _worker_options(options: RunStudyOptions, study: Study) -> WorkerOptions:

@@ -91,6 +91,12 @@ def study_attrs(database: Database, study: str) -> Mapping[str, Any] | None:
     return None if found is None else found[1]
 
 
+def study_uids(database: Database, studies: Sequence[str]) -> dict[str, str]:
+    """The uids of those of `studies` that are planned, by name."""
+    query = select(studies_table.c.name, studies_table.c.uid).where(studies_table.c.name.in_(studies))
+    return database.read(lambda connection: {row.name: row.uid for row in connection.execute(query)})
+
+
 def study_names(database: Database) -> list[str]:
     """The names of all planned studies, sorted."""
 

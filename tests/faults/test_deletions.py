@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import patch
 
 import optuna
 import pytest
 from scenario import FaultStudy, MakeStudy, reading
 from sqlalchemy import text
 
+from search.errors import UsageError
+from search.service import run_study
 from search.storage.failures import Failure
 from search.storage.url import parse_url
 
@@ -101,3 +106,16 @@ def check_rows(study: FaultStudy, happens: Callable[[FaultStudy], None], artifac
         assert failure is not None
         assert (failure.kind, failure.step) == ("failed from outside", 6)
         assert failure.worker is not None
+
+
+def test_a_run_whose_study_is_deleted_ends_with_one_line(make_study: MakeStudy) -> None:
+    study = make_study(2, ms=1, lease_s=60)
+    gate = study.close_gate(7)
+    with patch.dict(os.environ, study.environment), ThreadPoolExecutor(1) as pool:
+        keywords = {"corpus": study.corpus_file, "out": study.out, "workers": 1, "quiet": True}
+        run = pool.submit(run_study, str(study.file), storage=study.url, **keywords)
+        gate.wait()
+        delete_study(study)
+        gate.open()
+        with pytest.raises(UsageError, match=r"the study 'faulty' was deleted from .* while it ran; plan it again with"):
+            run.result(100)
