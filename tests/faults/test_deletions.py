@@ -117,5 +117,5 @@ def test_a_run_whose_study_is_deleted_ends_with_one_line(make_study: MakeStudy) 
         gate.wait()
         delete_study(study)
         gate.open()
-        with pytest.raises(UsageError, match=r"the study 'faulty' was deleted from .* while it ran; plan it again with"):
+        with pytest.raises(UsageError, match=r"'faulty' was deleted from .* while it ran; plan it again with"):
             run.result(100)
