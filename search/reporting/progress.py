@@ -7,6 +7,7 @@ import math
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
@@ -30,26 +31,27 @@ class Snapshot:
     Args:
         database: The database with the study.
         studies: The names of the study and its sibling.
+
+    Attributes:
+        total: The number of planned trials.
+        done: The number of trials that have ended, with any outcome: those in `ended`.
     """
 
     def __init__(self, database: Database, studies: Sequence[str]) -> None:
-        self.counts = counts(database, studies)
+        before = counts(database, studies)
         self.running = trial_summaries(database, studies, ("running",))
         self.ended = trial_summaries(database, studies, ENDED)
+        self.total = sum(before.values())
+        self.done = len(self.ended)
+        # Trials may have ended since the first query.
+        ended = Counter(trial.state for trial in self.ended)
+        unfinished = {state: count for state, count in before.items() if state not in ENDED}
+        unfinished["running"] = max(0, self.total - self.done - unfinished["waiting"])
+        self.counts = {**unfinished, **{state: ended[state] for state in ENDED}}
         complete = [(trial.val_loss, trial) for trial in self.ended if trial.state == "complete"]
         losses = [(loss, trial) for loss, trial in complete if loss is not None]
         self.ranked = [trial for _, trial in sorted(losses, key=lambda each: each[0])]
         self.best = self.ranked[0] if self.ranked else None
-
-    @property
-    def total(self) -> int:
-        """The number of planned trials."""
-        return sum(self.counts.values())
-
-    @property
-    def done(self) -> int:
-        """The number of trials that have ended, with any outcome."""
-        return sum(self.counts[state] for state in ENDED)
 
     def seconds_left(self, workers: int) -> float | None:
         """An estimate from the seconds that ended trials took; None before the first has ended.

@@ -135,6 +135,7 @@ def test_the_plain_loop_does_a_small_piece_of_work(tmp_path: Path) -> None:
     assert len(kept(tmp_path, "plain-whole")["cells"]) == 3
 
 
+@pytest.mark.soak
 def test_contenders_do_a_small_piece_of_work(tmp_path: Path) -> None:
     names = ("optuna-whole", "service")
     done = compare("--work", str(tmp_path), *SMALL, "--only", ",".join(names))

@@ -104,7 +104,7 @@ def test_the_wheel_has_one_import_package(wheel: Path, tmp_path: Path) -> None:
         pytest.param("wheel", True, id="wheel-packages"),
         pytest.param("wheel", False, id="wheel-plain-folders", marks=pytest.mark.soak),
         pytest.param("editable", True, id="editable-packages", marks=pytest.mark.soak),
-        pytest.param("editable", False, id="editable-plain-folders"),
+        pytest.param("editable", False, id="editable-plain-folders", marks=pytest.mark.soak),
     ],
     indirect=["python_path"],
 )
@@ -146,6 +146,7 @@ def test_nothing_imports_through_the_links(tmp_path: Path, wheel: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
+@pytest.mark.parametrize("python_path", ["wheel", pytest.param("editable", marks=pytest.mark.soak)], indirect=True)
 def test_files_in_the_places_of_dependencies(tmp_path: Path, python_path: str) -> None:
     """`python -m search.run` would find the folder's own `search`; the installed script does not."""
     folder = research_folder(tmp_path / "research", with_init=True)
@@ -154,6 +155,7 @@ def test_files_in_the_places_of_dependencies(tmp_path: Path, python_path: str) -
     run_installed_script(folder, python_path, tmp_path)
 
 
+@pytest.mark.parametrize("python_path", [pytest.param("wheel", marks=pytest.mark.soak), "editable"], indirect=True)
 def test_such_files_and_python_m(tmp_path: Path, python_path: str) -> None:
     """`python -m` looks in the working directory first; what a program loads after its start is not affected."""
     folder = research_folder(tmp_path / "research", with_init=True)

@@ -29,8 +29,8 @@ TOLERANCE = 1e-6  # where another processor or version of torch rounds different
     ("storage_url", "study"),
     [
         *(("sqlite", study) for study in STUDIES),
-        *(("postgresql", study) for study in ("language", "tuned")),
-        *(pytest.param("postgresql", study, marks=pytest.mark.soak) for study in ("named", "tiny", "line")),
+        ("postgresql", "language"),
+        *(pytest.param("postgresql", study, marks=pytest.mark.soak) for study in STUDIES if study != "language"),
     ],
     indirect=["storage_url"],
 )
