@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from textwrap import indent
-from types import FrameType
 from typing import Any
 
 from search.errors import EXIT_FAILED_TRIALS, EXIT_STOPPED, UsageError
@@ -31,7 +30,7 @@ from search.trackers.registry import make_trackers
 from search.web.background import dashboard_process
 from search.web.dashboard_publisher import publish_periodically
 from search.workers.profile import clear_profiles, summed_profiles
-from search.workers.stop_signals import STOP_SIGNALS, on_stop_signals, stopped_exit_code
+from search.workers.stop_signals import STOP_SIGNALS, set_by_stop_signals, stopped_exit_code
 
 POLL_S = 0.5
 MAX_POLL_S = 5.0
@@ -211,16 +210,15 @@ def _stop_requests(stop: threading.Event) -> Iterator[list[int]]:
             if handler is not None:  # installed by a library, not from Python
                 signal.signal(number, handler)
 
-    def ask_to_stop(number: int, _frame: FrameType | None) -> None:
+    def note(number: int) -> None:
         received.append(number)
-        stop.set()
         restore()
 
-    on_stop_signals(ask_to_stop)
-    try:
-        yield received
-    finally:
-        restore()
+    with set_by_stop_signals(stop, note):
+        try:
+            yield received
+        finally:
+            restore()
 
 
 def _exit_code(found: Mapping[str, int], interrupted: bool, received: Sequence[int]) -> int:

@@ -19,7 +19,7 @@ from search.errors import EXIT_SPOILED, EXIT_STOPPED, USER_ERRORS, ProcessSpoile
 from search.launchers.child_process import when_parent_ends
 from search.options import DefinitionOptions, WorkerOptions
 from search.workers.process_end import end_process, turn_exits_into_crashes
-from search.workers.stop_signals import end_at_stop_signals, on_stop_signals
+from search.workers.stop_signals import end_at_stop_signals, set_by_stop_signals
 
 if TYPE_CHECKING:
     from search.workers.worker_loop import Worker
@@ -44,13 +44,17 @@ def worker(options: WorkerOptions) -> None:
 
         worker = _open(options)
         turn_exits_into_crashes()
-        on_stop_signals(lambda number, frame: worker.stop.set())
         if options.parent is not None:
             when_parent_ends(options.parent, lambda: _stop_as_orphan(worker))
         database = worker.queue.database
         # A launcher publishes for its workers.
         publisher = publish_periodically(database, list(worker.studies)) if options.parent is None else nullcontext()
-        with database.closing(), profiled(worker, options.out, options.profile), publisher:
+        with (
+            set_by_stop_signals(worker.stop),
+            database.closing(),
+            profiled(worker, options.out, options.profile),
+            publisher,
+        ):
             exit_code = _work(worker)
     end_process(exit_code)
 

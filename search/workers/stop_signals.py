@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from types import FrameType
 
 from search.errors import EXIT_INTERRUPTED, EXIT_STOPPED
@@ -47,6 +49,34 @@ def on_stop_signals(handler: Callable[[int, FrameType | None], object]) -> None:
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+@contextmanager
+def set_by_stop_signals(stop: threading.Event, noted: Callable[[int], object] = lambda number: None) -> Iterator[None]:
+    """Set an event at every stop signal, inside this context.
+
+    A handler interrupts the main thread anywhere, also where it holds the event's lock: while it waits for the event,
+    or in this handler, at a second signal. Setting the event there would wait forever, so another thread does it.
+
+    Args:
+        noted: Called with the signal in the handler, first; it must not take a lock.
+    """
+    arrived: SimpleQueue[int | None] = SimpleQueue()  # a put may interrupt another one
+
+    def set_event() -> None:
+        while arrived.get() is not None:
+            stop.set()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        noted(number)
+        arrived.put(number)
+
+    threading.Thread(target=set_event, name="stop signals", daemon=True).start()
+    on_stop_signals(handle)
+    try:
+        yield
+    finally:
+        arrived.put(None)
 
 
 def ignore_stop_signals() -> None:

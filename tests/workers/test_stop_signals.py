@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -39,6 +41,23 @@ def test_blocked_signals_wait_for_their_handler() -> None:
         assert received == []
         on_stop_signals(lambda number, frame: received.append(number))
         assert received == [signal.SIGUSR1]
+
+
+def test_signal_while_the_main_thread_holds_the_lock_of_the_event() -> None:
+    """As it does while it waits for the event, and in a handler that sets it when a second signal arrives."""
+    script = """
+import signal, threading
+from search.workers.stop_signals import STOP_SIGNALS, set_by_stop_signals
+
+stop, received = threading.Event(), []
+with set_by_stop_signals(stop, received.append):
+    with stop._cond:
+        for number in 2 * STOP_SIGNALS:
+            signal.raise_signal(number)
+    print(stop.wait(30), len(received))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "True 10\n"), done.stderr
 
 
 def test_exit_codes() -> None:
