@@ -13,8 +13,8 @@ from search.reporting.charts import LINE_STYLES, Line, line_chart, timeline
 from search.reporting.failure_text import MOST_SHOWN, failure_lines, failure_title
 from search.reporting.heatmaps import RAMP
 from search.reporting.report_data import BEST_LINES, ReportData
+from search.reporting.verdict_text import losses_to_compare
 from search.statistics.ranking import Row
-from search.strategies.warm_start import losses_to_compare
 from search.study.formatting import difference_text, loss_text
 
 TEMPLATE = "page.html.jinja"

@@ -11,11 +11,10 @@ from search.reporting.failure_text import failures_as_markdown
 from search.reporting.latex import as_latex
 from search.reporting.report_data import ReportData, read_report_data
 from search.reporting.tables import as_csv, as_json, as_markdown
-from search.reporting.verdict_text import verdicts_as_markdown
+from search.reporting.verdict_text import losses_to_compare, verdicts_as_markdown
 from search.statistics.ranking import Row
 from search.statistics.verdicts import judge
 from search.storage.database import Database
-from search.strategies.warm_start import losses_to_compare
 from search.study.formatting import count_text, describe_cell, loss_text, values_text
 from search.study.pruner_settings import PrunerSettings
 from search.study.search_space import Range, SamplerSettings

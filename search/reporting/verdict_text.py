@@ -1,4 +1,4 @@
-"""The verdicts as markdown."""
+"""What the results decide, as text: verdicts as markdown, and losses to compare the best cell with."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 from search.reporting.escapes import markdown_text
 from search.statistics.comparisons import Comparison
+from search.statistics.ranking import Row
 from search.statistics.verdicts import Verdicts
-from search.study.formatting import describe_level, loss_text
+from search.study.formatting import describe_level, difference_text, loss_text
+from search.study.stored import StoredStudy
 
 MAX_TIED = 20
 
@@ -68,4 +70,21 @@ def _comparison_line(each: Comparison, better: str, worse: str) -> str:
     return (
         f"| {each.factor} | {better} | {worse} | {loss_text(each.mean, 4)} | {interval} | {agree} | {p} "
         f"| {each.verdict} |"
+    )
+
+
+def losses_to_compare(study: StoredStudy, best: Row) -> str:
+    """The losses to compare the best cell of a sampled study with, as text; "" if there are none.
+
+    Args:
+        best: Its best complete cell.
+    """
+    if best.val_loss is None or study.definition.sampler is None:
+        return ""
+    warm_start = study.warm_start
+    others = {} if warm_start is None else {f"best of {warm_start.study}": warm_start.best.val_loss}
+    if study.published:
+        others["published best"] = min(each.val_loss for each in study.published)
+    return "; ".join(
+        f"{name} {loss_text(loss)} ({difference_text(best.val_loss - loss)})" for name, loss in others.items()
     )

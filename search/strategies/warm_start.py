@@ -14,13 +14,11 @@ from search.statistics.ranking import Row, ranked_rows
 from search.storage.database import Database
 from search.storage.planning import StudyPlan
 from search.storage.queries import study_names
-from search.study.formatting import difference_text, loss_text
 from search.study.planner import Study, axis_distributions
 from search.study.stored import (
     WARM_START,
     Observation,
     StoredDefinition,
-    StoredStudy,
     WarmStart,
     planned_study,
     read_stored_study,
@@ -94,20 +92,3 @@ def _lies_within(cell: Mapping[str, Any], distributions: Mapping[str, BaseDistri
         except ValueError:  # not a value of the list, or not a number
             return False
     return True
-
-
-def losses_to_compare(study: StoredStudy, best: Row) -> str:
-    """The losses to compare the best cell of a sampled study with, as text; "" if there are none.
-
-    Args:
-        best: Its best complete cell.
-    """
-    if best.val_loss is None or study.definition.sampler is None:
-        return ""
-    warm_start = study.warm_start
-    others = {} if warm_start is None else {f"best of {warm_start.study}": warm_start.best.val_loss}
-    if study.published:
-        others["published best"] = min(each.val_loss for each in study.published)
-    return "; ".join(
-        f"{name} {loss_text(loss)} ({difference_text(best.val_loss - loss)})" for name, loss in others.items()
-    )
