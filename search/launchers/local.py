@@ -170,5 +170,8 @@ def _status(status: int) -> str:
 
 
 def _last_line(path: Path) -> str:
-    lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no output"
+    """The line of a log that tells most about the end of its process."""
+    lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    # After an error in native code `faulthandler` also lists the stack and all extension modules.
+    fatal = next((line for line in reversed(lines) if line.startswith("Fatal Python error: ")), None)
+    return fatal or (lines[-1] if lines else "no output")

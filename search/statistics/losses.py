@@ -146,7 +146,7 @@ def missing_notes(database: Database, studies: Sequence[str], losses: Losses) ->
     notes = []
     if not losses.cells:
         notes.append("No trial is complete yet, so there is nothing to compare.")
-    elif len(losses.seeds) < 2:
+    elif len(losses.seeds) + len(losses.dropped) < 2:
         notes.append(
             "Each cell has one seed, so no difference can be separated from chance. Run the study with --seeds 5."
         )

@@ -12,6 +12,7 @@ from types import FrameType
 
 from search.errors import EXIT_INTERRUPTED, EXIT_STOPPED
 
+SHOW_CURSOR = "\x1b[?25h"
 INTERRUPTED = "interrupted; run the same command again to resume"
 
 # Every signal that a person, a scheduler or a closing terminal sends and that can be caught.
@@ -30,7 +31,9 @@ def end_at_stop_signals(program: str) -> None:
     def end(number: int, _frame: FrameType | None) -> None:
         # No exception: an import or a user's module could catch it.
         if program == "run":
-            os.write(2, f"{INTERRUPTED}\n".encode())
+            # A progress display, which hides the cursor, cannot end properly any more.
+            shown = f"{SHOW_CURSOR}\n{INTERRUPTED}\n" if os.isatty(2) else f"{INTERRUPTED}\n"
+            os.write(2, shown.encode())
         os._exit(stopped_exit_code(program, number))
 
     if program in ("run", "worker"):

@@ -66,3 +66,22 @@ def test_exit_codes() -> None:
         signal.SIGINT: 130,
     }
     assert {stopped_exit_code("worker", number) for number in STOP_SIGNALS} == {75}
+
+
+def test_end_shows_the_cursor_of_a_terminal() -> None:
+    script = (
+        "import os, signal\n"
+        "from search.workers.stop_signals import end_at_stop_signals\n"
+        "end_at_stop_signals('run')\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "signal.pause()\n"
+    )
+    ours, theirs = os.openpty()
+    try:
+        done = subprocess.run([sys.executable, "-c", script], stderr=theirs, timeout=60)
+        shown = os.read(ours, 1000)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 130
+    assert shown == b"\x1b[?25h\r\ninterrupted; run the same command again to resume\r\n"
