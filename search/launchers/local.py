@@ -20,7 +20,7 @@ from search.storage.failures import Failure
 from search.storage.private_files import make_private_folder, open_private
 from search.workers.child_processes import stop_processes_of
 from search.workers.devices import WorkerSlot, worker_slots
-from search.workers.failure_records import reported_crash
+from search.workers.failure_records import last_line, log_since, reported_crash
 from search.workers.stop_signals import blocked_stop_signals
 from search.workers.worker_loop import new_owner_name
 
@@ -39,6 +39,9 @@ class _Process:
     popen: subprocess.Popen[bytes]
     log_file: Path
     log_start: int  # the size of the log when the process started
+
+    def log(self) -> str:
+        return log_since(self.log_file, self.log_start)
 
 
 class LocalLauncher:
@@ -122,19 +125,19 @@ class LocalLauncher:
 
         A worker that ends with a trial has crashed, whatever its exit code: the trial's own code can choose that.
         """
-        name, last_line = f"worker {process.slot.label}", _last_line(process.log_file)
+        name, line = f"worker {process.slot.label}", last_line(process.log())
         if not held and status == EXIT_STOPPED:
-            log.warning("%s was stopped from outside (%s); starting another one", name, last_line)
+            log.warning("%s was stopped from outside (%s); starting another one", name, line)
             return
         if not held and status == EXIT_SPOILED:
-            log.warning("%s can train no further trial (%s); starting another one", name, last_line)
+            log.warning("%s can train no further trial (%s); starting another one", name, line)
             return
         self._crashes_in_a_row = 0 if held else self._crashes_in_a_row + 1
         ended = f"{name} ended with {_status(status)}"
         too_often = self._crashes_in_a_row >= MAX_CRASHES_IN_A_ROW * len(self._slots)
         if too_often or (status == EXIT_USAGE and not held):
-            raise WorkersKeepCrashing(f"{ended}: {last_line}; log: {process.log_file}")
-        log.warning("%s (%s); restarting it", ended, last_line)
+            raise WorkersKeepCrashing(f"{ended}: {line}; log: {process.log_file}")
+        log.warning("%s (%s); restarting it", ended, line)
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """Ask the workers to release their trials and end; kill those that have not ended after `grace_s` seconds."""
@@ -158,7 +161,7 @@ def _crash(process: _Process) -> Failure:
     return Failure(
         "worker crashed",
         f"the worker ended with {_status(status)}",
-        reported_crash(log_file, process.log_start),
+        reported_crash(process.log()),
         exit_status=status if status >= 0 else None,
         signal=signal.Signals(-status).name if status < 0 else None,
         log=str(log_file.absolute()),
@@ -167,11 +170,3 @@ def _crash(process: _Process) -> Failure:
 
 def _status(status: int) -> str:
     return signal.Signals(-status).name if status < 0 else f"exit code {status}"
-
-
-def _last_line(path: Path) -> str:
-    """The line of a log that tells most about the end of its process."""
-    lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
-    # After an error in native code `faulthandler` also lists the stack and all extension modules.
-    fatal = next((line for line in reversed(lines) if line.startswith("Fatal Python error: ")), None)
-    return fatal or (lines[-1] if lines else "no output")

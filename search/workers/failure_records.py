@@ -9,17 +9,20 @@ from pathlib import Path
 
 from search.errors import USER_ERRORS
 from search.storage.failures import Failure
-from search.workers.trial_errors import TrialTimeout, one_line
+from search.storage.texts import error_text
+from search.workers.trial_errors import TrialTimeout
+
+FATAL_ERROR = "Fatal Python error"
 
 
 def failure_of(error: BaseException) -> Failure:
     """The record of an error that ended an attempt; the database adds the attempt, the step and the time."""
     log = log_file()
     if isinstance(error, TrialTimeout):
-        return Failure(error.kind, one_line(error), error.stack, log=log)
+        return Failure(error.kind, error_text(error), error.stack, log=log)
     # A traceback helps to find a bug, not a wrong value.
     lines = [] if isinstance(error, USER_ERRORS) else traceback.format_exception(error)
-    return Failure("error", one_line(error), "".join(lines) or None, log=log)
+    return Failure("error", error_text(error), "".join(lines) or None, log=log)
 
 
 def preemption() -> Failure:
@@ -35,24 +38,37 @@ def log_file() -> str | None:
         return None
 
 
-def reported_crash(log: Path, since: int) -> str | None:
+def log_since(log: Path, start: int) -> str:
+    """What a process wrote to a log that it shares with earlier ones; "" if the log cannot be read.
+
+    Args:
+        start: The size of the log when the process started.
+    """
+    try:
+        with log.open("rb") as file:
+            file.seek(start)
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def reported_crash(text: str) -> str | None:
     """What a crashed process wrote about its end: a traceback, or the stack that `faulthandler` wrote.
 
     Args:
-        log: The log that it shares with earlier processes.
-        since: The size of the log at its start.
+        text: Its log.
 
     Returns:
         None without any.
     """
-    try:
-        with log.open("rb") as file:
-            file.seek(since)
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return None
-    starts = [
-        text.rfind(mark) for mark in ("Traceback (most recent call last)", "Fatal Python error", "Current thread")
-    ]
+    starts = [text.rfind(mark) for mark in ("Traceback (most recent call last)", FATAL_ERROR, "Current thread")]
     first = min((start for start in starts if start >= 0), default=-1)
     return text[first:].strip() if first >= 0 else None
+
+
+def last_line(text: str) -> str:
+    """The line of a process's log that tells most about its end."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # After it, `faulthandler` lists the stack and all extension modules.
+    fatal = next((line for line in reversed(lines) if line.startswith(FATAL_ERROR)), None)
+    return fatal or (lines[-1] if lines else "no output")

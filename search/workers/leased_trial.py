@@ -21,11 +21,12 @@ from search.storage.leases import Lease, Report
 from search.storage.queue import TrialQueue
 from search.storage.slots import cell_and_seed
 from search.storage.state_transitions import Outcome
+from search.storage.texts import error_text
 from search.strategies.pruning_judge import PruningJudge
 from search.study.trial_facts import ENVIRONMENT
 from search.workers.artifact_writer import ArtifactWriter
 from search.workers.failure_records import failure_of, preemption
-from search.workers.trial_errors import TrialTimeout, cause_of, is_transient, one_line
+from search.workers.trial_errors import TrialTimeout, cause_of, is_transient
 from search.workers.user_code import UserCode, UserCodeError
 
 log = logging.getLogger("search.worker")
@@ -241,7 +242,7 @@ def _resume(context: WorkerContext, lease: Lease, study: WorkerStudy, run: Train
 def release_or_fail(context: WorkerContext, lease: Lease, error: BaseException) -> None:
     """Put a trial back into the queue after a transient error; fail it for good after any other."""
     error = cause_of(error)
-    reason, failure = one_line(error), failure_of(error)
+    reason, failure = error_text(error), failure_of(error)
     delay_s = context.retry_delay_s * 2 ** (lease.attempt - 1)
     if is_transient(error) and context.queue.release(lease, reason, delay_s, failure):
         log.warning("trial %d of %s: %s; retrying in %g s", lease.number, lease.study, reason, delay_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Literal
 
-from search.storage.texts import error_text, storable_text
+from search.storage.texts import storable_text
 from search.workers.user_code import UserCodeError
 
 
@@ -26,11 +26,6 @@ class TrialTimeout(Exception):
 def cause_of(error: BaseException) -> BaseException:
     """What a study's own code raised, or the error itself."""
     return error.error if isinstance(error, UserCodeError) else error
-
-
-def one_line(error: BaseException) -> str:
-    """Name and message of an error, in at most 500 characters."""
-    return error_text(error)
 
 
 def is_transient(error: BaseException) -> bool:

@@ -18,10 +18,11 @@ from search.storage.leases import Lease, Report
 from search.storage.queries import cell_texts
 from search.storage.queue import TrialQueue
 from search.storage.slots import cell_and_seed
+from search.storage.texts import error_text
 from search.workers.leased_trial import LeasedTrial, WorkerContext, WorkerStudy, release_or_fail
 from search.workers.lost_leases import drop_lost
 from search.workers.single_run_group import SingleRunGroup
-from search.workers.trial_errors import cause_of, is_spoiling, one_line
+from search.workers.trial_errors import cause_of, is_spoiling
 from search.workers.watchdog import Watchdog
 
 log = logging.getLogger("search.worker")
@@ -265,7 +266,7 @@ class Worker:
         first, size = trials[0].lease, max(1, len(trials) // 2)
         log.warning(
             "error in a group of %d trials of %s: %s; retrying in groups of %d from their checkpoints",
-            len(trials), first.study, one_line(error), size,
+            len(trials), first.study, error_text(error), size,
         )  # fmt: skip
         self._max_group_size[first.study, first.shape_key] = size
         for trial in trials:

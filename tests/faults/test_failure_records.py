@@ -19,7 +19,7 @@ from search.storage.failures import Failure
 from search.storage.queue import TrialQueue
 from search.storage.schema import queue_table
 from search.web.dashboard_publisher import note
-from search.workers.failure_records import reported_crash
+from search.workers.failure_records import last_line, log_since, reported_crash
 
 
 def recorded(study: FaultStudy, fault: str) -> Failure:
@@ -127,6 +127,18 @@ def test_expired_lease(make_sqlite_study: MakeStudy, failure: Failure | None, sh
 def test_reported_crash(tmp_path: Path, text: str, expected: str | None) -> None:
     log, before = tmp_path / "w.log", "Traceback (most recent call last): of an earlier worker\n"
     log.write_text(before + text)
-    found = reported_crash(log, len(before))
+    found = reported_crash(log_since(log, len(before)))
     assert found is None if expected is None else found is not None and found.startswith(expected)
-    assert reported_crash(tmp_path / "missing.log", 0) is None
+    assert reported_crash(log_since(tmp_path / "missing.log", 0)) is None
+
+
+def test_last_line_is_of_the_process_that_ended(tmp_path: Path) -> None:
+    """A log goes on after a worker is replaced: what killed an earlier one says nothing about this one."""
+    crash = "Fatal Python error: Segmentation fault\n\nCurrent thread 0x1:\n  File a\nExtension modules: many\n"
+    log = tmp_path / "w.log"
+    log.write_text(crash)
+    assert last_line(log_since(log, 0)) == "Fatal Python error: Segmentation fault"
+    log.write_text(crash + "INFO put trial 0 back into the queue\n")
+    assert last_line(log_since(log, len(crash))) == "INFO put trial 0 back into the queue"
+    log.write_text(crash)
+    assert last_line(log_since(log, len(crash))) == "no output"
