@@ -10,7 +10,6 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, or_, 
 
 from search.storage import crashes, optuna_tables
 from search.storage.crashes import has_progressed
-from search.storage.database import Database
 from search.storage.leases import LEASE_FACTOR, ExpiredLease, Lease
 from search.storage.schema import queue_table
 
@@ -20,11 +19,6 @@ LEASE_COLUMNS = tuple(
 )
 
 EXPIRED_COLUMNS = ("id", "study_uid", "owner", "attempts", "step", "failure")
-
-
-def database_time(database: Database, connection: Connection) -> float:
-    """Seconds since 1970 by the database's clock."""
-    return float(connection.execute(select(database.now())).scalar_one())
 
 
 def is_due(now: float) -> ColumnElement[bool]:
@@ -42,14 +36,9 @@ class Claims:
         max_attempts: How many attempts in a row may end without progress before the trial fails for good.
     """
 
-    database: Database
     owner: str
     lease_s: float
     max_attempts: int
-
-    def now(self, connection: Connection) -> float:
-        """As `database_time`."""
-        return database_time(self.database, connection)
 
     def expired(self, connection: Connection, uids: Sequence[str], limit: int, now: float) -> list[int]:
         """Ids of running trials of this worker or with an expired lease; exhausted trials fail instead."""

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, select, updat
 
 from search.storage import optuna_tables
 from search.storage.failures import Failure
-from search.storage.leases import MAX_LOST_LEASES, ExpiredLease, Lease
+from search.storage.leases import MAX_LOST_LEASES, ExpiredLease, Lease, row_of
 from search.storage.schema import queue_table
 from search.storage.state_transitions import ENDED_ELSEWHERE, end_trials
 
@@ -45,7 +45,7 @@ def note_hosts_gone(connection: Connection, expired: Sequence[ExpiredLease], now
         if known is not None and (known.worker, known.attempt) == (each.owner, each.attempts):
             continue
         gone = Failure("host gone").of_attempt(each.owner, each.attempts, each.step, now)
-        same = and_(queue_table.c.id == each.queue_id, queue_table.c.study_uid == each.study_uid)
+        same = row_of(each.queue_id, each.study_uid)
         connection.execute(update(queue_table).where(same).values(failure=gone.to_json()))
 
 
@@ -57,7 +57,7 @@ def note_alive(connection: Connection, lease: Lease, now: float) -> str:
     Returns:
         Why the lease was lost.
     """
-    same = and_(queue_table.c.id == lease.queue_id, queue_table.c.study_uid == lease.study_uid)
+    same = row_of(lease.queue_id, lease.study_uid)
     row = connection.execute(select(queue_table).where(same).with_for_update()).first()
     if row is None:
         return DELETED
@@ -85,7 +85,7 @@ def fail_exhausted(connection: Connection, trial: Row[Any], now: float) -> None:
     """Fail a trial with an expired lease that has no attempts left."""
     workers = f"{trial.attempts} worker{'' if trial.attempts == 1 else 's'}"
     reason = f"{workers} crashed while training this trial; last: {trial.owner}"
-    same = and_(queue_table.c.id == trial.id, queue_table.c.study_uid == trial.study_uid)
+    same = row_of(trial.id, trial.study_uid)
     end_trials(connection, same, "failed", None, reason, now)
     # Its last worker can still be alive; the old token keeps it from writing to the ended trial.
     connection.execute(update(queue_table).where(same).values(token=queue_table.c.token + 1))

@@ -38,7 +38,7 @@ def claim_turn(database: Database, study: str, every_s: float) -> bool:
         study_id = optuna_tables.study_id(connection, study)
         if study_id is None:
             return False
-        now = float(connection.execute(select(database.now())).scalar_one())
+        now = database.time(connection)
         before = _value(connection, study_id, PUBLISHED_AT)
         # A clock that was set back must not block publishing until it catches up.
         if before is not None and 0 <= now - before < every_s:

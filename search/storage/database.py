@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row
+from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
@@ -163,6 +163,10 @@ class Database:
         Workers on several machines share it, even if their own clocks differ by hours.
         """
         return self.dialect.now()
+
+    def time(self, connection: Connection) -> float:
+        """The database's clock: seconds since 1970."""
+        return float(connection.execute(select(self.now())).scalar_one())
 
     def lock(self, connection: Connection, name: str) -> None:
         """Hold the lock called `name` until the transaction ends."""

@@ -6,14 +6,14 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select
 
 from search.storage.leases import Lease
 from search.storage.schema import queue_table
 from search.storage.texts import storable_json
 
 if TYPE_CHECKING:
-    from search.storage.database import Database
+    pass
 
 FailureKind = Literal[
     "error", "worker crashed", "lease lost", "host gone", "preempted", "timeout", "stalled", "failed from outside"
@@ -84,21 +84,3 @@ def of_lease(failure: Failure, lease: Lease, connection: Connection, now: float)
     """A failure with the facts of a leased trial's row."""
     step = connection.execute(select(queue_table.c.step).where(queue_table.c.id == lease.queue_id)).scalar()
     return failure.of_attempt(lease.owner, lease.attempt, step, now)
-
-
-def record_failure(database: Database, lease: Lease, failure: Failure) -> bool:
-    """Store what went wrong with a trial that goes on under its lease or under a later one.
-
-    `TrialQueue.release`, `finish` and `abandon` store a failure themselves; this is for what is learned later.
-
-    Returns:
-        False if the study or the trial has been deleted, or if the trial was planned again.
-    """
-
-    def work(connection: Connection) -> bool:
-        now = float(connection.execute(select(database.now())).scalar_one())
-        text = of_lease(failure, lease, connection, now).to_json()
-        same = (queue_table.c.id == lease.queue_id, queue_table.c.study_uid == lease.study_uid)
-        return connection.execute(update(queue_table).where(*same).values(failure=text)).rowcount > 0
-
-    return database.write(work)

@@ -74,19 +74,20 @@ class ClaimedNow:
     exhausted: int
 
 
+def row_of(queue_id: int, study_uid: str) -> ColumnElement[bool]:
+    """The row of a trial; an older copy of the database may have given its id to a trial of another study."""
+    return and_(queue_table.c.id == queue_id, queue_table.c.study_uid == study_uid)
+
+
 def held_by(lease: Lease) -> ColumnElement[bool]:
     """The trial of a lease that is still valid."""
     return and_(claimed_by(lease), queue_table.c.state == "running")
 
 
 def claimed_by(lease: Lease) -> ColumnElement[bool]:
-    """The trial of a lease, if nobody has claimed it since.
+    """The trial of a lease that no other worker has claimed since.
 
     The token alone does not show that: in a restored backup two workers can hold the same token of the same row.
     """
-    return and_(
-        queue_table.c.id == lease.queue_id,
-        queue_table.c.study_uid == lease.study_uid,
-        queue_table.c.owner == lease.owner,
-        queue_table.c.token == lease.token,
-    )
+    row = row_of(lease.queue_id, lease.study_uid)
+    return and_(row, queue_table.c.owner == lease.owner, queue_table.c.token == lease.token)

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Update, and_, bindparam, case, func, or_, select, update
 
 from search.storage import crashes, optuna_tables
-from search.storage.claiming import Claims, database_time, is_due
+from search.storage.claiming import Claims, is_due
 from search.storage.crashes import has_progressed
 from search.storage.database import Database
 from search.storage.errors import EndedElsewhere, LeaseLost
@@ -58,18 +58,18 @@ class TrialQueue:
         Call this only while `owner` holds no lease: a running trial under its name was claimed by a transaction whose
         answer was lost, and is claimed for it again.
         """
-        claims, uids = Claims(self.database, owner, self.lease_s, self.max_attempts), self._uids(studies)
+        claims, uids = Claims(owner, self.lease_s, self.max_attempts), self._uids(studies)
         if (quick := self.database.dialect.one_statement_queue) is not None:
             found = quick.claim(self.database, uids, owner, limit, self.lease_s, self.max_attempts)
             if found.expired:
-                self.database.write(lambda c: crashes.note_hosts_gone(c, found.expired, claims.now(c)))
+                self.database.write(lambda c: crashes.note_hosts_gone(c, found.expired, self.database.time(c)))
             if found.leases and found.exhausted:
-                self.database.write(lambda c: claims.expired(c, uids, found.exhausted, claims.now(c)))
+                self.database.write(lambda c: claims.expired(c, uids, found.exhausted, self.database.time(c)))
             if found.leases:
                 return list(found.leases)
 
         def work(connection: Connection) -> list[Lease]:
-            now = claims.now(connection)
+            now = self.database.time(connection)
             ids = claims.expired(connection, uids, limit, now)
             if len(ids) < limit:
                 ids += [trial.id for trial in claims.pick(connection, uids, is_due(now), limit - len(ids))]
@@ -83,11 +83,11 @@ class TrialQueue:
         Args:
             held: The leases of `owner`, at least one, all of one study and shape.
         """
-        first, claims = held[0], Claims(self.database, owner, self.lease_s, self.max_attempts)
+        first, claims = held[0], Claims(owner, self.lease_s, self.max_attempts)
         others = queue_table.c.id.not_in([each.queue_id for each in held])
 
         def work(connection: Connection) -> list[Lease]:
-            now = claims.now(connection)
+            now = self.database.time(connection)
             # Another running trial of this owner was claimed by a transaction whose answer was lost.
             mine = and_(queue_table.c.state == "running", queue_table.c.owner == owner, others)
             # A trial that used an attempt trains alone: it may have been the reason.
@@ -115,7 +115,7 @@ class TrialQueue:
                 lease = report.lease
                 if connection.execute(*self._storing(report)).rowcount == 0:
                     lost.append(lease)
-                    end_as_elsewhere(connection, held_by(lease), database_time(self.database, connection))
+                    end_as_elsewhere(connection, held_by(lease), self.database.time(connection))
                     continue
                 optuna_tables.write_intermediate_value(connection, lease.trial_id, report.step, report.val_loss)
             return lost
@@ -187,7 +187,7 @@ class TrialQueue:
         attempts_left = or_(queue_table.c.attempts < self.max_attempts, has_progressed())
 
         def work(connection: Connection) -> bool:
-            now = database_time(self.database, connection)
+            now = self.database.time(connection)
             recorded = {} if failure is None else {"failure": of_lease(failure, lease, connection, now).to_json()}
             back = connection.execute(
                 update(queue_table)
@@ -238,7 +238,7 @@ class TrialQueue:
             return
 
         def work(connection: Connection) -> bool:
-            now = database_time(self.database, connection)
+            now = self.database.time(connection)
             found = None if failure is None else of_lease(failure, lease, connection, now)
             if not end_trials(connection, held_by(lease), outcome, value, reason, now, found):
                 done = and_(claimed_by(lease), queue_table.c.state == "done")
@@ -261,7 +261,7 @@ class TrialQueue:
         Returns:
             The number of leases.
         """
-        return self.database.write(lambda c: crashes.abandon(c, owner, failure, database_time(self.database, c)))
+        return self.database.write(lambda c: crashes.abandon(c, owner, failure, self.database.time(c)))
 
     def note_alive(self, lease: Lease) -> str:
         """Say that the worker of a lost lease is alive: losing it was no attempt, and the next leases last longer.
@@ -269,7 +269,7 @@ class TrialQueue:
         Returns:
             Why the lease was lost: `search.storage.crashes.TAKEN_OVER`, or a text that says how the trial ended.
         """
-        return self.database.write(lambda c: crashes.note_alive(c, lease, database_time(self.database, c)))
+        return self.database.write(lambda c: crashes.note_alive(c, lease, self.database.time(c)))
 
     def unfinished(self, studies: Sequence[str]) -> int:
         """The number of trials that have not ended."""

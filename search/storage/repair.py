@@ -33,7 +33,7 @@ def repair(
     Returns:
         How many trials were repaired.
     """
-    now = connection.execute(select(database.now())).scalar_one()
+    now = database.time(connection)
     changed = _repair_ends(connection, study_id, rows, now) | _repair_values(connection, study_id, rows)
     return len(changed | _repair_parameters(connection, study_id, rows, plan))
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial
-from sqlalchemy import Connection, Row, and_, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from search.storage import optuna_queries, optuna_tables
 from search.storage.database import Database
 from search.storage.errors import LeaseLost
-from search.storage.leases import Lease, held_by
+from search.storage.leases import Lease, held_by, row_of
 from search.storage.optuna_tables import Parameter
 from search.storage.schema import queue_table, studies_table
 from search.storage.values import canonical, compact_json
@@ -213,7 +213,7 @@ def _store(
     free = (seed for seed in itertools.count(first_seed) if seed not in taken)
     for (row, named), seed in zip(sorted(empty, key=lambda each: each[1][REPETITION]), free, strict=False):
         text = compact_json({**cell, "seed": seed, SLOT: slot, REPETITION: named[REPETITION]})
-        same = and_(queue_table.c.id == row.id, queue_table.c.study_uid == lease.study_uid)
+        same = row_of(row.id, lease.study_uid)
         changed = update(queue_table).where(same).values(cell=text, shape_key=choice.shape_key)
         connection.execute(changed)
         optuna_tables.write_parameters(connection, row.trial_id, {**choice.parameters, "seed": _seed(seed)})

@@ -19,7 +19,7 @@ from search.storage.connect import open_database
 from search.storage.crashes import TAKEN_OVER
 from search.storage.database import Database
 from search.storage.errors import EndedElsewhere, LeaseLost
-from search.storage.failures import MAX_TRACEBACK, Failure, record_failure
+from search.storage.failures import MAX_TRACEBACK, Failure
 from search.storage.leases import Lease, Report
 from search.storage.planning import plan
 from search.storage.queries import counts, trial_summaries
@@ -453,7 +453,8 @@ def test_how_a_worker_ended_is_recorded(database: Database, queue: TrialQueue) -
     facts = (found.kind, found.signal, found.log, found.host, found.worker, found.attempt, found.step)
     assert facts == ("worker crashed", "SIGKILL", "/logs/worker-cpu-1.log", "host", lease.owner, 1, 500)
     assert trial_summaries(database, [STUDY])[0].failure == found
-    assert record_failure(database, heir, Failure("timeout", error="too slow\nand more", traceback="x" * 10_000))
+    late = Failure("timeout", error="too slow\nand more", traceback="x" * 10_000)
+    assert queue.release(heir, failure=late)
     found = failure_of(database, 0)
     assert (found.kind, found.error, len(found.traceback or "")) == ("timeout", "too slow", MAX_TRACEBACK)
 

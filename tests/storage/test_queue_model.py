@@ -171,7 +171,7 @@ class QueueMachine(RuleBasedStateMachine):
         return multiple(*claimed)
 
     def claimed(self, lease: Lease) -> Trial | None:
-        """The trial of a lease that nobody has claimed since, in this planning of the study and this copy of it."""
+        """The trial of a lease that no worker has claimed since, in this planning of the study and this copy of it."""
         if lease.study_uid != self.uid or lease.number >= len(self.trials):
             return None
         trial = self.trials[lease.number]
@@ -225,7 +225,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(lease=consumes(leases))
     def forget(self, lease: Lease) -> None:
-        """A worker dies: nobody will use its lease again."""
+        """A worker dies, and its lease is not used again."""
 
     @rule()
     def retry(self) -> None:
