@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from benchmarks.browser import chromium
+from benchmarks.served_dashboard import served_dashboard
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-
-
-@contextmanager
-def served(storage: str, artifacts: str) -> Iterator[str]:
-    """A dashboard on a free port; its address."""
-    command = [sys.executable, "-m", "search.dashboard", "--storage", storage, "--artifacts", artifacts, "--port", "0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        found = re.search(r"http://[\d.]+:\d+", line)
-        if found is None:
-            raise RuntimeError(line)
-        yield found[0]
-    finally:
-        process.terminate()
-        process.communicate()
 
 
 @app.command()
@@ -48,11 +28,11 @@ def picture(
     database, names = open_studies(study, storage, 0, baselines=True)
     with database.closing():
         publish(database, names)
-    with served(storage, artifacts) as address, chromium() as browser:
+    with served_dashboard(storage, Path(), "--artifacts", artifacts) as dashboard, chromium() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 1750})
-        found = page.request.get(f"{address}/api/studies").json()["study_summaries"]
+        found = page.request.get(f"{dashboard.address}/api/studies").json()["study_summaries"]
         [study_id] = [each["study_id"] for each in found if each["study_name"] == study]
-        page.goto(f"{address}/dashboard/studies/{study_id}")
+        page.goto(f"{dashboard.address}/dashboard/studies/{study_id}")
         page.get_by_text("Hyperparameter Importance").first.wait_for()
         page.wait_for_timeout(4000)  # plots are drawn one after another, without a signal after the last
         output.parent.mkdir(parents=True, exist_ok=True)

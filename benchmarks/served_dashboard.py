@@ -54,7 +54,8 @@ def served_dashboard(storage: str, folder: Path, *arguments: str, **environment:
         assert process.stderr is not None
         line = process.stderr.readline()
         found = re.search(r":(\d+)/", line)
-        assert found, line
+        if found is None:
+            raise RuntimeError(line)
         yield Dashboard(int(found[1]), process.pid)
     finally:
         process.terminate()

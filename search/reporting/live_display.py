@@ -74,12 +74,12 @@ class LiveDisplay:
         skipped = max(0, len(new) - MAX_NEWS)
         if skipped:
             self._live.console.print(Text(f"… {skipped} more have ended"))
-        for done, trial in enumerate(new[skipped:], start=snapshot.done - len(new) + skipped + 1):
+        for done, trial in new[skipped:]:
             is_failed = trial.state in FAILED
             # rich reads a plain string as markup, and "[/x]" in it as an error.
             line = Text(end_line(trial, done, snapshot.total), style="red" if is_failed else "")
             self._live.console.print(line, no_wrap=not is_failed, overflow=None if is_failed else "ellipsis")
-        for trial in new:
+        for _, trial in new:
             if trial.state != "complete":
                 self._last["failed" if trial.state in FAILED else "pruned"] = trial
         parts = [self._study(snapshot, workers), self._workers(snapshot), self._best(snapshot), *self._lasts()]

@@ -88,12 +88,13 @@ class News:
     def __init__(self) -> None:
         self._known: set[tuple[str, int]] | None = None
 
-    def of(self, snapshot: Snapshot) -> list[TrialSummary]:
-        """The trials that have ended since the last call."""
+    def of(self, snapshot: Snapshot) -> list[tuple[int, TrialSummary]]:
+        """The trials that have ended since the last call, each with how many have ended, this one included."""
         ended = {(trial.study, trial.number) for trial in snapshot.ended}
         before = ended if self._known is None else self._known
         self._known = ended
-        return [trial for trial in snapshot.ended if (trial.study, trial.number) not in before]
+        new = [trial for trial in snapshot.ended if (trial.study, trial.number) not in before]
+        return list(enumerate(new, start=snapshot.done - len(new) + 1))
 
 
 def end_line(trial: TrialSummary, done: int, total: int) -> str:
@@ -114,7 +115,7 @@ class PlainLines:
     def show(self, snapshot: Snapshot, workers: int) -> None:
         """Print what is new."""
         new = self._news.of(snapshot)
-        for done, trial in enumerate(new, start=snapshot.done - len(new) + 1):
+        for done, trial in new:
             write_line(end_line(trial, done, snapshot.total), sys.stderr)
         if new or time.monotonic() - self._summary_at > PLAIN_INTERVAL_S:
             write_line(summary_line(snapshot, workers), sys.stderr)

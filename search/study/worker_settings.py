@@ -23,6 +23,6 @@ class WorkerSettings(BaseModel):
     # A trial that trains for longer is ended: it fails if it made progress, and otherwise has used an attempt. 0 sets
     # no limit.
     trial_timeout_s: float = Field(default=0.0, ge=0)
-    # A trial without a step, a bare yield or an evaluation for so long is ended, which is an attempt. Two hours are
+    # A trial without a step, a bare yield or an evaluation in this time is ended, which is an attempt. Two hours are
     # longer than an epoch of nearly any search, and three deadlocks in a row still leave most of a night.
     stall_timeout_s: float = Field(default=7200.0, ge=0)

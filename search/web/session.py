@@ -12,7 +12,7 @@ LIFETIME_S = 7 * 24 * 3600
 class Session:
     """Issues and checks the cookie of one dashboard.
 
-    The cookie holds the time of its expiry and an HMAC of it: nobody can derive the token from it, and a new token ends
+    The cookie holds the time of its expiry and an HMAC of it: the token cannot be derived from it, and a new token ends
     all sessions.
 
     Args:

@@ -12,7 +12,7 @@ log = logging.getLogger("search.worker")
 
 
 def drop_lost(context: WorkerContext, lease: Lease, study: WorkerStudy) -> None:
-    """Say why the lease was lost, and remove the checkpoint of a trial that nobody will resume.
+    """Say why the lease was lost, and remove the checkpoint of a trial that no worker will resume.
 
     Args:
         study: The study of the lease.

@@ -7,13 +7,14 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from study_files import all_rows, sqlite, write_study
 
 from search.errors import WorkersKeepCrashing
-from search.launchers.local import MAX_CRASHES_IN_A_ROW, LocalLauncher
+from search.launchers.local import MAX_CRASHES_IN_A_ROW, STOP_GRACE_S, LocalLauncher
 from search.launchers.protocol import Places, WorkerJob
 from search.launchers.registry import make_launcher
 from search.options import PlanningOptions
@@ -49,6 +50,19 @@ def job(database: Database, folder: Path, arguments: list[str]) -> WorkerJob:
     return WorkerJob(arguments, sqlite(folder), folder / "logs", TrialQueue(database).abandon)
 
 
+@contextmanager
+def started(
+    database: Database, folder: Path, *arguments: str, trials: int = 9, grace_s: float = 1.0
+) -> Iterator[LocalLauncher]:
+    """A launcher that has started its worker; the worker ends with the context."""
+    run = launcher()
+    try:
+        run.start(trials, job(database, folder, list(arguments)))
+        yield run
+    finally:
+        run.stop(grace_s)
+
+
 def workers_of(run: LocalLauncher) -> list[int]:
     return [process.popen.pid for process in run._processes]
 
@@ -61,9 +75,7 @@ def test_killed_worker_is_replaced_and_its_trial_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("FAKE_TRIAL_MS", "60000")
-    run, work = launcher(), job(planned, work_folder, ["--study", "small", "--corpus", corpus_file])
-    try:
-        run.start(9, work)
+    with started(planned, work_folder, "--study", "small", "--corpus", corpus_file) as run:
         until(lambda: any(row["state"] == "running" for row in all_rows(sqlite(work_folder))))
         [killed] = workers_of(run)
         os.kill(killed, signal.SIGKILL)
@@ -74,8 +86,6 @@ def test_killed_worker_is_replaced_and_its_trial_goes_on(
         assert other != killed
         until(lambda: run.running == 0)
         run.tend()
-    finally:
-        run.stop(1)
     rows = all_rows(sqlite(work_folder))
     assert {row["outcome"] for row in rows} == {"complete"}
     # The lease of ten seconds need not run out: the launcher knows that the worker is dead.
@@ -157,9 +167,8 @@ def test_worker_that_is_stopped_from_outside_is_named_and_replaced(
 ) -> None:
     """However often; and a worker that gets the signal before it can handle it ends in the same way."""
     monkeypatch.setenv("FAKE_TRIAL_MS", "60000")
-    run, work = launcher(), job(planned, work_folder, ["--study", "small", "--corpus", corpus_file])
-    try:
-        run.start(9, work)
+    arguments = ("--study", "small", "--corpus", corpus_file)
+    with started(planned, work_folder, *arguments, grace_s=STOP_GRACE_S) as run:
         for _ in range(MAX_CRASHES_IN_A_ROW):
             [worker] = workers_of(run)
             os.kill(worker, signal.SIGTERM)
@@ -170,8 +179,6 @@ def test_worker_that_is_stopped_from_outside_is_named_and_replaced(
         os.kill(worker, signal.SIGHUP)
         until(lambda: run.running == 0)
         run.tend()
-    finally:
-        run.stop()
     messages = re.findall(r"worker cpu-0 was stopped from outside \((.*)\); starting another one", caplog.text)
     assert len(messages) == MAX_CRASHES_IN_A_ROW + 1
     assert "back into the queue" in messages[-1]
@@ -184,9 +191,8 @@ def test_programs_of_a_killed_worker_end_with_it(
     file = write_study(work_folder, FAULTS % "child")
     database, _ = open_planned(PlanningOptions(study=file, storage=sqlite(work_folder), corpus=Path(corpus_file)))
     with database.closing():
-        run, work = launcher(), job(database, work_folder, ["--study", file, "--corpus", corpus_file])
-        try:
-            run.start(2, work)
+        arguments = ("--study", file, "--corpus", corpus_file)
+        with started(database, work_folder, *arguments, trials=2, grace_s=0) as run:
             [worker] = workers_of(run)
             until(lambda: bool(processes_of(worker)))
             os.kill(worker, signal.SIGKILL)
@@ -194,8 +200,6 @@ def test_programs_of_a_killed_worker_end_with_it(
             assert processes_of(worker)
             run.tend()
             assert not processes_of(worker)
-        finally:
-            run.stop(0)
 
 
 def test_worker_with_a_wrong_option_is_not_started_again(planned: Database, work_folder: Path) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 from sample_study import sample_plan
-from served_dashboard import Dashboard, served_dashboard
 
+from benchmarks.served_dashboard import Dashboard, served_dashboard
 from search.storage.connect import open_database
 from search.storage.planning import plan
 
@@ -107,7 +107,7 @@ def test_limits_hold_and_health_answers(dashboard: Dashboard) -> None:
     assert reached["answered 403"] > 10
     assert reached["answered 401"] > 10
     assert not any(each.startswith("answered 2") for each in reached)
-    # A client whose body nobody reads is cut off: what it sends fills buffers on the way, or is dropped.
+    # A client whose body is not read is cut off: what it sends fills buffers on the way, or is dropped.
     assert reached["bodies"] > 4
     assert ask(dashboard.port, "/api/studies", **shown)[0] == 200
 

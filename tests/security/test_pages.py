@@ -16,9 +16,9 @@ pytest.importorskip("playwright", reason="playwright is not installed: pip insta
 
 from playwright.sync_api import Browser, Page
 from sample_study import STUDY, sample_plan
-from served_dashboard import Dashboard, served_dashboard
 
 from benchmarks.browser import chromium, chromium_path
+from benchmarks.served_dashboard import Dashboard, served_dashboard
 from search.storage.artifact_store import artifact_id, open_store, put
 from search.storage.connect import open_database
 from search.storage.planning import plan

@@ -15,7 +15,7 @@ pytest.importorskip("playwright", reason="playwright is not installed: pip insta
 from playwright.sync_api import Page, expect
 
 from benchmarks.browser import NAMES, chromium, chromium_path
-from benchmarks.screenshot import served
+from benchmarks.served_dashboard import served_dashboard
 
 pytestmark = [
     pytest.mark.skipif(chromium_path() is None, reason=f"no Chromium here: install one of {', '.join(NAMES)}"),
@@ -56,12 +56,12 @@ class Visit:
 @pytest.fixture(scope="module")
 def visit(finished: Any) -> Iterator[Visit]:
     """A visit to the dashboard of the finished study of the fake objective."""
-    kept = str(finished.folder / "search-out" / "artifacts")
-    with served(finished.storage, kept) as address, chromium() as browser:
+    kept = ("--artifacts", str(finished.folder / "search-out" / "artifacts"))
+    with served_dashboard(finished.storage, finished.folder, *kept) as dashboard, chromium() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 1500})
         page.set_default_timeout(PATIENCE_MS)
         expect.set_options(timeout=PATIENCE_MS)
-        visit = Visit(page, address)
+        visit = Visit(page, dashboard.address)
         visit.watch()
         yield visit
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 import socket
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from sample_study import STUDY, sample_plan
 
+from benchmarks.served_dashboard import served_dashboard
 from search.dashboard import warn_of_options
 from search.options import DashboardOptions
 from search.storage.artifact_store import artifact_id, open_store, put
@@ -56,22 +57,8 @@ def studies(port: int) -> list[str]:
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts the program and returns its port."""
-    running: list[subprocess.Popen[str]] = []
-
-    def start(url: str, *arguments: str) -> int:
-        command = [sys.executable, "-m", "search.dashboard", "--storage", url, "--port", "0", *arguments]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-        running.append(process)
-        assert process.stderr is not None
-        said = process.stderr.readline()
-        found = re.search(r":(\d+)/", said)
-        assert found, said
-        return int(found[1])
-
-    yield start
-    for process in running:
-        process.terminate()
-        process.communicate(timeout=20)
+    with ExitStack() as running:
+        yield lambda url, *arguments: running.enter_context(served_dashboard(url, tmp_path, *arguments)).port
 
 
 def content(folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a browser is told about each response, and times that name their zone."""
+"""The headers of each response, and times that name their zone."""
 
 from __future__ import annotations
 
