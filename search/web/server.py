@@ -28,6 +28,7 @@ from search.web.response_policy import COMMON_HEADERS
 
 THREADS = 8
 ACCEPTED_AT_ONCE = 64
+BUSY = Answer("503 Service Unavailable", "Too many requests are waiting: try again in a minute.")
 Decide = Callable[[Request], Answer | None]
 
 
@@ -38,7 +39,8 @@ class Limits:
     Attributes:
         head_bytes: Size of a request's first line and headers; a download of chosen trials names all of them.
         body_bytes: Size of a request's body.
-        connections: Open connections; a new one replaces the one that has waited longest.
+        connections: Open connections; a new one replaces the one that has waited longest. Requests that wait for a
+            thread take at most half of them.
         head_s: Seconds for a request to arrive; a second more for every `bytes_per_s` that have arrived.
         idle_s: Seconds without a request.
         send_s: Seconds for a response to be taken; a second more for every `bytes_per_s` that have been taken.
@@ -206,10 +208,14 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
     def add_task(self, channel: _Channel) -> None:
         """Give a complete request to a thread, or answer it at once."""
         request: _Parser = channel.requests[0]
-        if request.answer is None:
+        answer = request.answer
+        # The other half of the connections is for the answers that need no thread.
+        if answer is None and sum(bool(each.requests) for each in self._channels()) > self.limits.connections // 2:
+            answer = BUSY
+        if answer is None:
             super().add_task(channel)
         else:
-            channel.answer(request.answer, with_body=getattr(request, "command", "GET") != "HEAD")
+            channel.answer(answer, with_body=getattr(request, "command", "GET") != "HEAD")
             self.pull_trigger()
 
     def handle_accept(self) -> None:
@@ -221,12 +227,16 @@ class Server(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             if len(self.active_channels) == before:
                 return
             if before >= self.limits.connections:
-                # A client whose request is being computed has done its part.
-                channels = self.active_channels.values()
-                min(channels, key=lambda channel: (bool(channel.requests), channel.since)).handle_close()
+                # A client whose request is being computed has done its part, and the newest has had no time yet.
+                *others, _ = self._channels()
+                min(others, key=lambda channel: (bool(channel.requests), channel.since)).handle_close()
 
     def maintenance(self, now: float) -> None:
         """As `TcpWSGIServer`: close the connections of slow clients."""
-        for channel in list(self.active_channels.values()):
+        for channel in self._channels():
             if channel.is_late(time.monotonic()):
                 channel.handle_close()
+
+    def _channels(self) -> list[_Channel]:
+        """Every open connection, in the order in which they were opened."""
+        return list(self.active_channels.values())

@@ -195,16 +195,32 @@ def test_slow_clients_are_cut_off(serve: Serve) -> None:
     assert everything(connect(port, f"GET /big HTTP/1.1\r\n{BEARER}Connection: close\r\n\r\n")).endswith(BIG)
 
 
-def test_health_is_answered_whatever_the_others_do(serve: Serve) -> None:
+@pytest.mark.parametrize("pause_s", [0.0, 0.02], ids=["at-once", "one-by-one"])
+@pytest.mark.parametrize(("busy", "slow"), [(40, 60), (12, 60), (60, 0)])
+def test_health_is_answered_whatever_the_others_do(serve: Serve, busy: int, slow: int, pause_s: float) -> None:
     app, port = serve(limits=Limits(connections=30))
-    busy = [connect(port, f"GET /wait HTTP/1.1\r\n{BEARER}\r\n") for _ in range(40)]
-    slow = [connect(port, f"GET / HTTP/1.1\r\n{BEARER}") for _ in range(60)]
-    assert healthy_within(port) < 5  # without the threads, which wait for this test
-    assert status(connect(port, f"GET / HTTP/1.1\r\n{HEAD}\r\n")) == 401
-    app.may_go.set()
-    for connection in [*busy, *slow]:
-        connection.close()
+    heads = [f"GET /wait HTTP/1.1\r\n{BEARER}\r\n"] * busy + [f"GET / HTTP/1.1\r\n{BEARER}"] * slow
+    with contextlib.ExitStack() as connections:
+        for head in heads:
+            connections.enter_context(connect(port, head))
+            time.sleep(pause_s)
+        assert healthy_within(port) < 5  # without the threads, which wait for this test
+        assert status(connect(port, f"GET / HTTP/1.1\r\n{HEAD}\r\n")) == 401
+        app.may_go.set()
     assert everything(connect(port, f"GET /after HTTP/1.1\r\n{BEARER}Connection: close\r\n\r\n")).startswith(
         b"HTTP/1.1 200"
     )
     assert app.paths[-1] == "/after"
+
+
+def test_requests_that_wait_for_a_thread_leave_half_of_the_connections_free(serve: Serve) -> None:
+    app, port = serve(limits=Limits(connections=30))
+    wait = f"GET /wait HTTP/1.1\r\n{BEARER}Connection: close\r\n\r\n"
+    with contextlib.ExitStack() as connections:
+        waiting = []
+        for _ in range(15):
+            waiting.append(connections.enter_context(connect(port, wait)))
+            assert healthy_within(port) < 5  # the loop has read the request before
+        assert [status(connect(port, wait)) for _ in range(20)] == [503] * 20
+        app.may_go.set()
+        assert [status(connection) for connection in waiting] == [200] * 15
