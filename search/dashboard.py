@@ -33,10 +33,12 @@ def dashboard(options: DashboardOptions) -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     with user_errors():
         from search.storage.artifact_store import artifact_store
-        from search.storage.url import display_url, parse_url
+        from search.storage.connect import check_storage
+        from search.storage.url import display_url
         from search.web.app import protected_dashboard
 
-        parse_url(options.storage)  # fail at once on a wrong URL, before waiting for the database
+        # A server may start later, but a file that does not exist is a typing error.
+        check_storage(options.storage, create=False)
         store = artifact_store(options.artifacts, options.out)
         access = Access(_hosts(options), writable=options.writable, token=_read_token(options))
         server = _server(protected_dashboard(options.storage, store, access), access, options)

@@ -20,7 +20,8 @@ EXIT_NO_MATCH = 1
 def replay(options: ReplayOptions) -> None:
     """Run a trial again from its record and compare the losses.
 
-    The replay ends at the last step that the trial reached.
+    The replay ends at the last step that the trial reached. It exits with 0 if the losses match, and with 1 if not; the
+    result names what differs from the recorded run, such as the code.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     with user_errors():
@@ -53,17 +54,13 @@ def _show_nothing(text: str) -> None:
 
 
 def _print(comparison: Comparison) -> None:
-    from search.workers.replay import CHAOS
-
     then, now = (_loss(loss) for loss in (comparison.recorded, comparison.again))
-    tolerance = comparison.tolerance
-    required = "exact" if tolerance is None else f"tolerance {tolerance:g}"
     print(
         f"trial {comparison.trial} of {comparison.study}, step {comparison.step}: recorded {then}, replayed {now}: "
-        f"{'match' if comparison.met else 'no match'} ({required})"
+        f"{comparison.verdict}"
     )
-    if not comparison.met and tolerance is not None:
-        print(CHAOS, file=sys.stderr)
+    if comparison.advice:
+        print(comparison.advice, file=sys.stderr)
 
 
 def _loss(loss: float | None) -> str:

@@ -43,8 +43,7 @@ def open_database(
         NoStudyYet: There are no tables yet, and `create` is False.
         StorageError: Any other error that the user can fix; one line, no password.
     """
-    url = parse_url(storage)
-    dialect_of(backend_name(url)).check_place(url, create=create)
+    url = check_storage(storage, create=create)
     try:
         engine = open_engine(url, outage_s)
     except (TypeError, ValueError) as error:
@@ -66,6 +65,21 @@ def open_database(
         engine.dispose()
         raise
     return database
+
+
+def check_storage(storage: str, *, create: bool) -> URL:
+    """Check what can be known of a storage URL without opening it: that it is one, and for SQLite its file.
+
+    Args:
+        create: Whether a missing SQLite file would be created.
+
+    Raises:
+        NoStudyYet: The SQLite file does not exist, and `create` is False.
+        StorageError: The URL is wrong, or the file cannot be used.
+    """
+    url = parse_url(storage)
+    dialect_of(backend_name(url)).check_place(url, create=create)
+    return url
 
 
 def _wrong_option(url: URL, error: Exception) -> StorageError:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from search.errors import UsageError
 from search.objectives.corpus import Corpus
 from search.objectives.protocol import Evaluation, TrainingRun
+from search.objectives.registry import OBJECTIVES
 from search.objectives.settings import read_settings
 from search.storage.database import Database
 from search.storage.queries import TrialSummary, trial_summaries
@@ -26,16 +27,23 @@ from search.workers.setup import prepare_process
 # Other processors and versions round differently, and thousands of steps amplify the difference. An independent
 # implementation with other random numbers came within 0.02 of our losses in every cell that is not chaotic (see
 # docs/results/reference.md); a larger difference with the same random numbers has another cause.
-TOLERANCE = 0.02
+TOLERANCE = 0.02  # nats per character; of the built-in objective
+# The unit of another objective is unknown, so its tolerance is a share of the recorded value.
+RELATIVE_TOLERANCE = 0.001
 CHAOS = (
     "some cells are chaotic: their seeds differ by up to 0.15 (docs/results/reference.md), and there the rounding of "
     "another machine can change the loss as much as another seed; to be sure, replay on the original machine"
+)
+UNSEEDED = (
+    "nothing that is recorded differs: a random number may not come from the seed, or a file or module that the "
+    "objective reads may have changed"
 )
 # The losses depend on these to the last digit. Optuna and lm-search do not affect them: their changes are only shown.
 DECISIVE = ("torch", "numpy", "code", "python", "system", "machine", "processor", "device", "threads", "gpu")
 BOOKKEEPING = ("optuna", "lm-search")
 # This version had its sources in four packages; the move into one changed their digest, not what they compute.
 FLAT_LAYOUT_VERSION = "0.1.0"
+RECORD = "record"  # the name of the difference of a trial without a record
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,8 @@ class Comparison:
         recorded: The last validation loss of the trial; None when it was not finite.
         again: The validation loss of the replay after the same step; None when it was not finite.
         tolerance: The largest difference that counts as a match; None requires equality.
+        relative: Whether the tolerance is a share of the recorded loss, as for an objective of the user's own.
+        different: Names of what differs and can change a loss, such as "code" or "device".
         differs: Differences in versions, sources and machine, one line each.
     """
 
@@ -71,6 +81,8 @@ class Comparison:
     recorded: float | None
     again: float | None
     tolerance: float | None
+    relative: bool
+    different: tuple[str, ...]
     differs: tuple[str, ...]
 
     @property
@@ -78,11 +90,46 @@ class Comparison:
         """Whether the losses match."""
         if self.recorded is None or self.again is None:
             return self.recorded is self.again
-        return abs(self.again - self.recorded) <= (self.tolerance or 0.0)
+        allowed = (self.tolerance or 0.0) * (abs(self.recorded) if self.relative else 1.0)
+        return abs(self.again - self.recorded) <= allowed
+
+    @property
+    def exact(self) -> bool:
+        """Whether the losses are equal."""
+        return self.recorded == self.again
+
+    @property
+    def verdict(self) -> str:
+        """Whether the losses match, despite which differences, and within which tolerance."""
+        result = "match" if self.met else "no match"
+        if self.different:
+            result += f", {'but' if self.met else 'and'} {_difference_text(self.different)}"
+        return f"{result} ({self._precision})"
+
+    @property
+    def _precision(self) -> str:
+        if self.exact or self.tolerance is None:
+            return "exact"
+        return f"tolerance {self.tolerance:.3g}" if not self.relative else f"tolerance {100 * self.tolerance:.3g} %"
+
+    @property
+    def advice(self) -> str:
+        """What can explain that the losses do not match; "" if they do, or if what differs explains it."""
+        if self.met:
+            return ""
+        if self.relative or self.tolerance is None:
+            return "" if self.different else UNSEEDED
+        return CHAOS
 
     def as_dict(self) -> dict[str, Any]:
         """Return the comparison as JSON-able values."""
-        return {**asdict(self), "met": self.met, "exact": self.recorded == self.again}
+        return {**asdict(self), "met": self.met, "exact": self.exact, "verdict": self.verdict}
+
+
+def _difference_text(names: Sequence[str]) -> str:
+    if names == (RECORD,):
+        return "the trial has no record of code and machine"
+    return f"{', '.join(names[:-1])} and {names[-1]} differ" if len(names) > 1 else f"{names[0]} differs"
 
 
 def read_recorded_trial(database: Database, study: str, number: int) -> RecordedTrial:
@@ -144,36 +191,48 @@ def replay_trial(
     check_device(device)
     prepare_process(objective)
     decisive, others = differences(recorded.facts.environment, environment(device, user_modules(definition)))
-    for line in (*decisive, *others):
+    differs = (*decisive.values(), *others)
+    for line in differs:
         show(line)
     training = read_settings(objective.settings_class, definition.training.model_dump())
     step = trial.step
     assert step is not None, "read_recorded_trial checks this"
     last = _train(objective.start(without_seed(trial.cell), trial.seed, training, corpus, device), step, show)
+    is_users = definition.objective not in OBJECTIVES
     # On a GPU the trial may have been part of a stacked group, whose kernels sum in another order.
     exact = not decisive and not device.startswith("cuda")
+    tolerance = None if exact else RELATIVE_TOLERANCE if is_users else TOLERANCE
     loss = None if trial.state == "diverged" else trial.val_loss
     again = last.val_loss if math.isfinite(last.val_loss) and last.step == step else None
-    differs = (*decisive, *others)
-    return Comparison(recorded.study.name, trial.number, step, loss, again, None if exact else TOLERANCE, differs)
+    return Comparison(
+        study=recorded.study.name,
+        trial=trial.number,
+        step=step,
+        recorded=loss,
+        again=again,
+        tolerance=tolerance,
+        relative=is_users,
+        different=tuple(decisive),
+        differs=differs,
+    )
 
 
-def differences(then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def differences(then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tuple[Mapping[str, str], tuple[str, ...]]:
     """Compare a trial's record with this process.
 
     Returns:
-        A line for each difference that can change a loss, and a line for each other difference.
+        A line for each difference that can change a loss, by name, and a line for each other difference.
     """
     if then is None:
-        return ("the trial has no record of versions and machine: an older version of lm-search trained it",), ()
+        return {RECORD: "the trial has no record of versions and machine: an older version of lm-search trained it"}, ()
     then = dict(then)
     if then.get("code") != now.get("code") and then.get("lm-search") == FLAT_LAYOUT_VERSION:
         then["code"] = f"{then.get('code')} (lm-search {FLAT_LAYOUT_VERSION}; the sources have moved since)"
     decisive, others = (
-        tuple(f"{name} was {then.get(name)}, is {now.get(name)}" for name in names if then.get(name) != now.get(name))
+        {name: f"{name} was {then.get(name)}, is {now.get(name)}" for name in names if then.get(name) != now.get(name)}
         for names in (DECISIVE, BOOKKEEPING)
     )
-    return decisive, others
+    return decisive, tuple(others.values())
 
 
 def _train(run: TrainingRun, step: int, show: Callable[[str], None]) -> Evaluation:

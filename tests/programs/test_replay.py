@@ -18,8 +18,13 @@ from search import run_study
 from search.models.registry import build_model
 from search.objectives.corpus import load_corpus
 from search.storage.artifact_store import open_store
+from search.storage.queries import TrialSummary
+from search.study.definition import load_definition
+from search.study.planner import Study as PlannedStudy
+from search.study.planner import study_plans
+from search.study.stored import planned_study
 from search.workers.provenance import environment
-from search.workers.replay import RecordedTrial, differences, read_recorded_trial, replay_trial
+from search.workers.replay import Comparison, RecordedTrial, differences, read_recorded_trial, replay_trial
 
 PRUNED = REAL.replace('name = "none"', 'name = "median"\nwarmup_steps = 5\nmin_trials = 1').replace(
     'pe_type = ["randn", "rope"]', 'pe_type = ["rope"]\nlearning_rate = [1e-2, 9e-3, 1e-7]'
@@ -152,22 +157,86 @@ def test_another_version_is_shown_and_tolerated(study: Study) -> None:
     loss, corpus, shown = recorded.trial.val_loss, load_corpus(Path(study.corpus)), list[str]()
     near = replay_trial(changed(recorded, loss + 0.01, torch="1.0"), corpus, "cpu", shown.append)
     assert shown[0].startswith("torch was 1.0, is 2.")
-    assert (near.met, near.tolerance) == (True, 0.02)
+    assert (near.met, near.tolerance, near.relative) == (True, 0.02, False)
+    assert near.verdict == "match, but torch differs (tolerance 0.02)"
     far = replay_trial(changed(recorded, loss + 0.03, torch="1.0"), corpus, "cpu", shown.append)
     assert not far.met
     same_place = replay_trial(changed(recorded, loss + 1e-12), corpus, "cpu", shown.append)
     assert (same_place.met, same_place.tolerance) == (False, None)
 
 
+@pytest.mark.parametrize(("value", "shift", "met"), [(0.05, 0.015, False), (100.0, 0.015, True), (0.05, 2e-5, True)])
+def test_an_own_objective_with_other_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, shift: float, met: bool
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "own_metric.py").write_text('def loss(params, seed):\n    yield 1, params["x"], params["x"]\n')
+    text = f'objective = "own_metric:loss"\n[grid]\nx = [{value}]\n'
+    planned = PlannedStudy(load_definition(write_study(tmp_path, text, "own")), "own", None)
+    [plan] = study_plans(planned)
+    record = {**environment("cpu", ["own_metric"]), "code": "0123"}
+    trial = TrialSummary(
+        study="own",
+        number=0,
+        cell={"x": value, "seed": 1337},
+        state="complete",
+        attempts=1,
+        owner=None,
+        lease_left_s=None,
+        step=1,
+        train_loss=value,
+        val_loss=value + shift,
+        value=value + shift,
+        reason=None,
+        seconds=1.0,
+        attrs={"record": record},
+    )
+    recorded = RecordedTrial(planned_study(plan), trial)
+    found = replay_trial(recorded, None, "cpu", lambda _: None)
+    assert (found.met, found.different) == (met, ("code",))
+    equal = replay_trial(changed(recorded, value), None, "cpu", lambda _: None)
+    assert equal.verdict == "match, but code differs (exact)"
+    same_code = replay_trial(
+        changed(recorded, value + shift, code=environment("cpu", ["own_metric"])["code"]), None, "cpu", lambda _: None
+    )
+    assert (same_code.verdict, bool(same_code.advice)) == ("no match (exact)", True)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "again", "tolerance", "relative", "different", "verdict", "met"),
+    [
+        (1.0, 1.0, None, True, (), "match (exact)", True),
+        (1.0, 1.0 + 1e-12, None, True, (), "no match (exact)", False),
+        (0.0, 1e-9, 0.001, True, ("code",), "no match, and code differs (tolerance 0.1 %)", False),
+        (-5e8, -5.001e8, 0.001, True, ("a", "b", "c"), "match, but a, b and c differ (tolerance 0.1 %)", True),
+        (1.0, 1.01, 0.02, False, (), "match (tolerance 0.02)", True),
+        (None, None, 0.02, False, ("record",), "match, but the trial has no record of code and machine (exact)", True),
+        (None, 1.0, None, False, (), "no match (exact)", False),
+    ],
+)
+def test_verdicts(
+    recorded: float | None,
+    again: float | None,
+    tolerance: float | None,
+    relative: bool,
+    different: tuple[str, ...],
+    verdict: str,
+    met: bool,
+) -> None:
+    found = Comparison("small", 0, 1, recorded, again, tolerance, relative, different, ())
+    assert (found.verdict, found.met, found.as_dict()["verdict"]) == (verdict, met, verdict)
+    assert bool(found.advice) == (not met and (not relative or not different))
+
+
 def test_what_differs() -> None:
     now = environment("cpu", ["fake_objective"])
-    assert differences(now, now) == ((), ())
+    assert differences(now, now) == ({}, ())
     decisive, others = differences({**now, "python": "3.1.0", "optuna": "1.0"}, now)
-    assert [line.split(" was ")[0] for line in decisive] == ["python"]
+    assert decisive == {"python": f"python was 3.1.0, is {now['python']}"}
     assert others == (f"optuna was 1.0, is {now['optuna']}",)
-    assert differences(None, now)[0] == (
-        "the trial has no record of versions and machine: an older version of lm-search trained it",
-    )
+    assert differences(None, now)[0] == {
+        "record": "the trial has no record of versions and machine: an older version of lm-search trained it"
+    }
 
 
 def test_a_full_disk_costs_the_files_and_not_the_result(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ with dashboard_process(sys.argv[1], "none", 0):
 
 
 def test_dashboard_of_a_killed_run(work_folder: Path) -> None:
+    (work_folder / "search.db").touch()
     run = subprocess.Popen(
         [sys.executable, "-c", RUN, sqlite(work_folder)], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -163,11 +163,12 @@ def test_token(tmp_path: Path, start: Start) -> None:
 
 
 def test_waits_for_a_database(tmp_path: Path, start: Start) -> None:
-    port = start(f"sqlite:///{tmp_path / 'search.db'}")
+    file = tmp_path / "search.db"
+    file.touch()
+    port = start(f"sqlite:///{file}")
     status, body, headers = ask(port, "/")
-    assert (status, "there is no such file" in body) == (503, True)
+    assert (status, "holds no study yet" in body) == (503, True)
     assert headers["refresh"] == "3"
-    assert not (tmp_path / "search.db").exists()
     planned(tmp_path)
     deadline = time.monotonic() + 20
     while ask(port, "/api/studies")[0] != 200:
@@ -178,6 +179,7 @@ def test_waits_for_a_database(tmp_path: Path, start: Start) -> None:
 def test_wrong_use(tmp_path: Path) -> None:
     short = tmp_path / "short"
     short.write_text("abc")
+    (tmp_path / "search.db").touch()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -188,6 +190,7 @@ def test_wrong_use(tmp_path: Path) -> None:
             ("--token-file", str(short)): "a token has at least 16 letters and digits",
             ("--port", port): f"--port {port}: Address already in use",
             ("--storage", "nonsense"): "the storage is not a URL",
+            ("--storage", "sqlite:///serch.db"): "sqlite:///serch.db: there is no such file; give --storage",
             ("--allow-host", "http://a.example"): "--allow-host 'http://a.example': give a name or an address alone",
         }
         for arguments, message in cases.items():
@@ -201,6 +204,7 @@ def test_wrong_use(tmp_path: Path) -> None:
             assert done.returncode == 2, arguments
             assert message in done.stderr
             assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "serch.db").exists()
 
 
 def test_warnings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
