@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from search.hints import PACKAGE, called_as
 from search.streams import make_streams_tolerant
 
 # Each subcommand is a module search.<name> with an `app`.
@@ -84,8 +85,13 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 app.callback(cls=_Programs, no_args_is_help=True)(top_level)
 
 
-def main() -> None:
-    """Entry point."""
+def main(form: str = PACKAGE) -> None:
+    """Entry point.
+
+    Args:
+        form: How the user has called it.
+    """
+    called_as(form)
     app(prog_name="lm-search")  # completion scripts need a program name; `python -m search` has none
 
 

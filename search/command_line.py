@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar, get_origin
 import typer
 from typer.core import TyperCommand
 
+from search.hints import command_of
 from search.option_fields import OptionField, Options, option_fields
 from search.streams import make_streams_tolerant, write_line
 
@@ -57,8 +58,8 @@ def new_program(
         given = {each.flag: values.pop(each.name) for each in ignored_fields}
         if flags := [flag for flag, value in given.items() if value]:
             print(
-                f"warning: {', '.join(flags)}: no effect in search.{function.__name__}, which never changes a study; "
-                "use it with: python -m search.run --plan-only",
+                f"warning: {', '.join(flags)}: no effect in {command_of(function.__name__)}, which never changes a "
+                f"study; use it with: {command_of('run')} --plan-only",
                 file=sys.stderr,
             )
         # For a repeatable option without a value Typer passes None; the options class has an empty tuple.

@@ -12,5 +12,6 @@ def main() -> None:
     first = sys.argv[1] if len(sys.argv) > 1 else ""
     end_at_stop_signals("run" if first.startswith("-") else first)
     from search.__main__ import main as run_subcommand
+    from search.hints import SCRIPT
 
-    run_subcommand()
+    run_subcommand(SCRIPT)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from search.command_line import new_program
 from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_STOPPED, user_errors
+from search.hints import command_of
 from search.options import RunOptions
 from search.streams import terminal_width, write_line
 from search.workers.stop_signals import INTERRUPTED, end_at_stop_signals
@@ -58,11 +59,11 @@ def _print(result: StudyResult, as_json: bool) -> None:
     lines = ["", f"{result.study}: {ended}; {result.seconds:.1f} s"]
     of_study = f"--study {result.study} --storage {shlex.quote(shown)}"
     if result.exit_code == EXIT_FAILED_TRIALS:
-        lines.append(f"why:    python -m search.status {of_study}")
+        lines.append(f"why:    {command_of('status')} {of_study}")
     if result.exit_code in (EXIT_INTERRUPTED, EXIT_STOPPED):
         lines.append(INTERRUPTED)
-    lines.append(f"report: python -m search.report {of_study}")
-    lines.append(f"browse: python -m search.dashboard --storage {shlex.quote(shown)}")
+    lines.append(f"report: {command_of('report')} {of_study}")
+    lines.append(f"browse: {command_of('dashboard')} --storage {shlex.quote(shown)}")
     write_line("\n".join(lines), sys.stderr)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import threading
 import time
@@ -12,6 +13,7 @@ from textwrap import indent
 from typing import Any
 
 from search.errors import EXIT_FAILED_TRIALS, EXIT_STOPPED, UsageError
+from search.hints import command_of
 from search.launchers.protocol import Launcher, Places, WorkerJob
 from search.launchers.registry import make_launcher
 from search.option_fields import as_docstring, python_signature
@@ -126,7 +128,7 @@ def _check_not_deleted(queue: TrialQueue, study: Study, options: RunStudyOptions
     if gone := queue.deleted(study.names):
         raise UsageError(
             f"the study {gone[0]!r} was deleted from {display_url(options.storage)} while it ran; plan it again with: "
-            f"python -m search.run --study {options.study}"
+            f"{command_of('run')} --study {shlex.quote(options.study)}"
         )
 
 

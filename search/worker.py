@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from search.command_line import new_program
 from search.errors import EXIT_SPOILED, EXIT_STOPPED, USER_ERRORS, ProcessSpoiled, UsageError, user_errors
+from search.hints import command_of
 from search.launchers.child_process import when_parent_ends
 from search.options import DefinitionOptions, WorkerOptions
 from search.workers.process_end import end_process, turn_exits_into_crashes
@@ -105,7 +106,7 @@ def _open(options: WorkerOptions) -> Worker:
         name = "" if options.name is None else f" --name {shlex.quote(options.name)}"
         raise UsageError(
             f"the study {options.name or options.study!r} is not in {shown}, and a worker never plans a study; "
-            f"plan it with: python -m search.run --study {shlex.quote(options.study)}{name} "
+            f"plan it with: {command_of('run')} --study {shlex.quote(options.study)}{name} "
             f"--storage {shlex.quote(shown)} --plan-only"
         ) from error
 

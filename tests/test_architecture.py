@@ -31,6 +31,7 @@ LAYERS = (
     "study",
     "errors",
     "streams",
+    "hints",
     "objectives",
     "models",
     "storage",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from search.hints import command_of
 from search.storage.failures import Failure
 from search.storage.queries import TrialSummary
 from search.storage.texts import printable
@@ -88,5 +89,5 @@ def failures_as_markdown(trials: Sequence[TrialSummary]) -> str:
         # Indented text is shown as it is, whatever it contains.
         blocks.append("\n".join(f"    {line}" for line in text.splitlines()))
     if len(trials) > MOST_SHOWN:
-        blocks.append(f"{len(trials) - MOST_SHOWN} more; `lm-search status --json` has all.")
+        blocks.append(f"{len(trials) - MOST_SHOWN} more; `{command_of('status')} --json` has all.")
     return "\n\n".join(blocks)

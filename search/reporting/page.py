@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from search.hints import command_of
 from search.reporting.charts import LINE_STYLES, Line, line_chart, timeline
 from search.reporting.failure_text import MOST_SHOWN, failure_lines, failure_title
 from search.reporting.heatmaps import RAMP
@@ -32,7 +33,9 @@ def as_html(report_data: ReportData, top: int | None = None) -> str:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(loss=_loss, amount=_amount, duration=_duration, signed=_signed, quote=shlex.quote)
+    environment.filters.update(
+        loss=_loss, amount=_amount, duration=_duration, signed=_signed, quote=shlex.quote, command_of=command_of
+    )
     return environment.get_template(TEMPLATE).render(**_view(report_data, top))
 
 

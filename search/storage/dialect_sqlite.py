@@ -86,7 +86,7 @@ class SqliteDialect:
             raise StorageError(f"{shown}: {path} is a directory; name a file in it, such as {path / 'search.db'}")
         if not is_there:
             if not create:
-                raise NoStudyYet(f"{shown}: there is no such file; give --storage, or start with: python -m search.run")
+                raise NoStudyYet(f"{shown}: there is no such file; give --storage, or plan a study first")
             if not path.parent.is_dir():
                 raise StorageError(f"{shown}: the folder {path.parent} does not exist; create it first")
             if not os.access(path.parent, os.W_OK | os.X_OK):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shlex
 
 from search.errors import UsageError
+from search.hints import command_of
 from search.storage.connect import open_database
 from search.storage.database import Database
+from search.storage.errors import NoStudyYet
 from search.storage.migrations.runner import Outdated
 from search.storage.queries import study_names
 from search.storage.url import display_url
@@ -31,19 +33,27 @@ def open_studies(
 
     Raises:
         UnknownStudy: There is no such study; the message lists the existing ones.
+        NoStudyYet: The database or its tables do not exist; the message says how to plan the study.
         StorageError: The database cannot be opened.
     """
     name = _name_in_file(study) if study.endswith(".toml") else study
-    database = open_database(storage, create=False, outdated=outdated, wait_s=wait_s)
+    try:
+        database = open_database(storage, create=False, outdated=outdated, wait_s=wait_s)
+    except NoStudyYet as error:
+        raise NoStudyYet(f"{error} with: {_planning_command(study, storage)}") from error
     there = study_names(database)
     if name not in there:
         database.engine.dispose()
         raise UnknownStudy(
             f"no study {name!r} in {display_url(storage)}; existing studies: {', '.join(there) or 'none'}; "
-            f"start one with: python -m search.run --study {shlex.quote(study)}"
+            f"start one with: {_planning_command(study, storage)}"
         )
     siblings = [name + BASELINES_SUFFIX] if baselines and name + BASELINES_SUFFIX in there else []
     return database, [name, *siblings]
+
+
+def _planning_command(study: str, storage: str) -> str:
+    return f"{command_of('run')} --study {shlex.quote(study)} --storage {shlex.quote(display_url(storage))}"
 
 
 def _name_in_file(study: str) -> str:

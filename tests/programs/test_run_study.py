@@ -205,7 +205,9 @@ def test_a_worker_changes_no_definition(study_file: str, corpus_file: str, work_
     done = program("worker", *options, "--seeds", "3", "--set", "n_embd=8", cwd=work_folder, env=variables)
     assert done.returncode == 0, done.stderr
     first, *others = done.stderr.splitlines()
-    assert first.startswith("warning: --seeds, --set: no effect in search.worker, which never changes a study; use it")
+    assert first.startswith(
+        "warning: --seeds, --set: no effect in python -m search.worker, which never changes a study; use it"
+    )
     assert not any("warning" in line for line in others)
     after = all_rows(sqlite(work_folder))
     assert [row["cell"] for row in after] == [row["cell"] for row in before]

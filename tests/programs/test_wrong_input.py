@@ -246,7 +246,7 @@ class TestPlannedStudy:
         assert_one_error(
             invoke(name, "--study", "smal", "--storage", finished.storage),
             r"no study 'smal' in sqlite:///.*; existing studies: small, small-baselines; "
-            r"start one with: .*--study smal",
+            r"start one with: .*--study smal --storage sqlite:.*",
         )
 
     def test_report_into_a_folder(self, finished: Any, tmp_path: Path) -> None:

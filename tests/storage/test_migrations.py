@@ -135,7 +135,9 @@ def test_readers_read_an_old_database_as_it_is(old_url: str, caplog: pytest.LogC
 
 
 def test_a_program_that_needs_the_new_names_says_what_to_run(old_url: str) -> None:
-    with pytest.raises(StorageError, match=r"has schema 1 .* make a copy with: (cp|pg_dump) .*search\.run") as caught:
+    with pytest.raises(
+        StorageError, match=r"has schema 1 .* make a copy with: (cp|pg_dump) .*program run or worker"
+    ) as caught:
         open_database(old_url, create=False, outdated="refuse")
     assert PASSWORD not in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -24,7 +24,6 @@ log = logging.getLogger("storage")
 
 VERSION_TABLE = "search_alembic_version"  # beside Optuna's own, alembic_version
 FIRST = "0001"
-UPGRADERS = "python -m search.run or python -m search.worker"
 
 # What to do with tables of an older version: upgrade them, read them without upgrading, or refuse.
 Outdated = Literal["upgrade", "read", "refuse"]
@@ -44,7 +43,7 @@ def ensure_schema(database: Database, *, create: bool, outdated: Outdated) -> No
     version = database.read(lambda connection: _version(database, connection))
     url = display_url(database.engine.url)
     if version == 0 and not create:
-        raise NoStudyYet(f"{url} holds no study yet; plan one with: python -m search.run --study bigram --storage URL")
+        raise NoStudyYet(f"{url} holds no study yet; plan one first")
     if version == SCHEMA_VERSION:
         return
     if version == 0 or outdated == "upgrade":
@@ -52,7 +51,7 @@ def ensure_schema(database: Database, *, create: bool, outdated: Outdated) -> No
         return
     step = (
         f"make a copy with: {database.dialect.backup_command(database.engine.url)}; "
-        f"then upgrade it by resuming one of its studies with: {UPGRADERS}"
+        "then upgrade it by resuming one of its studies with the program run or worker"
     )
     if outdated == "refuse" or version < OLDEST_READABLE:
         raise StorageError(f"{url} has schema {version} of an older lm-search (here {SCHEMA_VERSION}); {step}")
