@@ -150,10 +150,13 @@ class TrainingOptions(FolderOptions, CorpusOptions, BaselinesOptions, StudyOptio
 
 @dataclass(frozen=True, kw_only=True)
 class PlanningOptions(DefinitionOptions, TrainingOptions):
-    """The options that determine the trials of a study."""
+    """The options that determine the trials of a study, and when it is done."""
 
     warm_start: Annotated[
         str | None, Option("Show the sampler the complete cells of another study.", "STUDY", flag="--from")
+    ] = None
+    target: Annotated[
+        float | None, Option("Stop when a trial is complete with at most this validation loss.", "LOSS")
     ] = None
 
 
@@ -195,9 +198,6 @@ class RunStudyOptions(QuietOptions, PlanningOptions):
     timeout_s: Annotated[
         float | None,
         Option("Stop after this many seconds; running trials can be resumed.", "SECONDS", flag="--timeout", minimum=0),
-    ] = None
-    target: Annotated[
-        float | None, Option("Stop when a trial is complete with at most this validation loss.", "LOSS")
     ] = None
     dashboard: Annotated[bool, Option("Serve the dashboard during the run, and print its address.")] = False
     plan_only: Annotated[bool, Option("Plan the study without training.")] = False

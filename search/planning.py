@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from pathlib import Path
 
 from search.errors import UsageError
+from search.hints import command_of
+from search.objectives.corpus import Corpus
 from search.options import PlanningOptions
 from search.storage.artifact_store import artifact_store
 from search.storage.connect import open_database
@@ -14,19 +17,26 @@ from search.storage.database import Database
 from search.storage.errors import NoStudyYet
 from search.storage.queries import study_attrs
 from search.storage.texts import printable
+from search.storage.url import display_url
 from search.strategies.pruners import check_pruner, read_pruner
 from search.strategies.racing import make_race
 from search.strategies.samplers import check_sampler
 from search.strategies.warm_start import warm_started
+from search.study.code_versions import trials_by_code
 from search.study.corpus import read_corpus
-from search.study.definition import MAX_SEEDS, check_size, load_definition
+from search.study.definition import MAX_SEEDS, StudyDefinition, check_size, load_definition
+from search.study.formatting import count_text
 from search.study.names import name_fault
 from search.study.planner import Study, axis_distributions, check_cells, ensure_planned, study_plans, unreached_ends
 from search.study.stored import read_stored_study
-from search.study.user_modules import extend_sys_path, module_folder
+from search.study.user_modules import extend_sys_path, module_folder, user_modules
 from search.workers.group_size import check_fuse
+from search.workers.provenance import code_digest
 
 log = logging.getLogger("search")
+
+# Settings without an effect on what a trial learns.
+UNTRAINED = ("eval_interval", "evaluation", "eval_batches", "sample_chars")
 
 
 def load_study(options: PlanningOptions) -> Study:
@@ -57,12 +67,50 @@ def load_study(options: PlanningOptions) -> Study:
     except ValueError as error:
         raise UsageError(f"--seeds {options.seeds}: {error}") from error
     corpus = read_corpus(definition.objective, options.corpus, definition.corpus)
-    if options.corpus is not None and definition.published:
+    left_out = _why_not_comparable(options, definition, corpus) if definition.published else ""
+    if left_out:
+        definition = definition.model_copy(update={"published": []})
+    return Study(
+        definition=definition,
+        name=options.name or definition.name,
+        corpus=corpus,
+        with_baselines=options.baselines,
+        modules=modules,
+        target=options.target,
+        published_left_out=left_out,
+    )
+
+
+def _why_not_comparable(options: PlanningOptions, definition: StudyDefinition, corpus: Corpus | None) -> str:
+    """What sets the trials apart from the published ones, which had the text and the training settings of the file."""
+    if options.corpus is not None:
         of_file = read_corpus(definition.objective, None, definition.corpus)
         if corpus is None or of_file is None or corpus.sha256 != of_file.sha256:
-            # Published losses are not comparable with losses on another text.
-            definition = definition.model_copy(update={"published": []})
-    return Study(definition, options.name or definition.name, corpus, options.baselines, modules)
+            return "they are of another text"
+    published = load_definition(options.study).training.model_dump(exclude=set(UNTRAINED))
+    ours = definition.training.model_dump()
+    changed = [f"{name} {value} (here {ours[name]})" for name, value in published.items() if ours[name] != value]
+    return f"they are of trials with {', '.join(changed)}" if changed else ""
+
+
+def warn_of_other_code(database: Database, study: Study) -> None:
+    """Log a warning if trials of a study were made by another version of the code than a worker would run now."""
+    stored = read_stored_study(database, study.name)
+    made = trials_by_code(database, study.names)
+    if stored is None or not made:
+        return
+    now = code_digest(tuple(user_modules(stored.definition)))
+    if others := sum(count for code, count in made.items() if code != now):
+        log.warning(
+            "warning: %s made by other code of the objective %s, or of lm-search, and %s not trained again: start a "
+            "new study with --name, or compare one with: %s --study %s --storage %s --trial N",
+            count_text(others, "finished trial was", "finished trials were"),
+            stored.definition.objective,
+            "is" if others == 1 else "are",
+            command_of("replay"),
+            shlex.quote(study.name),
+            shlex.quote(display_url(database.engine.url)),
+        )
 
 
 def open_planned(options: PlanningOptions) -> tuple[Database, Study]:

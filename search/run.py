@@ -43,6 +43,7 @@ def run(options: RunOptions) -> None:
 
 
 def _print(result: StudyResult, as_json: bool) -> None:
+    from search.reporting.report_data import target_sentence
     from search.reporting.tables import as_json as to_json
     from search.reporting.tables import as_markdown
     from search.reporting.terminal_table import as_terminal_table
@@ -51,12 +52,16 @@ def _print(result: StudyResult, as_json: bool) -> None:
     shown = display_url(result.storage)
     if as_json:
         facts = {"study": result.study, "storage": shown, "counts": result.counts, "seconds": result.seconds}
+        if result.target is not None:
+            facts |= {"target": result.target, "target_reached": result.target_reached}
         write_line(to_json(result.rows, facts))
         return
     if any(row.val_loss is not None for row in result.rows):
         write_line(as_terminal_table(result.rows, width) if (width := terminal_width()) else as_markdown(result.rows))
     ended = ", ".join(f"{count} {state}" for state, count in result.counts.items() if count)
     lines = ["", f"{result.study}: {ended}; {result.seconds:.1f} s"]
+    if sentence := target_sentence(result.target, result.rows):
+        lines.append(sentence)
     of_study = f"--study {result.study} --storage {shlex.quote(shown)}"
     if result.exit_code == EXIT_FAILED_TRIALS:
         lines.append(f"why:    {command_of('status')} {of_study}")

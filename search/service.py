@@ -18,9 +18,9 @@ from search.launchers.protocol import Launcher, Places, WorkerJob
 from search.launchers.registry import make_launcher
 from search.option_fields import as_docstring, python_signature
 from search.options import RunStudyOptions, WorkerOptions
-from search.planning import open_planned
+from search.planning import open_planned, warn_of_other_code
 from search.reporting.progress import Snapshot, progress_display
-from search.statistics.ranking import Row, ranked_rows
+from search.statistics.ranking import Row, is_reached, ranked_rows
 from search.storage.artifact_store import ARTIFACTS_FOLDER
 from search.storage.database import Database
 from search.storage.queries import counts, study_uids
@@ -50,6 +50,7 @@ class StudyResult:
         seconds: How long the run took.
         exit_code: The exit code of the command line.
         profile: The workers' time in seconds by kind of work; empty without `profile`.
+        target: The loss at which the run stops; None for none.
     """
 
     study: str
@@ -59,6 +60,12 @@ class StudyResult:
     seconds: float
     exit_code: int
     profile: dict[str, float] = field(default_factory=dict)
+    target: float | None = None
+
+    @property
+    def target_reached(self) -> bool | None:
+        """Whether a complete trial has at most the loss `target`; None without a target."""
+        return is_reached(self.target, self.rows)
 
 
 def run_study(study: str = "bigram", **options: Any) -> StudyResult:
@@ -98,6 +105,7 @@ def run_with_options(options: RunStudyOptions) -> StudyResult:
         _stop_requests(database.interrupt) as received,
         tracking(database, planned.names, trackers),
     ):
+        warn_of_other_code(database, planned)
         queue = TrialQueue(database, uids=study_uids(database, planned.names))
         unfinished = queue.unfinished(planned.names)
         interrupted = False
@@ -121,7 +129,7 @@ def run_with_options(options: RunStudyOptions) -> StudyResult:
         rows = ranked_rows(database, planned.names)
         spent = summed_profiles(options.out) if options.profile else {}
         seconds = time.monotonic() - started
-        return StudyResult(planned.name, options.storage, rows, found, seconds, exit_code, spent)
+        return StudyResult(planned.name, options.storage, rows, found, seconds, exit_code, spent, options.target)
 
 
 def _check_not_deleted(queue: TrialQueue, study: Study, options: RunStudyOptions) -> None:

@@ -48,6 +48,7 @@ def render(
         results = {
             "bigram_baseline": report_data.bigram_baseline,
             "missing": report_data.missing,
+            "notes": report_data.notes,
             "verdicts": asdict(verdicts),
         }
         return as_json(shown, {**facts, **results})
@@ -92,7 +93,7 @@ def _as_page(report_data: ReportData, shown: Sequence[Row], width: int | None) -
             if report_data.bigram_baseline is not None
             else []
         ),
-        *(f"- note: {sentence}" for sentence in report_data.missing),
+        *(f"- note: {markdown_text(sentence)}" for sentence in [*report_data.missing, *report_data.notes]),
         "",
         f"Losses are means over the trials of a cell, in {report_data.unit}; val_loss ranks."
         + (" A pruned cell's loss is that of the step at which it was pruned." if found["pruned"] else "")

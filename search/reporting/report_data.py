@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from search.reporting.charts import Bar, Line, over_seeds
 from search.reporting.heatmaps import HeatMaps, MapAxes, choose_axes, heat_maps
 from search.reporting.toml_export import study_as_toml
-from search.statistics.ranking import Row, ranked_rows
+from search.statistics.ranking import Row, best_loss, is_reached, ranked_rows
 from search.statistics.verdicts import Verdicts, judge
 from search.storage.database import Database
 from search.storage.queries import TrialHistory, TrialSummary, counts, trial_histories, trial_summaries
 from search.storage.values import canonical
 from search.study.cells import BASELINES_SUFFIX, without_seed
 from search.study.claims import Cell
-from search.study.formatting import axis_digits, count_text, describe_level
+from search.study.code_versions import trials_by_code
+from search.study.formatting import axis_digits, count_text, describe_level, loss_text
 from search.study.stored import StoredStudy, read_stored_study
 from search.study.trial_facts import PAGE_FACTS, trial_facts
 from search.study.user_modules import user_modules
@@ -47,6 +48,7 @@ class ReportData:
         baselines: The cells of the sibling study.
         verdicts: The verdicts of the study; None if the format does not need them.
         failed: The trials that failed for good.
+        codes: The number of trials that each version of the code has made, by its digest.
     """
 
     name: str
@@ -57,6 +59,7 @@ class ReportData:
     baselines: Sequence[Cell] = ()
     verdicts: Verdicts | None = None
     failed: Sequence[TrialSummary] = ()
+    codes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def grid(self) -> Mapping[str, Sequence[Any]]:
@@ -107,6 +110,20 @@ class ReportData:
     def missing(self) -> list[str]:
         """Sentences about missing results that a reader needs to know."""
         return missing(self.counts, self.rows)
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences that a reader needs to know besides those of `missing`."""
+        sentences = [target_sentence(self.stored.target, self.rows)]
+        if self.stored.published_left_out:
+            sentences.append(f"The published losses are left out: {self.stored.published_left_out}.")
+        if len(self.codes) > 1:
+            made = ", ".join(f"{count} by {code}" for code, count in self.codes.items())
+            sentences.append(
+                f"The trials were made by {len(self.codes)} versions of the code ({made}); their losses may differ for "
+                "that reason."
+            )
+        return [sentence for sentence in sentences if sentence]
 
     def heat_maps(self) -> HeatMaps | None:
         """The maps of the grid; None if there is nothing to show."""
@@ -195,14 +212,29 @@ def read_report_data(database: Database, names: Sequence[str], *, with_trials: b
     assert stored is not None, "open_studies checked that it exists"
     rows, found = ranked_rows(database, names, stored.published), counts(database, names)
     failed = trial_summaries(database, names, ("failed",)) if found["failed"] else []
+    codes = trials_by_code(database, names)
     if not with_trials:
-        return ReportData(names[0], stored, found, rows, failed=failed)
+        return ReportData(names[0], stored, found, rows, failed=failed, codes=codes)
     trials = trial_histories(database, names, PAGE_FACTS)
     sibling = next((name for name in names[1:] if name.endswith(BASELINES_SUFFIX)), None)
     stored_sibling = None if sibling is None else read_stored_study(database, sibling)
     baselines = () if stored_sibling is None else stored_sibling.definition.baselines
     verdicts = judge(database, names, stored.claims)
-    return ReportData(names[0], stored, found, rows, trials, baselines, verdicts, failed)
+    return ReportData(names[0], stored, found, rows, trials, baselines, verdicts, failed, codes)
+
+
+def target_sentence(target: float | None, rows: Sequence[Row]) -> str:
+    """Whether the target of a run is reached; "" without a target.
+
+    Args:
+        rows: The ranked table.
+    """
+    if target is None:
+        return ""
+    best = best_loss(rows)
+    reached = "reached" if is_reached(target, rows) else "not reached"
+    found = "no trial is complete" if best is None else f"the lowest loss of a trial is {loss_text(best)}"
+    return f"The target {target:g} is {reached}: {found}."
 
 
 def missing(found: Mapping[str, int], rows: Sequence[Row]) -> list[str]:

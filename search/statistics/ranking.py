@@ -77,6 +77,17 @@ class Row:
         return {**facts, "published_inside": self.published_inside}
 
 
+def best_loss(rows: Sequence[Row]) -> float | None:
+    """The lowest loss of a complete trial, of whatever cell; None without one."""
+    return min((row.seed_range[0] for row in rows if row.seed_range is not None), default=None)
+
+
+def is_reached(target: float | None, rows: Sequence[Row]) -> bool | None:
+    """Whether a complete trial has at most the loss `target`; None without a target."""
+    best = best_loss(rows)
+    return None if target is None else best is not None and best <= target
+
+
 def half_interval(values: Sequence[float]) -> float | None:
     """Half of the 95 % interval of the mean of `values`, by Student's t; None for fewer than two."""
     if len(values) < 2:

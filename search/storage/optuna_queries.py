@@ -10,7 +10,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Column, Connection, Select, Table, func, select
 
 _trials: Table = models.TrialModel.__table__
 _params: Table = models.TrialParamModel.__table__
@@ -32,6 +32,20 @@ def read_user_attrs(connection: Connection, trial_ids: Sequence[int], keys: Sequ
         for row in connection.execute(query):
             found.setdefault(row.trial_id, {})[row.key] = json.loads(row.value_json)
     return found
+
+
+def count_user_attr(key: str, trial_id: Column[Any], group: Column[Any]) -> Select[Any]:
+    """A query of groups, JSON values of the user attribute `key`, and the number of trials that have it.
+
+    Args:
+        trial_id: The column of another table that names the trial.
+        group: A column of that table, to count apart.
+    """
+    attr = _user_attrs.c
+    query = select(group, attr.value_json, func.count()).join_from(
+        trial_id.table, _user_attrs, (attr.trial_id == trial_id) & (attr.key == key)
+    )
+    return query.group_by(group, attr.value_json)
 
 
 def read_curves(connection: Connection, trial_ids: Sequence[int]) -> dict[int, dict[int, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -123,6 +124,19 @@ def counts(database: Database, studies: Sequence[str]) -> dict[str, int]:
     for state, outcome, count in database.read(lambda connection: connection.execute(query).all()):
         found[outcome if state == "done" else state] += count
     return {state: found[state] for state in STATES}
+
+
+def attr_counts(database: Database, studies: Sequence[str], key: str) -> list[tuple[str, Any, int]]:
+    """How many trials that ended with losses have each value of a user attribute: study, value and number of trials.
+
+    The database counts, so that attributes of which there are a few different ones cost little for many trials.
+    """
+    query = optuna_queries.count_user_attr(key, queue_table.c.trial_id, queue_table.c.study)
+    query = query.where(queue_table.c.study.in_(studies), queue_table.c.outcome.in_(("complete", "pruned", "diverged")))
+    return [
+        (study, json.loads(value), count)
+        for study, value, count in database.read(lambda connection: connection.execute(query).all())
+    ]
 
 
 def trial_summaries(

@@ -49,6 +49,8 @@ class Study:
         corpus: The text that its trials train on; None if the objective takes none.
         modules: The folder with the study's own modules, besides the Python path.
         with_baselines: Whether the sibling study is planned and trained too.
+        target: The loss at which the run stops; None for none.
+        published_left_out: Why its published losses cannot be compared with ours; "" if they can.
     """
 
     definition: StudyDefinition
@@ -56,6 +58,8 @@ class Study:
     corpus: Corpus | None
     with_baselines: bool = True
     modules: Path | None = None
+    target: float | None = None
+    published_left_out: str = ""
 
     @property
     def names(self) -> list[str]:
@@ -150,6 +154,7 @@ def study_plans(study: Study) -> list[StudyPlan]:
         # A report may be made on a machine without the corpus.
         "bigram_baseline": None if study.corpus is None else bigram_baseline_loss(study.corpus),
         "settings": sections(definition),
+        **{key: getattr(study, key) for key in ("target", "published_left_out")},
         **{key: getattr(definition, key) for key in ("first_seed", "seeds", "trials")},
         "published": [published.model_dump() for published in definition.published],
         "claims": [claim.model_dump() for claim in definition.claims],

@@ -117,6 +117,8 @@ class StoredStudy:
         warm_start: The results of another study that its sampler starts with.
         planning: The uid of the queue: it differs from `uid` only for studies of older versions without one.
         axis_order: The axes in the order of the study file.
+        target: The loss at which its last run stops, or stopped; None for none.
+        published_left_out: Why its published losses cannot be compared with ours; "" if they can.
         has_start_points: Whether its sampler starts with points of a quasi-random sequence.
     """
 
@@ -136,6 +138,8 @@ class StoredStudy:
     planning: str = ""
     axis_order: Sequence[str] = ()
     has_start_points: bool = False
+    target: float | None = None
+    published_left_out: str = ""
 
 
 def read_stored_study(database: Database, name: str) -> StoredStudy | None:
@@ -178,6 +182,8 @@ def parse_study(name: str, attrs: Mapping[str, Any]) -> StoredStudy:
             warm_start=_parse_warm_start(attrs.get(WARM_START)),
             axis_order=_axis_order(attrs.get(AXIS_ORDER), definition),
             has_start_points=bool(attrs.get(START_POINTS)),
+            target=attrs.get("target"),
+            published_left_out=attrs.get("published_left_out", ""),
         )
     except ValidationError as error:
         fault = error.errors()[0]

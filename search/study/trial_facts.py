@@ -11,6 +11,8 @@ from typing import Any
 ENVIRONMENT = "record"
 TABLE_FACTS = ("n_params", "train_seconds", "tokens")
 PAGE_FACTS = ("val_loss_by_position", "sample", ENVIRONMENT)
+# Its sources lay in four packages; the move into one has changed their digest, not what they compute.
+FLAT_LAYOUT_VERSION = "0.1.0"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,18 @@ class TrialFacts:
         """The type of device that it ran on."""
         found: str | None = (self.environment or {}).get("device")
         return found
+
+
+def code_of(environment: Any) -> str | None:
+    """The digest of the code that made a trial; None if it has no record of it that is comparable with ours.
+
+    Args:
+        environment: The stored record of the trial.
+    """
+    if not isinstance(environment, Mapping) or environment.get("lm-search") == FLAT_LAYOUT_VERSION:
+        return None
+    code = environment.get("code")
+    return None if code is None else str(code)
 
 
 def trial_facts(attrs: Mapping[str, Any]) -> TrialFacts:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def environment(device: str, modules: Sequence[str]) -> dict[str, Any]:
     """
     facts: dict[str, Any] = {name: _version(name) for name in PACKAGES}
     facts |= {
-        "code": code_digest(tuple(modules)),
+        "code": _own_code(tuple(modules)),
         "python": platform.python_version(),
         "system": platform.system(),
     }
@@ -43,16 +44,34 @@ def environment(device: str, modules: Sequence[str]) -> dict[str, Any]:
 
 
 @cache
-def code_digest(modules: tuple[str, ...]) -> str:
+def _own_code(modules: tuple[str, ...]) -> str:
+    """Return the digest of the code that this process runs: the files may change later."""
+    return code_digest(modules)
+
+
+def code_digest(modules: Sequence[str]) -> str:
     """Return the first 16 hex digits of the SHA-256 of the sources that losses depend on: ours and the study's own."""
     digest = hashlib.sha256()
     paths = [path for package in RESULT_PACKAGES for path in sorted(_folder(package).rglob("*.py"))]
     for module in modules:
-        source = inspect.getsourcefile(import_module(module))
-        paths += [Path(source)] if source else []
+        source = _source(module)
+        paths += [source] if source else []
     for path in paths:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def _source(module: str) -> Path | None:
+    """The source file of a module, which is not imported: that may take seconds."""
+    if module in sys.modules:
+        source = inspect.getsourcefile(sys.modules[module])
+    else:
+        try:
+            spec = find_spec(module)
+        except ImportError:  # a package that it belongs to
+            spec = None
+        source = spec.origin if spec is not None and str(spec.origin).endswith(".py") else None
+    return Path(source) if source else None
 
 
 def _folder(package: str) -> Path:

@@ -18,7 +18,7 @@ from search.study.cells import without_seed
 from search.study.corpus import corpus_difference
 from search.study.formatting import loss_text
 from search.study.stored import StoredStudy, read_stored_study
-from search.study.trial_facts import ENVIRONMENT, TrialFacts, trial_facts
+from search.study.trial_facts import ENVIRONMENT, FLAT_LAYOUT_VERSION, TrialFacts, trial_facts
 from search.study.user_modules import resolve_objective, user_modules
 from search.workers.devices import check_device
 from search.workers.provenance import environment
@@ -41,8 +41,6 @@ UNSEEDED = (
 # The losses depend on these to the last digit. Optuna and lm-search do not affect them: their changes are only shown.
 DECISIVE = ("torch", "numpy", "code", "python", "system", "machine", "processor", "device", "threads", "gpu")
 BOOKKEEPING = ("optuna", "lm-search")
-# This version had its sources in four packages; the move into one changed their digest, not what they compute.
-FLAT_LAYOUT_VERSION = "0.1.0"
 RECORD = "record"  # the name of the difference of a trial without a record
 
 

@@ -164,4 +164,4 @@ def test_what_run_shares_with_its_workers() -> None:
 
 def test_planning_takes_what_training_and_definitions_have() -> None:
     names: Any = [{each.name for each in option_fields(options)} for options in (TrainingOptions, DefinitionOptions)]
-    assert {each.name for each in option_fields(PlanningOptions)} == names[0] | names[1] | {"warm_start"}
+    assert {each.name for each in option_fields(PlanningOptions)} == names[0] | names[1] | {"warm_start", "target"}

@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finished_studies import GRID, completed, ended_study, failed, half, mixed, nothing, pruned
-from study_files import sqlite
+from finished_studies import GRID, completed, ended_study, failed, half, mixed, nothing, pruned, record_code
+from study_files import sqlite, write_study
 from typer.testing import CliRunner
 
+from search.planning import warn_of_other_code
 from search.report import FORMATS, app
 from search.reporting.render import render
 from search.storage.database import Database
+from search.study.definition import load_definition
+from search.study.planner import Study
+from search.workers.provenance import code_digest
 
 NAMES = ["small", "small-baselines"]
 # How the trials end, the number of seeds, and the sentences that every report must contain.
@@ -47,6 +51,52 @@ def test_every_format_says_what_is_missing(state: str, tmp_path: Path) -> None:
     assert len(read["missing"]) == len(sentences)
     assert len(read["rows"]) == len(list(csv.DictReader(io.StringIO(texts["csv"])))) == 9
     assert ("What is missing" in texts["html"]) == bool(sentences)
+
+
+@pytest.mark.parametrize(
+    ("target", "end", "sentence"),
+    [
+        (2.1, completed, "The target 2.1 is reached: the lowest loss of a trial is 2.01128."),
+        (1.5, completed, "The target 1.5 is not reached: the lowest loss of a trial is 2.01128."),
+        (1.5, pruned, "The target 1.5 is not reached: no trial is complete."),
+    ],
+)
+def test_notes(target: float, end: Callable[..., Any], sentence: str, tmp_path: Path) -> None:
+    left_out = "they are of trials with max_iters 5000 (here 40)"
+    with ended_study(tmp_path, end, target=target, published_left_out=left_out) as database:
+        assert len(json.loads(reported(database, "json"))["notes"]) == 2
+        record_code(database, ["0123", "4567", "0123"])
+        texts = {format: reported(database, format) for format in ("markdown", "json", "html")}
+    for format, text in texts.items():
+        assert sentence in text, format
+        assert f"The published losses are left out: {left_out}." in text
+        assert "The trials were made by 2 versions of the code (18 by 0123, 9 by 4567)" in text
+    assert len(json.loads(texts["json"])["notes"]) == 3
+
+
+def test_no_notes_without_a_reason(tmp_path: Path) -> None:
+    with ended_study(tmp_path, completed) as database:
+        record_code(database, ["0123"])
+        assert json.loads(reported(database, "json"))["notes"] == []
+        assert "<strong>Notes</strong>" not in reported(database, "html")
+
+
+def test_a_run_warns_of_trials_that_other_code_has_made(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    now = code_digest(["fake_objective"])
+    study = Study(load_definition(write_study(tmp_path, GRID)), "small", None)
+    for name, end, codes, warned in (
+        ("same", completed, [now], ""),
+        ("none", completed, [], ""),
+        ("other", completed, ["0123", now, "4567"], "18 finished trials were made by other code of the objective fake"),
+        ("failed", failed, ["0123"], ""),
+    ):
+        (tmp_path / name).mkdir()
+        with ended_study(tmp_path / name, end) as database:
+            record_code(database, codes)
+            caplog.clear()
+            warn_of_other_code(database, study)
+        assert (warned in caplog.text) if warned else caplog.text == "", name
+        assert len(caplog.records) == bool(warned)
 
 
 @pytest.mark.parametrize("format", FORMATS)

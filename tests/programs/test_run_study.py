@@ -17,6 +17,7 @@ from study_files import REAL, all_rows, program, sqlite, write_corpus, write_stu
 import search
 from search import run_study
 from search.errors import UsageError
+from search.run import _print as print_result
 
 FAULTY = """
 objective = "fake_objective:start"
@@ -152,14 +153,22 @@ def test_timeout_then_the_rest(
 
 
 def test_target_ends_the_run_early(
-    study_file: str, corpus_file: str, work_folder: Path, monkeypatch: pytest.MonkeyPatch
+    study_file: str,
+    corpus_file: str,
+    work_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("FAKE_TRIAL_MS", "500")
     result = run_study(study_file, corpus=corpus_file, workers=1, target=100.0, quiet=True)
     assert result.exit_code == 0
     assert 0 < result.counts["complete"] < 9
     again = run_study(study_file, corpus=corpus_file, workers=1, target=100.0, quiet=True)
-    assert (again.exit_code, again.counts) == (0, result.counts)
+    assert (again.exit_code, again.counts, again.target_reached) == (0, result.counts, True)
+    print_result(again, as_json=False)
+    assert "\nThe target 100 is reached: the lowest loss of a trial is " in capsys.readouterr().err
+    print_result(again, as_json=True)
+    assert json.loads(capsys.readouterr().out)["target_reached"] is True
 
 
 def test_name_settings_and_no_baselines(study_file: str, corpus_file: str, work_folder: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from sample_study import STUDY, sample_plan
 
 from search.storage.database import Database
 from search.storage.leases import Report
 from search.storage.planning import plan
-from search.storage.queries import trial_histories
+from search.storage.queries import attr_counts, trial_histories
 from search.storage.queue import TrialQueue
 
 
@@ -38,3 +39,20 @@ def test_curve_times_and_attrs(database: Database) -> None:
 
 def test_unknown_study(database: Database) -> None:
     assert trial_histories(database, ["nope"]) == []
+
+
+def test_how_many_trials_have_each_value_of_an_attribute(database: Database) -> None:
+    plan(database, [sample_plan(), sample_plan(study="other")])
+    queue = TrialQueue(database)
+    ends: list[tuple[Any, str]] = [("complete", "a"), ("pruned", "b"), ("diverged", "a"), ("failed", "a")]
+    for turn, (outcome, code) in enumerate(ends):
+        [lease] = queue.claim([STUDY], f"worker {turn}")
+        queue.finish(lease, outcome, None if outcome == "failed" else 1.0, {"record": {"code": code}, "tokens": 1})
+    [running] = queue.claim(["other"], "worker")
+    assert sorted(attr_counts(database, [STUDY, "other"], "record"), key=str) == [
+        (STUDY, {"code": "a"}, 2),
+        (STUDY, {"code": "b"}, 1),
+    ]
+    queue.finish(running, "complete", 1.0, {"record": {"code": "a"}})
+    assert ("other", {"code": "a"}, 1) in attr_counts(database, [STUDY, "other"], "record")
+    assert attr_counts(database, [STUDY], "none") == []

@@ -206,8 +206,20 @@ class TestText:
 
     def test_losses_published_for_another_text_are_not_compared_with(self, tmp_path: Path) -> None:
         corpus = Path(write_corpus(tmp_path))
-        assert load_study(PlanningOptions(study="bigram")).definition.published
-        assert not load_study(PlanningOptions(study="bigram", corpus=corpus)).definition.published
+        other = load_study(PlanningOptions(study="bigram", corpus=corpus))
+        assert (other.definition.published, other.published_left_out) == ([], "they are of another text")
+
+    def test_losses_published_for_other_settings_are_not_compared_with(self) -> None:
+        cases = {
+            (): "",
+            ("n_embd=64", "eval_interval=100", "evaluation=sampled", "max_iters=5000"): "",
+            ("max_iters=300",): "they are of trials with max_iters 5000 (here 300)",
+            ("batch_size=8", "weight_decay=0.0"): "batch_size 64 (here 8), weight_decay 0.01 (here 0.0)",
+        }
+        for settings, reason in cases.items():
+            planned = load_study(PlanningOptions(study="bigram", settings=settings))
+            assert bool(planned.definition.published) == (not reason)
+            assert planned.published_left_out.endswith(reason)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,11 +83,16 @@ def ended_study(
     seeds: int = 3,
     study: str = GRID,
     corpus: str = CORPUS,
+    **of_study: Any,
 ) -> Iterator[Database]:
-    """The study "small" and its baselines in a database of `folder`; trials for which `end` returns None wait."""
+    """The study "small" and its baselines in a database of `folder`; trials for which `end` returns None wait.
+
+    Args:
+        of_study: Further attributes of the planned study, such as its target.
+    """
     definition = load_definition(write_study(folder, study)).model_copy(update={"seeds": seeds})
     with open_database(sqlite(folder), create=True).closing() as database:
-        planned = Study(definition, "small", encode("text", corpus))
+        planned = Study(definition, "small", encode("text", corpus), **of_study)
         ensure_planned(database, planned)
         queue = TrialQueue(database)
         # A worker holds one claim at a time: a second claim returns the trials that it holds.
@@ -107,6 +112,19 @@ def ended_study(
             value = list(how.curve.values())[-1] if how.curve else None
             queue.finish(lease, how.outcome, value, facts, "why" if how.outcome == "failed" else None)
         yield database
+
+
+def record_code(database: Database, codes: Sequence[str]) -> None:
+    """Give each trial a record with one of `codes`, in turn, as its worker does."""
+    with database.engine.begin() as connection:
+        for place, code in enumerate(codes):
+            connection.execute(
+                text(
+                    "INSERT INTO trial_user_attributes (trial_id, key, value_json)"
+                    " SELECT trial_id, 'record', :record FROM trials WHERE trial_id % :turns = :place"
+                ),
+                {"record": json.dumps({"code": code, "lm-search": "9"}), "turns": len(codes), "place": place},
+            )
 
 
 @contextmanager
