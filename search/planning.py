@@ -15,6 +15,7 @@ from search.storage.artifact_store import artifact_store
 from search.storage.connect import open_database
 from search.storage.database import Database
 from search.storage.errors import NoStudyYet
+from search.storage.optuna_studies import optuna_study_names, planned_names
 from search.storage.queries import study_attrs
 from search.storage.texts import printable
 from search.storage.url import display_url
@@ -26,6 +27,7 @@ from search.study.code_versions import trials_by_code
 from search.study.corpus import read_corpus
 from search.study.definition import MAX_SEEDS, StudyDefinition, check_size, load_definition
 from search.study.formatting import count_text
+from search.study.lookup import refusal_of_optunas
 from search.study.names import name_fault
 from search.study.planner import Study, axis_distributions, check_cells, ensure_planned, study_plans, unreached_ends
 from search.study.stored import read_stored_study
@@ -148,7 +150,14 @@ def open_planned(options: PlanningOptions) -> tuple[Database, Study]:
 
 def _is_planned(options: PlanningOptions, study: Study) -> bool:
     try:
-        with open_database(options.storage, create=False, wait_s=options.storage_wait_s).closing() as database:
+        with open_database(
+            options.storage, create=False, wait_s=options.storage_wait_s, optuna_alone="read"
+        ).closing() as database:
+            if not planned_names(database):
+                # A database of Optuna does not get our tables for a study that cannot be planned.
+                if optunas := {*study.names} & {*optuna_study_names(database)}:
+                    raise UsageError(refusal_of_optunas(min(optunas), options.storage))
+                return False
             return all(study_attrs(database, name) is not None for name in study.names)
     except NoStudyYet:
         return False

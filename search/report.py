@@ -23,7 +23,7 @@ def report(options: ReportOptions) -> None:
         from search.study.lookup import open_studies
 
         database, names = open_studies(
-            options.study, options.storage, options.storage_wait_s, baselines=options.baselines
+            options.study, options.storage, options.storage_wait_s, baselines=options.baselines, of_optuna=True
         )
         with database.closing():
             # On a terminal the table is as wide as that; a pipe and a file get markdown.

@@ -16,7 +16,11 @@ def status(options: StatusOptions) -> None:
         from search.study.lookup import open_studies
 
         database, names = open_studies(
-            options.study, options.storage, options.storage_wait_s, baselines=options.baselines
+            options.study,
+            options.storage,
+            options.storage_wait_s,
+            baselines=options.baselines,
+            of_optuna=not options.retry_failed,
         )
         with database.closing():
             retried = TrialQueue(database).retry_failed(names) if options.retry_failed else None

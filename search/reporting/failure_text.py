@@ -9,6 +9,7 @@ from search.hints import command_of
 from search.storage.failures import Failure
 from search.storage.queries import TrialSummary
 from search.storage.texts import printable
+from search.study.cells import without_seed
 from search.study.formatting import describe_cell
 
 TRACEBACK_LINES = 8  # the last ones; the log has the rest
@@ -18,9 +19,14 @@ MAX_LINE = 2_000
 
 def failure_title(trial: TrialSummary) -> str:
     """Which trial failed, and why."""
-    cell = describe_cell(trial.cell)
-    why = printable(trial.reason or trial.state, MAX_LINE)
-    return f"{trial.study} trial {trial.number} ({cell}), attempt {trial.attempts}: {why}"
+    return f"{trial_title(trial)}: {printable(trial.reason or trial.state, MAX_LINE)}"
+
+
+def trial_title(trial: TrialSummary) -> str:
+    """Which trial, with its cell and attempt; one that no worker has claimed has no attempt, and needs no seed."""
+    cell = describe_cell(trial.cell if trial.attempts else without_seed(trial.cell))
+    title = f"{trial.study} trial {trial.number}" + (f" ({cell})" if cell else "")
+    return f"{title}, attempt {trial.attempts}" if trial.attempts else title
 
 
 def failure_lines(trial: TrialSummary) -> list[str]:

@@ -108,6 +108,12 @@ def summary(report_data: ReportData) -> list[str]:
             *(f"{name} from {axis.low} to {axis.high}" for name, axis in definition.axes.items()),
         ]
     )
+    if report_data.stored.is_made_by_optuna:
+        return [
+            f"{_count(sum(report_data.counts.values()), 'trial')} of a study that Optuna made, {variants}"
+            + (f": {tried}." if tried else "."),
+            *_results(report_data),
+        ]
     sampler = definition.sampler
     how = "every combination of" if sampler is None else f"chosen by the sampler {sampler.name} from"
     # A user's objective may count steps differently.
@@ -119,7 +125,11 @@ def summary(report_data: ReportData) -> list[str]:
         + (f", and {_count(len(report_data.baselines), 'baseline')}" if report_data.baselines else "")
         + f"{steps}.",
     ]
-    ranked = report_data.ranked
+    return sentences + _results(report_data)
+
+
+def _results(report_data: ReportData) -> list[str]:
+    sentences, ranked = [], report_data.ranked
     if ranked:
         sentences.append(_winner(report_data, ranked[0]))
         verdicts = report_data.verdicts

@@ -83,11 +83,11 @@ def _as_page(report_data: ReportData, shown: Sequence[Row], width: int | None) -
         f"- trials: {', '.join(f'{count} {state}' for state, count in found.items() if count) or 'none'}",
         *([] if definition.sampler is None else [f"- sampler: {_sampler(definition.sampler, stored.warm_start)}"]),
         *([f"- best: {loss_text(best.val_loss)}, {best_cell}; {others}"] if best is not None and others else []),
-        f"- grid: {axes}",
-        f"- training: {training}",
-        *([] if definition.objective in OBJECTIVES else [f"- objective: {definition.objective}"]),
+        *([f"- grid: {axes}"] if axes else []),
+        *([] if stored.is_made_by_optuna else [f"- training: {training}"]),
+        *([f"- objective: {definition.objective}"] if definition.objective not in (*OBJECTIVES, "") else []),
         *([f"- corpus: {markdown_text(stored.corpus)}, SHA-256 {definition.corpus_sha256}"] if stored.corpus else []),
-        f"- pruner: {_pruner(stored.settings.pruner)}",
+        *([] if stored.is_made_by_optuna else [f"- pruner: {_pruner(stored.settings.pruner)}"]),
         *(
             [f"- bigram baseline: {loss_text(report_data.bigram_baseline)}, the loss of counting character pairs"]
             if report_data.bigram_baseline is not None

@@ -7,12 +7,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from search.reporting.failure_text import duration_text, failure_lines, failure_title, silence_text
+from search.reporting.failure_text import duration_text, failure_lines, failure_title, silence_text, trial_title
 from search.reporting.tables import finite
 from search.storage.database import Database
 from search.storage.queries import TrialSummary, counts, trial_summaries
-from search.study.formatting import count_text, describe_cell, loss_text
-from search.study.stored import read_stored_study
+from search.study.formatting import count_text, loss_text
+from search.study.stored import StoredStudy, read_stored_study
 
 # Trials of a kind; --json has all.
 MAX_TRIALS = 50
@@ -41,7 +41,10 @@ def status_as_text(database: Database, names: Sequence[str], retried: int | None
         lines.append(
             f"{name}: {count_text(total, 'trial')}; " + ", ".join(f"{count} {state}" for state, count in found.items())
         )
-    lines.append(_limits(database, names[0]))
+    stored = read_stored_study(database, names[0])
+    assert stored is not None, "open_studies checked that it exists"
+    if not stored.is_made_by_optuna:
+        lines.append(_limits(stored))
     running = trial_summaries(database, names, ("running",))
     retrying = [trial for trial in trial_summaries(database, names, ("waiting",)) if trial.attempts]
     failed = trial_summaries(database, names, ("failed", "diverged"))
@@ -55,14 +58,12 @@ def status_as_text(database: Database, names: Sequence[str], retried: int | None
         for trial in trials[:MAX_TRIALS]:
             lines += [f"  {line(trial)}", *(f"    {each}" for each in failure_lines(trial) if title != "running")]
         lines += [f"  and {len(trials) - MAX_TRIALS} more"] if len(trials) > MAX_TRIALS else []
-    if failed:
+    if failed and not stored.is_made_by_optuna:
         lines.append("retry them with --retry-failed")
     return "\n".join(lines)
 
 
-def _limits(database: Database, name: str) -> str:
-    stored = read_stored_study(database, name)
-    assert stored is not None, "open_studies checked that it exists"
+def _limits(stored: StoredStudy) -> str:
     limits = {
         "trial_timeout_s": stored.settings.workers.trial_timeout_s,
         "stall_timeout_s": stored.settings.workers.stall_timeout_s,
@@ -72,12 +73,10 @@ def _limits(database: Database, name: str) -> str:
 
 
 def _running(trial: TrialSummary) -> str:
-    left = trial.lease_left_s or 0.0
-    lease = f"lease ends in {duration_text(left)}" if left > 0 else silence_text(trial)
+    parts = []
+    if trial.owner is not None and trial.lease_left_s is not None:
+        left = trial.lease_left_s
+        parts = [trial.owner, f"lease ends in {duration_text(left)}" if left > 0 else silence_text(trial)]
     loss = math.nan if trial.val_loss is None else trial.val_loss  # SQLite stores NaN as NULL
     at = "no step yet" if trial.step is None else f"step {trial.step}, val_loss {loss_text(loss, 4)}"
-    return f"{_trial(trial)}: {at}; {trial.owner}; {lease}"
-
-
-def _trial(trial: TrialSummary) -> str:
-    return f"{trial.study} trial {trial.number} ({describe_cell(trial.cell)}), attempt {trial.attempts}"
+    return f"{trial_title(trial)}: {'; '.join([at, *parts])}"

@@ -80,7 +80,10 @@ def _state(row: Row) -> str:
 def as_markdown(rows: Sequence[Row]) -> str:
     """A markdown table with aligned columns, so that it is also readable as plain text."""
     cols = columns(rows)
-    table = [[col.title for col in cols], *([markdown_text(col.text(row)) for col in cols] for row in rows)]
+    table = [
+        [markdown_text(col.title) for col in cols],
+        *([markdown_text(col.text(row)) for col in cols] for row in rows),
+    ]
     widths = [max(3, *(len(line[i]) for line in table)) for i in range(len(cols))]
     rule = ["-" * (w - 1) + ":" if col.is_number else "-" * w for col, w in zip(cols, widths, strict=True)]
 
@@ -95,18 +98,19 @@ def as_markdown(rows: Sequence[Row]) -> str:
 
 def as_csv(rows: Sequence[Row]) -> str:
     """Comma-separated values, with all digits of the losses."""
-    names = list({name: None for row in rows for name in row.cell})
-    fields = ["rank", *names, *LOSSES, "state", "step", "trials", "planned"]
-    fields += ["n_params", "published", "difference", "seconds"]
-    fields += ["val_interval", "val_lowest", "val_highest", "tokens", "published_inside"]
+    after = [*LOSSES, "state", "step", "trials", "planned"]
+    after += ["n_params", "published", "difference", "seconds"]
+    after += ["val_interval", "val_lowest", "val_highest", "tokens", "published_inside"]
+    # An axis may be called as a column; Optuna's own tables have this prefix.
+    titles = {name: f"params_{name}" if name in ("rank", *after) else name for row in rows for name in row.cell}
     text = io.StringIO()
-    writer = csv.DictWriter(text, fields, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
+    writer = csv.DictWriter(text, ["rank", *titles.values(), *after], extrasaction="ignore", lineterminator="\n")
+    writer.writerow({name: csv_value(name) for name in writer.fieldnames})
     for row in rows:
         flat = row.as_dict()
         lowest, highest = row.seed_range or (None, None)
         spread = {"val_interval": row.interval, "val_lowest": lowest, "val_highest": highest}
-        values = {**flat, **spread, **flat["cell"]}
+        values = {**flat, **spread, **{titles[name]: value for name, value in row.cell.items()}}
         writer.writerow({name: csv_value(value) for name, value in values.items()})
     return text.getvalue().rstrip("\n")
 

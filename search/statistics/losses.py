@@ -17,6 +17,7 @@ from search.storage.values import canonical
 from search.study.cells import without_seed
 from search.study.claims import Scalar
 from search.study.formatting import axis_digits, count_text, describe_level
+from search.study.stored import read_stored_study
 
 
 @dataclass(frozen=True)
@@ -143,19 +144,23 @@ def final_losses(database: Database, studies: Sequence[str]) -> Losses:
 def missing_notes(database: Database, studies: Sequence[str], losses: Losses) -> list[str]:
     """What the results cannot show, and why."""
     found = counts(database, studies)
+    stored = read_stored_study(database, studies[0])
+    # Nothing can be advised about a study that lm-search cannot run.
+    is_ours = stored is None or not stored.is_made_by_optuna
     notes = []
     if not losses.cells:
         notes.append("No trial is complete yet, so there is nothing to compare.")
     elif len(losses.seeds) + len(losses.dropped) < 2:
         notes.append(
-            "Each cell has one seed, so no difference can be separated from chance. Run the study with --seeds 5."
+            "Each cell has one seed, so no difference can be separated from chance."
+            + (" Run the study with --seeds 5." if is_ours else "")
         )
     if found["pruned"]:
         notes.append(
             f"{count_text(found['pruned'], 'trial was', 'trials were')} pruned, and the final loss of a pruned trial "
             "is unknown, so its cell is left out. "
-            "Pruning removes the worse cells, which biases the remaining comparisons towards no difference. To compare "
-            "all cells, run the study with --pruner none."
+            "Pruning removes the worse cells, which biases the remaining comparisons towards no difference."
+            + (" To compare all cells, run the study with --pruner none." if is_ours else "")
         )
     failed = found["failed"] + found["diverged"]
     if failed:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from search.storage.database import OUTAGE_S, Database, open_engine
 from search.storage.dialects import backend_name, dialect_of, first_line
 from search.storage.errors import StorageError
-from search.storage.migrations.runner import Outdated, ensure_schema
+from search.storage.migrations.runner import OptunaAlone, Outdated, ensure_schema
 from search.storage.texts import printable
 from search.storage.url import display_url, parse_url
 
@@ -28,6 +28,7 @@ def open_database(
     outdated: Outdated | None = None,
     wait_s: float = 60.0,
     outage_s: float = OUTAGE_S,
+    optuna_alone: OptunaAlone = "refuse",
 ) -> Database:
     """Open `storage`, wait for a server that is still starting, and create or upgrade its tables.
 
@@ -38,6 +39,8 @@ def open_database(
             is "upgrade" if `create` is True, else "read".
         wait_s: How long to wait for a server that does not answer, in seconds.
         outage_s: How long later transactions are retried during an outage, in seconds.
+        optuna_alone: What to do, if `create` is False, with a database that has Optuna's tables without ours: "refuse"
+            it, open it to "read", so that nothing changes it, or to "write" Optuna's tables.
 
     Raises:
         NoStudyYet: There are no tables yet, and `create` is False.
@@ -53,6 +56,8 @@ def open_database(
             f"{display_url(url)} needs the driver {error.name}; install it with: pip install 'lm-search[postgres]'"
         ) from error
     outdated = outdated or ("upgrade" if create else "read")
+    if optuna_alone == "read":
+        dialect_of(backend_name(url)).keep_unchanged(engine)
     # A worker is patient with a crowded server; who only reads wants an answer.
     database = Database(engine, outage_s, waits_when_full=outdated == "upgrade")
     try:
@@ -60,7 +65,7 @@ def open_database(
             _wait_for_answer(database, wait_s)
         except (TypeError, ValueError) as error:  # of the driver, before it connects
             raise _wrong_option(url, error) from error
-        ensure_schema(database, create=create, outdated=outdated)
+        ensure_schema(database, create=create, outdated=outdated, optuna_alone=optuna_alone)
     except BaseException:
         engine.dispose()
         raise

@@ -54,6 +54,9 @@ class PostgresDialect:
 
         return dialect_postgresql_connection.open_engine(url, outage_s)
 
+    def keep_unchanged(self, engine: Engine) -> None:
+        """Does nothing: only a statement changes a database."""
+
     def now(self) -> ColumnElement[float]:
         """As `Dialect`."""
         # clock_timestamp, not now(): a transaction that waited for a lock must see the time after the wait.

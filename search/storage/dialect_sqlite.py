@@ -15,11 +15,14 @@ from sqlalchemy import ColumnElement, Connection, Engine, Executable, Table, cre
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
+from search.storage.dialect_sqlite_optuna import ReadOnlyConnection, journal_advice, keep_unchanged, table_names
 from search.storage.dialect_sqlite_url import read_sqlite_url
 from search.storage.dialects import EXAMPLES, Fault, FaultKind, OneStatementQueue
 from search.storage.errors import NoStudyYet, StorageError
 from search.storage.private_files import create_private
+from search.storage.schema import schema_info
 from search.storage.url import display_url
 
 BUSY_TIMEOUT_S = 60
@@ -91,6 +94,8 @@ class SqliteDialect:
                 raise StorageError(f"{shown}: the folder {path.parent} does not exist; create it first")
             if not os.access(path.parent, os.W_OK | os.X_OK):
                 raise StorageError(f"{shown}: the folder {path.parent} is not writable; give another --storage")
+        elif (advice := journal_advice(path)) is not None:
+            raise StorageError(advice)
         elif not os.access(path, os.R_OK):
             raise StorageError(f"{shown}: the file is not readable; fix its permissions")
         elif create and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
@@ -100,9 +105,11 @@ class SqliteDialect:
         """As `Dialect`."""
         engine = create_engine(url, connect_args={"timeout": min(BUSY_TIMEOUT_S, outage_s)})
         event.listen(engine, "do_connect", _create_file)
-        event.listen(engine, "connect", _prepare)
-        event.listen(engine, "begin", _begin)
-        return engine
+        return _listened(engine)
+
+    def keep_unchanged(self, engine: Engine) -> None:
+        """As `Dialect`."""
+        keep_unchanged(engine)
 
     def now(self) -> ColumnElement[float]:
         """As `Dialect`."""
@@ -160,6 +167,17 @@ class SqliteDialect:
         return f"cp {shlex.quote(path)} {shlex.quote(path + '.bak')}"
 
 
+def open_memory() -> Engine:
+    """A new database in memory, with one connection."""
+    return _listened(create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}))
+
+
+def _listened(engine: Engine) -> Engine:
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
 def _create_file(_dialect: Any, _record: Any, arguments: Sequence[Any], _keywords: Any) -> None:
     # SQLite would let every user read it; its other files take the rights of this one.
     path = str(arguments[0])
@@ -168,13 +186,14 @@ def _create_file(_dialect: Any, _record: Any, arguments: Sequence[Any], _keyword
             create_private(Path(path))
 
 
-def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
+def _prepare(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+    record.info["is_read_only"] = isinstance(connection, ReadOnlyConnection)
     # The sqlite3 module would open transactions too late and in the wrong mode, so `_begin` sends BEGIN.
     connection.isolation_level = None
     cursor = connection.cursor()
-    tables = {name for (name,) in cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    # The file stores the WAL mode. Another program's file is refused later, and must stay unchanged.
-    if not tables or "version_info" in tables:
+    tables = table_names(connection)
+    # The file stores the WAL mode. Another program's file must stay unchanged.
+    if not record.info["is_read_only"] and (not tables or schema_info.name in tables):
         cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA foreign_keys=ON")
     # A killed process loses no commit; a power cut can lose those since the last durable one, which syncs.
@@ -192,4 +211,5 @@ def _begin(connection: Connection) -> None:
         # Not possible inside a transaction.
         connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else info['synchronous']}")
         info["is_durable"] = durable
-    connection.exec_driver_sql("BEGIN" if options.get("search_read_only", False) else "BEGIN IMMEDIATE")
+    only_reads = options.get("search_read_only", False) or info["is_read_only"]
+    connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")

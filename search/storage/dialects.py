@@ -130,6 +130,10 @@ class Dialect(Protocol):
         """
         ...
 
+    def keep_unchanged(self, engine: Engine) -> None:
+        """Make new connections of `engine` leave a database without our tables as it is, to the last byte."""
+        ...
+
     def now(self) -> ColumnElement[float]:
         """The database's clock as an SQL expression: seconds since 1970, independent of time zones."""
         ...

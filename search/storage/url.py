@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -29,6 +30,10 @@ def _read_url(storage: str) -> URL:
     try:
         return dialect_of(name).read_url(storage) if name in DIALECTS else make_url(storage)
     except (ArgumentError, ValueError) as error:
+        from search.storage.dialect_sqlite_optuna import journal_advice  # rarely needed, and slow to import
+
+        if (advice := journal_advice(Path(storage))) is not None:
+            raise StorageError(advice) from error
         # The message omits the text, which can contain a password.
         raise StorageError(f"the storage is not a URL; use for example {EXAMPLES}") from error
 

@@ -10,9 +10,10 @@ from search.storage.connect import open_database
 from search.storage.database import Database
 from search.storage.errors import NoStudyYet
 from search.storage.migrations.runner import Outdated
-from search.storage.queries import study_names
+from search.storage.optuna_studies import optuna_study_names, planned_names
 from search.storage.url import display_url
 from search.study.cells import BASELINES_SUFFIX
+from search.study.optuna_study import copy_in_memory
 
 
 class UnknownStudy(UsageError):
@@ -20,32 +21,46 @@ class UnknownStudy(UsageError):
 
 
 def open_studies(
-    study: str, storage: str, wait_s: float, *, baselines: bool, outdated: Outdated = "read"
+    study: str,
+    storage: str,
+    wait_s: float,
+    *,
+    baselines: bool,
+    outdated: Outdated = "read",
+    of_optuna: bool = False,
 ) -> tuple[Database, list[str]]:
     """Open an existing study for reading.
 
     Args:
         study: Its name in the database, or the study file that names it.
         outdated: What to do with a database of an older version, as for `search.storage.connect.open_database`.
+        of_optuna: Whether a study that Optuna alone made will do.
 
     Returns:
-        The database, and the names of the study and, if it exists, of its sibling with the baselines.
+        The database, or a copy in memory of a study that Optuna alone made; and the names of the study and, if it
+        exists, of its sibling with the baselines.
 
     Raises:
         UnknownStudy: There is no such study; the message lists the existing ones.
         NoStudyYet: The database or its tables do not exist; the message says how to plan the study.
+        UsageError: Optuna alone made the study, and `of_optuna` is False.
         StorageError: The database cannot be opened.
     """
     name = _name_in_file(study) if study.endswith(".toml") else study
     try:
-        database = open_database(storage, create=False, outdated=outdated, wait_s=wait_s)
+        database = open_database(storage, create=False, outdated=outdated, wait_s=wait_s, optuna_alone="read")
     except NoStudyYet as error:
         raise NoStudyYet(f"{error} with: {_planning_command(study, storage)}") from error
-    there = study_names(database)
+    there = planned_names(database)
     if name not in there:
-        database.engine.dispose()
+        with database.closing():
+            others = optuna_study_names(database)
+            if name in others and of_optuna:
+                return copy_in_memory(database, name), [name]
+        if name in others:
+            raise UsageError(refusal_of_optunas(name, storage))
         raise UnknownStudy(
-            f"no study {name!r} in {display_url(storage)}; existing studies: {', '.join(there) or 'none'}; "
+            f"no study {name!r} in {display_url(storage)}; existing studies: {', '.join([*there, *others]) or 'none'}; "
             f"start one with: {_planning_command(study, storage)}"
         )
     siblings = [name + BASELINES_SUFFIX] if baselines and name + BASELINES_SUFFIX in there else []
@@ -54,6 +69,16 @@ def open_studies(
 
 def _planning_command(study: str, storage: str) -> str:
     return f"{command_of('run')} --study {shlex.quote(study)} --storage {shlex.quote(display_url(storage))}"
+
+
+def refusal_of_optunas(name: str, storage: str) -> str:
+    """What can be done with a study that Optuna alone made, besides training it."""
+    shown = display_url(storage)
+    return (
+        f"the study {name!r} in {shown} is Optuna's own: lm-search did not plan it and cannot train its trials; show "
+        f"it with: {command_of('report')} --study {shlex.quote(name)} --storage {shlex.quote(shown)}; for a study of "
+        "lm-search give another --name"
+    )
 
 
 def _name_in_file(study: str) -> str:

@@ -26,6 +26,8 @@ Model = TypeVar("Model", bound=BaseModel)
 # The user attribute of a study that `--from` writes.
 WARM_START = "from"
 AXIS_ORDER, START_POINTS = "axis_order", "start_points"
+# The user attribute of a copy of a study that Optuna alone made.
+MADE_BY_OPTUNA = "made_by_optuna"
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ class StoredStudy:
         target: The loss at which its last run stops, or stopped; None for none.
         published_left_out: Why its published losses cannot be compared with ours; "" if they can.
         has_start_points: Whether its sampler starts with points of a quasi-random sequence.
+        is_made_by_optuna: Whether Optuna alone made it: it has no settings, no objective and no seeds.
     """
 
     name: str
@@ -140,6 +143,7 @@ class StoredStudy:
     has_start_points: bool = False
     target: float | None = None
     published_left_out: str = ""
+    is_made_by_optuna: bool = False
 
 
 def read_stored_study(database: Database, name: str) -> StoredStudy | None:
@@ -184,6 +188,7 @@ def parse_study(name: str, attrs: Mapping[str, Any]) -> StoredStudy:
             has_start_points=bool(attrs.get(START_POINTS)),
             target=attrs.get("target"),
             published_left_out=attrs.get("published_left_out", ""),
+            is_made_by_optuna=bool(attrs.get(MADE_BY_OPTUNA)),
         )
     except ValidationError as error:
         fault = error.errors()[0]

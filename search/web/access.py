@@ -56,7 +56,7 @@ class Access:
 
     def __init__(self, hosts: Collection[str] = (), *, writable: bool, token: str | None) -> None:
         self._hosts = frozenset(map(_normalized, hosts))
-        self._writable, self._token = writable, token
+        self.is_writable, self._token = writable, token
         self._session = None if token is None else Session(token)
 
     def answer(self, request: Request) -> Answer | None:
@@ -71,7 +71,7 @@ class Access:
             text = "A token is required: open /?token=…, or send the header Authorization: Bearer …"
             return Answer("401 Unauthorized", text, (("WWW-Authenticate", "Bearer"),))
         if request.method not in READING:
-            if not self._writable:
+            if not self.is_writable:
                 text = "This dashboard is read-only; start it with --writable to allow changes."
                 return Answer("405 Method Not Allowed", text, (("Allow", "GET, HEAD"),))
             if request.origin and request.origin not in (f"http://{request.host}", f"https://{request.host}"):

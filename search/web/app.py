@@ -25,9 +25,12 @@ def protected_dashboard(storage: str, artifacts: ArtifactStore | None, access: A
         import optuna_dashboard
 
         from search.storage.connect import open_database
+        from search.storage.migrations.runner import OptunaAlone
         from search.storage.optuna_storage import SearchStorage
 
-        database = open_database(storage, create=False, wait_s=0, outage_s=30)
+        # Studies that Optuna alone made can be shown too, and are left as they are.
+        alone: OptunaAlone = "write" if access.is_writable else "read"
+        database = open_database(storage, create=False, wait_s=0, outage_s=30, optuna_alone=alone)
         served: WSGIApplication = optuna_dashboard.wsgi(SearchStorage(database), artifact_store=artifacts)
         return served
 

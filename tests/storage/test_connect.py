@@ -216,7 +216,7 @@ def test_a_newer_schema_of_ours_is_refused(storage_url: str, database: Database)
 
 
 def test_nothing_is_created_for_a_reader(storage_url: str, tmp_path: Path) -> None:
-    with pytest.raises(NoStudyYet, match=r"start with|holds no study yet"):
+    with pytest.raises(NoStudyYet, match=r"plan a study first|holds no study yet"):
         open_database(storage_url, create=False)
     assert not (tmp_path / "search.db").exists()
     with open_database(storage_url, create=True).closing() as database:

@@ -27,14 +27,20 @@ FIRST = "0001"
 
 # What to do with tables of an older version: upgrade them, read them without upgrading, or refuse.
 Outdated = Literal["upgrade", "read", "refuse"]
+# What to do with a database that has Optuna's tables without ours.
+OptunaAlone = Literal["refuse", "read", "write"]
 
 
-def ensure_schema(database: Database, *, create: bool, outdated: Outdated) -> None:
+def ensure_schema(
+    database: Database, *, create: bool, outdated: Outdated, optuna_alone: OptunaAlone = "refuse"
+) -> None:
     """Make sure that the database has tables that this version can use.
 
     Args:
         create: Whether to create missing tables.
         outdated: What to do with tables of an older version.
+        optuna_alone: What to do, if `create` is False, with Optuna's tables without ours: unless it is "refuse", they
+            stay alone.
 
     Raises:
         NoStudyYet: There are no tables yet, and `create` is False.
@@ -43,6 +49,8 @@ def ensure_schema(database: Database, *, create: bool, outdated: Outdated) -> No
     version = database.read(lambda connection: _version(database, connection))
     url = display_url(database.engine.url)
     if version == 0 and not create:
+        if optuna_alone != "refuse" and database.read(has_optuna_tables):
+            return
         raise NoStudyYet(f"{url} holds no study yet; plan one first")
     if version == SCHEMA_VERSION:
         return
@@ -64,11 +72,21 @@ def ensure_schema(database: Database, *, create: bool, outdated: Outdated) -> No
     )
 
 
+def has_our_tables(connection: Connection) -> bool:
+    """Whether lm-search planned studies in the database."""
+    return {queue_table.name, schema_info.name, "alembic_version"} <= set(inspect(connection).get_table_names())
+
+
+def has_optuna_tables(connection: Connection) -> bool:
+    """Whether there are Optuna's tables."""
+    return set(optuna_models.BaseModel.metadata.tables) <= set(inspect(connection).get_table_names())
+
+
 def _version(database: Database, connection: Connection) -> int:
     """The version of the tables, 0 when there are none."""
     tables = set(inspect(connection).get_table_names())
     _refuse_foreign(database, connection, tables)
-    if not {queue_table.name, schema_info.name, "alembic_version"} <= tables:
+    if not has_our_tables(connection):
         return 0
     return connection.execute(select(schema_info.c.version)).scalar() or 0
 
@@ -170,6 +188,10 @@ def _refuse_foreign(database: Database, connection: Connection, tables: set[str]
                 else f"update with: pip install -U optuna, or use another database (installed: Optuna {optuna_version})"
             )
             raise StorageError(f"{url} has Optuna's schema {revision}, not {_optuna_head()}; {step}")
+    elif "version_info" in tables and not has_optuna_tables(connection):
+        raise StorageError(
+            f"{url} has tables of an Optuna older than 1.0; upgrade it with: optuna storage upgrade --storage {url}"
+        )
 
 
 def _optuna_head() -> str:
