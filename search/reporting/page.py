@@ -14,9 +14,9 @@ from search.reporting.charts import LINE_STYLES, Line, line_chart, timeline
 from search.reporting.failure_text import MOST_SHOWN, failure_lines, failure_title
 from search.reporting.heatmaps import RAMP
 from search.reporting.report_data import BEST_LINES, ReportData
-from search.reporting.verdict_text import losses_to_compare
+from search.reporting.verdict_text import largest_difference, losses_to_compare
 from search.statistics.ranking import Row
-from search.study.formatting import difference_text, loss_text
+from search.study.formatting import difference_text, largest_size, loss_text
 
 TEMPLATE = "page.html.jinja"
 MOST_ROWS = 200  # of the comparisons, and of the table unless --top sets another number
@@ -53,6 +53,16 @@ def _view(report_data: ReportData, top: int | None) -> dict[str, Any]:
         "axes": sorted(axes, key=lambda name: (name != "model", name != "pe_type")),
         "hidden": len(report_data.rows) - len(rows),
         "has_published": any(row.published is not None for row in rows),
+        # An objective of the user's own may record none of these.
+        "has": {
+            fact: any(getattr(row, fact) is not None for row in rows)
+            for fact in ("train_loss", "n_params", "tokens", "seconds")
+        },
+        "largest": {
+            "published": largest_size(row.difference for row in rows),
+            "baseline": largest_size(map(report_data.minus_baseline, rows)),
+            "comparison": 0.0 if report_data.verdicts is None else largest_difference(report_data.verdicts.comparisons),
+        },
         "has_seeds": any(row.trials[1] > 1 for row in rows),
         "heat_maps": report_data.heat_maps(),
         "ramp": Markup(", ".join(RAMP)),
@@ -185,8 +195,8 @@ def _amount(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}".replace(",", "\u202f")
 
 
-def _signed(value: float | None) -> str:
-    return difference_text(value, 4)
+def _signed(value: float | None, largest: float) -> str:
+    return difference_text(value, 4, largest)
 
 
 def _duration(seconds: float | None) -> str:

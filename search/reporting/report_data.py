@@ -76,6 +76,12 @@ class ReportData:
         """The validation loss of the bigram baseline, in nats per character; None if it was not computed."""
         return self.stored.bigram_baseline
 
+    def minus_baseline(self, row: Row) -> float | None:
+        """The loss of a complete cell minus the bigram baseline; None if there is no such difference."""
+        if self.bigram_baseline is None or row.val_loss is None or row.state != "complete":
+            return None
+        return row.val_loss - self.bigram_baseline
+
     @property
     def unit(self) -> str:
         """The unit of the losses."""

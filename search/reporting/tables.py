@@ -12,7 +12,7 @@ from typing import Any
 
 from search.reporting.escapes import csv_value, markdown_text
 from search.statistics.ranking import Row
-from search.study.formatting import DIGITS, axis_digits, difference_text, loss_text, value_text
+from search.study.formatting import DIGITS, axis_digits, difference_text, largest_size, loss_text, value_text
 
 # The columns of the experiment log, in its order; other axes follow in the order of the cell.
 LOSSES = ("train_loss", "val_loss")
@@ -51,12 +51,14 @@ def columns(rows: Sequence[Row]) -> list[Column]:
     found += [_axis(name, digits) for name in ordered if name != "model"]
     if any(row.trials[1] > 1 for row in rows):
         found.append(Column("seeds", lambda row: f"{row.trials[0]}/{row.trials[1]}"))
-    found.append(Column("parameters", lambda row: value_text(row.n_params)))
+    if any(row.n_params is not None for row in rows):
+        found.append(Column("parameters", lambda row: value_text(row.n_params)))
     if any(row.tokens is not None for row in rows):
         found.append(Column("tokens", lambda row: value_text(row.tokens)))
     if any(row.published is not None for row in rows):
         found.append(Column("published", lambda row: loss_text(row.published)))
-        found.append(Column("difference", lambda row: difference_text(row.difference)))
+        largest = largest_size(row.difference for row in rows)
+        found.append(Column("difference", lambda row: difference_text(row.difference, largest=largest)))
     if any(row.published_inside is not None for row in rows):
         found.append(Column("in seeds' range", lambda row: _INSIDE[row.published_inside], is_number=False))
     found.append(Column("seconds", lambda row: "" if row.seconds is None else f"{row.seconds:.1f}"))

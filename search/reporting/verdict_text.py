@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from search.reporting.escapes import markdown_text
 from search.statistics.comparisons import Comparison
 from search.statistics.ranking import Row
 from search.statistics.verdicts import Verdicts
-from search.study.formatting import describe_level, difference_text, loss_text
+from search.study.formatting import describe_level, difference_text, largest_size, loss_text
 from search.study.stored import StoredStudy
 
 MAX_TIED = 20
@@ -45,8 +45,9 @@ def verdicts_as_markdown(verdicts: Verdicts, digits: Mapping[str, int] | None = 
             "| factor | lower | higher | difference | 95 % interval | cells agreeing | corrected p | verdict |",
             "| --- | --- | --- | ---: | --- | ---: | ---: | --- |",
         ]
+        largest = largest_difference(verdicts.comparisons)
         lines += [
-            _comparison_line(each, named(each.factor, each.better), named(each.factor, each.worse))
+            _comparison_line(each, named(each.factor, each.better), named(each.factor, each.worse), largest)
             for each in verdicts.comparisons
         ]
         if verdicts.compared > len(verdicts.comparisons):
@@ -62,15 +63,20 @@ def verdicts_as_markdown(verdicts: Verdicts, digits: Mapping[str, int] | None = 
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _comparison_line(each: Comparison, better: str, worse: str) -> str:
+def largest_difference(comparisons: Sequence[Comparison]) -> float:
+    """The largest size of a mean difference or of an end of its interval."""
+    return largest_size(value for each in comparisons for value in (each.mean, each.low, each.high))
+
+
+def _comparison_line(each: Comparison, better: str, worse: str, largest: float) -> str:
     has_interval = each.low is not None and each.high is not None
-    interval = f"{loss_text(each.low, 4)} to {loss_text(each.high, 4)}" if has_interval else ""
+    mean, low, high = (
+        difference_text(value, 4, largest).removeprefix("+") for value in (each.mean, each.low, each.high)
+    )
+    interval = f"{low} to {high}" if has_interval else ""
     p = "" if each.p_adjusted is None else f"{each.p_adjusted:.2g}"
     agree = f"{each.cells_agree} of {each.cells}"
-    return (
-        f"| {each.factor} | {better} | {worse} | {loss_text(each.mean, 4)} | {interval} | {agree} | {p} "
-        f"| {each.verdict} |"
-    )
+    return f"| {each.factor} | {better} | {worse} | {mean} | {interval} | {agree} | {p} | {each.verdict} |"
 
 
 def losses_to_compare(study: StoredStudy, best: Row) -> str:

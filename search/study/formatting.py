@@ -83,9 +83,20 @@ def loss_text(value: float | None, digits: int = 5) -> str:
     return f"{value:.{digits}f}" if plain else f"{value:.{digits - 1}e}"
 
 
-def difference_text(value: float | None, digits: int = 5) -> str:
-    """A difference of losses as `loss_text`, with its sign."""
-    text = loss_text(value, digits)
+def largest_size(values: Iterable[float | None]) -> float:
+    """The largest absolute value, 0.0 without any; for `difference_text`."""
+    return max((abs(value) for value in values if value is not None and math.isfinite(value)), default=0.0)
+
+
+def difference_text(value: float | None, digits: int = 5, largest: float = 0.0) -> str:
+    """A difference of losses as `loss_text`, with its sign.
+
+    Args:
+        largest: The largest size of a difference in the same column. Beside one that needs no exponent, smaller ones
+            have none either: +0.0000.
+    """
+    is_small = value is not None and 0 < abs(value) < 10.0**-digits <= largest
+    text = f"{value:.{digits}f}" if is_small else loss_text(value, digits)
     return text if text.startswith(("-", "nan")) or not text else f"+{text}"
 
 

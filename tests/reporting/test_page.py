@@ -31,6 +31,7 @@ class Outline(HTMLParser):
         self.open: list[str] = []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self.headings: list[str] = []
         self.feed(page)
         assert self.open == []
 
@@ -47,6 +48,8 @@ class Outline(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
 
 
 def comparison(**changes: Any) -> Comparison:
@@ -162,7 +165,7 @@ def test_study_without_axes(tmp_path: Path) -> None:
     text = "objective = 'fake_objective:start'\n[grid]\nblock_size = [8]\n"
     with ended_study(tmp_path, completed, study=text) as database:
         outline = Outline(as_html(read_report_data(database, ["small"], with_trials=True)))
-    assert "No heat map: it needs a numeric setting" in outline.text
+    assert "over the grid" not in outline.text
     assert "3 trials trained 1 variant (cell) of a small language model" in outline.text
 
 
@@ -178,8 +181,20 @@ def test_database_without_a_bigram_baseline(tmp_path: Path) -> None:
 def test_page_of_nothing(end: Any, tmp_path: Path) -> None:
     with ended_study(tmp_path, end, study=GRID, corpus=CORPUS) as database:
         outline = Outline(as_html(read_report_data(database, NAMES, with_trials=True)))
-    assert "No learning curves: no cell is complete." in outline.text
-    assert "No trial has ended yet." in outline.text
+    assert outline.headings == ["Verdicts", "Ranked table", "To run it again"]
+    assert "None of the 27 trials has ended yet, so there is nothing to rank." in outline.text
+
+
+def test_what_an_objective_does_not_record_is_left_out(tmp_path: Path) -> None:
+    with ended_study(tmp_path, completed) as database:
+        whole = Outline(as_html(read_report_data(database, NAMES, with_trials=True)))
+        with database.engine.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM trial_user_attributes")
+            connection.exec_driver_sql("UPDATE search_runs SET train_loss = NULL")
+        outline = Outline(as_html(read_report_data(database, NAMES, with_trials=True)))
+    assert set(whole.headings) - set(outline.headings) == {"Loss by position", "What the models write"}
+    for column in ("parameters", "tokens seen", "timeper trial", "train loss"):
+        assert (column in whole.text, column in outline.text) == (True, False)
 
 
 def test_ten_thousand_trials(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_what_is_on_the_page(browser: Any, tmp_path: Path) -> None:
     assert view.locator("h1").inner_text() == "small"
     assert "The lowest mean validation loss" in view.locator("#summary").inner_text()
     assert view.locator("#table tbody tr").count() == 9
-    assert view.locator("#table tbody tr").first.inner_text().split()[:4] == ["1", "rope", "16", "64"]
+    assert view.locator("#table tbody tr").first.inner_text().split()[:5] == ["1", "complete", "rope", "16", "64"]
     assert view.locator("#heat-maps figure h3").all_inner_texts() == ["pe_type randn", "pe_type rope"]
     assert view.locator("#heat-maps figure g").count() == 8
     assert view.locator("#curves polyline").count() >= 6
@@ -90,6 +90,8 @@ def test_dark_and_light(browser: Any, tmp_path: Path) -> None:
 def test_fits_its_window(browser: Any, tmp_path: Path, width: int) -> None:
     view, _, _ = opened(browser, write_page(tmp_path, completed), viewport={"width": width, "height": 800})
     assert view.evaluate("document.documentElement.scrollWidth") <= width
+    state = view.locator("#table tbody td", has_text="complete").first.bounding_box()
+    assert state["x"] + state["width"] <= width
     drawn = view.locator("#curves figure svg").first.bounding_box()
     assert drawn["width"] > min(width, 480) * 0.8
     view.close()

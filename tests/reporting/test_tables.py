@@ -12,7 +12,7 @@ import pytest
 
 from search.reporting.tables import as_csv, as_json, as_markdown, columns
 from search.statistics.ranking import Row
-from search.study.formatting import loss_text
+from search.study.formatting import difference_text, largest_size, loss_text
 
 
 def row(rank: int | None = 1, state: str = "complete", **changes: Any) -> Row:
@@ -106,6 +106,27 @@ def test_json_is_one_object() -> None:
     assert read["rows"][0]["difference"] is None
     assert math.isclose(read["rows"][1]["difference"], 2.5 - 2.48322)
     assert (read["rows"][3]["trials"], read["rows"][3]["planned"]) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("difference", "others", "text"),
+    [
+        (2.641e-05, [0.5, None], "+0.0000"),
+        (-2.641e-05, [math.nan, -0.5], "-0.0000"),
+        (2.641e-05, [0.00009], "+2.641e-05"),
+        (2.641e-05, [], "+2.641e-05"),
+        (0.0, [0.5], "+0.0000"),
+        (1e9, [0.5, 1e9], "+1.000e+09"),
+        (None, [0.5], ""),
+    ],
+)
+def test_differences_of_one_column(difference: float | None, others: list[float | None], text: str) -> None:
+    assert difference_text(difference, 4, largest_size(others)) == text
+
+
+def test_columns_that_no_row_has_are_left_out() -> None:
+    titles = [column.title for column in columns([row(n_params=None)])]
+    assert "parameters" not in titles
 
 
 @pytest.mark.parametrize(
