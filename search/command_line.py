@@ -119,6 +119,9 @@ def _parameter(each: OptionField, default: Any, *, is_ignored: bool = False) -> 
             kind, default = list[str] | None, None
     if is_ignored:
         kind = kind | None
+    if option.is_argument:
+        argument = typer.Argument(help=option.help, metavar=option.metavar)
+        return Parameter(each.name, Parameter.KEYWORD_ONLY, annotation=Annotated[kind, argument])
     info = typer.Option(
         "/".join(filter(None, (each.flag, each.opposite))),
         help=option.help + (f"  [default: {option.unset}]" if option.unset else ""),

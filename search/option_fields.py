@@ -27,6 +27,7 @@ class Option:
         minimum, maximum: The smallest and largest number.
         hidden: Whether `--help` omits the option.
         secret: Whether the value may contain a password; it is then never part of a command line, which `ps` shows.
+        is_argument: Whether the value stands on the command line without a flag.
         convert: Converts a value of a Python caller to the type of the field.
     """
 
@@ -39,6 +40,7 @@ class Option:
     maximum: float | None = None
     hidden: bool = False
     secret: bool = False
+    is_argument: bool = False
     convert: Callable[[Any], Any] | None = None
 
 

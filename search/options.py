@@ -52,13 +52,18 @@ class StudyNameOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyOptions(StorageOptions, StudyNameOptions):
-    """Which study in which database; options of every program that works on one study."""
+class StorageWaitOptions(StorageOptions):
+    """Which database, and how long to wait for it."""
 
     storage_wait_s: Annotated[
         float,
         Option("Seconds to wait for a database that is starting.", "SECONDS", flag="--storage-wait", minimum=0),
     ] = DEFAULT_STORAGE_WAIT_S
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions(StorageWaitOptions, StudyNameOptions):
+    """Which study in which database; options of every program that works on one study."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,10 +137,16 @@ class DefinitionOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions(FolderOptions, CorpusOptions, BaselinesOptions, StudyOptions):
-    """The options that `search.run` shares with its workers."""
+class NameOptions(Options):
+    """The name of a study, if it differs from that of its definition."""
 
     name: Annotated[str | None, Option("Name of the study in the database.", unset="that of the definition")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(FolderOptions, NameOptions, CorpusOptions, BaselinesOptions, StudyOptions):
+    """The options that `search.run` shares with its workers."""
+
     fuse: Annotated[
         str,
         Option(

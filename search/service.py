@@ -22,6 +22,7 @@ from search.planning import open_planned, warn_of_other_code
 from search.reporting.progress import Snapshot, progress_display
 from search.statistics.ranking import Row, is_reached, ranked_rows
 from search.storage.artifact_store import ARTIFACTS_FOLDER
+from search.storage.checkpoint_store import CheckpointStore
 from search.storage.database import Database
 from search.storage.queries import counts, study_uids
 from search.storage.queue import TrialQueue
@@ -112,6 +113,7 @@ def run_with_options(options: RunStudyOptions) -> StudyResult:
         if unfinished and not options.plan_only:
             clear_profiles(options.out)
             logs = options.out / planned.name / "logs"
+            CheckpointStore(options.out).mark_folder(planned.name, queue.uids[planned.name])
             arguments = _worker_options(options, planned).as_arguments()
             job = WorkerJob(arguments, options.storage, logs, on_death=queue.abandon)
             deadline = None if options.timeout_s is None else started + options.timeout_s

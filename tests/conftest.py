@@ -19,7 +19,7 @@ from search.storage.database import Database
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 
-pytest_plugins = ["program_fixtures", "fail_on_skip"]
+pytest_plugins = ["program_fixtures", "fail_on_skip", "bucket"]
 
 _names = itertools.count()
 

@@ -12,13 +12,16 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 # Modules of search/ that are programs; they stand above all packages.
-PROGRAMS = {"run", "worker", "report", "export", "status", "dashboard", "replay", "__main__", "console"}
+PROGRAMS = {
+    *("run", "worker", "report", "status", "dashboard", "replay", "delete", "export", "import", "__main__", "console"),
+}
 # From the top; each imports those below it only.
 LAYERS = (
     "programs",
     "command_line",
     "service",
     "planning",
+    "housekeeping_options",
     "options",
     "option_fields",
     "web",

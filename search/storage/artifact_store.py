@@ -15,6 +15,7 @@ import re
 import shutil
 import time
 import uuid
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -36,7 +37,7 @@ _MIME_TYPES = {".safetensors": "application/octet-stream", ".csv": "text/csv", "
 
 
 class ArtifactStore(Protocol):
-    """The methods that Optuna requires of an artifact store, and `remove_stale_parts`."""
+    """The methods that Optuna requires of an artifact store, and two more."""
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
         """The content; raises ArtifactNotFound."""
@@ -52,6 +53,10 @@ class ArtifactStore(Protocol):
 
     def remove_stale_parts(self) -> None:
         """Remove partial files that killed writers left."""
+        ...
+
+    def sizes(self, artifact_ids: Collection[str]) -> dict[str, int]:
+        """The bytes of those artifacts that are there, by id."""
         ...
 
 
@@ -111,6 +116,14 @@ class FolderStore:
                 if time.time() - part.stat().st_mtime > STALE_S:
                     part.unlink()
 
+    def sizes(self, artifact_ids: Collection[str]) -> dict[str, int]:
+        """As `ArtifactStore`."""
+        found = {}
+        for each in artifact_ids:
+            with contextlib.suppress(OSError, ArtifactNotFound):
+                found[each] = self._path(each).lstat().st_size
+        return found
+
     def _path(self, artifact_id: str) -> Path:
         if not _ID.fullmatch(artifact_id):
             raise ArtifactNotFound(f"{artifact_id!r} is not an artifact id")
@@ -139,6 +152,17 @@ class BucketStore:
 
     def remove_stale_parts(self) -> None:
         """Does nothing: a bucket has no partial objects."""
+
+    def sizes(self, artifact_ids: Collection[str]) -> dict[str, int]:
+        """As `ArtifactStore`: one request for a thousand objects of the bucket and prefix."""
+        pages = self._store.client.get_paginator("list_objects_v2")
+        wanted, found = set(artifact_ids), {}
+        for page in pages.paginate(Bucket=self._store.bucket, Prefix=self._prefix) if wanted else ():
+            for each in page.get("Contents", ()):
+                name = each["Key"].removeprefix(self._prefix)
+                if name in wanted:
+                    found[name] = each["Size"]
+        return found
 
     def _key(self, artifact_id: str) -> str:
         if not _ID.fullmatch(artifact_id):

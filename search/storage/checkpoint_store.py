@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.storage.private_files import make_private_folder, open_private
+from search.storage.private_files import create_private, make_private_folder, open_private
 
 log = logging.getLogger("storage")
 
 _MAGIC = b"lm-search checkpoint 1\n"
+# A file of this name and a study's uid in the folder of the study's name.
+_MARK = ".study-"
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
 
@@ -61,12 +65,21 @@ class CheckpointStore:
         except OSError as error:
             log.warning("cannot read %s (%s); the trial restarts from the beginning", path, error.strerror)
             return None
-        start = len(_MAGIC) + _DIGEST_SIZE
-        payload = content[start:]
-        if content[:start] != _MAGIC + _digest(payload, identity):
+        payload = _payload(content, identity)
+        if payload is None:
             self.set_aside(study, number, "it is damaged or belongs to another study")
-            return None
         return payload
+
+    def valid_checkpoint(self, study: str, number: int, identity: str) -> bytes | None:
+        """The trial's checkpoint; None without a valid one of this trial. Nothing is changed."""
+        try:
+            return _payload(self._checkpoint(study, number).read_bytes(), identity)
+        except OSError:
+            return None
+
+    def has_checkpoint(self, study: str, number: int) -> bool:
+        """Whether there is a checkpoint in a trial's place, of this trial or of another study's."""
+        return self._checkpoint(study, number).exists()
 
     def set_aside(self, study: str, number: int, why: str) -> None:
         """Rename an unusable checkpoint: no worker reads it again, and a user can still inspect it."""
@@ -100,12 +113,50 @@ class CheckpointStore:
             content = self._checkpoint(study, number).read_bytes()
         except OSError:
             content = b""
-        start = len(_MAGIC) + _DIGEST_SIZE
-        if not content or content[:start] == _MAGIC + _digest(content[start:], identity):
+        if not content or _payload(content, identity) is not None:
             self.remove_checkpoint(study, number)
+
+    def mark_folder(self, study: str, uid: str) -> None:
+        """Note that a study has files in the folder of its name, which studies of other databases can share."""
+        try:
+            make_private_folder(self.root / study)
+            create_private(self.root / study / f"{_MARK}{uid}")
+        except OSError as error:  # checkpoints cannot be written there either, which is said then
+            log.debug("cannot mark the folder of %s: %s", study, error)
+
+    def folder_size(self, study: str) -> int:
+        """The bytes of all files in a study's folder."""
+        found = [path.lstat() for path in (self.root / study).rglob("*") if not path.is_dir()]
+        return sum(each.st_size for each in found)
+
+    def remove_folder(self, study: str, uid: str) -> None:
+        """Delete the folder of a deleted study; if another study of its name uses it, only what is empty.
+
+        Raises:
+            OSError: It cannot be deleted.
+        """
+        folder = self.root / study
+        mark = folder / f"{_MARK}{uid}"
+        is_shared = any(other != mark for other in folder.glob(f"{_MARK}*")) or any(folder.glob("trial-*/checkpoint"))
+        if mark.exists() and not is_shared:
+            for path in folder.iterdir():
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif path != mark:
+                    path.unlink()
+        mark.unlink(missing_ok=True)  # last: without it a repeated call would leave the rest
+        for path in (*folder.glob("trial-*"), folder):
+            with contextlib.suppress(OSError):  # it has files, or is not there
+                path.rmdir()
 
     def _checkpoint(self, study: str, number: int) -> Path:
         return self.trial_folder(study, number) / "checkpoint"
+
+
+def _payload(content: bytes, identity: str) -> bytes | None:
+    """The payload of a checkpoint file; None if it is damaged or belongs to another trial."""
+    start = len(_MAGIC) + _DIGEST_SIZE
+    return content[start:] if content[:start] == _MAGIC + _digest(content[start:], identity) else None
 
 
 def _digest(payload: bytes, identity: str) -> bytes:

@@ -74,6 +74,14 @@ class Database:
         """
         return self.retry(lambda: self._transaction(work, search_read_only=True))
 
+    def snapshot(self, work: Callable[[Connection], Result]) -> Result:
+        """Run `work` so that all of its queries see the same moment; for many queries that belong together.
+
+        Raises:
+            StorageUnavailable: The database was unavailable for `outage_s`.
+        """
+        return self.retry(lambda: self._transaction(work, search_read_only=True, **self.dialect.snapshot_options))
+
     def execute_autocommit(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Row[Any]]:
         """Run one statement as its own transaction, without BEGIN and COMMIT.
 
@@ -143,7 +151,7 @@ class Database:
         """The engine, whose statements wait no longer than this object allows; it shares the connections."""
         return self.engine.execution_options(search_silence_s=self._silence_s)
 
-    def _transaction(self, work: Callable[[Connection], Result], **options: bool) -> Result:
+    def _transaction(self, work: Callable[[Connection], Result], **options: Any) -> Result:
         with self.limited_engine.connect() as connection:
             connection = connection.execution_options(**options)
             with connection.begin():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -35,6 +36,7 @@ class PostgresDialect:
     """Implements `search.storage.dialects.Dialect`."""
 
     one_statement_queue: OneStatementQueue | None = postgres_queue
+    snapshot_options: Mapping[str, Any] = {"isolation_level": "REPEATABLE READ"}
 
     def read_url(self, text: str) -> URL:
         """As `Dialect`."""

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shlex
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ class SqliteDialect:
     """Implements `search.storage.dialects.Dialect`."""
 
     one_statement_queue: OneStatementQueue | None = None
+    snapshot_options: Mapping[str, Any] = {}
 
     def read_url(self, text: str) -> URL:
         """As `Dialect`."""

@@ -93,6 +93,11 @@ class Dialect(Protocol):
         """Single statements for the queue's frequent calls; None uses the transactions that work everywhere."""
         ...
 
+    @property
+    def snapshot_options(self) -> Mapping[str, Any]:
+        """Options of a connection whose transaction sees one moment in all of its queries."""
+        ...
+
     def read_url(self, text: str) -> URL:
         """Parse a URL of this kind.
 

@@ -12,6 +12,8 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Column, Connection, Select, Table, func, select
 
+from search.storage.artifact_store import ATTR_PREFIX
+
 _trials: Table = models.TrialModel.__table__
 _params: Table = models.TrialParamModel.__table__
 _values: Table = models.TrialValueModel.__table__
@@ -100,6 +102,17 @@ def distributions(connection: Connection, study_id: int) -> dict[str, BaseDistri
     query = select(*columns).join(_trials, _trials.c.trial_id == _params.c.trial_id)
     rows = connection.execute(query.where(_trials.c.study_id == study_id).group_by(_params.c.param_name))
     return {row.param_name: json_to_distribution(row.distribution_json) for row in rows}
+
+
+def read_artifacts(connection: Connection, study_id: int) -> dict[int, list[str]]:
+    """The ids of the artifacts of a study's trials, by trial_id; trials without any are left out."""
+    columns = (_system_attrs.c.trial_id, _system_attrs.c.key)
+    query = select(*columns).join(_trials, _trials.c.trial_id == _system_attrs.c.trial_id)
+    of_study = query.where(_trials.c.study_id == study_id, _system_attrs.c.key.startswith(ATTR_PREFIX))
+    found: dict[int, list[str]] = {}
+    for trial_id, key in connection.execute(of_study):
+        found.setdefault(trial_id, []).append(key.removeprefix(ATTR_PREFIX))
+    return found
 
 
 def read_trials(connection: Connection, trial_ids: Iterable[int]) -> list[FrozenTrial]:

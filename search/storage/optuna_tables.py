@@ -2,8 +2,8 @@
 
 Optuna's storage commits each small write separately, so a worker that crashes between two of them leaves a partial
 trial. Here a trial and its row in the queue change together or not at all. Only this module, `optuna_queries`,
-`postgres_queue`, `dashboard_attrs` and the migrations depend on the layout of Optuna's tables (unchanged since
-Optuna 3.2); Optuna's test suite for storages checks it.
+`optuna_records`, `postgres_queue`, `dashboard_attrs` and the migrations depend on the layout of Optuna's tables
+(unchanged since Optuna 3.2); Optuna's test suite for storages checks it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
-from sqlalchemy import ColumnElement, Connection, Table, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
 
+from search.storage.artifact_store import ATTR_PREFIX
 from search.storage.dialects import upsert
 from search.storage.texts import storable_json, storable_text
 
@@ -30,6 +31,8 @@ _values: Table = models.TrialValueModel.__table__
 _intermediate: Table = models.TrialIntermediateValueModel.__table__
 _user_attrs: Table = models.TrialUserAttributeModel.__table__
 _system_attrs: Table = models.TrialSystemAttributeModel.__table__
+_heartbeats: Table = models.TrialHeartbeatModel.__table__
+_directions: Table = models.StudyDirectionModel.__table__
 _studies: Table = models.StudyModel.__table__
 _study_attrs: Table = models.StudyUserAttributeModel.__table__
 _study_system_attrs: Table = models.StudySystemAttributeModel.__table__
@@ -65,9 +68,30 @@ def create_study(connection: Connection, name: str, attrs: Mapping[str, Any]) ->
     """
     made = connection.execute(insert(_studies).values(study_name=name).returning(_studies.c.study_id)).scalar_one()
     direction = {"study_id": made, "objective": 0, "direction": StudyDirection.MINIMIZE}
-    connection.execute(insert(models.StudyDirectionModel.__table__).values(direction))
+    connection.execute(insert(_directions).values(direction))
     write_study_attrs(connection, made, attrs)
     return int(made)
+
+
+def directions(connection: Connection, study_id: int) -> list[StudyDirection]:
+    """The directions of a study's values."""
+    query = select(_directions.c.direction).where(_directions.c.study_id == study_id).order_by(_directions.c.objective)
+    return list(connection.execute(query).scalars())
+
+
+def delete_study(connection: Connection, study_id: int) -> None:
+    """Delete a study and its trials; our rows are deleted with them."""
+    of_study = select(_trials.c.trial_id).where(_trials.c.study_id == study_id)
+    for table in (_params, _values, _intermediate, _user_attrs, _system_attrs, _heartbeats):
+        connection.execute(delete(table).where(table.c.trial_id.in_(of_study)))
+    for table in (_trials, _directions, _study_attrs, _study_system_attrs, _studies):
+        connection.execute(delete(table).where(table.c.study_id == study_id))
+
+
+def remove_artifacts(connection: Connection, trial_ids: Sequence[int]) -> None:
+    """Delete the attributes of trials that name artifacts."""
+    is_artifact = _system_attrs.c.key.startswith(ATTR_PREFIX)
+    connection.execute(delete(_system_attrs).where(_system_attrs.c.trial_id.in_(trial_ids), is_artifact))
 
 
 def write_study_attrs(connection: Connection, study_id: int, attrs: Mapping[str, Any]) -> None:

@@ -44,8 +44,9 @@ BEGIN
     END IF;
     IF each.name = 'studies' THEN
       EXECUTE format('GRANT UPDATE (study_id) ON %s TO search_worker', each.place);  -- to lock a row, for a new trial
-    ELSIF each.name = 'study_system_attributes' THEN
-      EXECUTE format('GRANT DELETE ON %s TO search_worker', each.place);  -- a longer note replaces a shorter one
+    ELSIF each.name IN ('study_system_attributes', 'search_removals') THEN
+      -- A longer note replaces a shorter one; a file that is removed is forgotten.
+      EXECUTE format('GRANT DELETE ON %s TO search_worker', each.place);
     END IF;
   END LOOP;
   EXECUTE format('GRANT USAGE ON ALL SEQUENCES IN SCHEMA %I TO search_worker', current_schema());

@@ -21,7 +21,7 @@ from sqlalchemy.types import TypeDecorator
 from search.storage.texts import MAX_TEXT, storable_text
 
 # The number of the newest revision in migrations/versions/.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # The oldest version of the tables that programs can read without an upgrade.
 OLDEST_READABLE = 1
 
@@ -117,6 +117,21 @@ queue_table = Table(
     Index("search_runs_study", "study_uid"),
     # An id is never used again, so that a late worker of a deleted trial cannot write to another.
     sqlite_autoincrement=True,
+)
+
+# Files whose database rows are gone: they are removed next, or by a later command if this one is killed. A row names an
+# artifact, or a trial's checkpoint, or with neither the folder of the study.
+removals_table = Table(
+    "search_removals",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study", String(512), nullable=False),
+    Column("study_uid", String(36), nullable=False),
+    Column("artifact_id", String(512)),
+    Column("number", Integer),
+    # What the trial's checkpoint was written with.
+    Column("identity", Text),
+    Index("search_removals_study", "study"),
 )
 
 schema_info = Table("search_schema", metadata, Column("version", Integer, primary_key=True))

@@ -103,3 +103,12 @@ def difference_text(value: float | None, digits: int = 5, largest: float = 0.0) 
 def count_text(number: int, noun: str, plural: str | None = None) -> str:
     """A number of things: "1 trial", "2 trials"."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def size_text(size: float) -> str:
+    """A number of bytes, such as "1.2 MB"."""
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from search.errors import UsageError
 from search.hints import command_of
@@ -46,7 +47,7 @@ def open_studies(
         UsageError: Optuna alone made the study, and `of_optuna` is False.
         StorageError: The database cannot be opened.
     """
-    name = _name_in_file(study) if study.endswith(".toml") else study
+    name = stored_name(study)
     try:
         database = open_database(storage, create=False, outdated=outdated, wait_s=wait_s, optuna_alone="read")
     except NoStudyYet as error:
@@ -59,10 +60,8 @@ def open_studies(
                 return copy_in_memory(database, name), [name]
         if name in others:
             raise UsageError(refusal_of_optunas(name, storage))
-        raise UnknownStudy(
-            f"no study {name!r} in {display_url(storage)}; existing studies: {', '.join([*there, *others]) or 'none'}; "
-            f"start one with: {_planning_command(study, storage)}"
-        )
+        step = f"start one with: {_planning_command(study, storage)}"
+        raise UnknownStudy(f"{no_study(name, storage, [*there, *others])}; {step}")
     siblings = [name + BASELINES_SUFFIX] if baselines and name + BASELINES_SUFFIX in there else []
     return database, [name, *siblings]
 
@@ -81,7 +80,15 @@ def refusal_of_optunas(name: str, storage: str) -> str:
     )
 
 
-def _name_in_file(study: str) -> str:
+def no_study(name: str, storage: str, there: Sequence[str]) -> str:
+    """The message that a database has no study of this name, with the names of those that it has."""
+    return f"no study {name!r} in {display_url(storage)}; existing studies: {', '.join(there) or 'none'}"
+
+
+def stored_name(study: str) -> str:
+    """The name in the database of a study, which is given as that name or as the study file."""
+    if not study.endswith(".toml"):
+        return study
     from search.study.definition import load_definition  # slow to import, and a plain name does not need it
 
     return load_definition(study).name

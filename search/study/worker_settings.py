@@ -26,3 +26,5 @@ class WorkerSettings(BaseModel):
     # A trial without a step, a bare yield or an evaluation in this time is ended, which is an attempt. Two hours are
     # longer than an epoch of nearly any search, and three deadlocks in a row still leave most of a night.
     stall_timeout_s: float = Field(default=7200.0, ge=0)
+    # Only this many trials of a study keep their files: the best. None keeps the files of all.
+    keep_artifacts: int | None = Field(default=None, ge=1)

@@ -45,6 +45,7 @@ class WorkerStudy:
         stack_runs: Makes a group of runs that train as one; None when the objective cannot stack runs.
         group_size: Returns how many trials of a cell's shape to train together.
         fill: Lets the sampler choose the cell of a slot that has none yet.
+        trim_artifacts: Removes the files of trials beyond the study's quota.
         race: Plans more seeds once all trials have ended and returns how many; None when the study does not race.
     """
 
@@ -56,6 +57,7 @@ class WorkerStudy:
     stack_runs: Callable[[Sequence[TrainingRun]], RunGroup] | None = None
     group_size: Callable[[Mapping[str, Any], str], int] = lambda cell, shape_key: 1
     fill: Callable[[Lease], Lease] = lambda lease: lease
+    trim_artifacts: Callable[[], None] = lambda: None
     race: Callable[[], int] | None = None
 
     def identity(self, cell: str) -> str:
@@ -221,6 +223,7 @@ class LeasedTrial:
             raise
         stored.remove_earlier()
         self._context.checkpoints.remove_checkpoint(self.lease.study, self.lease.number)
+        self._study.trim_artifacts()
 
 
 def _resume(context: WorkerContext, lease: Lease, study: WorkerStudy, run: TrainingRun) -> list[Report]:

@@ -12,6 +12,7 @@ from search.errors import UsageError
 from search.objectives.corpus import Corpus
 from search.objectives.protocol import Objective, TrainingRun
 from search.objectives.settings import read_settings
+from search.storage.artifact_quota import ArtifactQuota
 from search.storage.artifact_store import ArtifactStore, artifact_store
 from search.storage.checkpoint_store import CheckpointStore
 from search.storage.optuna_storage import SearchStorage
@@ -94,7 +95,10 @@ def open_worker(
         uids = {each.name: each.planning for each in planned}
         queue = TrialQueue(database, settings.lease_s, settings.max_attempts, uids)
         limits = TimeLimits(settings.trial_timeout_s, settings.stall_timeout_s)
-        context = WorkerContext(queue, CheckpointStore(out), device, settings.retry_delay_s, limits)
+        checkpoints = CheckpointStore(out)
+        for each in planned:
+            checkpoints.mark_folder(each.name, each.planning)
+        context = WorkerContext(queue, checkpoints, device, settings.retry_delay_s, limits)
         return Worker(context, studies, owner or new_owner_name(device))
     except BaseException:
         database.engine.dispose()
@@ -145,4 +149,7 @@ def _worker_study(
     worker_study = WorkerStudy(start, stored.uid, judge, settings.workers.checkpoint_s, writer, stack_runs, group_size)
     sampling, race = make_sampling(backend.database, stored), make_race(backend.database, stored)
     worker_study = replace(worker_study, race=race)
+    if settings.workers.keep_artifacts is not None and store is not None:
+        quota = ArtifactQuota(stored.name, stored.planning, settings.workers.keep_artifacts, store)
+        worker_study = replace(worker_study, trim_artifacts=lambda: quota.apply(backend.database))
     return worker_study if sampling is None else replace(worker_study, fill=sampling.fill)

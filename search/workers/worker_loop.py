@@ -152,6 +152,7 @@ class Worker:
         # Files of workers that were killed, or stopped for long, after the end of a trial and before their removal.
         for name, study in self.studies.items():
             study.artifact_writer.remove_stale_parts()
+            study.trim_artifacts()
             leftovers = self.context.checkpoints.with_leftovers(name)
             for number, cell in cell_texts(self.queue.database, name, leftovers).items():
                 self.context.checkpoints.remove_leftovers(name, number, study.identity(cell))

@@ -38,7 +38,7 @@ def command(name: str) -> Any:
 def flags(name: str) -> set[str]:
     """The options of a program that its help shows."""
     shown = [each for each in command(name).params if not each.hidden]
-    return {flag for each in shown for flag in [*each.opts, *each.secondary_opts]} - {"--help"}
+    return {flag for each in shown for flag in [*each.opts, *each.secondary_opts] if flag[0] == "-"} - {"--help"}
 
 
 @pytest.mark.parametrize("arguments", [["search"], *([f"search.{name}"] for name in PROGRAMS), ["search", "run"]])
@@ -173,7 +173,7 @@ class TestPage:
             for each in command(name).params:
                 if not each.hidden:
                     variables = [each.envvar] if each.envvar else []
-                    for flag in {*each.opts, *each.secondary_opts} - {"--help"}:
+                    for flag in {flag for flag in [*each.opts, *each.secondary_opts] if flag[0] == "-"} - {"--help"}:
                         there[flag] = sorted({*there.get(flag, []), *variables})
         assert shown == there
 

@@ -14,6 +14,7 @@ from postgres import PostgresServer
 from study_files import opened
 
 from search.storage.queries import trial_histories, trial_summaries
+from search.storage.schema import SCHEMA_VERSION
 
 # Built-in names in study files of the older version, and their names now.
 RENAMED = {
@@ -55,7 +56,7 @@ def test_a_study_is_finished(study: str, storage_url: str, tmp_path: Path, reque
     )
 
     assert done.returncode == 0, done.stderr
-    assert "from schema 1 to 3" in done.stderr
+    assert f"from schema 1 to {SCHEMA_VERSION}" in done.stderr
     check_losses(study, storage_url)
     logs = "\n".join(log.read_text() for log in (tmp_path / "search-out").rglob("*.log"))
     if study == "named":  # its cells have another text, which is part of a checkpoint's identity

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from search import run_study
 from search.command_line import new_program
 from search.errors import UsageError
+from search.housekeeping_options import DeleteOptions, ExportOptions, ImportOptions
 from search.option_fields import Option, Options, option_fields
 from search.options import (
     DashboardOptions,
@@ -29,7 +30,10 @@ from search.options import (
     WorkerOptions,
 )
 
-CLASSES = (RunOptions, WorkerOptions, ReportOptions, StatusOptions, DashboardOptions, ReplayOptions)
+CLASSES = (
+    *(RunOptions, WorkerOptions, ReportOptions, StatusOptions, DashboardOptions, ReplayOptions),
+    *(DeleteOptions, ExportOptions, ImportOptions),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,9 @@ from __future__ import annotations
 import errno
 import io
 import os
-import threading
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import optuna
 import pytest
@@ -41,6 +38,7 @@ def test_what_was_put_is_there_whole_and_readable_by_optuna(tmp_path: Path) -> N
     put(store, ID, "curve.csv", b"new")
     assert read(store) == b"new"
     assert read(FileSystemArtifactStore(tmp_path / "kept")) == b"new"
+    assert store.sizes([ID, artifact_id("a trial", 2, "x"), "../kept"]) == {ID: 3}
     store.remove(ID)
     with pytest.raises(ArtifactNotFound, match="no artifact"):
         store.open_reader(ID)
@@ -143,52 +141,6 @@ def test_a_late_worker_adds_no_artifacts(database: Database, tmp_path: Path) -> 
     assert trial.system_attrs == {"artifacts:heir": "{}"}
 
 
-class Bucket(BaseHTTPRequestHandler):
-    """As much of S3 as storing, reading and removing one object takes."""
-
-    objects: ClassVar[dict[str, bytes]] = {}
-
-    def do_PUT(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if "chunked" in self.headers.get("Content-Encoding", ""):
-            size, _, rest = body.partition(b"\r\n")
-            body = rest[: int(size.split(b";")[0], 16)]
-        self.objects[self.path.split("?")[0]] = body
-        self._answer(200)
-
-    def do_GET(self) -> None:
-        content = self.objects.get(self.path)
-        error = b"<Error><Code>NoSuchKey</Code><Message>none</Message></Error>"
-        self._answer(200 if content is not None else 404, error if content is None else content)
-
-    def do_DELETE(self) -> None:
-        self.objects.pop(self.path, None)
-        self._answer(204)
-
-    def _answer(self, status: int, body: bytes = b"") -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
-    """An S3 server on loopback, to which boto3 is sent; what it holds, by path."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    Bucket.objects.clear()
-    names = {"AWS_ACCESS_KEY_ID": "name", "AWS_SECRET_ACCESS_KEY": "key", "AWS_DEFAULT_REGION": "here"}
-    for name, value in {**names, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}"}.items():
-        monkeypatch.setenv(name, value)
-    yield Bucket.objects
-    server.shutdown()
-    server.server_close()
-
-
 @pytest.mark.filterwarnings("ignore:unclosed")  # boto3 keeps its connections
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_bucket(bucket: dict[str, bytes]) -> None:
@@ -199,7 +151,12 @@ def test_bucket(bucket: dict[str, bytes]) -> None:
     assert read(store) == b"step\n"
     with pytest.raises(ArtifactNotFound, match="is not an artifact id"):
         store.open_reader("../../other")
+    other = open_store("s3://weights/lm/")
+    put(other, ID, "curve.csv", b"another prefix")
+    assert store.sizes([ID, "no such id"]) == {ID: 5}
+    other.remove(ID)
     store.remove(ID)
     assert bucket == {}
+    assert store.sizes([ID]) == {}
     with pytest.raises(ArtifactNotFound, match="was not found"):
         store.open_reader(ID)

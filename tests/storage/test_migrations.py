@@ -106,7 +106,9 @@ def test_an_old_database_is_upgraded_with_its_names(old_url: str, caplog: pytest
     [trial] = optuna_trials(old_url, "named-baselines")
     assert trial.params["model"] == "search.models.bigram:Bigram"
     assert "1 unfinished trials restart from the beginning" in caplog.text
-    assert re.search(r"upgrading .* from schema 1 to 3; (backup: .*\.schema-1\.bak|.*pg_dump --host )", caplog.text)
+    assert re.search(
+        rf"upgrading .* from schema 1 to {SCHEMA_VERSION}; (backup: .*\.schema-1\.bak|.*pg_dump --host )", caplog.text
+    )
     assert PASSWORD not in caplog.text
 
 
@@ -129,8 +131,8 @@ def test_readers_read_an_old_database_as_it_is(old_url: str, caplog: pytest.LogC
     assert named is not None
     assert named.definition.objective == "objectives.language_model:start"
     assert (
-        "has schema 1 of an older lm-search (here 3) and is read without upgrading it; make a copy with: "
-        in caplog.text
+        f"has schema 1 of an older lm-search (here {SCHEMA_VERSION}) and is read without upgrading it; "
+        "make a copy with: " in caplog.text
     )
 
 

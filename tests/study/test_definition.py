@@ -308,7 +308,7 @@ def test_the_last_set_of_a_key_counts_and_baselines_stay() -> None:
 
 
 SET_FAULTS = {
-    "n_emb=64": r"unknown key 'n_emb' \(did you mean 'n_embd'\?\); axes: n_embd; settings: .*stall_timeout_s$",
+    "n_emb=64": r"unknown key 'n_emb' \(did you mean 'n_embd'\?\); axes: n_embd; settings: .*keep_artifacts$",
     "n_embd": r"write KEY=VALUE or KEY=VALUE,VALUE, such as --set n_embd=64,128",
     "=3": r"write KEY=VALUE",
     "n_embd=": r"write KEY=VALUE",

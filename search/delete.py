@@ -1,0 +1,141 @@
+"""`python -m search.delete`: deletes a study with its trials, artifacts, checkpoints and logs."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from search.command_line import new_program
+from search.errors import UsageError, user_errors
+from search.housekeeping_options import DeleteOptions
+from search.streams import write_line
+
+if TYPE_CHECKING:
+    from search.storage.artifact_store import ArtifactStore
+    from search.storage.checkpoint_store import CheckpointStore
+    from search.storage.database import Database
+
+EXIT_NOT_DELETED = 1
+
+
+def delete(options: DeleteOptions) -> None:
+    """Delete a study and everything that belongs to it.
+
+    Its baselines, trials, artifacts, checkpoints and logs are deleted, after a question. While workers train it is
+    refused. Run the same command again if it was interrupted.
+    """
+    with user_errors():
+        from search.storage.artifact_store import artifact_store
+        from search.storage.checkpoint_store import CheckpointStore
+        from search.storage.connect import open_database
+        from search.storage.deletion import delete_studies
+
+        store, checkpoints = artifact_store(options.artifacts, options.out), CheckpointStore(options.out)
+        database = open_database(options.storage, create=False, outdated="refuse", wait_s=options.storage_wait_s)
+        with database.closing():
+            names, there = _find(database, options)
+            found = _summary(database, there, store, checkpoints, options) if there else f"files of {names[0]}"
+            if not options.yes and not _is_confirmed(f"Delete {found}?"):
+                write_line("nothing was deleted", sys.stderr)
+                raise SystemExit(EXIT_NOT_DELETED)
+            delete_studies(database, there, checkpoints, with_artifacts=store is not None)
+            _remove_files(database, names, store, checkpoints)
+        write_line(f"deleted {found}")
+
+
+def _find(database: Database, options: DeleteOptions) -> tuple[list[str], list[str]]:
+    """The names of the study and its sibling, and those of them that the database has.
+
+    Raises:
+        UnknownStudy: It has neither of them, nor files of them that a killed command left.
+    """
+    from search.storage.queries import study_names
+    from search.storage.removals import of_studies, recorded
+    from search.study.cells import BASELINES_SUFFIX
+    from search.study.lookup import UnknownStudy, no_study, stored_name
+
+    name = options.name or stored_name(options.study)
+    names = [name, name + BASELINES_SUFFIX]
+    existing = study_names(database)
+    there = [each for each in names if each in existing]
+    if not there and not recorded(database, of_studies(names)):
+        raise UnknownStudy(f"{no_study(name, options.storage, existing)}; nothing was deleted")
+    return names, there
+
+
+def _summary(
+    database: Database,
+    names: list[str],
+    store: ArtifactStore | None,
+    checkpoints: CheckpointStore,
+    options: DeleteOptions,
+) -> str:
+    """What will be deleted, in words.
+
+    Raises:
+        UsageError: The studies have artifacts, and none of them is in the store.
+    """
+    from search.storage.artifact_store import ARTIFACTS_FOLDER
+    from search.storage.deletion import artifacts_of
+    from search.storage.queries import counts
+    from search.study.formatting import count_text, size_text
+
+    states = {state: count for state, count in counts(database, names).items() if count}
+    ended = ", ".join(f"{count} {state}" for state, count in states.items())
+    artifacts = artifacts_of(database, names)
+    sizes = {} if store is None else store.sizes(artifacts)
+    where = options.artifacts or str(options.out / ARTIFACTS_FOLDER)
+    if artifacts and store is not None and not sizes:
+        raise UsageError(
+            f"none of the {len(artifacts)} artifacts of {names[0]} is in {where}; nothing was deleted: give the --out "
+            "and --artifacts that the study was trained with, or --artifacts none to leave artifacts where they are"
+        )
+    files = sum(checkpoints.folder_size(name) for name in names)
+    kept = (
+        f"artifacts are left ({len(artifacts)})"
+        if store is None
+        else (f"{count_text(len(sizes), 'artifact')} ({size_text(sum(sizes.values()))}) in {where}")
+    )
+    folders = f"checkpoints and logs ({size_text(files)}) in {options.out}"
+    return f"{' and '.join(names)}: {count_text(sum(states.values()), 'trial')} ({ended}), {kept}, {folders}"
+
+
+def _is_confirmed(question: str) -> bool:
+    """Ask on the terminal; no by default.
+
+    Raises:
+        UsageError: There is no terminal.
+    """
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise UsageError("nothing was deleted: there is no terminal to ask on; to delete without a question, add --yes")
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _remove_files(
+    database: Database, names: list[str], store: ArtifactStore | None, checkpoints: CheckpointStore
+) -> None:
+    from search.storage.removals import of_studies, remove_recorded
+
+    left = remove_recorded(database, of_studies(names), store, checkpoints)
+    if left.files:
+        raise UsageError(
+            f"the study is deleted, but {left.files} of its files could not be removed ({left.why}); run the same "
+            "command again to remove them"
+        )
+
+
+EXAMPLES = (
+    ("ask, then delete the study", "--study bigram"),
+    ("delete without asking, for example in a script", "--study old --storage postgresql://me@host/search --yes"),
+)
+app = new_program(delete, DeleteOptions, EXAMPLES, short=True)
+
+
+def main() -> None:
+    """Entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""The options of the programs that delete, export and import studies; declared as those in `search.options`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from search.option_fields import Option
+from search.options import FolderOptions, NameOptions, StorageWaitOptions, StudyOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeleteOptions(FolderOptions, NameOptions, StudyOptions):
+    """The options of `search.delete`."""
+
+    yes: Annotated[bool, Option("Delete without asking.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(FolderOptions, NameOptions, StudyOptions):
+    """The options of `search.export`."""
+
+    to: Annotated[Path, Option("File to write.", "FILE.zip", convert=Path)]
+    checkpoints: Annotated[bool, Option("Include checkpoints of unfinished trials.")] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions(FolderOptions, NameOptions, StorageWaitOptions):
+    """The options of `search.import`."""
+
+    file: Annotated[Path, Option("File of an exported study.", "FILE.zip", convert=Path, is_argument=True)]

@@ -1,0 +1,159 @@
+"""`delete`, `export` and `import` from the command line."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finished_studies import completed, ended_study, half
+from study_files import FAKE_GRID, all_rows, opened, sqlite, write_corpus, write_study
+from typer.testing import CliRunner
+
+from search.__main__ import app
+from search.reporting.render import render
+from search.reporting.status_text import status_as_json
+from search.storage.queries import counts, study_names
+from search.workers.replay import read_recorded_trial
+from search.workers.setup import open_worker
+
+
+def lm_search(*arguments: str) -> Any:
+    """`lm-search` inside this process."""
+    return CliRunner().invoke(app, arguments, prog_name="lm-search")
+
+
+def test_reports_of_an_imported_study_are_the_same(finished: Any, work_folder: Path) -> None:
+    of_study = ("--study", "small", "--storage", finished.storage, "--out", str(finished.folder / "search-out"))
+    done = lm_search("export", *of_study, "--to", "small.zip")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "exported small and small-baselines to small.zip (" in done.stdout
+    assert "18 trials, 36 artifacts, 0 checkpoints" in done.stdout
+    done = lm_search("import", "small.zip", "--storage", sqlite(work_folder))
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == "imported small and small-baselines: 18 trials (18 complete)\n"
+    names = ["small", "small-baselines"]
+    with opened(finished.storage).closing() as theirs, opened(sqlite(work_folder)).closing() as ours:
+        for form in ("json", "csv", "latex", "html"):
+            assert render(ours, names, form, None, None) == render(theirs, names, form, None, None)
+        assert status_as_json(ours, names, None) == status_as_json(theirs, names, None)
+        assert read_recorded_trial(ours, "small", 3).trial == read_recorded_trial(theirs, "small", 3).trial
+    assert len(list(Path("search-out", "artifacts").glob("*-*"))) == 36
+    done = lm_search("delete", "--study", "small", "--storage", sqlite(work_folder), "--yes")
+    assert done.exit_code == 0, done.stderr
+    assert "deleted small and small-baselines: 18 trials (18 complete), 36 artifacts (" in done.stdout
+    assert [str(path) for path in Path("search-out").rglob("*") if path.is_file()] == []
+
+
+def test_half_a_study_is_finished_elsewhere(tmp_path: Path, work_folder: Path) -> None:
+    """With a quota, which the worker applies."""
+    file = write_study(tmp_path, f"{FAKE_GRID}\n[workers]\nkeep_artifacts = 2\n")
+    corpus = write_corpus(tmp_path)
+    study = Path(file).read_text(encoding="utf-8")
+    text = Path(corpus).read_text(encoding="utf-8")
+    with ended_study(tmp_path, half, 1, study, text) as database:
+        before = counts(database, ["small"])
+    assert lm_search("export", "--study", "small", "--storage", sqlite(tmp_path), "--to", "half.zip").exit_code == 0
+    assert lm_search("import", "half.zip", "--name", "new").exit_code == 0
+    worker = open_worker("new", sqlite(work_folder), "cpu", corpus=Path(corpus), out=work_folder / "out")
+    with worker.queue.database.closing() as database:
+        assert counts(database, ["new"]) == before
+        assert before["complete"] == before["waiting"] == 4
+        assert worker.run()
+        assert counts(database, ["new", "new-baselines"])["complete"] == 9
+    # Two trials of the study and one of its baselines, a record and a curve each.
+    assert len(list((work_folder / "out" / "artifacts").glob("*-*"))) == 3 * 2
+    assert {row["study"] for row in all_rows(sqlite(work_folder))} == {"new", "new-baselines"}
+
+
+class Terminal(io.StringIO):
+    """A terminal on which an answer is typed."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("answer", "is_deleted"), [("\n", False), ("no\n", False), ("", False), ("Yes\n", True)])
+def test_it_asks_on_a_terminal(
+    answer: str,
+    is_deleted: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with ended_study(tmp_path, completed, 1) as database:
+        monkeypatch.setattr(sys, "stdin", Terminal(answer))
+        with pytest.raises(SystemExit) as ended:
+            app(["delete", "--study", "small", "--storage", sqlite(tmp_path), "--artifacts", "none"])
+        assert (ended.value.code or 0) == (0 if is_deleted else 1)
+        output = capsys.readouterr()
+        assert (
+            "Delete small and small-baselines: 9 trials (9 complete), artifacts are left (0), checkpoints" in output.err
+        )
+        assert output.err.count("[y/N]") == 1
+        assert (
+            output.out.startswith("deleted small and") if is_deleted else output.err.endswith("nothing was deleted\n")
+        )
+        assert study_names(database) == ([] if is_deleted else ["small", "small-baselines"])
+
+
+def test_wrong_use(tmp_path: Path, work_folder: Path) -> None:
+    Path("there.zip").touch()
+    storage = ("--storage", sqlite(tmp_path))
+    with ended_study(tmp_path, completed, 1):
+        assert lm_search("export", "--study", "small", *storage, "--to", "good.zip").exit_code == 0
+    for arguments, message in [
+        (("delete", "--study", "small"), "there is no terminal to ask on; to delete without a question, add --yes"),
+        (
+            ("delete", "--study", "samll", "--yes"),
+            "no study 'samll' in .*existing studies: small, small-baselines; noth",
+        ),
+        (("delete", "--study", "x", "--name", "other", "--yes"), "no study 'other' in"),
+        (("export", "--study", "small", "--to", "there.zip"), "--to there.zip exists; choose another file"),
+        (("export", "--study", "small", "--to", "no/folder/x.zip"), "No such file or directory; choose another file"),
+        (("import", "there.zip"), "there.zip is damaged or no exported study"),
+        (("import", "good.zip"), "the study 'small' exists; nothing was imported: give another --name"),
+        (("import", "good.zip", "--name", "../up"), "--name '../up': write letters, digits"),
+        (
+            ("import", "good.zip", "--name", "ok", "--artifacts", "gs://x"),
+            "choices are a folder and s3://bucket/prefix",
+        ),
+    ]:
+        done = lm_search(*arguments, *storage)
+        assert done.exit_code == 2, (arguments, done.output)
+        assert re.search(message, done.stderr), done.stderr
+        assert done.stderr.count("\n") == 1
+        assert done.stdout == ""
+    with opened(sqlite(tmp_path)).closing() as database:
+        assert study_names(database) == ["small", "small-baselines"]
+    assert sorted(path.name for path in work_folder.iterdir()) == ["good.zip", "there.zip"]
+
+
+def test_they_load_neither_torch_nor_the_worker(tmp_path: Path, work_folder: Path) -> None:
+    with ended_study(tmp_path, completed, 1):
+        pass
+    new = "sqlite:///new.db"
+    commands = [
+        ["export", "--study", "small", "--storage", sqlite(tmp_path), "--to", "small.zip"],
+        ["import", "small.zip", "--storage", new],
+        ["delete", "--study", "small", "--storage", new, "--yes"],
+    ]
+    code = (
+        "import sys\n"
+        "from importlib import import_module\n"
+        f"for command in {commands}:\n"
+        "    try:\n"
+        "        import_module(f'search.{command[0]}').app(command[1:])\n"
+        "    except SystemExit as end:\n"
+        "        assert not end.code, end.code\n"
+        "heavy = ('torch', 'search.workers', 'search.launchers', 'search.service', 'scipy', 'plotly', 'pandas')\n"
+        "loaded = [name for name in sys.modules if name.startswith(heavy)]\n"
+        "assert not loaded, loaded\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=work_folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 3
