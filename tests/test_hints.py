@@ -15,7 +15,9 @@ from search.errors import UsageError
 from search.hints import PACKAGE, SCRIPT, VARIABLE, command_of
 from search.storage.connect import open_database
 from search.storage.errors import NoStudyYet
+from search.study.definition import load_definition
 from search.study.lookup import open_studies
+from search.study.user_modules import resolve_objective
 
 SOURCES = Path(__file__).parent.parent / "search"
 PROGRAM = re.compile(r"python -m search|lm-search (run|worker|report|export|status|dashboard|replay)\b")
@@ -72,3 +74,21 @@ def test_every_message_uses_the_form_of_the_user() -> None:
     assert fixed == []
     for template in SOURCES.rglob("*.jinja"):
         assert not PROGRAM.search(template.read_text(encoding="utf-8"))
+
+
+def test_a_misspelt_name_of_a_file_or_function_gets_a_suggestion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text('objective = "my_scores:scor"\n[grid]\nx = [1]\n')
+    (tmp_path / "my_scores.py").write_text("def score(params, seed):\n    yield 1, 1.0, 1.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for typed, meant in (("mine.tml", "mine.toml"), ("mime.toml", "mine.toml"), ("bigam", "bigram")):
+        with pytest.raises(UsageError, match=rf"\(did you mean '{meant}'\?\)"):
+            load_definition(typed)
+    with pytest.raises(UsageError, match=r"has no function 'scor' \(did you mean 'score'\?\)"):
+        resolve_objective("my_scores:scor")
+    storage = f"sqlite:///{tmp_path / 'search.db'}"
+    with pytest.raises(NoStudyYet, match=r"with: python -m search\.run --study mine\.toml --storage"):
+        open_studies("mine", storage, 0, baselines=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 
@@ -67,7 +68,9 @@ def open_studies(
 
 
 def _planning_command(study: str, storage: str) -> str:
-    return f"{command_of('run')} --study {shlex.quote(study)} --storage {shlex.quote(display_url(storage))}"
+    # A study has the name of its file.
+    named = f"{study}.toml" if os.path.isfile(f"{study}.toml") else study
+    return f"{command_of('run')} --study {shlex.quote(named)} --storage {shlex.quote(display_url(storage))}"
 
 
 def refusal_of_optunas(name: str, storage: str) -> str:

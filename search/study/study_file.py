@@ -10,6 +10,7 @@ from typing import Any
 
 from search.errors import UsageError
 from search.storage.texts import printable
+from search.study.validation_messages import did_you_mean
 
 # A larger file is not a study.
 MAX_BYTES = 10_000_000
@@ -45,7 +46,10 @@ def _read(study: str) -> tuple[str, str]:
     if study in builtin_studies():
         return f"{study}.toml", (resources.files("search.studies") / f"{study}.toml").read_text(encoding="utf-8")
     if not study.endswith(".toml"):
-        raise UsageError(f"unknown study {study!r}; built-in studies: {choices}; or give the path of a .toml file")
+        raise UsageError(
+            f"unknown study {study!r}; built-in studies: {choices}; or give the path of a .toml file"
+            + _suggestion(study)
+        )
     path = Path(study)
     try:
         found = path.stat()
@@ -63,4 +67,14 @@ def _read(study: str) -> tuple[str, str]:
         fault = error.strerror if isinstance(error, OSError) else error
         raise UsageError(
             f"cannot read the study file {study}: {fault}; check the path, or name a built-in study: {choices}"
+            + _suggestion(study)
         ) from error
+
+
+def _suggestion(study: str) -> str:
+    """The built-in study or the file beside it that a misspelt name may mean."""
+    try:
+        files = [str(path) for path in Path(study).parent.glob("*.toml") if str(path) != study]
+    except (OSError, ValueError):  # a name that no file has
+        files = []
+    return did_you_mean(study, [*builtin_studies(), *files])

@@ -94,7 +94,8 @@ def resolve_objective(reference: str) -> Objective:
     module = import_user_module(module_name, named)
     found = getattr(module, name, None)
     if found is None:
-        raise UsageError(f"{named}: the module {module_name!r} has no function {name!r}")
+        functions = [each for each, value in vars(module).items() if callable(value)]
+        raise UsageError(f"{named}: the module {module_name!r} has no function {name!r}{did_you_mean(name, functions)}")
     return as_objective(found, reference, module)
 
 
