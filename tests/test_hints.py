@@ -20,7 +20,7 @@ from search.study.lookup import open_studies
 from search.study.user_modules import resolve_objective
 
 SOURCES = Path(__file__).parent.parent / "search"
-PROGRAM = re.compile(r"python -m search|lm-search (run|worker|report|export|status|dashboard|replay)\b")
+PROGRAM = re.compile(r"python -m search|lm-search (run|worker|report|export|import|delete|status|dashboard|replay)\b")
 
 
 @pytest.mark.parametrize(
