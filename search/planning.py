@@ -41,8 +41,11 @@ log = logging.getLogger("search")
 UNTRAINED = ("eval_interval", "evaluation", "eval_batches", "sample_chars")
 
 
-def load_study(options: PlanningOptions) -> Study:
+def load_study(options: PlanningOptions, modules: Path | None = None) -> Study:
     """Load the study that `options` describe, without writing anything.
+
+    Args:
+        modules: The folder with the study's own modules; None is that of the study file.
 
     Raises:
         UsageError, ObjectiveError: The study, a setting, the pruner, the objective or the corpus is wrong.
@@ -57,7 +60,7 @@ def load_study(options: PlanningOptions) -> Study:
         if not 1 <= options.seeds <= MAX_SEEDS:
             raise UsageError(f"--seeds {options.seeds}: give a number from 1 to {MAX_SEEDS}")
         changes |= {"seeds": options.seeds, "racing": None}
-    modules = module_folder(options.study)
+    modules = modules or module_folder(options.study)
     extend_sys_path(modules)
     if options.pruner is not None:
         changes["pruner"] = read_pruner(options.pruner, definition.pruner)
@@ -115,13 +118,16 @@ def warn_of_other_code(database: Database, study: Study) -> None:
         )
 
 
-def open_planned(options: PlanningOptions) -> tuple[Database, Study]:
+def open_planned(options: PlanningOptions, modules: Path | None = None) -> tuple[Database, Study]:
     """Open the database and plan the study in it; errors in the study are raised before anything is written.
+
+    Args:
+        modules: As for `load_study`.
 
     Raises:
         UsageError, ModelError, ObjectiveError, StorageError: An error that the user can fix.
     """
-    study = load_study(options)
+    study = load_study(options, modules)
     if not _is_planned(options, study):
         if study.definition.is_sampled:
             grid, axes = study.definition.grid, study.definition.axes

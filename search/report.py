@@ -9,17 +9,15 @@ from search.errors import UsageError, user_errors
 from search.options import ReportOptions
 from search.streams import terminal_width, write_line
 
-# The formats and their file suffixes.
-FORMATS = {"markdown": ".md", "csv": ".csv", "json": ".json", "latex": ".tex", "html": ".html"}
-
 
 def report(options: ReportOptions) -> None:
     """Print the ranked table of a study, finished or not."""
     with user_errors():
-        chosen = options.format or _format_of(options.output)
+        from search.reporting.render import FORMATS, format_of, render
+
+        chosen = options.format or format_of(options.output)
         if chosen not in FORMATS:
             raise UsageError(f"--format {chosen}: choices are {', '.join(FORMATS)}")
-        from search.reporting.render import render
         from search.study.lookup import open_studies
 
         database, names = open_studies(
@@ -34,12 +32,6 @@ def report(options: ReportOptions) -> None:
                 raise UsageError("cannot write the report to stdout; is the disk full? choose a file with --output")
         else:
             _write(options.output, text)
-
-
-def _format_of(output: Path | None) -> str:
-    """Return the format for the suffix of the output file."""
-    suffix = "" if output is None else output.suffix.lower()
-    return next((name for name, each in FORMATS.items() if each == suffix), "markdown")
 
 
 def _write(output: Path, text: str) -> None:

@@ -20,7 +20,7 @@ from search.streams import terminal_width, write_line
 from search.workers.stop_signals import INTERRUPTED, end_at_stop_signals
 
 if TYPE_CHECKING:
-    from search.service import StudyResult
+    from search.reporting.study_result import StudyResult
 
 
 def run(options: RunOptions) -> None:

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from search.errors import EXIT_FAILED_TRIALS, EXIT_STOPPED, UsageError
+from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_STOPPED, UsageError
 from search.hints import command_of
 from search.launchers.protocol import Launcher, Places, WorkerJob
 from search.launchers.registry import make_launcher
-from search.option_fields import as_docstring, python_signature
+from search.option_fields import as_docstring, option_fields, python_signature
 from search.options import RunStudyOptions, WorkerOptions
 from search.planning import open_planned, warn_of_other_code
+from search.python_study import study_file
 from search.reporting.progress import Snapshot, progress_display
-from search.statistics.ranking import Row, is_reached, ranked_rows
+from search.reporting.study_result import StudyResult
+from search.statistics.ranking import ranked_rows
 from search.storage.artifact_store import ARTIFACTS_FOLDER
 from search.storage.checkpoint_store import CheckpointStore
 from search.storage.database import Database
 from search.storage.queries import counts, study_uids
 from search.storage.queue import TrialQueue
 from search.storage.url import display_url
+from search.study.definition import StudyDefinition
 from search.study.planner import Study
 from search.trackers.feed import tracking
 from search.trackers.registry import make_trackers
@@ -37,43 +41,16 @@ from search.workers.stop_signals import STOP_SIGNALS, set_by_stop_signals, stopp
 
 POLL_S = 0.5
 MAX_POLL_S = 5.0
+# The keys of a study file, as they are written there.
+STUDY_KEYS = frozenset(StudyDefinition.model_fields)
 
 
-@dataclass(frozen=True)
-class StudyResult:
-    """The result of a run.
+def run_study(study: Any = "bigram", **options: Any) -> StudyResult:
+    """Plan a study, train its remaining trials in parallel workers, and return the results.
 
-    Attributes:
-        study: The study's name in the database.
-        storage: The storage URL.
-        rows: The ranked table.
-        counts: The number of trials by state.
-        seconds: How long the run took.
-        exit_code: The exit code of the command line.
-        profile: The workers' time in seconds by kind of work; empty without `profile`.
-        target: The loss at which the run stops; None for none.
-    """
-
-    study: str
-    storage: str
-    rows: list[Row]
-    counts: dict[str, int]
-    seconds: float
-    exit_code: int
-    profile: dict[str, float] = field(default_factory=dict)
-    target: float | None = None
-
-    @property
-    def target_reached(self) -> bool | None:
-        """Whether a complete trial has at most the loss `target`; None without a target."""
-        return is_reached(self.target, self.rows)
-
-
-def run_study(study: str = "bigram", **options: Any) -> StudyResult:
-    """Plan a study, train its remaining trials in parallel workers, and return the ranked table.
-
-    Paths may be strings; `settings` is a mapping, such as {"n_embd": [64, 128], "max_iters": 200},
-    or strings as for `--set`.
+    `study` is also a dictionary with the keys of a study file, or an objective function; keys of a study file, such as
+    `trials=50`, may follow as arguments. Paths may be strings; `settings` is a mapping, such as
+    {"n_embd": [64, 128], "max_iters": 200}, or strings as for `--set`.
 
     Args:
         {arguments}
@@ -83,8 +60,18 @@ def run_study(study: str = "bigram", **options: Any) -> StudyResult:
 
     Raises:
         UsageError, ModelError, ObjectiveError, StorageError: An error that the user can fix.
+        KeyboardInterrupt: Ctrl-C, or a kernel's interrupt, after the workers have released their trials.
     """
-    return run_with_options(RunStudyOptions.from_keywords({"study": study, **options}))
+    keys = {}
+    if not isinstance(study, (str, os.PathLike)):
+        names = {each.name for each in option_fields(RunStudyOptions)}
+        keys = {name: options.pop(name) for name in [*options] if name in STUDY_KEYS and name not in names}
+    out = options.get("out")
+    file = study_file(study, keys, RunStudyOptions.out if out is None else Path(out))
+    result = run_with_options(RunStudyOptions.from_keywords({"study": file.path, **options}), file.modules)
+    if result.exit_code == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt(f"{result.study} was stopped with trials left; run the same call again to resume it")
+    return result
 
 
 # From the declarations of the options, for `help(run_study)` and for editors.
@@ -95,12 +82,16 @@ run_study.__signature__ = python_signature(  # type: ignore[attr-defined]
 )
 
 
-def run_with_options(options: RunStudyOptions) -> StudyResult:
-    """Run a study; see `run_study`."""
+def run_with_options(options: RunStudyOptions, modules: Path | None = None) -> StudyResult:
+    """Run a study; see `run_study`.
+
+    Args:
+        modules: The folder with the study's own modules; None is that of the study file.
+    """
     started = time.monotonic()
     launcher = make_launcher(options.launcher, Places(options.devices, options.workers), options.study)
     trackers = make_trackers(options.track, options.study)
-    database, planned = open_planned(options)
+    database, planned = open_planned(options, modules)
     with (
         database.closing(),
         _stop_requests(database.interrupt) as received,

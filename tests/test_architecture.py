@@ -20,6 +20,7 @@ LAYERS = (
     "programs",
     "command_line",
     "service",
+    "python_study",
     "planning",
     "housekeeping_options",
     "options",

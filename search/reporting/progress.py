@@ -138,7 +138,7 @@ class Harmless:
 
 
 def progress_display(quiet: bool, name: str, max_steps: int) -> AbstractContextManager[Progress]:
-    """The display that suits stderr.
+    """The display that suits a notebook, or stderr.
 
     Args:
         name: The study's name.
@@ -146,6 +146,11 @@ def progress_display(quiet: bool, name: str, max_steps: int) -> AbstractContextM
     """
     if quiet:
         return nullcontext(Silent())
+    if "IPython" in sys.modules:
+        from search.reporting.notebook import NotebookDisplay, is_notebook
+
+        if is_notebook():
+            return nullcontext(Harmless(NotebookDisplay(name)))
     if sys.stderr is None or not sys.stderr.isatty() or (console := Console(stderr=True)).is_dumb_terminal:
         return nullcontext(Harmless(PlainLines()))
     return _live(console, name, max_steps)

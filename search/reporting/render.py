@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from search.objectives.registry import OBJECTIVES
 from search.reporting.escapes import markdown_text
@@ -19,6 +20,15 @@ from search.study.formatting import count_text, describe_cell, loss_text, values
 from search.study.pruner_settings import PrunerSettings
 from search.study.search_space import Range, SamplerSettings
 from search.study.stored import WarmStart
+
+# The formats and their file suffixes.
+FORMATS = {"markdown": ".md", "csv": ".csv", "json": ".json", "latex": ".tex", "html": ".html"}
+
+
+def format_of(output: Path | None) -> str:
+    """The format for the suffix of the output file."""
+    suffix = "" if output is None else output.suffix.lower()
+    return next((name for name, each in FORMATS.items() if each == suffix), "markdown")
 
 
 def render(

@@ -47,6 +47,11 @@ def study_as_toml(
     return "\n".join(lines)
 
 
+def as_toml(content: Mapping[str, Any]) -> str:
+    """The content of a study file as TOML."""
+    return "\n".join([*_pairs(content), ""])
+
+
 def _pairs(section: Mapping[str, Any]) -> list[str]:
     return [f"{_key(key)} = {_value(value)}" for key, value in section.items() if value is not None]
 

@@ -88,7 +88,7 @@ def _kind(axis: Any) -> str:
 def _values(setting: Setting, text: str, kind: str, named: str) -> Any:
     """The values of a setting: a list, or a mapping for a range."""
     if not isinstance(setting, str):
-        value = _python_value(setting[1], named)
+        value = python_value(setting[1], named)
         return value if isinstance(value, (list, dict)) else [value]
     parts = _parts(text)
     if not all(parts):
@@ -141,8 +141,15 @@ def _text_value(part: str, kind: str, named: str) -> Any:
     return part
 
 
-def _python_value(value: Any, named: str) -> Any:
-    """A Python value unchanged, as the types that a study file has."""
+def python_value(value: Any, named: str) -> Any:
+    """A Python value unchanged, as the types that a study file has.
+
+    Args:
+        named: How the value is written, for messages.
+
+    Raises:
+        UsageError: A study file cannot have it.
+    """
     if isinstance(value, bool):
         return value
     # Subclasses, such as NumPy's float64 or an enumeration, have the same value.
@@ -154,9 +161,9 @@ def _python_value(value: Any, named: str) -> Any:
     if isinstance(value, range) and len(value) > 1_000_000:
         raise UsageError(f"{named}: it has {len(value)} values; at most 1000000 are allowed")
     if isinstance(value, (list, tuple, range)):
-        return [_python_value(each, named) for each in value]
+        return [python_value(each, named) for each in value]
     if isinstance(value, Mapping):
-        return {str(key): _python_value(each, named) for key, each in value.items()}
+        return {str(key): python_value(each, named) for key, each in value.items()}
     raise UsageError(
         f"{named}: a value of type {type(value).__name__} cannot be stored; give bool, int, float, str, a list or "
         "tuple of them, a range, or a dictionary such as {'low': 0.1, 'high': 1.0}"

@@ -31,7 +31,7 @@ from search import report, status
 from search.errors import UsageError
 from search.options import PlanningOptions
 from search.planning import open_planned
-from search.report import FORMATS
+from search.reporting.render import FORMATS
 from search.storage.connect import open_database
 from search.storage.errors import StorageError
 from search.study.lookup import UnknownStudy, open_studies

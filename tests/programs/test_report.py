@@ -15,8 +15,8 @@ from study_files import sqlite, write_study
 from typer.testing import CliRunner
 
 from search.planning import warn_of_other_code
-from search.report import FORMATS, app
-from search.reporting.render import render
+from search.report import app
+from search.reporting.render import FORMATS, render
 from search.storage.database import Database
 from search.study.definition import load_definition
 from search.study.planner import Study

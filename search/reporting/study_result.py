@@ -1,0 +1,166 @@
+"""What `run_study` returns: the ranked table, and what a notebook asks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.errors import UsageError
+from search.reporting.render import FORMATS, format_of, render
+from search.statistics.ranking import Row, is_reached
+from search.storage.database import Database
+from search.storage.queries import TrialSummary, trial_summaries
+from search.storage.values import canonical
+from search.study.cells import without_seed
+from search.study.formatting import describe_cell, loss_text
+from search.study.lookup import open_studies
+
+if TYPE_CHECKING:
+    import pandas
+
+# How long to wait for a database that is starting, in seconds.
+WAIT_S = 60.0
+# The columns of a table of trials besides those of parameters.
+BEFORE, AFTER = ("study", "number", "state", "seed"), ("train_loss", "val_loss", "step", "seconds")
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best cell.
+
+    Attributes:
+        params: Its parameters, without the seed.
+        value: Its value; the mean over its seeds.
+        trial: The number of its trial, of the first one if it has several seeds.
+    """
+
+    params: Mapping[str, Any]
+    value: float
+    trial: int
+
+
+@dataclass(frozen=True, repr=False)
+class StudyResult:
+    """The result of a run.
+
+    Attributes:
+        study: The study's name in the database.
+        storage: The storage URL.
+        rows: The ranked table.
+        counts: The number of trials by state.
+        seconds: How long the run took.
+        exit_code: The exit code of the command line.
+        profile: The workers' time in seconds by kind of work; empty without `profile`.
+        target: The loss at which the run stops; None for none.
+    """
+
+    study: str
+    storage: str
+    rows: list[Row]
+    counts: dict[str, int]
+    seconds: float
+    exit_code: int
+    profile: dict[str, float] = field(default_factory=dict)
+    target: float | None = None
+
+    @property
+    def target_reached(self) -> bool | None:
+        """Whether a complete trial has at most the loss `target`; None without a target."""
+        return is_reached(self.target, self.rows)
+
+    @property
+    def best(self) -> Best | None:
+        """The best cell, baselines left out; None before one is complete."""
+        with self._opened() as (database, names):
+            complete = trial_summaries(database, names[:1], ("complete",))
+        numbers: dict[str, int] = {}
+        for trial in complete:
+            numbers.setdefault(canonical(without_seed(trial.cell)), trial.number)
+        for row in self.rows:
+            number = numbers.get(canonical(row.cell))
+            if row.rank is not None and row.val_loss is not None and number is not None:
+                return Best(row.cell, row.val_loss, number)
+        return None
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """The trials as a pandas DataFrame: a column for each parameter, and seed, state, metric and seconds.
+
+        A parameter that is called as another column gets the prefix "params_".
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ModuleNotFoundError as error:
+            raise UsageError("to_dataframe needs pandas; install it with: pip install pandas") from error
+        with self._opened() as (database, names):
+            trials = trial_summaries(database, names, attrs=("train_seconds",))
+        axes = {name: None for trial in trials for name in without_seed(trial.cell)}
+        titles = {name: f"params_{name}" if name in (*BEFORE, *AFTER) else name for name in axes}
+        before = [name for name in BEFORE if name != "study" or len(names) > 1]
+        has_train_loss = any(trial.train_loss is not None for trial in trials)
+        after = [name for name in AFTER if name != "train_loss" or has_train_loss]
+        rows = [_as_dict(trial, titles) for trial in trials]
+        return pandas.DataFrame(rows, columns=[*before, *titles.values(), *after])
+
+    def report(self, format: str = "markdown", top: int | None = None) -> str:
+        """The report, as `search.report` prints it.
+
+        Args:
+            format: "markdown", "csv", "json", "latex" or "html".
+            top: Only the best rows of the table; None for all.
+
+        Raises:
+            UsageError: The format is unknown, or the study was deleted.
+        """
+        if format not in FORMATS:
+            raise UsageError(f"format = {format!r}: choices are {', '.join(FORMATS)}")
+        with self._opened() as (database, names):
+            return render(database, names, format, top)
+
+    def save_report(self, path: str | Path) -> Path:
+        """Write the report to a file; its suffix is .html, .md, .csv, .json or .tex.
+
+        Returns:
+            The file.
+
+        Raises:
+            UsageError: The suffix is unknown, or the file cannot be written.
+        """
+        path = Path(path)
+        if path.suffix.lower() not in FORMATS.values():
+            raise UsageError(f"save_report({str(path)!r}): choices of the suffix are {', '.join(FORMATS.values())}")
+        try:
+            path.write_text(self.report(format_of(path)) + "\n", encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise UsageError(f"save_report({str(path)!r}): {error.strerror}; choose a writable file") from error
+        return path
+
+    def __repr__(self) -> str:
+        ended = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count) or "no trials"
+        best = next((row for row in self.rows if row.rank is not None), None)
+        found = "" if best is None else f"; best {loss_text(best.val_loss)} ({describe_cell(best.cell)})"
+        return f"StudyResult({self.study}: {ended}{found}; {self.seconds:.1f} s)"
+
+    def _repr_html_(self) -> str:
+        from search.reporting.notebook import result_as_html
+
+        with self._opened() as (database, names):
+            return result_as_html(database, names, repr(self))
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[Database, list[str]]]:
+        database, names = open_studies(self.study, self.storage, WAIT_S, baselines=True)
+        with database.closing():
+            yield database, names
+
+
+def _as_dict(trial: TrialSummary, titles: Mapping[str, str]) -> dict[str, Any]:
+    seconds = trial.attrs.get("train_seconds", trial.seconds)
+    of_trial = {"study": trial.study, "number": trial.number, "state": trial.state, "seed": trial.seed}
+    losses = {"train_loss": trial.train_loss, "val_loss": trial.val_loss, "step": trial.step, "seconds": seconds}
+    return {**of_trial, **{titles[name]: value for name, value in without_seed(trial.cell).items()}, **losses}
