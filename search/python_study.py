@@ -48,7 +48,8 @@ def study_file(study: Any, keys: Mapping[str, Any], out: Path) -> StudyFile:
         )
     content = {**study, **keys} if isinstance(study, Mapping) else {"objective": study, **keys}
     objective = content.get("objective")
-    name = content.setdefault("name", getattr(objective, "__name__", None) or "study")
+    function_name = getattr(objective, "__name__", "")
+    name = content.setdefault("name", function_name if function_name.isidentifier() else "study")
     if not isinstance(name, str) or (fault := name_fault(name)):
         raise UsageError(f"name = {name!r}: {fault if isinstance(name, str) else 'it is not a text'}")
     folder, modules = out / name, None

@@ -1,0 +1,152 @@
+"""run_study from Python: dictionaries and functions, the result, and Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finished_studies import completed, ended_study, failed, nothing
+from gates import wait_until
+from study_files import all_rows, sqlite
+
+from search import run_study
+from search.errors import UsageError
+from search.reporting.study_result import Best, StudyResult
+from search.statistics.ranking import ranked_rows
+from search.storage.queries import counts
+
+NAMES = ["small", "small-baselines"]
+
+
+def result_of(folder: Path, end: Any, seeds: int = 2) -> StudyResult:
+    with ended_study(folder, end, seeds) as database:
+        return StudyResult("small", sqlite(folder), ranked_rows(database, NAMES), counts(database, NAMES), 1.5, 0)
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> StudyResult:
+    return result_of(tmp_path, completed)
+
+
+def test_best(result: StudyResult, tmp_path: Path) -> None:
+    first = result.rows[0]
+    assert result.best == Best(first.cell, first.val_loss or 0.0, 5)
+    for end in (failed, nothing):
+        (tmp_path / end.__name__).mkdir()
+        assert result_of(tmp_path / end.__name__, end).best is None
+
+
+def test_dataframe(result: StudyResult) -> None:
+    pytest.importorskip("pandas")
+    table = result.to_dataframe()
+    axes = ["block_size", "n_embd", "pe_type", "model"]
+    assert list(table.columns[:-4]) == ["study", "number", "state", "seed", *axes]
+    assert list(table.columns[-4:]) == ["train_loss", "val_loss", "step", "seconds"]
+    assert len(table) == 18
+    assert set(table["state"]) == {"complete"}
+    of_study = table[table["study"] == "small"]
+    assert of_study.groupby(["pe_type", "n_embd", "block_size"])["val_loss"].mean().min() == result.rows[0].val_loss
+    assert set(table["seconds"]) == {1.5}
+
+
+def test_dataframe_without_pandas(result: StudyResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UsageError, match=r"^to_dataframe needs pandas; install it with: pip install pandas$"):
+        result.to_dataframe()
+
+
+def test_reports(result: StudyResult, tmp_path: Path) -> None:
+    assert result.report().startswith("# small")
+    assert result.report(format="html", top=2).startswith("<!DOCTYPE html>")
+    for suffix, start in ((".html", "<!DOCTYPE html>"), (".csv", "rank,"), (".md", "# small")):
+        assert result.save_report(tmp_path / f"report{suffix}").read_text().startswith(start)
+    with pytest.raises(UsageError, match=r"^format = 'pdf': choices are markdown, csv"):
+        result.report("pdf")
+    with pytest.raises(UsageError, match=r"choices of the suffix are \.md"):
+        result.save_report(tmp_path / "report.pdf")
+    with pytest.raises(UsageError, match=r"No such file or directory; choose a writable file"):
+        result.save_report(tmp_path / "missing" / "report.md")
+
+
+def test_what_a_notebook_shows(result: StudyResult, tmp_path: Path) -> None:
+    assert repr(result).startswith("StudyResult(small: 18 complete; best ")
+    assert len(repr(result)) < 200
+    page = result._repr_html_()
+    assert page.count("<tr>") == 1 + len(result.rows)
+    assert "<svg" in page
+    assert len(page) < 20_000
+    (tmp_path / "none").mkdir()
+    empty = result_of(tmp_path / "none", nothing)
+    assert repr(empty) == "StudyResult(small: 18 waiting; 1.5 s)"
+    assert "<svg" not in empty._repr_html_()
+
+
+def test_a_dictionary(work_folder: Path) -> None:
+    study = {"objective": "fake_objective:start", "grid": {"n_embd": range(1, 3), "block_size": (8,)}, "seeds": 2}
+    result = run_study(study, name="mine", training={"max_iters": 4}, plan_only=True)
+    assert result.counts["waiting"] == 4
+    assert sorted(row["cell"]["n_embd"] for row in all_rows(sqlite(work_folder))) == [1, 1, 2, 2]
+    with pytest.raises(UsageError, match=r"unknown option 'sede'"):
+        run_study(study, sede=2)
+    with pytest.raises(UsageError, match=r"unknown key 'gird'"):
+        run_study({"objective": "fake_objective:start", "gird": {}})
+    with pytest.raises(UsageError, match=r"a value of type int is no study; give a name"):
+        run_study(7)
+    with pytest.raises(UsageError, match=r"name = 'a/b': write letters"):
+        run_study(study | {"name": "a/b"})
+
+
+def test_a_function_of_a_module(work_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (work_folder / "losses").mkdir()
+    (work_folder / "losses" / "own_losses.py").write_text(
+        "def loss(params, seed):\n    yield 1, params['x'], params['x']\n"
+    )
+    monkeypatch.syspath_prepend(str(work_folder / "losses"))
+    import own_losses  # type: ignore[import-not-found]
+
+    result = run_study(own_losses.loss, grid={"x": [2, 1]}, workers=1, quiet=True, pruner="none")
+    assert (result.exit_code, result.study) == (0, "loss")
+    assert result.best == Best({"x": 1}, 1.0, 1)
+    with pytest.raises(UsageError, match=r"cannot be imported by worker processes: it is no function at the top level"):
+        run_study(lambda params, seed: None, name="other", grid={"x": [1]})
+
+
+SCRIPT = """
+import itertools, pathlib, time
+from search import run_study
+
+def loss(params, seed):
+    pathlib.Path(f"started-{params['x']}").touch()
+    for step in itertools.count():
+        if pathlib.Path("go").exists():
+            break
+        yield step, 1.0, 1.0
+        time.sleep(0.05)
+    yield 1_000_000, params["x"], params["x"]
+
+try:
+    result = run_study(loss, grid={"x": [2, 1]}, workers=1, quiet=True, pruner="none", seeds=1)
+except KeyboardInterrupt as error:
+    print("interrupted:", error)
+else:
+    print(result.best)
+"""
+
+
+def test_a_script_that_is_interrupted_and_run_again(work_folder: Path) -> None:
+    (work_folder / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "script.py"]
+    process = subprocess.Popen(command, cwd=work_folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: [*work_folder.glob("started-*")], "the first trial")
+    os.kill(process.pid, signal.SIGINT)
+    said, errors = process.communicate(timeout=100)
+    assert said == "interrupted: loss was stopped with trials left; run the same call again to resume it\n", errors
+    assert {row["state"] for row in all_rows(sqlite(work_folder))} == {"waiting"}, "the worker released its trial"
+    (work_folder / "go").touch()
+    done = subprocess.run(command, cwd=work_folder, capture_output=True, text=True, check=True)
+    assert done.stdout == "Best(params={'x': 1}, value=1.0, trial=1)\n"
