@@ -75,7 +75,7 @@ def _summary(
     Raises:
         UsageError: The studies have artifacts, and none of them is in the store.
     """
-    from search.storage.artifact_store import ARTIFACTS_FOLDER
+    from search.storage.artifact_store import ARTIFACTS_FOLDER, bucket_errors
     from search.storage.deletion import artifacts_of
     from search.storage.queries import counts
     from search.study.formatting import count_text, size_text
@@ -83,7 +83,8 @@ def _summary(
     states = {state: count for state, count in counts(database, names).items() if count}
     ended = ", ".join(f"{count} {state}" for state, count in states.items())
     artifacts = artifacts_of(database, names)
-    sizes = {} if store is None else store.sizes(artifacts)
+    with bucket_errors():
+        sizes = {} if store is None else store.sizes(artifacts)
     where = options.artifacts or str(options.out / ARTIFACTS_FOLDER)
     if artifacts and store is not None and not sizes:
         raise UsageError(

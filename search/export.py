@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +26,8 @@ def export(options: ExportOptions) -> None:
         from search.study.formatting import count_text, size_text
         from search.study.lookup import open_studies
 
+        if options.to.suffix != ".zip":
+            raise UsageError(f"--to {options.to}: give a file whose name ends in .zip")
         if options.to.exists():
             raise UsageError(f"--to {options.to} exists; choose another file")
         database, names = open_studies(
@@ -50,7 +51,7 @@ def _export(database: Database, names: list[str], options: ExportOptions) -> Exp
 
     store = artifact_store(options.artifacts, options.out)
     checkpoints = CheckpointStore(options.out) if options.checkpoints else None
-    part = Path(f"{options.to}.{os.getpid()}.part")
+    part = Path(f"{options.to}.part")  # a repeated command replaces what a killed one has left
     try:
         exported = export_studies(database, names, part, store, checkpoints)
         part.rename(options.to)

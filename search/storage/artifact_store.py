@@ -15,7 +15,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -26,7 +26,7 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 
 from search.storage.errors import StorageError
 from search.storage.private_files import make_private_folder, open_private
-from search.storage.texts import printable
+from search.storage.texts import error_text, printable
 
 ARTIFACTS_FOLDER = "artifacts"  # in the folder `--out`
 ATTR_PREFIX = "artifacts:"  # of the system attributes; Optuna's
@@ -212,6 +212,20 @@ def open_store(where: str) -> ArtifactStore:
         return BucketStore(parts.netloc, f"{prefix}/" if prefix else "")
     except ImportError as error:
         raise StorageError(f"--artifacts {where} needs boto3: pip install 'lm-search[s3]'") from error
+
+
+@contextlib.contextmanager
+def bucket_errors() -> Iterator[None]:
+    """Raise what the library of a bucket raises as a StorageError; a folder's errors and missing files stay."""
+    try:
+        yield
+    except (OSError, ArtifactNotFound, StorageError):
+        raise
+    except Exception as error:  # of botocore, which is imported only for a bucket
+        raise StorageError(
+            f"the artifact store answered: {error_text(error)}; check the name of the bucket and your credentials, "
+            "then run the same command again"
+        ) from error
 
 
 def artifact_id(identity: str, token: int, name: str) -> str:

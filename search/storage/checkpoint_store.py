@@ -126,8 +126,11 @@ class CheckpointStore:
 
     def folder_size(self, study: str) -> int:
         """The bytes of all files in a study's folder."""
-        found = [path.lstat() for path in (self.root / study).rglob("*") if not path.is_dir()]
-        return sum(each.st_size for each in found)
+        size = 0
+        for path in (self.root / study).rglob("*"):
+            with contextlib.suppress(OSError):  # it was removed in this moment
+                size += 0 if path.is_dir() else path.lstat().st_size
+        return size
 
     def remove_folder(self, study: str, uid: str) -> None:
         """Delete the folder of a deleted study; if another study of its name uses it, only what is empty.

@@ -13,12 +13,12 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 from sqlalchemy import Connection, select
 
 from search.storage import optuna_records
-from search.storage.artifact_store import ATTR_PREFIX, ArtifactStore
+from search.storage.artifact_store import ATTR_PREFIX, ArtifactStore, bucket_errors
 from search.storage.checkpoint_store import CheckpointStore
 from search.storage.database import Database
 from search.storage.optuna_records import Record
 from search.storage.planning import UID
-from search.storage.schema import SCHEMA_VERSION, queue_table, studies_table
+from search.storage.schema import SCHEMA_VERSION, TRIAL_TABLES, queue_table, studies_table
 from search.storage.study_archive import ARTIFACTS, CHECKPOINTS, ArchiveWriter
 
 # What a row says of this database and its workers.
@@ -105,6 +105,7 @@ def _lines(
         of_chunk = queue_table.c.trial_id.in_([trial_id for trial_id, _ in chunk])
         query = select(queue_table.c.trial_id, *_COLUMNS).where(queue_table.c.study_uid == planning, of_chunk)
         rows = {row["trial_id"]: dict(row) for row in connection.execute(query).mappings()}
+        more = _rows_of_trials(connection, [trial_id for trial_id, _ in chunk])
         for trial_id, record in chunk:
             row = rows.get(trial_id)
             exported.trials += 1
@@ -113,7 +114,18 @@ def _lines(
                 del row["trial_id"]
                 if row["state"] != "done":
                     exported._unfinished.append((index, record["number"], f"{uid} {row['cell']}"))
-            yield json.dumps(_impersonal({**record, "run": row})).encode() + b"\n"
+            yield json.dumps(_impersonal({**record, "run": row, "tables": more[trial_id]})).encode() + b"\n"
+
+
+def _rows_of_trials(connection: Connection, trial_ids: Sequence[int]) -> dict[int, dict[str, list[Record]]]:
+    """The rows of our other tables, by trial and table."""
+    found: dict[int, dict[str, list[Record]]] = {trial_id: {} for trial_id in trial_ids}
+    for table in TRIAL_TABLES:
+        query = select(table).where(table.c.trial_id.in_(trial_ids)).order_by(*table.primary_key)
+        for row in connection.execute(query).mappings():
+            values = {name: value for name, value in row.items() if name != "trial_id"}
+            found[row["trial_id"]].setdefault(table.name, []).append(values)
+    return found
 
 
 def _artifact_ids(record: Mapping[str, Any]) -> list[str]:
@@ -146,12 +158,11 @@ def _write_files(
     for artifact_id in exported._artifact_ids if store is not None else ():
         assert store is not None
         try:
-            source = store.open_reader(artifact_id)
+            with bucket_errors(), store.open_reader(artifact_id) as source:
+                exported.size += writer.copy(ARTIFACTS + artifact_id, source)
         except ArtifactNotFound:
             exported.missing += 1
             continue
-        with source:
-            exported.size += writer.copy(ARTIFACTS + artifact_id, source)
         exported.artifacts += 1
     for index, number, identity in exported._unfinished if checkpoints is not None else ():
         assert checkpoints is not None

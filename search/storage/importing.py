@@ -17,14 +17,14 @@ from typing import Any, BinaryIO, cast
 from sqlalchemy import Connection, insert, select
 
 from search.storage import optuna_records, optuna_tables
-from search.storage.artifact_store import ATTR_PREFIX, ArtifactStore
+from search.storage.artifact_store import ATTR_PREFIX, ArtifactStore, bucket_errors
 from search.storage.checkpoint_store import CheckpointStore
 from search.storage.database import Database
 from search.storage.errors import StorageError
 from search.storage.optuna_records import Record
 from search.storage.planning import UID
 from search.storage.removals import Removals, of_studies, remove_recorded
-from search.storage.schema import SCHEMA_VERSION, queue_table, studies_table
+from search.storage.schema import SCHEMA_VERSION, TRIAL_TABLES, queue_table, studies_table
 from search.storage.study_archive import ARTIFACTS, CHECKPOINTS, ArchiveReader
 from search.storage.texts import printable
 
@@ -117,7 +117,7 @@ def _write_files(database: Database, archive: ArchiveReader, study: _NewStudy, f
     count = database.write(note, durable=True)
     for each in artifacts:
         assert files.store is not None
-        with archive.open(ARTIFACTS + each) as content:
+        with bucket_errors(), archive.open(ARTIFACTS + each) as content:
             files.store.write(study.artifact_id(each), cast(BinaryIO, content))
     for number, identity in unfinished.items():
         if files.checkpoints.has_checkpoint(study.name, number):
@@ -186,6 +186,14 @@ def _create_one(connection: Connection, archive: ArchiveReader, study: _NewStudy
         ]
         if rows:
             connection.execute(insert(queue_table), rows)
+        for table in TRIAL_TABLES:
+            more = [
+                {**values, "trial_id": trial_id}
+                for trial_id, each in zip(ids, records, strict=True)
+                for values in each["tables"].get(table.name, ())
+            ]
+            if more:
+                connection.execute(insert(table), more)
 
 
 def _chunks(records: Iterator[Record]) -> Iterator[list[Record]]:

@@ -135,3 +135,6 @@ removals_table = Table(
 )
 
 schema_info = Table("search_schema", metadata, Column("version", Integer, primary_key=True))
+
+# Tables of ours with rows of trials, besides the queue.
+TRIAL_TABLES = [table for table in metadata.sorted_tables if "trial_id" in table.c and table is not queue_table]

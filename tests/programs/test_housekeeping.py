@@ -11,13 +11,18 @@ from typing import Any
 
 import pytest
 from finished_studies import completed, ended_study, half
+from sqlalchemy import select
 from study_files import FAKE_GRID, all_rows, opened, sqlite, write_corpus, write_study
 from typer.testing import CliRunner
 
 from search.__main__ import app
 from search.reporting.render import render
 from search.reporting.status_text import status_as_json
-from search.storage.queries import counts, study_names
+from search.storage import optuna_tables
+from search.storage.artifact_store import artifact_id, open_store, put
+from search.storage.database import Database
+from search.storage.queries import counts, study_names, trial_summaries
+from search.storage.schema import queue_table
 from search.workers.replay import read_recorded_trial
 from search.workers.setup import open_worker
 
@@ -70,6 +75,12 @@ def test_half_a_study_is_finished_elsewhere(tmp_path: Path, work_folder: Path) -
     assert {row["study"] for row in all_rows(sqlite(work_folder))} == {"new", "new-baselines"}
 
 
+def write_attrs(database: Database, number: int, attrs: dict[str, str]) -> None:
+    """Give the trial of a number of the study "small" system attributes."""
+    one = select(queue_table.c.trial_id).where(queue_table.c.study == "small", queue_table.c.number == number)
+    database.write(lambda c: optuna_tables.write_system_attrs(c, c.execute(one).scalar_one(), attrs))
+
+
 class Terminal(io.StringIO):
     """A terminal on which an answer is typed."""
 
@@ -114,6 +125,10 @@ def test_wrong_use(tmp_path: Path, work_folder: Path) -> None:
         ),
         (("delete", "--study", "x", "--name", "other", "--yes"), "no study 'other' in"),
         (("export", "--study", "small", "--to", "there.zip"), "--to there.zip exists; choose another file"),
+        (
+            ("export", "--study", "small", "--to", "tensorboard:runs"),
+            "runs: give a file whose name ends in .zip",
+        ),
         (("export", "--study", "small", "--to", "no/folder/x.zip"), "No such file or directory; choose another file"),
         (("import", "there.zip"), "there.zip is damaged or no exported study"),
         (("import", "good.zip"), "the study 'small' exists; nothing was imported: give another --name"),
@@ -157,3 +172,32 @@ def test_they_load_neither_torch_nor_the_worker(tmp_path: Path, work_folder: Pat
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=work_folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 3
+
+
+@pytest.mark.filterwarnings("ignore:unclosed")  # boto3 keeps its connections
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_bucket(bucket: dict[str, bytes], tmp_path: Path, work_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files go from a bucket to another prefix; a store that refuses is one line, and nothing is lost."""
+    pytest.importorskip("boto3")
+    of_study = ("--study", "small", "--storage", sqlite(tmp_path))
+    store = open_store("s3://weights/a")
+    with ended_study(tmp_path, completed, 1) as database:
+        attrs = put(store, artifact_id("identity", 1, "curve.csv"), "curve.csv", b"step")
+        number = trial_summaries(database, ["small"])[0].number
+        write_attrs(database, number, attrs)
+        for arguments in [("export", *of_study, "--to", "small.zip"), ("delete", *of_study, "--yes")]:
+            with monkeypatch.context() as patch:
+                patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+                patch.setenv("AWS_MAX_ATTEMPTS", "1")
+                done = lm_search(*arguments, "--artifacts", "s3://weights/a")
+            assert done.exit_code == 2, done.output
+            assert done.stderr.startswith("error: the artifact store answered: EndpointConnectionError")
+            assert done.stderr.count("\n") == 1
+        assert study_names(database) == ["small", "small-baselines"]
+        assert list(work_folder.iterdir()) == []
+        assert "1 artifact," in lm_search("export", *of_study, "--artifacts", "s3://weights/a", "--to", "a.zip").stdout
+        assert lm_search("import", "a.zip", "--artifacts", "s3://weights/b/c").exit_code == 0
+        assert sorted(path.rpartition("/")[0] for path in bucket) == ["/weights/a", "/weights/b/c"]
+        done = lm_search("delete", "--study", "small", "--artifacts", "s3://weights/b/c", "--yes")
+        assert "1 artifact (4 bytes) in s3://weights/b/c" in done.stdout
+        assert [path.rpartition("/")[0] for path in bucket] == ["/weights/a"]

@@ -46,7 +46,9 @@ max_attempts = 2
 STUDIES = {
     "race": FAKE.format(seeds='seeds = "adaptive"') + "[racing]\nmax_seeds = 4\n[grid]\nx = [1, 2, 3]\n",
     "sampled": FAKE.format(seeds='sampler = "tpe"\ntrials = 5') + "[axes]\nlr = { low = 1e-4, high = 1e-1 }\n",
-    "pruned": FAKE.format(seeds="seeds = 2") + '[grid]\nx = [1]\nfault = ["", "error"]\n[pruner]\nname = "sha"\n',
+    "pruned": FAKE.format(seeds="seeds = 2")
+    + "keep_artifacts = 1\n"
+    + '[grid]\nx = [1]\nfault = ["", "error"]\n[pruner]\nname = "sha"\n',
 }
 
 

@@ -12,11 +12,11 @@ from sample_study import STUDY, sample_plan
 
 from search.delete import delete
 from search.housekeeping_options import DeleteOptions
-from search.storage.artifact_store import FolderStore, artifact_id, open_store, put
+from search.storage.artifact_store import FolderStore
 from search.storage.checkpoint_store import CheckpointStore
 from search.storage.connect import open_database
 from search.storage.database import Database
-from search.storage.deletion import artifacts_of, delete_studies
+from search.storage.deletion import delete_studies
 from search.storage.errors import StorageError
 from search.storage.planning import plan
 from search.storage.queries import study_names
@@ -164,26 +164,6 @@ def test_the_wrong_artifact_store_is_noticed(database: Database, out: Path, caps
     assert "artifacts are left (12)" in capsys.readouterr().out
     assert len(files_in(out)) == 12
     assert rows_left(database) == {}
-
-
-@pytest.mark.filterwarnings("ignore:unclosed")  # boto3 keeps its connections
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_artifacts_in_a_bucket(bucket: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("boto3")
-    store = open_store("s3://weights/lm")
-    url = f"sqlite:///{tmp_path / 'search.db'}"
-    with open_database(url, create=True).closing() as database:
-        plan(database, [sample_plan()])
-        for name in ("one", "two"):
-            put(store, artifact_id("another study", 1, name), name, b"kept")
-            [lease] = TrialQueue(database).claim([STUDY], name)
-            attrs = put(store, artifact_id("the study", lease.number, name), name, b"1234")
-            TrialQueue(database).finish(lease, "complete", 1.0, {}, None, attrs)
-        assert len(artifacts_of(database, [STUDY])) == 2
-        delete(DeleteOptions(study=STUDY, storage=url, out=tmp_path, artifacts="s3://weights/lm", yes=True))
-        assert rows_left(database) == {}
-    assert "2 artifacts (8 bytes) in s3://weights/lm" in capsys.readouterr().out
-    assert set(bucket.values()) == {b"kept"}
 
 
 def test_claims_at_the_same_moment(database: Database, tmp_path: Path) -> None:
