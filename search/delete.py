@@ -78,6 +78,7 @@ def _summary(
     from search.storage.artifact_store import ARTIFACTS_FOLDER, bucket_errors
     from search.storage.deletion import artifacts_of
     from search.storage.queries import counts
+    from search.storage.url import display_url
     from search.study.formatting import count_text, size_text
 
     states = {state: count for state, count in counts(database, names).items() if count}
@@ -98,7 +99,8 @@ def _summary(
         else (f"{count_text(len(sizes), 'artifact')} ({size_text(sum(sizes.values()))}) in {where}")
     )
     folders = f"checkpoints and logs ({size_text(files)}) in {options.out}"
-    return f"{' and '.join(names)}: {count_text(sum(states.values()), 'trial')} ({ended}), {kept}, {folders}"
+    named = f"{' and '.join(names)} in {display_url(options.storage)}"
+    return f"{named}: {count_text(sum(states.values()), 'trial')} ({ended}), {kept}, {folders}"
 
 
 def _is_confirmed(question: str) -> bool:

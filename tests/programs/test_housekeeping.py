@@ -50,7 +50,10 @@ def test_reports_of_an_imported_study_are_the_same(finished: Any, work_folder: P
     assert len(list(Path("search-out", "artifacts").glob("*-*"))) == 36
     done = lm_search("delete", "--study", "small", "--storage", sqlite(work_folder), "--yes")
     assert done.exit_code == 0, done.stderr
-    assert "deleted small and small-baselines: 18 trials (18 complete), 36 artifacts (" in done.stdout
+    assert (
+        f"deleted small and small-baselines in {sqlite(work_folder)}: 18 trials (18 complete), 36 artifacts ("
+        in done.stdout
+    )
     assert [str(path) for path in Path("search-out").rglob("*") if path.is_file()] == []
 
 
@@ -103,7 +106,8 @@ def test_it_asks_on_a_terminal(
         assert (ended.value.code or 0) == (0 if is_deleted else 1)
         output = capsys.readouterr()
         assert (
-            "Delete small and small-baselines: 9 trials (9 complete), artifacts are left (0), checkpoints" in output.err
+            f"Delete small and small-baselines in {sqlite(tmp_path)}: 9 trials (9 complete), artifacts are left (0), "
+            in output.err
         )
         assert output.err.count("[y/N]") == 1
         assert (
