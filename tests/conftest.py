@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import compileall
 import itertools
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
@@ -35,12 +37,27 @@ def _import_benchmarks() -> None:
 _import_benchmarks()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let children start with the usual signals, and cache the bytecode of the package and of the tests."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # of `nohup pytest`; children do not inherit a handler
+        signal.signal(signal.SIGHUP, lambda *_: None)
+    sys.dont_write_bytecode = False
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(ROOT / "search", quiet=2)
+
+
+def pytest_collection_finish() -> None:
+    """Cache no bytecode of modules that tests write: a cache misses a change of the same length in the same second."""
+    sys.dont_write_bytecode = True
+
+
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Subprocesses find the fake objective; no setting of the caller reaches a test."""
     for name in [name for name in os.environ if name.startswith("SEARCH_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PYTHONPATH", str(TESTS / "support"))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # as `pytest_collection_finish`
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,8 @@ def prepare_torch(threads: int = 1) -> None:
         torch.cuda.set_per_process_memory_fraction(float(os.environ.get("SEARCH_GPU_SHARE", "1")))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS can sum in another order
     # A user's model can need an operation that has no deterministic version: that gets a warning, not an error.
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # The same as use_deterministic_algorithms(True, warn_only=True), which imports torch's compiler to tell it too.
+    torch.set_deterministic_debug_mode("warn")
+    os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # needless writes
     torch.backends.cudnn.benchmark = False

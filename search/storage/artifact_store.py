@@ -16,13 +16,9 @@ import shutil
 import time
 import uuid
 from collections.abc import Collection, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import urlsplit
-
-from optuna.artifacts import ArtifactMeta
-from optuna.artifacts.exceptions import ArtifactNotFound
 
 from search.storage.errors import StorageError
 from search.storage.private_files import make_private_folder, open_private
@@ -75,7 +71,7 @@ class FolderStore:
         try:
             handle = os.open(self._path(artifact_id), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
-            raise ArtifactNotFound(f"no artifact {artifact_id}") from error
+            raise _not_found(f"no artifact {artifact_id}") from error
         return os.fdopen(handle, "rb")
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
@@ -107,7 +103,7 @@ class FolderStore:
         try:
             self._path(artifact_id).unlink()
         except FileNotFoundError as error:
-            raise ArtifactNotFound(f"no artifact {artifact_id}") from error
+            raise _not_found(f"no artifact {artifact_id}") from error
 
     def remove_stale_parts(self) -> None:
         """As `ArtifactStore`; a part younger than an hour can still be in use."""
@@ -118,6 +114,8 @@ class FolderStore:
 
     def sizes(self, artifact_ids: Collection[str]) -> dict[str, int]:
         """As `ArtifactStore`."""
+        from optuna.artifacts.exceptions import ArtifactNotFound  # late, as in `_not_found`
+
         found = {}
         for each in artifact_ids:
             with contextlib.suppress(OSError, ArtifactNotFound):
@@ -126,7 +124,7 @@ class FolderStore:
 
     def _path(self, artifact_id: str) -> Path:
         if not _ID.fullmatch(artifact_id):
-            raise ArtifactNotFound(f"{artifact_id!r} is not an artifact id")
+            raise _not_found(f"{artifact_id!r} is not an artifact id")
         return self.root / artifact_id
 
 
@@ -166,8 +164,15 @@ class BucketStore:
 
     def _key(self, artifact_id: str) -> str:
         if not _ID.fullmatch(artifact_id):
-            raise ArtifactNotFound(f"{artifact_id!r} is not an artifact id")
+            raise _not_found(f"{artifact_id!r} is not an artifact id")
         return self._prefix + artifact_id
+
+
+def _not_found(message: str) -> Exception:
+    # Imported late: `optuna.artifacts` imports boto3, if that is installed, which takes longer than the rest of Optuna.
+    from optuna.artifacts.exceptions import ArtifactNotFound
+
+    return ArtifactNotFound(message)
 
 
 def artifact_store(artifacts: str | None, out: Path) -> ArtifactStore | None:
@@ -219,9 +224,12 @@ def bucket_errors() -> Iterator[None]:
     """Raise what the library of a bucket raises as a StorageError; a folder's errors and missing files stay."""
     try:
         yield
-    except (OSError, ArtifactNotFound, StorageError):
-        raise
-    except Exception as error:  # of botocore, which is imported only for a bucket
+    except Exception as error:
+        from optuna.artifacts.exceptions import ArtifactNotFound  # late, as in `_not_found`
+
+        if isinstance(error, OSError | ArtifactNotFound | StorageError):
+            raise
+        # Of botocore, which is imported only for a bucket.
         raise StorageError(
             f"the artifact store answered: {error_text(error)}; check the name of the bucket and your credentials, "
             "then run the same command again"
@@ -248,5 +256,6 @@ def put(store: ArtifactStore, file_id: str, name: str, content: bytes) -> dict[s
     """
     store.write(file_id, io.BytesIO(content))
     mime_type = _MIME_TYPES.get(Path(name).suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
-    meta = ArtifactMeta(artifact_id=file_id, filename=name, mimetype=mime_type, encoding=None)
-    return {ATTR_PREFIX + file_id: json.dumps(asdict(meta))}
+    # The fields of `optuna.artifacts.ArtifactMeta`.
+    meta = {"artifact_id": file_id, "filename": name, "mimetype": mime_type, "encoding": None}
+    return {ATTR_PREFIX + file_id: json.dumps(meta)}

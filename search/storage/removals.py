@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.artifacts.exceptions import ArtifactNotFound
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, literal, not_, or_, select
 
 from search.storage.artifact_store import ArtifactStore
@@ -122,6 +121,8 @@ def _forget(database: Database, ids: Sequence[int]) -> None:
 
 def _remove(row: Row[Any], store: ArtifactStore | None, checkpoints: CheckpointStore | None) -> None:
     if row.artifact_id is not None:
+        from optuna.artifacts.exceptions import ArtifactNotFound  # late, as in `artifact_store`
+
         assert store is not None
         with contextlib.suppress(ArtifactNotFound):
             store.remove(row.artifact_id)

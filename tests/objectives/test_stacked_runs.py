@@ -16,7 +16,7 @@ from search.objectives.language_model.run import LanguageModelRun
 from search.objectives.language_model.stacked_runs import RunGroup
 from search.objectives.settings import TrainingSettings
 
-SHORT = TrainingSettings(max_iters=100, eval_interval=50)
+SHORT = TrainingSettings(max_iters=100, eval_interval=50, sample_chars=20)
 EVERY_CELL = [
     {"model": "bigram", "block_size": 8},
     {"model": "bigram_mf", "block_size": 8, "n_embd": 32},
@@ -30,9 +30,9 @@ def never() -> bool:
 
 @pytest.fixture(scope="module")
 def shakespeare() -> Corpus:
-    """The first tenth of the text: evaluations over all of it would take most of the time."""
+    """The start of the text: evaluations over all of it would take most of the time."""
     corpus = load_corpus()
-    return encode("shakespeare", corpus.decode(corpus.train[:100_000]))
+    return encode("shakespeare", corpus.decode(corpus.train[:50_000]))
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from attack import ENOUGH
 from sample_study import sample_plan
 
 from benchmarks.served_dashboard import Dashboard, served_dashboard
@@ -20,6 +23,7 @@ from search.storage.connect import open_database
 from search.storage.planning import plan
 
 TOKEN = "0123456789abcdef0123"
+SUPPORT = Path(__file__).parents[1] / "support"
 SECONDS = 6.0
 HEALTHY_S = 0.2
 # What eight threads and five hundred connections need, with Python's own memory for them.
@@ -59,11 +63,20 @@ def ask(port: int, path: str, **headers: str) -> tuple[int, bytes]:
         connection.close()
 
 
-def health_s(port: int) -> float:
-    """Seconds until /healthz has answered."""
-    began = time.monotonic()
+def health_s(port: int, *pids: int) -> float:
+    """Seconds until /healthz has answered, without those in which the machine ran others instead of these processes."""
+    began = time.monotonic() - ready_s(*pids)
     assert ask(port, "/healthz") == (200, b"ok")
-    return time.monotonic() - began
+    return time.monotonic() - ready_s(*pids) - began
+
+
+def ready_s(*pids: int) -> float:
+    """Seconds for which the threads of processes were ready and waited for a processor."""
+    total = 0
+    for file in (file for pid in pids for file in Path(f"/proc/{pid}/task").glob("*/schedstat")):
+        with contextlib.suppress(OSError):  # a thread that has ended meanwhile
+            total += int(file.read_text().split()[1])
+    return total / 1e9
 
 
 @pytest.fixture
@@ -79,16 +92,17 @@ def dashboard(tmp_path: Path) -> Iterator[Dashboard]:
         yield dashboard
 
 
+@pytest.mark.timeout(300)
 def test_limits_hold_and_health_answers(dashboard: Dashboard) -> None:
     shown = {"Authorization": f"Bearer {TOKEN}"}
     assert ask(dashboard.port, "/api/studies", **shown)[0] == 200  # it has read everything that it needs
     used = dashboard.used_bytes()
-    command = [sys.executable, str(Path(__file__).with_name("attack.py")), str(dashboard.port), TOKEN, str(SECONDS)]
+    command = [sys.executable, str(SUPPORT / "attack.py"), str(dashboard.port), TOKEN, str(SECONDS)]
     attack = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     waited, control, most = [], [], used
     with echo() as other:
         while attack.poll() is None:
-            waited.append(health_s(dashboard.port))
+            waited.append(health_s(dashboard.port, dashboard.pid, os.getpid()))
             control.append(health_s(other))
             most = max(most, dashboard.used_bytes())
             time.sleep(0.02)
@@ -99,16 +113,12 @@ def test_limits_hold_and_health_answers(dashboard: Dashboard) -> None:
     print(f"\n/healthz: {len(waited)} answers, half within {middle:.0f} ms, the slowest after {slowest:.0f} ms")
     print(f"another server: {max(control) * 1000:.0f} ms; memory: {(most - used) / 1e6:.1f} MB more; {reached}")
     assert attack.returncode == 0
-    # A machine that is busy with other work delays the other server too.
+    # What else the machine does delays the other server too.
     assert max(waited) < HEALTHY_S + max(control)
     assert most - used < SPARE_BYTES
-    assert reached["slow heads cut off"] > 110
-    assert reached["silent cut off"] > 600
-    assert reached["answered 403"] > 10
-    assert reached["answered 401"] > 10
-    assert not any(each.startswith("answered 2") for each in reached)
     # A client whose body is not read is cut off: what it sends fills buffers on the way, or is dropped.
-    assert reached["bodies"] > 4
+    assert {name: reached.get(name, 0) for name, least in ENOUGH.items() if reached.get(name, 0) < least} == {}
+    assert not any(each.startswith("answered 2") for each in reached)
     assert ask(dashboard.port, "/api/studies", **shown)[0] == 200
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
+from gates import wait_until
 
 from search.web.access import Access
 from search.web.server import Limits, Server
@@ -207,9 +208,12 @@ def test_health_is_answered_whatever_the_others_do(serve: Serve, busy: int, slow
         assert healthy_within(port) < 5  # without the threads, which wait for this test
         assert status(connect(port, f"GET / HTTP/1.1\r\n{HEAD}\r\n")) == 401
         app.may_go.set()
-    assert everything(connect(port, f"GET /after HTTP/1.1\r\n{BEARER}Connection: close\r\n\r\n")).startswith(
-        b"HTTP/1.1 200"
-    )
+
+    def answered() -> bool:
+        after = everything(connect(port, f"GET /after HTTP/1.1\r\n{BEARER}Connection: close\r\n\r\n"))
+        return after.startswith(b"HTTP/1.1 200")
+
+    wait_until(answered, "a thread that is free again")
     assert app.paths[-1] == "/after"
 
 

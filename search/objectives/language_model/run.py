@@ -20,6 +20,7 @@ from search.objectives.language_model.cells import ReadCell
 from search.objectives.language_model.checkpoints import pack, unpack
 from search.objectives.language_model.evaluation import full_pass, sampled
 from search.objectives.language_model.generation import sample_text
+from search.objectives.language_model.optimizer import EagerAdamW
 from search.objectives.language_model.rng import ModelRng, generator_for
 from search.objectives.phase_timer import PhaseTimer
 from search.objectives.protocol import Evaluation
@@ -57,7 +58,7 @@ class LanguageModelRun:
             self._train, self.block_size, self.settings.batch_size, generator_for(seed, "batches")
         )
         self.draws = ModelRng(seed, device)
-        self.optimizer = torch.optim.AdamW(
+        self.optimizer = EagerAdamW(
             model.parameters(),
             lr=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,

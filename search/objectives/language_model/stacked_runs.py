@@ -11,6 +11,7 @@ from torch import Tensor
 
 from search.models.stacked import StackedModel, can_stack, shape_of
 from search.objectives.language_model.cuda_graphs import CudaCapture, GraphedStep
+from search.objectives.language_model.optimizer import EagerAdamW
 from search.objectives.language_model.run import LanguageModelRun
 from search.objectives.protocol import Evaluation
 
@@ -84,13 +85,13 @@ class Stack:
         return x.view(*starts.shape, -1), y.view(*starts.shape, -1)
 
 
-def _joint_optimizer(runs: Sequence[LanguageModelRun]) -> torch.optim.AdamW:
+def _joint_optimizer(runs: Sequence[LanguageModelRun]) -> EagerAdamW:
     """One optimizer for all runs, which updates the states of their optimizers in place."""
     settings: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for run in runs:
         key = run.settings.learning_rate, run.settings.weight_decay
         settings.setdefault(key, []).extend(run.model.parameters())
-    joint = torch.optim.AdamW(
+    joint = EagerAdamW(
         [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in settings.items()],
         fused=True,
         capturable=runs[0].device.type == "cuda",

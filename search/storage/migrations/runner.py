@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from pathlib import Path
@@ -194,6 +195,7 @@ def _refuse_foreign(database: Database, connection: Connection, tables: set[str]
         )
 
 
+@functools.cache
 def _optuna_head() -> str:
     """The newest revision of Optuna's tables: the one that is no other's `down_revision`."""
     folder = Path(optuna_models.__file__).parent / "alembic" / "versions"
@@ -208,6 +210,7 @@ def _optuna_scripts() -> ScriptDirectory:
     return _scripts("optuna.storages._rdb:alembic")
 
 
+@functools.cache
 def _scripts(location: str) -> ScriptDirectory:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
