@@ -23,15 +23,16 @@ from search.strategies.pruners import check_pruner, read_pruner
 from search.strategies.racing import make_race
 from search.strategies.samplers import check_sampler
 from search.strategies.warm_start import warm_started
+from search.study.cell_checks import check_cells
 from search.study.code_versions import trials_by_code
 from search.study.corpus import read_corpus
 from search.study.definition import MAX_SEEDS, StudyDefinition, check_size, load_definition
 from search.study.formatting import count_text
 from search.study.lookup import refusal_of_optunas
 from search.study.names import name_fault
-from search.study.planner import Study, axis_distributions, check_cells, ensure_planned, study_plans, unreached_ends
+from search.study.planner import Study, axis_distributions, ensure_planned, study_plans, unreached_ends
 from search.study.stored import read_stored_study
-from search.study.user_modules import extend_sys_path, module_folder, user_modules
+from search.study.user_modules import extend_sys_path, module_folder, resolve_objective, user_modules
 from search.workers.group_size import check_fuse
 from search.workers.provenance import code_digest
 
@@ -83,6 +84,7 @@ def load_study(options: PlanningOptions, modules: Path | None = None) -> Study:
         modules=modules,
         target=options.target,
         published_left_out=left_out,
+        metric=resolve_objective(definition.objective).metric,
     )
 
 
@@ -129,7 +131,7 @@ def open_planned(options: PlanningOptions, modules: Path | None = None) -> tuple
     """
     study = load_study(options, modules)
     if not _is_planned(options, study):
-        if study.definition.is_sampled:
+        if study.definition.is_sampled and not study.definition.suggests_parameters:
             grid, axes = study.definition.grid, study.definition.axes
             check_sampler(study.definition.sampler, axis_distributions(grid, axes))
             for sentence in unreached_ends(axes):

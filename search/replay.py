@@ -55,9 +55,9 @@ def _show_nothing(text: str) -> None:
 
 def _print(comparison: Comparison) -> None:
     then, now = (_loss(loss) for loss in (comparison.recorded, comparison.again))
+    step = "" if comparison.step is None else f", step {comparison.step}"
     print(
-        f"trial {comparison.trial} of {comparison.study}, step {comparison.step}: recorded {then}, replayed {now}: "
-        f"{comparison.verdict}"
+        f"trial {comparison.trial} of {comparison.study}{step}: recorded {then}, replayed {now}: {comparison.verdict}"
     )
     if comparison.advice:
         print(comparison.advice, file=sys.stderr)

@@ -9,45 +9,68 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from search.objectives.corpus import Corpus
 from search.objectives.phase_timer import PhaseTimer
 from search.objectives.settings import TrainingSettings
 
+TRAIN_LOSS = "train_loss"
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The two losses of a model after `step` training steps, as reported to Optuna.
+    """The metrics of a trial after some step.
 
     Attributes:
         step: Training steps taken, 0 before the first.
-        train_loss: Mean cross-entropy in nats per character on the training text.
-        val_loss: The same on the validation text; the value that trials are ranked by.
+        value: The study's metric, which ranks trials, is reported to Optuna and judged by the pruner.
+        metrics: Further numbers by name, such as "train_loss".
+        seconds: How long the trial has trained; None if the run does not say it with each evaluation.
     """
 
     step: int
-    train_loss: float
-    val_loss: float
+    value: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    seconds: float | None = field(default=None, compare=False)
+
+    @classmethod
+    def of_losses(cls, step: int, train_loss: float, val_loss: float) -> Evaluation:
+        """An evaluation with two losses, of which the validation loss ranks."""
+        return cls(step, val_loss, {TRAIN_LOSS: train_loss})
+
+    @property
+    def train_loss(self) -> float | None:
+        """The metric "train_loss"; None without one."""
+        return self.metrics.get(TRAIN_LOSS)
 
     @property
     def diverged(self) -> bool:
-        """True when a loss is NaN or infinite: such a run cannot recover."""
-        return not (math.isfinite(self.train_loss) and math.isfinite(self.val_loss))
+        """True when the value or the training loss is NaN or infinite: such a run cannot recover."""
+        return not (math.isfinite(self.value) and math.isfinite(self.metrics.get(TRAIN_LOSS, 0.0)))
 
 
-class TrainingRun(Protocol):
+class Recorded(Protocol):
+    """What the record of a trial is made from."""
+
+    @property
+    def curve(self) -> list[Evaluation]:
+        """Every evaluation so far, in order of step, including those before a restore."""
+        ...
+
+    def describe(self) -> Mapping[str, Any]:
+        """JSON-serializable facts for the trial's attributes: parameters, tokens seen; once finished, also a text
+        sample and the validation loss by position."""
+        ...
+
+
+class TrainingRun(Recorded, Protocol):
     """One training run that can be stopped after any step, saved, and resumed with bit-equal results."""
 
     @property
     def finished(self) -> bool:
         """True once the last evaluation was returned."""
-        ...
-
-    @property
-    def curve(self) -> list[Evaluation]:
-        """Every evaluation so far, in order of step, including those before a restore."""
         ...
 
     def advance(self, should_stop: Callable[[], bool]) -> Evaluation | None:
@@ -74,11 +97,6 @@ class TrainingRun(Protocol):
         """
         ...
 
-    def describe(self) -> Mapping[str, Any]:
-        """JSON-serializable facts for the trial's attributes: parameters, tokens seen; once finished, also a text
-        sample and the validation loss by position."""
-        ...
-
 
 class RunGroup(Protocol):
     """Runs that one worker trains at the same time."""
@@ -96,6 +114,55 @@ class RunGroup(Protocol):
 
     def remove(self, leavers: Sequence[TrainingRun]) -> None:
         """Remove runs that are finished, pruned or lost; the others are not affected."""
+        ...
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a run can learn of the trial that it belongs to.
+
+    Attributes:
+        metric: The name of the study's metric.
+        earlier: The evaluations that earlier attempts reported, in order of step.
+        make_trial: Makes the object that a user's function takes as `trial`.
+    """
+
+    metric: str = "val_loss"
+    earlier: Sequence[Evaluation] = ()
+    make_trial: Callable[[], Any] = lambda: None
+
+
+@runtime_checkable
+class KnowsAttempt(Protocol):
+    """A run that is told of its trial, once, before it is restored or advanced."""
+
+    def attach(self, attempt: Attempt) -> None:
+        """Take what the attempt knows."""
+        ...
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """A run that holds something, such as a process, until it is closed."""
+
+    def close(self) -> None:
+        """Let go of it; called once, when the worker is done with the run, whatever became of the trial."""
+        ...
+
+
+@runtime_checkable
+class ObjectiveCall(Protocol):
+    """In place of a `TrainingRun`: one call of a function that reports through its trial and returns the result."""
+
+    def call(self, trial: Any) -> object:
+        """Call the function.
+
+        Args:
+            trial: An `optuna.Trial` with the additions of `search.workers.user_trial.UserTrial`.
+
+        Returns:
+            A number, several numbers, or numbers by metric.
+        """
         ...
 
 
@@ -128,6 +195,16 @@ class Objective(Protocol):
         return False
 
     @property
+    def suggests_parameters(self) -> bool:
+        """Whether it chooses its parameters with `trial.suggest_…`, as Optuna's objectives do, and takes no cell."""
+        return False
+
+    @property
+    def metric(self) -> str:
+        """What its value is called unless the study file says otherwise."""
+        return "val_loss"
+
+    @property
     def can_stack(self) -> bool:
         """Whether `stack_runs` can train several runs as one model."""
         return False
@@ -152,7 +229,7 @@ class Objective(Protocol):
     @abstractmethod
     def start(
         self, cell: Mapping[str, Any], seed: int, settings: TrainingSettings, corpus: Corpus | None, device: str
-    ) -> TrainingRun:
+    ) -> TrainingRun | ObjectiveCall:
         """Make a run at step 0.
 
         Args:

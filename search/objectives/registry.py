@@ -11,8 +11,15 @@ from typing import Any
 
 from search.objectives.corpus import Corpus
 from search.objectives.errors import ObjectiveError
-from search.objectives.protocol import Objective, RunGroup, TrainingRun
-from search.objectives.python_function import GeneratorObjective, check_generator, shortened
+from search.objectives.generator_run import shortened
+from search.objectives.protocol import Objective, ObjectiveCall, RunGroup, TrainingRun
+from search.objectives.python_function import (
+    GeneratorObjective,
+    OptunaObjective,
+    ReturningObjective,
+    is_optuna_objective,
+    taken_arguments,
+)
 from search.objectives.settings import TrainingSettings
 
 # Adding an objective is one file and one line here. A user's own objective needs no line: "module:name" names it.
@@ -35,7 +42,7 @@ class FunctionObjective(Objective):
         measure: `group_size` of the module.
     """
 
-    function: Callable[..., TrainingRun]
+    function: Callable[..., TrainingRun | ObjectiveCall]
     check: Check | None = None
     stack: Callable[[Sequence[TrainingRun]], RunGroup] | None = None
     measure: Callable[..., int] | None = None
@@ -57,7 +64,7 @@ class FunctionObjective(Objective):
 
     def start(
         self, cell: Mapping[str, Any], seed: int, settings: TrainingSettings, corpus: Corpus | None, device: str
-    ) -> TrainingRun:
+    ) -> TrainingRun | ObjectiveCall:
         """As `Objective.start`."""
         return self.function(cell, seed, settings, corpus, device)
 
@@ -77,7 +84,8 @@ def as_objective(found: object, reference: str, module: ModuleType | None = None
     """Make an objective from what a study file's `objective` names.
 
     Args:
-        found: An `Objective`, a class of one, a generator function, or a function that makes a `TrainingRun`.
+        found: An `Objective`, a class of one, a generator function, a function that makes a `TrainingRun`, one that
+            takes arguments by name and returns a number or numbers by metric, or an objective function of Optuna.
         reference: "module:name", for messages.
         module: Can define `check_cell`, `stack_runs` and `group_size` for a function.
 
@@ -87,34 +95,36 @@ def as_objective(found: object, reference: str, module: ModuleType | None = None
     named = f"objective = {reference!r}"
     # The class of a run counts as a function: it makes a run from the five arguments.
     if inspect.isclass(found) and (Objective in found.__mro__ or not _takes_run_arguments(found)):
-        return _of_class(found, named)
+        return _of_class(found, reference, named)
     if isinstance(found, Objective):
         return found
     if not callable(found):
         raise ObjectiveError(f"{named} names {shortened(found)}, which is not a function")
     if inspect.isgeneratorfunction(inspect.unwrap(found)):
         check_cell = _module_attribute("check_cell", found, module)
-        return GeneratorObjective(found, reference, check_generator(found, named), check_cell)
+        return GeneratorObjective(found, reference, taken_arguments(found, named), check_cell)
+    if is_optuna_objective(found):
+        return OptunaObjective(found)
     if not _takes_run_arguments(found):
-        raise ObjectiveError(
-            f"{named} takes ({', '.join(inspect.signature(found).parameters)}) and is not a generator function; make "
-            f"it yield step, train_loss, val_loss, or take (cell, seed, settings, corpus, device) and return a run "
-            f"(docs/extending.md)"
-        )
+        check_cell = _module_attribute("check_cell", found, module)
+        return ReturningObjective(found, reference, taken_arguments(found, named), check_cell)
     optional = (_module_attribute(name, found, module) for name in ("check_cell", "stack_runs", "group_size"))
     return FunctionObjective(found, *optional)
 
 
-def _of_class(found: type, named: str) -> Objective:
+def _of_class(found: type, reference: str, named: str) -> Objective:
     try:
         made = found()
     except TypeError as error:
         raise ObjectiveError(f"{named} cannot be created without arguments: {error}") from error
-    if not isinstance(made, Objective):
-        raise ObjectiveError(
-            f"{named} is a class, but not an objective: derive it from search.objectives.protocol.Objective"
-        )
-    return made
+    if isinstance(made, Objective):
+        return made
+    if callable(made):
+        return as_objective(made, reference)
+    raise ObjectiveError(
+        f"{named} is a class, but not an objective: derive it from search.objectives.protocol.Objective, or give it "
+        "__call__(self, trial)"
+    )
 
 
 def _module_attribute(name: str, function: object, module: ModuleType | None) -> Any:
@@ -125,9 +135,10 @@ def _module_attribute(name: str, function: object, module: ModuleType | None) ->
 
 def _takes_run_arguments(function: Callable[..., Any]) -> bool:
     try:
-        inspect.signature(function).bind("cell", "seed", "settings", "corpus", "device")
+        signature = inspect.signature(function)
+        signature.bind("cell", "seed", "settings", "corpus", "device")
+        return "params" not in signature.parameters
     except TypeError:
         return False
     except ValueError:  # a function written in C has no signature
         return True
-    return True

@@ -30,6 +30,14 @@ class CheckpointStore:
         """The folder of a trial's files; it does not have to exist yet."""
         return self.root / study / f"trial-{number:05d}"
 
+    def work_folder(self, study: str, number: int, identity: str) -> Path:
+        """The folder for a trial's own files; it does not have to exist yet.
+
+        Args:
+            identity: As for `write_checkpoint`: another trial of the same name and number has another folder.
+        """
+        return self.trial_folder(study, number) / f"files-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+
     def write_checkpoint(self, study: str, number: int, payload: bytes, identity: str) -> None:
         """Replace the trial's checkpoint atomically: after a crash either the old or the new one exists.
 

@@ -92,4 +92,4 @@ def fail_exhausted(connection: Connection, trial: Row[Any], now: float) -> None:
     known = connection.execute(select(queue_table.c.failure).where(same)).scalar()
     found = Failure.from_json(known)
     attrs = {"outcome": "failed", "reason": reason, **({} if found is None else {"failure": found.as_dict()})}
-    optuna_tables.finish_trial(connection, trial.trial_id, TrialState.FAIL, None, attrs, now)
+    optuna_tables.finish_trial(connection, trial.trial_id, TrialState.FAIL, (), attrs, now)

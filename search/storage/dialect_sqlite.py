@@ -50,6 +50,9 @@ _OF_TRIAL = (
 )
 _OF_STUDY = ("study_directions", "study_user_attributes", "study_system_attributes", "search_studies", "trials")
 _TRIGGERS = (
+    # Apart from the next one, which a database of schema 3 has.
+    "CREATE TRIGGER IF NOT EXISTS search_metrics_deleted AFTER DELETE ON trials BEGIN "
+    "DELETE FROM search_metrics WHERE trial_id = OLD.trial_id; END",
     "CREATE TRIGGER IF NOT EXISTS search_trial_deleted AFTER DELETE ON trials BEGIN "
     + "".join(f"DELETE FROM {table} WHERE trial_id = OLD.trial_id; " for table in _OF_TRIAL)
     + "END",

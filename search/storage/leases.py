@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sqlalchemy import ColumnElement, and_, literal
 
@@ -40,12 +40,19 @@ class Lease:
 
 @dataclass(frozen=True)
 class Report:
-    """One evaluation of a leased trial: its losses after `step` training steps."""
+    """One evaluation of a leased trial.
+
+    Attributes:
+        train_loss: The training loss for the display of running trials; None without one.
+        value: The study's metric.
+        metrics: What is stored besides the value, by name.
+    """
 
     lease: Lease
     step: int
-    train_loss: float
-    val_loss: float
+    train_loss: float | None
+    value: float
+    metrics: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

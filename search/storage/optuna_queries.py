@@ -87,6 +87,20 @@ def trial_values(connection: Connection, study_id: int) -> dict[int, float]:
     return {row.trial_id: models.TrialValueModel.stored_repr_to_value(row.value, row.value_type) for row in rows}
 
 
+def read_parameters(connection: Connection, trial_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """The parameters of many trials, by trial_id, in the order in which they were set."""
+    found: dict[int, dict[str, Any]] = {}
+    parsed: dict[str, BaseDistribution] = {}
+    for start in range(0, len(trial_ids), _CHUNK):
+        query = select(_params).where(_params.c.trial_id.in_(trial_ids[start : start + _CHUNK]))
+        for row in connection.execute(query.order_by(_params.c.param_id)):
+            if row.distribution_json not in parsed:
+                parsed[row.distribution_json] = json_to_distribution(row.distribution_json)
+            value = parsed[row.distribution_json].to_external_repr(row.param_value)
+            found.setdefault(row.trial_id, {})[row.param_name] = value
+    return found
+
+
 def parameter_names(connection: Connection, study_id: int) -> dict[int, set[str]]:
     """The names of the parameters of every trial of a study that has any, by trial_id."""
     query = select(_params.c.trial_id, _params.c.param_name).join(_trials, _trials.c.trial_id == _params.c.trial_id)
@@ -149,9 +163,12 @@ def _read_chunk(connection: Connection, ids: list[int]) -> list[FrozenTrial]:
             distribution = distributions[row.distribution_json] = json_to_distribution(row.distribution_json)
         found[row.trial_id].params[row.param_name] = distribution.to_external_repr(row.param_value)
         found[row.trial_id].distributions[row.param_name] = distribution
-    for row in connection.execute(select(_values).where(_values.c.trial_id.in_(ids))):
+    values: dict[int, list[float]] = {}
+    for row in connection.execute(select(_values).where(_values.c.trial_id.in_(ids)).order_by(_values.c.objective)):
         value = models.TrialValueModel.stored_repr_to_value(row.value, row.value_type)
-        found[row.trial_id].value = value
+        values.setdefault(row.trial_id, []).append(value)
+    for trial_id, each in values.items():
+        found[trial_id].values = each
     for row in connection.execute(select(_intermediate).where(_intermediate.c.trial_id.in_(ids))):
         stored = (row.intermediate_value, row.intermediate_value_type)
         value = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value(*stored)

@@ -125,6 +125,7 @@ class PrunerStorage(_CachedStorage):
         self.written_attrs: dict[int, dict[str, Any]] = {}
         self._seen_until = 0.0
         self._refreshed_at = -float("inf")
+        self._directions: list[StudyDirection] = []
 
     def get_study_id_from_name(self, study_name: str) -> int:
         study_id = self._database.read(lambda connection: optuna_tables.study_id(connection, study_name))
@@ -133,7 +134,9 @@ class PrunerStorage(_CachedStorage):
         return study_id
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        return [StudyDirection.MINIMIZE]  # as `optuna_tables.create_study` made it
+        if not self._directions:
+            self._directions = self._backend.get_study_directions(study_id)
+        return self._directions
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         trials = self._database.read(lambda connection: optuna_queries.read_trials(connection, [trial_id]))
@@ -158,7 +161,9 @@ class PrunerStorage(_CachedStorage):
         ranked = [trial for trial in self._complete if trial.value is not None]
         if not ranked:
             raise ValueError("no trial is complete")  # what Optuna's own storage raises, and its pruners expect
-        return min(ranked, key=lambda trial: (trial.value, trial.number))
+        [direction] = self.get_study_directions(study_id)
+        sign = -1 if direction == StudyDirection.MAXIMIZE else 1
+        return min(ranked, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: JSONSerializable) -> None:
         self._database.write(lambda connection: optuna_tables.write_system_attrs(connection, trial_id, {key: value}))

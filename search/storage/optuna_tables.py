@@ -18,11 +18,13 @@ from typing import Any
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages._rdb import models
 from optuna.study import StudyDirection
+from optuna.study.study import _SYSTEM_ATTR_METRIC_NAMES
 from optuna.trial import TrialState
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, or_, select, update
 
 from search.storage.artifact_store import ATTR_PREFIX
 from search.storage.dialects import upsert
+from search.storage.schema import metrics_table
 from search.storage.texts import storable_json, storable_text
 
 _trials: Table = models.TrialModel.__table__
@@ -60,15 +62,27 @@ def study_id(connection: Connection, name: str) -> int | None:
     return connection.execute(select(_studies.c.study_id).where(_studies.c.study_name == name)).scalar()
 
 
-def create_study(connection: Connection, name: str, attrs: Mapping[str, Any]) -> int:
-    """Create a study that minimizes its one value.
+def create_study(
+    connection: Connection,
+    name: str,
+    attrs: Mapping[str, Any],
+    directions: Sequence[StudyDirection] = (StudyDirection.MINIMIZE,),
+    metric_names: Sequence[str] = (),
+) -> int:
+    """Create a study.
+
+    Args:
+        directions: One for each objective.
+        metric_names: What the objectives are called, for Optuna and the dashboard.
 
     Returns:
         Its id.
     """
     made = connection.execute(insert(_studies).values(study_name=name).returning(_studies.c.study_id)).scalar_one()
-    direction = {"study_id": made, "objective": 0, "direction": StudyDirection.MINIMIZE}
-    connection.execute(insert(_directions).values(direction))
+    rows = [{"study_id": made, "objective": at, "direction": each} for at, each in enumerate(directions)]
+    connection.execute(insert(_directions), rows)
+    if metric_names:
+        write_study_system_attrs(connection, made, {_SYSTEM_ATTR_METRIC_NAMES: list(metric_names)})
     write_study_attrs(connection, made, attrs)
     return int(made)
 
@@ -96,11 +110,7 @@ def remove_artifacts(connection: Connection, trial_ids: Sequence[int]) -> None:
 
 def write_study_attrs(connection: Connection, study_id: int, attrs: Mapping[str, Any]) -> None:
     """Set user attributes of a study."""
-    rows = [
-        {"study_id": study_id, "key": storable_text(key, MAX_KEY), "value_json": storable_json(value)}
-        for key, value in attrs.items()
-    ]
-    upsert(connection, _study_attrs, rows, ("study_id", "key"))
+    _write_attrs(connection, _study_attrs, "study_id", study_id, attrs)
 
 
 def study_attrs(connection: Connection, study_id: int) -> dict[str, Any]:
@@ -117,11 +127,7 @@ def study_system_attrs(connection: Connection, study_id: int) -> dict[str, Any]:
 
 def write_study_system_attrs(connection: Connection, study_id: int, attrs: Mapping[str, Any]) -> None:
     """Set system attributes of a study."""
-    rows = [
-        {"study_id": study_id, "key": storable_text(key, MAX_KEY), "value_json": storable_json(value)}
-        for key, value in attrs.items()
-    ]
-    upsert(connection, _study_system_attrs, rows, ("study_id", "key"))
+    _write_attrs(connection, _study_system_attrs, "study_id", study_id, attrs)
 
 
 def insert_waiting_trials(
@@ -150,6 +156,25 @@ def write_parameters(connection: Connection, trial_id: int, parameters: Mapping[
     """Set the parameters of a trial, replacing any that it has."""
     connection.execute(_params.delete().where(_params.c.trial_id == trial_id))
     _insert_parameters(connection, [(trial_id, parameters)])
+
+
+def add_parameter(connection: Connection, trial_id: int, name: str, parameter: Parameter) -> None:
+    """Set a parameter that the trial does not have yet; it keeps one that it has."""
+    there = select(_params.c.param_id).where(_params.c.trial_id == trial_id, _params.c.param_name == name)
+    if connection.execute(there).first() is None:
+        _insert_parameters(connection, [(trial_id, {name: parameter})])
+
+
+def delete_system_attrs(connection: Connection, trial_id: int, prefixes: Sequence[str]) -> None:
+    """Delete the system attributes of a trial whose names start with one of `prefixes`."""
+    names = or_(*(_system_attrs.c.key.startswith(each, autoescape=True) for each in prefixes))
+    connection.execute(_system_attrs.delete().where(_system_attrs.c.trial_id == trial_id, names))
+
+
+def delete_intermediate_values(connection: Connection, trial_id: int, from_step: int) -> None:
+    """Delete what a trial reported at `from_step` and later steps."""
+    which = (_intermediate.c.trial_id == trial_id, _intermediate.c.step >= from_step)
+    connection.execute(_intermediate.delete().where(*which))
 
 
 def _insert_parameters(connection: Connection, trials: Sequence[tuple[int, Mapping[str, Parameter]]]) -> None:
@@ -204,12 +229,15 @@ def finish_trial(
     connection: Connection,
     trial_id: int,
     state: TrialState,
-    value: float | None,
+    values: Sequence[float],
     attrs: Mapping[str, Any],
     now: float,
     system_attrs: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Set the final state and value of a trial, and its user and system attributes.
+    """Set the final state and values of a trial, and its user and system attributes.
+
+    Args:
+        values: One for each objective of the study; empty for a trial without a value, as is a single NaN.
 
     Returns:
         False when a program that uses Optuna directly has already finished it; nothing is changed then.
@@ -225,23 +253,24 @@ def finish_trial(
     )
     if finished.rowcount == 0:
         return False
-    if value is not None and not math.isnan(value):
-        write_value(connection, trial_id, value)
+    for objective, value in enumerate(values):
+        if not math.isnan(value):
+            write_value(connection, trial_id, value, objective)
     write_user_attrs(connection, trial_id, attrs)
     write_system_attrs(connection, trial_id, system_attrs or {})
     return True
 
 
-def write_value(connection: Connection, trial_id: int, value: float) -> None:
+def write_value(connection: Connection, trial_id: int, value: float, objective: int = 0) -> None:
     """Set the value of a trial, replacing an earlier one."""
     stored, kind = models.TrialValueModel.value_to_stored_repr(value)
-    row = {"trial_id": trial_id, "objective": 0, "value": stored, "value_type": kind}
+    row = {"trial_id": trial_id, "objective": objective, "value": stored, "value_type": kind}
     upsert(connection, _values, [row], ("trial_id", "objective"))
 
 
 def reopen_trial(connection: Connection, trial_id: int) -> None:
     """Make a finished trial WAITING again, as if it had never run."""
-    for table in (_values, _intermediate, _user_attrs, _system_attrs):
+    for table in (_values, _intermediate, _user_attrs, _system_attrs, metrics_table):
         connection.execute(table.delete().where(table.c.trial_id == trial_id))
     connection.execute(
         update(_trials)
@@ -252,17 +281,17 @@ def reopen_trial(connection: Connection, trial_id: int) -> None:
 
 def write_user_attrs(connection: Connection, trial_id: int, attrs: Mapping[str, Any]) -> None:
     """Set user attributes of a trial."""
-    _write_attrs(connection, _user_attrs, trial_id, attrs)
+    _write_attrs(connection, _user_attrs, "trial_id", trial_id, attrs)
 
 
 def write_system_attrs(connection: Connection, trial_id: int, attrs: Mapping[str, Any]) -> None:
     """Set system attributes of a trial: what Optuna's pruners store on it."""
-    _write_attrs(connection, _system_attrs, trial_id, attrs)
+    _write_attrs(connection, _system_attrs, "trial_id", trial_id, attrs)
 
 
-def _write_attrs(connection: Connection, table: Table, trial_id: int, attrs: Mapping[str, Any]) -> None:
+def _write_attrs(connection: Connection, table: Table, owner: str, owner_id: int, attrs: Mapping[str, Any]) -> None:
     rows = [
-        {"trial_id": trial_id, "key": storable_text(key, MAX_KEY), "value_json": storable_json(value)}
+        {owner: owner_id, "key": storable_text(key, MAX_KEY), "value_json": storable_json(value)}
         for key, value in attrs.items()
     ]
-    upsert(connection, table, rows, ("trial_id", "key"))
+    upsert(connection, table, rows, (owner, "key"))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from optuna.study import StudyDirection
 from sqlalchemy import Connection, Row, delete, insert, select
 
 from search.storage import optuna_tables
@@ -47,6 +48,8 @@ class StudyPlan:
         definition: What never changes.
         attrs: User attributes, written each time that it is planned.
         initial_attrs: User attributes that a study keeps as they were when it was created.
+        directions: One for each objective.
+        metric_names: What Optuna calls the objectives; empty for the default.
     """
 
     study: str
@@ -54,6 +57,8 @@ class StudyPlan:
     attrs: Mapping[str, Any]
     trials: Sequence[PlannedTrial]
     initial_attrs: Mapping[str, Any] = field(default_factory=dict)
+    directions: Sequence[StudyDirection] = (StudyDirection.MINIMIZE,)
+    metric_names: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,7 @@ def _plan_one(database: Database, connection: Connection, one: StudyPlan) -> Pla
     if study_id is None:
         uid = uuid.uuid4().hex
         attrs = {**one.attrs, **one.initial_attrs, DEFINITION: one.definition, UID: uid}
-        study_id = optuna_tables.create_study(connection, one.study, attrs)
+        study_id = optuna_tables.create_study(connection, one.study, attrs, one.directions, one.metric_names)
         connection.execute(insert(studies_table).values(uid=uid, name=one.study, study_id=study_id))
     else:
         stored = optuna_tables.study_attrs(connection, study_id).get(DEFINITION)

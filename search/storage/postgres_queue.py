@@ -85,6 +85,10 @@ WITH held AS (
     SELECT trial_id, :step, :value, CAST(:kind AS trialintermediatevaluetype) FROM held
     ON CONFLICT (trial_id, step) DO UPDATE
     SET intermediate_value = excluded.intermediate_value, intermediate_value_type = excluded.intermediate_value_type
+), described AS (
+    INSERT INTO search_metrics (trial_id, step, metrics)
+    SELECT trial_id, :step, CAST(:metrics AS text) FROM held WHERE CAST(:metrics AS text) IS NOT NULL
+    ON CONFLICT (trial_id, step) DO UPDATE SET metrics = excluded.metrics
 )
 SELECT count(*) FROM held
 """)
@@ -137,9 +141,10 @@ def claim(
 
 def report(database: Database, one: Report, lease_s: float) -> bool:
     """As `search.storage.dialects.OneStatementQueue`."""
-    value, kind = TrialIntermediateValueModel.intermediate_value_to_stored_repr(one.val_loss)
-    losses = {"train_loss": nan_to_none(one.train_loss), "val_loss": nan_to_none(one.val_loss)}
-    values = {**_held(one.lease), "lease_s": lease_s, "step": one.step, **losses}
+    value, kind = TrialIntermediateValueModel.intermediate_value_to_stored_repr(one.value)
+    losses = {"train_loss": nan_to_none(one.train_loss), "val_loss": nan_to_none(one.value)}
+    metrics = storable_json(dict(one.metrics)) if one.metrics else None
+    values = {**_held(one.lease), "lease_s": lease_s, "step": one.step, "metrics": metrics, **losses}
     return bool(database.execute_autocommit(_REPORT, {**values, "value": value, "kind": kind.name})[0][0])
 
 

@@ -17,7 +17,7 @@ from search.storage.database import Database
 from search.storage.failures import Failure
 from search.storage.planning import DEFINITION
 from search.storage.schema import queue_table, schema_info, studies_table
-from search.storage.slots import parameters_of
+from search.storage.slots import is_empty_slot, parameters_of
 
 STATES = ("waiting", "running", "complete", "pruned", "diverged", "failed")
 _SUMMARY_COLUMNS = tuple(
@@ -162,24 +162,39 @@ def trial_summaries(
         failure = queue_table.c.failure if _has_uids(connection) else null().label("failure")
         rows = connection.execute(query.add_columns(failure)).all()
         found = optuna_queries.read_user_attrs(connection, [row.trial_id for row in rows], attrs)
-        return [_summary(row, found.get(row.trial_id, {})) for row in rows]
+        cells = cells_of(connection, rows)
+        return [_summary(row, cells[row.trial_id], found.get(row.trial_id, {})) for row in rows]
 
     return database.read(work)
 
 
-def _summary(row: Any, attrs: Mapping[str, Any]) -> TrialSummary:
+def cells_of(connection: Connection, rows: Sequence[Any]) -> dict[int, dict[str, Any]]:
+    """The parameters with the seed of many trials, by trial_id.
+
+    Args:
+        rows: Rows of the queue with `trial_id`, `cell` and `state`.
+    """
+    cells = {row.trial_id: parameters_of(row.cell) for row in rows}
+    suggested = [row.trial_id for row in rows if row.state != "waiting" and is_empty_slot(row.cell)]
+    for trial_id, parameters in optuna_queries.read_parameters(connection, suggested).items():
+        cells[trial_id] = {**parameters, **cells[trial_id]}
+    return cells
+
+
+def _summary(row: Any, cell: Mapping[str, Any], attrs: Mapping[str, Any]) -> TrialSummary:
     ended = row.finished_at is not None and row.started_at is not None
     return TrialSummary(
         study=row.study,
         number=row.number,
-        cell=parameters_of(row.cell),
+        cell=cell,
         state=row.outcome if row.state == "done" else row.state,
         attempts=row.attempts,
         owner=row.owner if row.state == "running" else None,
         lease_left_s=row.lease_left_s if row.state == "running" else None,
         step=row.step,
         train_loss=row.train_loss,
-        val_loss=row.val_loss,
+        # An objective can return another value than it reported last.
+        val_loss=row.value if row.outcome == "complete" else row.val_loss,
         value=row.value,
         reason=row.reason,
         seconds=row.finished_at - row.started_at if ended else None,
@@ -260,10 +275,11 @@ def trial_histories(database: Database, studies: Sequence[str], attrs: Sequence[
         curves = optuna_queries.read_curves(connection, ids)
         times = optuna_queries.read_times(connection, ids)
         found = optuna_queries.read_user_attrs(connection, ids, attrs)
+        cells = cells_of(connection, rows)
         return [
             TrialHistory(
                 study=row.study,
-                cell=parameters_of(row.cell),
+                cell=cells[row.trial_id],
                 state=row.outcome if row.state == "done" else row.state,
                 started=times.get(row.trial_id, (None, None))[0],
                 ended=times.get(row.trial_id, (None, None))[1],

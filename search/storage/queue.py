@@ -22,6 +22,7 @@ from search.storage.database import Database
 from search.storage.errors import EndedElsewhere, LeaseLost
 from search.storage.failures import Failure, of_lease
 from search.storage.leases import LEASE_FACTOR, Lease, Report, claimed_by, held_by
+from search.storage.metrics import write_metrics
 from search.storage.planning import uids_of
 from search.storage.schema import queue_table, studies_table
 from search.storage.state_transitions import (
@@ -117,7 +118,8 @@ class TrialQueue:
                     lost.append(lease)
                     end_as_elsewhere(connection, held_by(lease), self.database.time(connection))
                     continue
-                optuna_tables.write_intermediate_value(connection, lease.trial_id, report.step, report.val_loss)
+                optuna_tables.write_intermediate_value(connection, lease.trial_id, report.step, report.value)
+                write_metrics(connection, lease.trial_id, report.step, report.metrics)
             return lost
 
         return self.database.write(work)
@@ -131,7 +133,7 @@ class TrialQueue:
             "held_token": lease.token,
             "new_step": report.step,
             "new_train_loss": nan_to_none(report.train_loss),
-            "new_val_loss": nan_to_none(report.val_loss),
+            "new_val_loss": nan_to_none(report.value),
         }
         return self._report_statement, values
 
@@ -217,15 +219,17 @@ class TrialQueue:
         reason: str | None = None,
         system_attrs: Mapping[str, Any] | None = None,
         failure: Failure | None = None,
+        further_values: Sequence[float] = (),
     ) -> None:
         """End a trial, in the queue and in Optuna's tables.
 
         Args:
-            value: The last validation loss; NaN and None are stored as no value.
+            value: The value of the study's metric; NaN and None are stored as no value.
             attrs: User attributes of the trial.
             reason: Why the trial ended, unless the outcome is complete.
             system_attrs: System attributes of the trial: its artifacts.
             failure: What to record; None keeps an earlier record.
+            further_values: The values of the other metrics of a study with several objectives.
 
         Raises:
             LeaseLost: The lease is no longer valid; nothing was written.
@@ -233,7 +237,7 @@ class TrialQueue:
         """
         attrs = {**(attrs or {}), "outcome": outcome, **({"reason": reason} if reason else {})}
         state = OPTUNA_STATE[outcome]
-        quick = self.database.dialect.one_statement_queue if failure is None else None
+        quick = self.database.dialect.one_statement_queue if failure is None and not further_values else None
         if quick and quick.finish(self.database, lease, outcome, state, value, attrs, reason, system_attrs or {}):
             return
 
@@ -247,7 +251,8 @@ class TrialQueue:
                     raise LeaseLost(f"trial {lease.number} of {lease.study}")
                 return bool(ended.reason != ENDED_ELSEWHERE)  # took effect already; only its answer was lost
             described = attrs if found is None else {**attrs, "failure": found.as_dict()}
-            if not optuna_tables.finish_trial(connection, lease.trial_id, state, value, described, now, system_attrs):
+            values = () if value is None else (value, *further_values)
+            if not optuna_tables.finish_trial(connection, lease.trial_id, state, values, described, now, system_attrs):
                 end_as_elsewhere(connection, claimed_by(lease), now)
                 return False
             return True
@@ -256,11 +261,7 @@ class TrialQueue:
             raise EndedElsewhere(f"trial {lease.number} of {lease.study}")
 
     def abandon(self, owner: str, failure: Failure | None = None) -> int:
-        """Expire the leases of a crashed worker at once, and record how it ended.
-
-        Returns:
-            The number of leases.
-        """
+        """Expire the leases of a crashed worker at once, and record how it ended; returns their number."""
         return self.database.write(lambda c: crashes.abandon(c, owner, failure, self.database.time(c)))
 
     def note_alive(self, lease: Lease) -> str:
@@ -286,11 +287,7 @@ class TrialQueue:
         return [study for study in studies if self.uids.get(study) not in uids]
 
     def retry_failed(self, studies: Iterable[str]) -> int:
-        """Return failed and diverged trials to the queue, with no attempts used.
-
-        Returns:
-            The number of trials.
-        """
+        """Return failed and diverged trials to the queue, with no attempts used; returns their number."""
         uids = self._uids(list(studies))
         return self.database.write(lambda connection: retry_failed(connection, uids))
 

@@ -13,7 +13,7 @@ from search.storage import optuna_queries, optuna_tables
 from search.storage.database import Database
 from search.storage.optuna_tables import Parameter
 from search.storage.schema import queue_table
-from search.storage.slots import parameters_of
+from search.storage.slots import is_empty_slot, parameters_of
 from search.storage.state_transitions import OPTUNA_STATE, end_as_elsewhere
 
 
@@ -52,7 +52,8 @@ def _repair_ends(connection: Connection, study_id: int, rows: Sequence[Row[Any]]
         if row.state == "done":
             attrs = {"outcome": row.outcome, **({"reason": row.reason} if row.reason else {})}
             end, at = OPTUNA_STATE[row.outcome], row.finished_at or now
-            optuna_tables.finish_trial(connection, row.trial_id, end, row.value, attrs, at)
+            values = () if row.value is None else (row.value,)
+            optuna_tables.finish_trial(connection, row.trial_id, end, values, attrs, at)
         else:
             end_as_elsewhere(connection, queue_table.c.id == row.id, now)
     return {row.id for row in found}
@@ -76,7 +77,11 @@ def _repair_parameters(
 ) -> set[int]:
     """Write the parameters of trials that lack some."""
     names = optuna_queries.parameter_names(connection, study_id)
-    lacking = [row for row in rows if names.get(row.trial_id, set()) != parameters_of(row.cell).keys()]
+    lacking = [
+        row
+        for row in rows
+        if names.get(row.trial_id, set()) != parameters_of(row.cell).keys() and not is_empty_slot(row.cell)
+    ]
     if not lacking:
         return set()
     # The distributions of a study are the same in all of its trials.

@@ -38,7 +38,8 @@ BEGIN
     EXECUTE format('GRANT SELECT ON %s TO search_worker, search_reader', each.place);
     IF each.name = ANY (written) OR (each.name LIKE 'search\_%' AND each.name <> ALL (of_owner)) THEN
       EXECUTE format('GRANT INSERT, UPDATE ON %s TO search_worker', each.place);
-    ELSIF each.name LIKE 'trial\_%' THEN
+    END IF;
+    IF each.name LIKE 'trial\_%' OR each.name = 'search_metrics' THEN
       -- What an attempt reported is removed when the trial starts again.
       EXECUTE format('GRANT INSERT, UPDATE, DELETE ON %s TO search_worker', each.place);
     END IF;

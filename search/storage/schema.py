@@ -21,7 +21,7 @@ from sqlalchemy.types import TypeDecorator
 from search.storage.texts import MAX_TEXT, storable_text
 
 # The number of the newest revision in migrations/versions/.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 # The oldest version of the tables that programs can read without an upgrade.
 OLDEST_READABLE = 1
 
@@ -96,7 +96,7 @@ queue_table = Table(
     # Counts the claims. A worker with an old token has lost the trial.
     Column("token", Integer, nullable=False, default=0),
     Column("lease_until", Float(53)),
-    # The last evaluation.
+    # The last evaluation; "val_loss" is the study's metric, whatever its name.
     Column("step", Integer),
     Column("train_loss", Float(53)),
     Column("val_loss", Float(53)),
@@ -132,6 +132,15 @@ removals_table = Table(
     # What the trial's checkpoint was written with.
     Column("identity", Text),
     Index("search_removals_study", "study"),
+)
+
+# What a trial reported besides the value: JSON of metrics by name, for each step that has any.
+metrics_table = Table(
+    "search_metrics",
+    metadata,
+    Column("trial_id", ForeignKey(models.TrialModel.__table__.c.trial_id, ondelete="CASCADE"), primary_key=True),
+    Column("step", Integer, primary_key=True, autoincrement=False),
+    Column("metrics", Text, nullable=False),
 )
 
 schema_info = Table("search_schema", metadata, Column("version", Integer, primary_key=True))

@@ -58,6 +58,15 @@ def cell_and_seed(text: str) -> tuple[dict[str, Any], int]:
     return cell, cell.pop("seed")
 
 
+def slot_of(text: str) -> int:
+    """The slot of a trial; 0 for a trial of a grid.
+
+    Args:
+        text: The column `cell`.
+    """
+    return int(json.loads(text).get(SLOT, 0))
+
+
 @dataclass(frozen=True)
 class SlotTrial:
     """A trial of a filled slot.
@@ -101,7 +110,16 @@ class Choice:
 
 def is_unfilled(lease: Lease) -> bool:
     """Whether a sampler must choose a cell before the leased trial can be trained."""
-    return SLOT in lease.cell and set(json.loads(lease.cell)) == {SLOT, REPETITION, "seed"}
+    return is_empty_slot(lease.cell)
+
+
+def is_empty_slot(text: str) -> bool:
+    """Whether a trial has no cell: none was chosen yet, or its objective suggests its parameters.
+
+    Args:
+        text: The column `cell`.
+    """
+    return SLOT in text and set(json.loads(text)) == {SLOT, REPETITION, "seed"}
 
 
 def fill(

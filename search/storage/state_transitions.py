@@ -23,6 +23,7 @@ OPTUNA_STATE: dict[Outcome, TrialState] = {
 }
 _OUTCOME: dict[TrialState, Outcome] = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
 ENDED_ELSEWHERE = "ended by another program, such as the dashboard"
+STUDY_STOPPED = "not started: the objective has ended the study with study.stop()"
 # A trial as it was planned, except for its token, which keeps counting: no earlier lease becomes valid again.
 FRESH: dict[str, Any] = {
     "state": "waiting",
@@ -73,6 +74,19 @@ def end_as_elsewhere(connection: Connection, which: ColumnElement[bool], now: fl
     value = trial.value if outcome == "complete" else None
     failure = Failure("failed from outside").of_attempt(row.owner, row.attempts, row.step, now)
     return end_trials(connection, which, outcome, value, ENDED_ELSEWHERE, now, failure if outcome == "failed" else None)
+
+
+def withdraw_waiting(connection: Connection, uids: Sequence[str], now: float) -> int:
+    """End the waiting trials of studies whose objective has ended them; returns their number."""
+    waiting = and_(queue_table.c.study_uid.in_(uids), queue_table.c.state == "waiting")
+    # A worker may be claiming one.
+    locked = select(queue_table.c.id, queue_table.c.trial_id).where(waiting).with_for_update(skip_locked=True)
+    rows = connection.execute(locked).all()
+    end_trials(connection, queue_table.c.id.in_([row.id for row in rows]), "pruned", None, STUDY_STOPPED, now)
+    attrs = {"outcome": "pruned", "reason": STUDY_STOPPED}
+    for row in rows:
+        optuna_tables.finish_trial(connection, row.trial_id, OPTUNA_STATE["pruned"], (), attrs, now)
+    return len(rows)
 
 
 def retry_failed(connection: Connection, uids: Sequence[str]) -> int:

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, and_, or_, select
 from search.storage import optuna_queries, optuna_tables
 from search.storage.database import Database
 from search.storage.planning import UID
+from search.storage.queries import cells_of
 from search.storage.schema import queue_table
-from search.storage.slots import parameters_of
 
 # A process that pauses inside its last transaction commits later than its timestamp.
 LATE_COMMIT_S = 10.0
@@ -73,7 +73,8 @@ def trials_with_news(database: Database, studies: Sequence[str], since: float) -
         rows = connection.execute(query).all()
         curves = optuna_queries.read_curves(connection, [row.trial_id for row in rows])
         uids = {study: _uid(connection, study) for study in {row.study for row in rows}}
-        return [_tracked(row, uids[row.study], curves.get(row.trial_id, {})) for row in rows]
+        cells = cells_of(connection, rows)
+        return [_tracked(row, cells[row.trial_id], uids[row.study], curves.get(row.trial_id, {})) for row in rows]
 
     return database.read(work)
 
@@ -83,8 +84,7 @@ def _uid(connection: Connection, study: str) -> str:
     return "" if study_id is None else str(optuna_tables.study_attrs(connection, study_id).get(UID, ""))
 
 
-def _tracked(row: Any, uid: str, curve: Mapping[int, float]) -> TrackedTrial:
-    cell = parameters_of(row.cell)
+def _tracked(row: Any, cell: dict[str, Any], uid: str, curve: Mapping[int, float]) -> TrackedTrial:
     seed = int(cell.pop("seed"))
     ended = row.state == "done"
     finite = row.train_loss is not None and math.isfinite(row.train_loss)

@@ -69,7 +69,7 @@ class Sampling:
 def make_sampling(database: Database, study: StoredStudy) -> Sampling | None:
     """How the slots of a planned study are filled; None for a study without slots."""
     sampler = study.definition.sampler
-    if sampler is None:
+    if sampler is None or study.definition.suggests_parameters:
         return None
     distributions = axis_distributions(study.definition.grid, study.definition.axes)
     observations = () if study.warm_start is None else study.warm_start.observations

@@ -23,6 +23,7 @@ from search.objectives.settings import TrainingSettings
 from search.storage.values import canonical
 from search.study.claims import STRICT, Cell, Claim, Published, Scalar, check_claims
 from search.study.formatting import count_text
+from search.study.metrics import DEFAULT_NAME, Direction, Metric, named_metrics
 from search.study.names import check_axis_name, name_fault
 from search.study.overrides import Setting, setting_name, with_setting
 from search.study.pruner_settings import PrunerSettings, SharedSettings
@@ -45,6 +46,7 @@ MAX_SEED = 2**31 - 1
 # Larger numbers are typing errors.
 MAX_SEEDS = 1000
 MAX_TRIALS = 100_000
+NO_AXES = "grid is missing: give it at least one axis, or trials = N for an objective that suggests its parameters"
 
 
 class StudyDefinition(BaseModel):
@@ -59,12 +61,19 @@ class StudyDefinition(BaseModel):
     # The text that trials train on; in a study file the path is relative to the file's folder.
     corpus: str | None = None
     # The axes that are lists; the last one varies fastest, and the cells of the grid are in that order.
-    grid: dict[str, list[Scalar]]
+    grid: dict[str, list[Scalar]] = {}
     # The axes that are ranges; only a sampler can choose from them.
     axes: dict[str, Range] = {}
     # "grid" trains every cell of the grid; any other sampler chooses `trials` cells.
     sampler: SamplerSettings = SamplerSettings()
     trials: int | None = Field(default=None, ge=1)
+    # The number that trials are ranked by, or several for a Pareto front; by default the objective names it.
+    metric: str | None = Field(default=None, min_length=1)
+    direction: Direction | None = None
+    metrics: list[str] = []
+    directions: list[Direction] = []
+    # What a user's objective takes as its settings, besides [training].
+    settings: dict[str, Any] = {}
     # Cells outside the grid; they live in the sibling study "<name>-baselines".
     baselines: list[Cell] = []
     # Every cell is trained with `seeds` seeds: first_seed, first_seed + 1, …
@@ -126,8 +135,8 @@ class StudyDefinition(BaseModel):
     def _check_sampler(self) -> StudyDefinition:
         for axis in self.axes:
             check_axis_name(axis)
-        if not self.grid and not self.axes:
-            raise ValueError("grid = {}: give it at least one entry")
+        if not self.grid and not self.axes and not self.is_sampled:
+            raise ValueError(NO_AXES)
         if self.is_sampled and self.trials is None:
             raise ValueError(f"sampler = {self.sampler.name!r} needs trials = N, the number of cells that it chooses")
         if self.is_sampled and self.racing is not None:
@@ -148,6 +157,39 @@ class StudyDefinition(BaseModel):
     def _check_size(self) -> StudyDefinition:
         check_size(self)
         return self
+
+    @model_validator(mode="after")
+    def _check_metrics(self) -> StudyDefinition:
+        for one, several in (("metric", self.metrics), ("direction", self.directions)):
+            if getattr(self, one) is not None and several:
+                raise ValueError(f"{one} and {one}s exclude each other; remove one of them")
+        names, directions = self._metric_names, self._metric_directions
+        if names and directions and len(names) != len(directions):
+            raise ValueError(f"metrics = {names} needs as many directions, not {directions}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"metrics = {names} has a name twice")
+        return self
+
+    @property
+    def _metric_names(self) -> list[str]:
+        return self.metrics or ([] if self.metric is None else [self.metric])
+
+    @property
+    def _metric_directions(self) -> list[Direction]:
+        return self.directions or ([] if self.direction is None else [self.direction])
+
+    def ranked_metrics(self, default: str = DEFAULT_NAME) -> tuple[Metric, ...]:
+        """The metrics that trials are ranked by.
+
+        Args:
+            default: What the objective calls its value.
+        """
+        return named_metrics(self._metric_names, self._metric_directions, default)
+
+    @property
+    def suggests_parameters(self) -> bool:
+        """Whether the objective has to choose its parameters itself, since the file has no axes."""
+        return not self.grid and not self.axes
 
     @property
     def is_sampled(self) -> bool:

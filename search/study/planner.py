@@ -13,31 +13,25 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search.errors import USER_ERRORS, UsageError
+from search.errors import UsageError
 from search.objectives.corpus import Corpus
 from search.objectives.language_model.bigram_baseline import bigram_baseline_loss
-from search.objectives.settings import TrainingSettings, read_settings
+from search.objectives.settings import TrainingSettings
 from search.storage.database import Database
 from search.storage.optuna_tables import Parameter
 from search.storage.planning import DefinitionChanged, Planned, PlannedTrial, StudyPlan, plan
-from search.storage.schema import MAX_CELL, MAX_SHAPE_KEY
+from search.storage.schema import MAX_SHAPE_KEY
 from search.storage.slots import slot_text
 from search.storage.texts import printable
 from search.storage.values import canonical, compact_json
 from search.study.cells import BASELINES_SUFFIX, grid_cells
 from search.study.claims import Cell, Scalar
 from search.study.definition import StudyDefinition, sections
-from search.study.formatting import describe_cell
+from search.study.metrics import DEFAULT_METRICS, DEFAULT_NAME
 from search.study.search_space import Range
-from search.study.user_modules import resolve_objective
 
 # Axes that do not change the shape of a tensor; trials that differ only in these can train as one stacked model.
 SHAPELESS = frozenset({"pe_type", *TrainingSettings.model_fields})
-
-# A number as JSON, with what surrounds it.
-LONGEST_NUMBER = 30
-# The slot, the repetition and the seed.
-LONGEST_SLOT = 100
 
 
 @dataclass(frozen=True)
@@ -48,6 +42,7 @@ class Study:
         name: The study's name in the database.
         corpus: The text that its trials train on; None if the objective takes none.
         modules: The folder with the study's own modules, besides the Python path.
+        metric: What its objective calls its value.
         with_baselines: Whether the sibling study is planned and trained too.
         target: The loss at which the run stops; None for none.
         published_left_out: Why its published losses cannot be compared with ours; "" if they can.
@@ -60,6 +55,7 @@ class Study:
     modules: Path | None = None
     target: float | None = None
     published_left_out: str = ""
+    metric: str = DEFAULT_NAME
 
     @property
     def names(self) -> list[str]:
@@ -116,23 +112,6 @@ def shape_key(cell: Mapping[str, Scalar]) -> str:
     return key if len(key) <= MAX_SHAPE_KEY else hashlib.sha256(key.encode()).hexdigest()
 
 
-def check_lengths(definition: StudyDefinition) -> None:
-    """Check that every cell fits into its column.
-
-    Raises:
-        UsageError: A cell can be too long; the message names the longest axis.
-    """
-    values = {name: max(len(compact_json({name: value})) for value in each) for name, each in definition.grid.items()}
-    longest = {**values, **{name: len(name) + LONGEST_NUMBER for name in definition.axes}}
-    baselines = [len(compact_json(cell)) for cell in definition.baselines]
-    length = max([sum(longest.values()), *baselines]) + LONGEST_SLOT
-    if length > MAX_CELL:
-        axis = max(longest, key=lambda name: longest[name])
-        raise UsageError(
-            f"a cell is up to {length} characters long as JSON; at most {MAX_CELL} fit; shorten the values of {axis}"
-        )
-
-
 def study_plans(study: Study) -> list[StudyPlan]:
     """The planned trials of a study and of its baselines.
 
@@ -143,11 +122,17 @@ def study_plans(study: Study) -> list[StudyPlan]:
     if study.with_baselines and definition.baselines:
         # Baselines have other parameters, and Optuna's importances need parameters that all trials share.
         cells[study.name + BASELINES_SUFFIX] = definition.baselines
+    metrics = definition.ranked_metrics(study.metric)
     common = {
         "objective": definition.objective,
         "training": definition.training.model_dump(),
         "corpus_sha256": None if study.corpus is None else study.corpus.sha256,
+        # Absent where it is the default, so that a study of an earlier version keeps its definition.
+        **({} if metrics == DEFAULT_METRICS else {"metrics": [each.as_dict() for each in metrics]}),
+        **({"settings": definition.settings} if definition.settings else {}),
     }
+    directions = [each.optuna_direction for each in metrics]
+    metric_names = [] if metrics == DEFAULT_METRICS else [each.name for each in metrics]
     attrs = {
         "description": definition.description,
         "corpus": None if study.corpus is None else study.corpus.name,
@@ -173,7 +158,7 @@ def study_plans(study: Study) -> list[StudyPlan]:
         of_grid = {"axis_order": list(definition.axis_order)} if is_grid else {}
         # A study that an earlier version planned keeps its sampler's random start points.
         initial = {"start_points": "halton"} if is_grid and definition.is_sampled else {}
-        plans.append(StudyPlan(name, stored, {**attrs, **of_grid}, trials, initial))
+        plans.append(StudyPlan(name, stored, {**attrs, **of_grid}, trials, initial, directions, metric_names))
     return plans
 
 
@@ -237,29 +222,6 @@ def _distributions(cells: Sequence[Cell]) -> dict[str, BaseDistribution]:
         for name, value in cell.items():
             choices.setdefault(name, {}).setdefault(value)
     return {name: CategoricalDistribution(list(values)) for name, values in choices.items()}
-
-
-def check_cells(study: Study) -> None:
-    """Let the objective check every cell before anything is planned.
-
-    Raises:
-        UsageError, ModelError, ObjectiveError: The objective cannot be loaded, or a cell cannot be trained.
-    """
-    definition = study.definition
-    check_lengths(definition)
-    objective = resolve_objective(definition.objective)
-    training = read_settings(objective.settings_class, definition.training.model_dump())
-    cells = edge_cells(definition) if definition.is_sampled else grid_cells(definition.grid)
-    for cell in [*cells, *(definition.baselines if study.with_baselines else [])]:
-        try:
-            objective.check_cell(cell, training, study.corpus)
-        except USER_ERRORS:
-            raise
-        except (Exception, SystemExit) as error:
-            raise UsageError(
-                f"objective = {definition.objective!r}: the check of the cell {describe_cell(cell)} failed "
-                f"({type(error).__name__}: {error}); let it raise ObjectiveError for a cell that cannot be trained"
-            ) from error
 
 
 def ensure_planned(database: Database, study: Study, plans: Sequence[StudyPlan] | None = None) -> Planned:

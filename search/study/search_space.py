@@ -114,6 +114,10 @@ def normalize_axes(raw: Any) -> Any:
     if not isinstance(raw, Mapping):
         return raw
     raw = dict(raw)
+    if not raw.get("grid") and not raw.get("axes") and "trials" in raw:
+        # The objective suggests its parameters; Optuna's defaults.
+        raw.setdefault("sampler", "tpe")
+        raw.setdefault("pruner", "MedianPruner")
     if isinstance(raw.get("axes"), Mapping):
         grid, axes = raw.get("grid", {}), raw["axes"]
         if isinstance(grid, Mapping):

@@ -17,6 +17,7 @@ from search.storage import queries
 from search.storage.database import Database
 from search.storage.planning import DEFINITION, UID, StudyPlan
 from search.study.claims import Cell, Claim, Published, Scalar
+from search.study.metrics import Metric, parse_metrics
 from search.study.pruner_settings import PrunerSettings
 from search.study.search_space import GRID, RacingSettings, Range, SamplerSettings
 from search.study.worker_settings import WorkerSettings
@@ -41,6 +42,8 @@ class StoredDefinition:
         axes: The axes that are ranges.
         sampler: The sampler that chooses the cells; None for a grid.
         baselines: The cells of the sibling study; empty for the study itself.
+        metrics: What trials are ranked by; several for a Pareto front.
+        user_settings: What the study file has under [settings].
         as_stored: The whole definition as JSON.
     """
 
@@ -51,7 +54,14 @@ class StoredDefinition:
     axes: Mapping[str, Range]
     sampler: SamplerSettings | None
     baselines: Sequence[Cell]
+    metrics: Sequence[Metric]
+    user_settings: Mapping[str, Any]
     as_stored: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def suggests_parameters(self) -> bool:
+        """Whether the objective chooses its parameters itself."""
+        return self.sampler is not None and not self.grid and not self.axes
 
     @property
     def models(self) -> list[Scalar]:
@@ -214,6 +224,8 @@ def _parse_definition(stored: Mapping[str, Any]) -> StoredDefinition:
         axes={name: Range.model_validate(axis) for name, axis in stored.get("axes", {}).items()},
         sampler=None if sampler.name == GRID else sampler,
         baselines=stored.get("baselines", []),
+        metrics=parse_metrics(stored.get("metrics")),
+        user_settings=stored.get("settings", {}),
         as_stored=stored,
     )
 

@@ -7,9 +7,10 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from search.objectives.protocol import KeepsFiles, TrainingRun
+from search.objectives.protocol import KeepsFiles, Recorded
 from search.storage.artifact_store import ArtifactStore, artifact_id, put
 from search.storage.leases import Lease
 from search.storage.slots import cell_and_seed
@@ -68,7 +69,14 @@ class ArtifactWriter:
     environment: Mapping[str, Any]
 
     def store_files(
-        self, lease: Lease, identity: str, run: TrainingRun, facts: Mapping[str, Any], outcome: str, reason: str | None
+        self,
+        lease: Lease,
+        identity: str,
+        run: Recorded,
+        facts: Mapping[str, Any],
+        outcome: str,
+        reason: str | None,
+        kept: Mapping[str, Path] | None = None,
     ) -> StoredArtifacts:
         """Store the files of a trial that is about to end; an error is logged and costs only the file.
 
@@ -79,6 +87,7 @@ class ArtifactWriter:
             facts: The user attributes of the trial.
             outcome: How the trial ends.
             reason: Why, unless it is complete.
+            kept: Further files, by name.
         """
         if self.store is None:
             return StoredArtifacts()
@@ -88,6 +97,10 @@ class ArtifactWriter:
         try:
             files = self._files(lease, run, facts, outcome, reason)
             for name, content in files.items():
+                attrs |= put(self.store, artifact_id(identity, lease.token, name), name, content)
+            for name, path in (kept or {}).items():
+                content = path.read_bytes()
+                files[name] = content
                 attrs |= put(self.store, artifact_id(identity, lease.token, name), name, content)
         except Exception as error:
             why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error_text(error)
@@ -102,7 +115,7 @@ class ArtifactWriter:
             self.store.remove_stale_parts()
 
     def _files(
-        self, lease: Lease, run: TrainingRun, facts: Mapping[str, Any], outcome: str, reason: str | None
+        self, lease: Lease, run: Recorded, facts: Mapping[str, Any], outcome: str, reason: str | None
     ) -> dict[str, bytes]:
         """File contents by name; the record comes first, since it is worth most when the disk is nearly full."""
         cell, seed = cell_and_seed(lease.cell)
@@ -111,12 +124,15 @@ class ArtifactWriter:
             **{"study": lease.study, "trial": lease.number, "outcome": outcome, "reason": reason},
             **{"cell": cell, "seed": seed},
             **{key: facts[key] for key in ("n_params", "tokens", "train_seconds", "train_loss") if key in facts},
-            "val_loss": last.val_loss if last is not None and not last.diverged else None,
+            "val_loss": last.value if last is not None and not last.diverged else None,
             "step": None if last is None else last.step,
             **self.study,
             "environment": self.environment,
         }
-        curve = "".join(f"{point.step},{point.train_loss!r},{point.val_loss!r}\n" for point in run.curve)
+        curve = "".join(
+            f"{point.step},{'' if point.train_loss is None else repr(point.train_loss)},{point.value!r}\n"
+            for point in run.curve
+        )
         files = {
             "record.json": json.dumps(record, indent=1).encode(),
             "curve.csv": f"step,train_loss,val_loss\n{curve}".encode(),

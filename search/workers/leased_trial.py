@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from optuna import TrialPruned
-from optuna.trial import FrozenTrial
 
 from search.errors import USER_ERRORS
-from search.objectives.errors import CheckpointError
-from search.objectives.protocol import Evaluation, RunGroup, TrainingRun
+from search.objectives.protocol import (
+    ObjectiveCall,
+    Recorded,
+    RunGroup,
+    TrainingRun,
+)
 from search.storage.checkpoint_store import CheckpointStore
 from search.storage.errors import LeaseLost
 from search.storage.failures import Failure
-from search.storage.leases import Lease, Report
+from search.storage.leases import Lease
 from search.storage.queue import TrialQueue
 from search.storage.slots import cell_and_seed
 from search.storage.state_transitions import Outcome
 from search.storage.texts import error_text
 from search.strategies.pruning_judge import PruningJudge
+from search.study.metrics import DEFAULT_METRICS, Metric
 from search.study.trial_facts import ENVIRONMENT
 from search.workers.artifact_writer import ArtifactWriter
-from search.workers.failure_records import failure_of, preemption
+from search.workers.failure_records import failure_of
 from search.workers.trial_errors import TrialTimeout, cause_of, is_transient
 from search.workers.user_code import UserCode, UserCodeError
+from search.workers.user_trial import UserTrial, UserTrials
 
 log = logging.getLogger("search.worker")
 
@@ -46,10 +50,12 @@ class WorkerStudy:
         group_size: Returns how many trials of a cell's shape to train together.
         fill: Lets the sampler choose the cell of a slot that has none yet.
         trim_artifacts: Removes the files of trials beyond the study's quota.
+        metrics: What trials are ranked by.
+        user_trials: Makes what user code gets as `trial`.
         race: Plans more seeds once all trials have ended and returns how many; None when the study does not race.
     """
 
-    start: Callable[[Mapping[str, Any], int], TrainingRun]
+    start: Callable[[Mapping[str, Any], int], TrainingRun | ObjectiveCall]
     uid: str
     judge: PruningJudge
     checkpoint_s: float
@@ -59,6 +65,8 @@ class WorkerStudy:
     fill: Callable[[Lease], Lease] = lambda lease: lease
     trim_artifacts: Callable[[], None] = lambda: None
     race: Callable[[], int] | None = None
+    metrics: Sequence[Metric] = DEFAULT_METRICS
+    user_trials: UserTrials | None = None
 
     def identity(self, cell: str) -> str:
         """Return what distinguishes a trial of this study from others of the same name and number."""
@@ -100,38 +108,17 @@ class WorkerContext:
 
 
 class LeasedTrial:
-    """A leased trial, from its start in this worker to its end; made by `LeasedTrial.begin`.
+    """A leased trial, from its start in this worker to its end.
 
     Attributes:
         lease: The worker's right to the trial.
-        run: The training run.
+        run: Its training run, or the call of its function.
     """
 
-    def __init__(
-        self, context: WorkerContext, lease: Lease, study: WorkerStudy, run: TrainingRun, trial: FrozenTrial
-    ) -> None:
+    def __init__(self, context: WorkerContext, lease: Lease, study: WorkerStudy, run: Recorded) -> None:
         self.lease, self.run = lease, run
-        self._context, self._study, self._trial = context, study, trial
-        self._saved_at = time.monotonic()
-
-    @classmethod
-    def begin(cls, context: WorkerContext, lease: Lease, study: WorkerStudy) -> LeasedTrial:
-        """Make the run of a trial and resume it from its checkpoint if there is one.
-
-        Raises:
-            LeaseLost: Another worker has the trial.
-            UserCodeError: An error of the objective; the trial cannot be trained.
-        """
-        log.info("trial %d of %s: %s, attempt %d", lease.number, lease.study, lease.cell, lease.attempt)
-        cell, seed = cell_and_seed(lease.cell)
-        context.user_code.begin_trials()
-        with context.user_code.running_trials():
-            run = study.start(cell, seed)
-        reports = _resume(context, lease, study, run)
-        # The database may lack evaluations of the checkpoint, for example after a failed trial was put back.
-        if reports and context.queue.report(reports):
-            raise LeaseLost
-        return cls(context, lease, study, run, study.judge.trial(lease))
+        self._context, self._study = context, study
+        self.user_trial: UserTrial | None = None
 
     def end_by(self, error: BaseException) -> None:
         """End the trial because of an error, or prune it if the error asks for that.
@@ -153,34 +140,6 @@ class LeasedTrial:
                 return
         release_or_fail(self._context, self.lease, error)
 
-    def judge(self, evaluation: Evaluation) -> bool:
-        """End the trial if its latest evaluation ends it; otherwise write a checkpoint if one is due.
-
-        Returns:
-            True when the trial has ended.
-
-        Raises:
-            LeaseLost: Another worker has the trial.
-        """
-        self._trial.intermediate_values[evaluation.step] = evaluation.val_loss
-        if evaluation.diverged:
-            self._finish("diverged", f"the loss was not finite at step {evaluation.step}")
-        elif self.run.finished:
-            self._finish("complete", None)
-        elif self._study.judge.should_prune(self._trial):
-            self._finish("pruned", f"pruned at step {evaluation.step}")
-        else:
-            if time.monotonic() - self._saved_at >= self._study.checkpoint_s:
-                self._save()
-            return False
-        return True
-
-    def save_and_release(self) -> None:
-        """Write a checkpoint and put the trial back into the queue."""
-        if self.run.curve:
-            self._save()
-        self.release(preemption())
-
     def release(self, failure: Failure | None = None) -> None:
         """Put the trial back into the queue; it resumes from its last checkpoint.
 
@@ -190,34 +149,48 @@ class LeasedTrial:
         self._context.queue.release(self.lease, failure=failure)
         log.info("put trial %d of %s back into the queue", self.lease.number, self.lease.study)
 
-    def _save(self) -> None:
-        checkpoints, lease = self._context.checkpoints, self.lease
-        with self._context.user_code.calling():
-            payload = self.run.save()
-        try:
-            identity = self._study.identity(lease.cell)
-            checkpoints.write_checkpoint(lease.study, lease.number, payload, identity)
-        except OSError as error:
-            folder = checkpoints.trial_folder(lease.study, lease.number)
-            log.warning("cannot write a checkpoint in %s (%s); training continues without one", folder, error.strerror)
-        self._saved_at = time.monotonic()
+    def make_user_trial(self) -> UserTrial:
+        """What user code gets as `trial`; made once."""
+        if self.user_trial is None:
+            assert self._study.user_trials is not None
+            self.user_trial = self._study.user_trials.make(self.lease)
+        return self.user_trial
 
-    def _finish(self, outcome: Any, reason: str | None) -> None:
+    def _finish(
+        self,
+        outcome: Outcome,
+        reason: str | None,
+        values: Sequence[float] = (),
+        system_attrs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """End the trial.
+
+        Args:
+            values: For each of the study's metrics; empty for the value of the last evaluation.
+            system_attrs: What else to store on the trial.
+        """
         last = self.run.curve[-1] if self.run.curve else None
         writer = self._study.artifact_writer
         with self._context.user_code.calling():
             facts = {
                 **self.run.describe(),
                 "train_loss": last.train_loss if last is not None and not last.diverged else None,
-                "train_curve": [[point.step, point.train_loss] for point in self.run.curve if not point.diverged],
+                "train_curve": [
+                    [point.step, point.train_loss]
+                    for point in self.run.curve
+                    if point.train_loss is not None and not point.diverged
+                ],
                 "device": self._context.device,
             }
             identity = self._study.identity(self.lease.cell)
-            stored = writer.store_files(self.lease, identity, self.run, facts, outcome, reason)
+            kept = {} if self.user_trial is None else self.user_trial.kept
+            stored = writer.store_files(self.lease, identity, self.run, facts, outcome, reason, kept)
         facts[ENVIRONMENT] = writer.environment
-        value = None if last is None else last.val_loss
+        values = values or ([] if last is None else [last.value])
+        attrs = {**(system_attrs or {}), **stored.attrs}
         try:
-            self._context.queue.finish(self.lease, outcome, value, facts, reason, stored.attrs)
+            value, further = (values[0], values[1:]) if values else (None, ())
+            self._context.queue.finish(self.lease, outcome, value, facts, reason, attrs, further_values=further)
         except LeaseLost:
             stored.discard()
             raise
@@ -226,20 +199,17 @@ class LeasedTrial:
         self._study.trim_artifacts()
 
 
-def _resume(context: WorkerContext, lease: Lease, study: WorkerStudy, run: TrainingRun) -> list[Report]:
-    """Restore the run from its checkpoint; return its evaluations so far."""
-    checkpoints = context.checkpoints
-    payload = checkpoints.read_checkpoint(lease.study, lease.number, study.identity(lease.cell))
-    if payload is None:
-        return []
-    with context.user_code.calling():
-        try:
-            run.restore(payload)
-        except CheckpointError as error:
-            checkpoints.set_aside(lease.study, lease.number, str(error))
-            return []
-    log.info("trial %d of %s resumes after step %d", lease.number, lease.study, run.curve[-1].step)
-    return [Report(lease, point.step, point.train_loss, point.val_loss) for point in run.curve]
+def start_run(context: WorkerContext, lease: Lease, study: WorkerStudy) -> TrainingRun | ObjectiveCall:
+    """Make the run of a trial, at step 0.
+
+    Raises:
+        UserCodeError: An error of the objective; the trial cannot be trained.
+    """
+    log.info("trial %d of %s: %s, attempt %d", lease.number, lease.study, lease.cell, lease.attempt)
+    cell, seed = cell_and_seed(lease.cell)
+    context.user_code.begin_trials()
+    with context.user_code.running_trials():
+        return study.start(cell, seed)
 
 
 def release_or_fail(context: WorkerContext, lease: Lease, error: BaseException) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from search.errors import UsageError
 from search.objectives.corpus import Corpus
-from search.objectives.protocol import Evaluation, TrainingRun
+from search.objectives.protocol import Attempt, Closes, Evaluation, KnowsAttempt, Objective, ObjectiveCall, TrainingRun
 from search.objectives.registry import OBJECTIVES
 from search.objectives.settings import read_settings
 from search.storage.database import Database
@@ -22,6 +22,8 @@ from search.study.trial_facts import ENVIRONMENT, FLAT_LAYOUT_VERSION, TrialFact
 from search.study.user_modules import resolve_objective, user_modules
 from search.workers.devices import check_device
 from search.workers.provenance import environment
+from search.workers.replayed_trial import ReplayedTrial, replay_call
+from search.workers.results import values_of
 from search.workers.setup import prepare_process
 
 # Other processors and versions round differently, and thousands of steps amplify the difference. An independent
@@ -64,7 +66,7 @@ class Comparison:
     Attributes:
         study: The study's name.
         trial: The trial's number.
-        step: The step after which the losses are compared.
+        step: The step after which the losses are compared; None for the result of a function that reported none.
         recorded: The last validation loss of the trial; None when it was not finite.
         again: The validation loss of the replay after the same step; None when it was not finite.
         tolerance: The largest difference that counts as a match; None requires equality.
@@ -75,7 +77,7 @@ class Comparison:
 
     study: str
     trial: int
-    step: int
+    step: int | None
     recorded: float | None
     again: float | None
     tolerance: float | None
@@ -148,7 +150,7 @@ def read_recorded_trial(database: Database, study: str, number: int) -> Recorded
         raise UsageError(
             f"--trial {number}: the trial is {trial.state}{why} and has no loss to compare; choose one that has ended"
         )
-    if trial.step is None:
+    if trial.step is None and trial.val_loss is None:
         raise UsageError(f"--trial {number}: the trial ended before its first loss; choose another")
     return RecordedTrial(stored, trial)
 
@@ -192,20 +194,16 @@ def replay_trial(
     differs = (*decisive.values(), *others)
     for line in differs:
         show(line)
-    training = read_settings(objective.settings_class, definition.training.model_dump())
-    step = trial.step
-    assert step is not None, "read_recorded_trial checks this"
-    last = _train(objective.start(without_seed(trial.cell), trial.seed, training, corpus, device), step, show)
+    again = _again(recorded, objective, corpus, device, show)
     is_users = definition.objective not in OBJECTIVES
     # On a GPU the trial may have been part of a stacked group, whose kernels sum in another order.
     exact = not decisive and not device.startswith("cuda")
     tolerance = None if exact else RELATIVE_TOLERANCE if is_users else TOLERANCE
     loss = None if trial.state == "diverged" else trial.val_loss
-    again = last.val_loss if math.isfinite(last.val_loss) and last.step == step else None
     return Comparison(
         study=recorded.study.name,
         trial=trial.number,
-        step=step,
+        step=trial.step,
         recorded=loss,
         again=again,
         tolerance=tolerance,
@@ -213,6 +211,32 @@ def replay_trial(
         different=tuple(decisive),
         differs=differs,
     )
+
+
+def _again(
+    recorded: RecordedTrial, objective: Objective, corpus: Corpus | None, device: str, show: Callable[[str], None]
+) -> float | None:
+    """The value of a new run of a trial; None if it is not finite, or ends before the step that the trial reached."""
+    definition, trial = recorded.study.definition, recorded.trial
+    settings = {**definition.training.model_dump(), **definition.user_settings}
+    training = read_settings(objective.settings_class, settings)
+    metrics = [each.name for each in definition.metrics]
+    last_step = trial.step if trial.state == "pruned" else None
+    replayed = ReplayedTrial(without_seed(trial.cell), trial.number, training, last_step)
+    run = objective.start(without_seed(trial.cell), trial.seed, training, corpus, device)
+    try:
+        if isinstance(run, ObjectiveCall):
+            (value, *_), _others = values_of(replay_call(run, replayed), metrics)
+            return value if math.isfinite(value) else None
+        if isinstance(run, KnowsAttempt):
+            run.attach(Attempt(metrics[0], make_trial=lambda: replayed))
+        assert trial.step is not None, "read_recorded_trial checks this"
+        last = _train(run, trial.step, metrics[0], show)
+        return last.value if math.isfinite(last.value) and last.step == trial.step else None
+    finally:
+        if isinstance(run, Closes):
+            run.close()
+        replayed.close()
 
 
 def differences(then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tuple[Mapping[str, str], tuple[str, ...]]:
@@ -233,10 +257,10 @@ def differences(then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tuple
     return decisive, tuple(others.values())
 
 
-def _train(run: TrainingRun, step: int, show: Callable[[str], None]) -> Evaluation:
+def _train(run: TrainingRun, step: int, metric: str, show: Callable[[str], None]) -> Evaluation:
     while True:
         evaluation = run.advance(lambda: False)
         assert evaluation is not None, "a run without a stop request returns evaluations"
-        show(f"step {evaluation.step} of {step}: val_loss {loss_text(evaluation.val_loss)}")
+        show(f"step {evaluation.step} of {step}: {metric} {loss_text(evaluation.value)}")
         if evaluation.step >= step or run.finished:
             return evaluation

@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from search.errors import UsageError
 from search.objectives.corpus import Corpus
-from search.objectives.protocol import Objective, TrainingRun
+from search.objectives.protocol import Objective, ObjectiveCall, TrainingRun
 from search.objectives.settings import read_settings
 from search.storage.artifact_quota import ArtifactQuota
 from search.storage.artifact_store import ArtifactStore, artifact_store
 from search.storage.checkpoint_store import CheckpointStore
+from search.storage.leases import Lease
 from search.storage.optuna_storage import SearchStorage
 from search.storage.queue import TrialQueue
 from search.strategies.pruning_judge import PruningJudge
@@ -35,6 +37,7 @@ from search.workers.devices import check_device
 from search.workers.group_size import GroupSizes, check_fuse
 from search.workers.leased_trial import TimeLimits, WorkerContext, WorkerStudy
 from search.workers.provenance import environment
+from search.workers.user_trial import UserTrials
 from search.workers.worker_loop import Worker, new_owner_name
 
 
@@ -90,7 +93,6 @@ def open_worker(
         # A study and its baselines share an objective and a corpus.
         text = read_corpus(planned[0].definition.objective, corpus, corpus_of_file(study))
         prepare_process(resolve_objective(planned[0].definition.objective))
-        studies = {each.name: _worker_study(backend, each, text, sizes, store) for each in planned}
         settings = planned[0].settings.workers
         uids = {each.name: each.planning for each in planned}
         queue = TrialQueue(database, settings.lease_s, settings.max_attempts, uids)
@@ -99,6 +101,7 @@ def open_worker(
         for each in planned:
             checkpoints.mark_folder(each.name, each.planning)
         context = WorkerContext(queue, checkpoints, device, settings.retry_delay_s, limits)
+        studies = {each.name: _worker_study(backend, context, each, text, sizes, store) for each in planned}
         return Worker(context, studies, owner or new_owner_name(device))
     except BaseException:
         database.engine.dispose()
@@ -116,6 +119,7 @@ def prepare_process(objective: Objective) -> None:
 
 def _worker_study(
     backend: SearchStorage,
+    context: WorkerContext,
     stored: StoredStudy,
     corpus: Corpus | None,
     sizes: GroupSizes,
@@ -127,9 +131,9 @@ def _worker_study(
             f"the study {stored.name!r} {difference}; give the right file with --corpus, or another --name"
         )
     objective = resolve_objective(definition.objective)
-    training = read_settings(objective.settings_class, definition.training.model_dump())
+    training = read_settings(objective.settings_class, {**definition.training.model_dump(), **definition.user_settings})
 
-    def start(cell: Mapping[str, Any], seed: int) -> TrainingRun:
+    def start(cell: Mapping[str, Any], seed: int) -> TrainingRun | ObjectiveCall:
         return objective.start(cell, seed, training, corpus, sizes.device)
 
     def group_size(cell: Mapping[str, Any], shape_key: str) -> int:
@@ -148,8 +152,21 @@ def _worker_study(
     writer = ArtifactWriter(store, facts, environment(sizes.device, user_modules(definition)))
     worker_study = WorkerStudy(start, stored.uid, judge, settings.workers.checkpoint_s, writer, stack_runs, group_size)
     sampling, race = make_sampling(backend.database, stored), make_race(backend.database, stored)
-    worker_study = replace(worker_study, race=race)
     if settings.workers.keep_artifacts is not None and store is not None:
         quota = ArtifactQuota(stored.name, stored.planning, settings.workers.keep_artifacts, store)
         worker_study = replace(worker_study, trim_artifacts=lambda: quota.apply(backend.database))
+    user_trials = UserTrials(
+        backend, stored, context.queue, partial(_work_folder, context.checkpoints, stored.uid), training,
+        partial(_must_stop, context),
+    )  # fmt: skip
+    worker_study = replace(worker_study, race=race, metrics=definition.metrics, user_trials=user_trials)
     return worker_study if sampling is None else replace(worker_study, fill=sampling.fill)
+
+
+def _must_stop(context: WorkerContext) -> bool:
+    context.user_code.show_life()
+    return context.queue.database.interrupt.is_set()
+
+
+def _work_folder(checkpoints: CheckpointStore, uid: str, lease: Lease) -> Path:
+    return checkpoints.work_folder(lease.study, lease.number, f"{uid} {lease.number}")

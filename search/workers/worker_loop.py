@@ -12,16 +12,18 @@ from dataclasses import dataclass, field
 
 from search.errors import ProcessSpoiled
 from search.objectives.phase_timer import PhaseTimer
-from search.objectives.protocol import Evaluation, RunGroup, Timed, TrainingRun
+from search.objectives.protocol import Evaluation, ObjectiveCall, RunGroup, Timed, TrainingRun
 from search.storage.errors import LeaseLost, StorageUnavailable
-from search.storage.leases import Lease, Report
+from search.storage.leases import Lease
 from search.storage.queries import cell_texts
 from search.storage.queue import TrialQueue
 from search.storage.slots import cell_and_seed
 from search.storage.texts import error_text
-from search.workers.leased_trial import LeasedTrial, WorkerContext, WorkerStudy, release_or_fail
+from search.workers.called_trial import CalledTrial
+from search.workers.leased_trial import WorkerContext, WorkerStudy, release_or_fail, start_run
 from search.workers.lost_leases import drop_lost
 from search.workers.single_run_group import SingleRunGroup
+from search.workers.trained_trial import TrainedTrial, report_of
 from search.workers.trial_errors import cause_of, is_spoiling
 from search.workers.watchdog import Watchdog
 
@@ -171,11 +173,16 @@ class Worker:
     def _work_on(self, leases: list[Lease]) -> None:
         self._lost.clear()
         self._leases = leases
-        trials: list[LeasedTrial] = []
+        trials: list[TrainedTrial] = []
         try:
             for lease in leases:
                 with self._failing(lease):
-                    trials.append(LeasedTrial.begin(self.context, lease, self.studies[lease.study]))
+                    study = self.studies[lease.study]
+                    run = start_run(self.context, lease, study)
+                    if isinstance(run, ObjectiveCall):
+                        CalledTrial.begin(self.context, lease, study).train(run)
+                    else:
+                        trials.append(TrainedTrial.begin(self.context, lease, study, run))
             if trials:
                 self._train(trials)
         except (StorageUnavailable, ProcessSpoiled):
@@ -186,7 +193,7 @@ class Worker:
         finally:
             self._leases = []
 
-    def _train(self, trials: list[LeasedTrial]) -> None:
+    def _train(self, trials: list[TrainedTrial]) -> None:
         """Train until every trial has ended, was lost or was released; such trials are removed from `trials`."""
         for trial in trials:
             if (timer := _timer_of(trial.run)) is not None:
@@ -204,6 +211,7 @@ class Worker:
                 for trial in list(trials):
                     trial.save_and_release()
                     self._add_timer(trial)
+                    trial.close()
                     trials.remove(trial)
             else:
                 self._report(group, trials, evaluated)
@@ -220,11 +228,11 @@ class Worker:
         return SingleRunGroup(runs[0]) if single or stack_runs is None else stack_runs(runs)
 
     def _report(
-        self, group: RunGroup, trials: list[LeasedTrial], evaluated: Sequence[tuple[TrainingRun, Evaluation]]
+        self, group: RunGroup, trials: list[TrainedTrial], evaluated: Sequence[tuple[TrainingRun, Evaluation]]
     ) -> None:
         """Store evaluations, and end the trials that they end."""
         reported = [(trial, at) for run, at in evaluated for trial in trials if trial.run is run]
-        reports = [Report(trial.lease, at.step, at.train_loss, at.val_loss) for trial, at in reported]
+        reports = [report_of(trial.lease, at) for trial, at in reported]
         if not reports:
             return
         self.context.user_code.has_evaluated |= any(report.step > 0 for report in reports)
@@ -240,25 +248,26 @@ class Worker:
                     self._drop_lost(group, trials, [trial])
         self._remove(group, trials, ended)
 
-    def _drop_lost(self, group: RunGroup, trials: list[LeasedTrial], lost: Sequence[LeasedTrial]) -> None:
+    def _drop_lost(self, group: RunGroup, trials: list[TrainedTrial], lost: Sequence[TrainedTrial]) -> None:
         for trial in lost:
             drop_lost(self.context, trial.lease, self.studies[trial.lease.study])
         self._remove(group, trials, lost)
 
-    def _remove(self, group: RunGroup, trials: list[LeasedTrial], leavers: Sequence[LeasedTrial]) -> None:
+    def _remove(self, group: RunGroup, trials: list[TrainedTrial], leavers: Sequence[TrainedTrial]) -> None:
         for trial in leavers:
             self._add_timer(trial)
+            trial.close()
         if leavers:
             group.remove([trial.run for trial in leavers])
             trials[:] = [trial for trial in trials if trial not in leavers]
             # A new list: the thread that renews leases may be reading the old one.
             self._leases = [trial.lease for trial in trials]
 
-    def _add_timer(self, trial: LeasedTrial) -> None:
+    def _add_timer(self, trial: TrainedTrial) -> None:
         if (timer := _timer_of(trial.run)) is not None:
             self.timer.add(timer)
 
-    def _fail_or_split(self, trials: Sequence[LeasedTrial], error: BaseException) -> None:
+    def _fail_or_split(self, trials: Sequence[TrainedTrial], error: BaseException) -> None:
         """Fail or release a single trial; split a group, since one trial or a lack of memory can cause the error."""
         if len(trials) == 1 or is_spoiling(error):
             for trial in trials:

@@ -45,8 +45,8 @@ def check_slots(study: FaultStudy, slots: int) -> None:
         assert trial.state is TrialState.COMPLETE
         assert trial.params == cell
         curve = study.undisturbed(cell)
-        assert trial.intermediate_values == {point.step: point.val_loss for point in curve}
-        assert trial.value == row.value == curve[-1].val_loss
+        assert trial.intermediate_values == {point.step: point.value for point in curve}
+        assert trial.value == row.value == curve[-1].value
     chosen = {(json.loads(row.cell)[SLOT], canonical(without_seed(parameters_of(row.cell)))) for row in rows}
     assert len(chosen) == slots, "one slot, one cell"
 

@@ -39,7 +39,7 @@ def test_a_member_of_a_captured_group_learns_what_it_learns_alone(pe_type: str, 
         while not alone.finished:
             alone.advance(lambda: False)
         for ours, its in zip(run.curve, alone.curve, strict=True):
-            assert ours.val_loss == pytest.approx(its.val_loss, abs=1e-4)
+            assert ours.value == pytest.approx(its.value, abs=1e-4)
 
 
 @pytest.mark.soak

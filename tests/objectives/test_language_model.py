@@ -91,8 +91,8 @@ def test_the_default_settings_give_eleven_evaluations() -> None:
 
 def test_training_learns() -> None:
     curve = complete(begin(config=SHORT.model_copy(update={"max_iters": 150, "eval_interval": 150})))
-    assert curve[0].val_loss == pytest.approx(math.log(CORPUS.vocab_size), abs=0.7)
-    assert curve[-1].val_loss < curve[0].val_loss - 1
+    assert curve[0].value == pytest.approx(math.log(CORPUS.vocab_size), abs=0.7)
+    assert curve[-1].value < curve[0].value - 1
 
 
 @pytest.mark.parametrize("evaluation", ["full", "sampled"])
@@ -214,7 +214,7 @@ def test_losses_by_position_average_to_the_validation_loss() -> None:
     run = start(CELL, 5, SHORT, corpus, "cpu")
     complete(run)
     mean = sum(run.describe()["val_loss_by_position"]) / 6
-    assert mean == pytest.approx(run.curve[-1].val_loss, rel=1e-9)
+    assert mean == pytest.approx(run.curve[-1].value, rel=1e-9)
 
 
 def test_divergence_ends_a_run_at_once(users_models: str) -> None:
@@ -222,7 +222,7 @@ def test_divergence_ends_a_run_at_once(users_models: str) -> None:
     curve = complete(run)
     assert [point.step for point in curve] == [0, 4, 7]
     assert curve[-1].diverged
-    assert math.isnan(curve[-1].val_loss)
+    assert math.isnan(curve[-1].value)
     assert set(run.describe()) == {"n_params", "tokens", "train_seconds"}
     restored = begin({"model": f"{users_models}:Exploding", "block_size": 6})
     restored.restore(run.save())

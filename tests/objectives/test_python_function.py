@@ -15,8 +15,8 @@ import pytest
 
 from search.objectives.corpus import encode
 from search.objectives.errors import CheckpointError, ObjectiveError
+from search.objectives.generator_run import GeneratorRun
 from search.objectives.protocol import Evaluation
-from search.objectives.python_function import GeneratorRun
 from search.objectives.registry import FunctionObjective, as_objective
 from search.objectives.settings import TrainingSettings
 
@@ -93,11 +93,8 @@ class TestWhatItTakes:
         ("found", "said"),
         [
             (3.5, r"objective = 'mine:loss' names 3\.5, which is not a function"),
-            (
-                lambda params, seed: 1.0,
-                r"takes \(params, seed\) and is not a generator function; make it yield step",
-            ),
-            (lambda: 1.0, r"takes \(\) and is not a generator function"),
+            (lambda rate, seed: 1.0, r"takes rate, but a function can take only params, seed, settings, corpus"),
+            (lambda cell, rate: 1.0, r"takes cell, rate, but a function can take only params, seed"),
         ],
     )
     def test_no_objective(self, found: Any, said: str) -> None:
@@ -108,7 +105,7 @@ class TestWhatItTakes:
         def loss(cell: Any, seed: int, rate: float) -> Iterator[Any]:
             yield 1, 2.0, 3.0
 
-        expected = r"takes cell, rate, but .* can take only params, seed, settings, corpus, device;"
+        expected = r"takes cell, rate, but .* can take only params, seed, settings, corpus, device, trial;"
         with pytest.raises(ObjectiveError, match=expected):
             as_objective(loss, "mine:loss")
 
@@ -129,7 +126,7 @@ class TestCurve:
     def test_function_that_ends_before_max_iters_repeats_its_last_evaluation(self) -> None:
         run = run_of(yielding((1, 2.0, 3.0), (2, 1.0, 2.0)))
         seen = [(run.advance(lambda: False), run.finished) for _ in range(3)]
-        first, last = Evaluation(1, 2.0, 3.0), Evaluation(2, 1.0, 2.0)
+        first, last = Evaluation.of_losses(1, 2.0, 3.0), Evaluation.of_losses(2, 1.0, 2.0)
         assert seen == [(first, False), (last, False), (last, True)]
         assert run.curve == [first, last]
 
@@ -141,8 +138,8 @@ class TestCurve:
         numpy, torch = pytest.importorskip("numpy"), pytest.importorskip("torch")
         run = run_of(yielding((numpy.int64(1), numpy.float32(0.5), torch.tensor(0.25)), [torch.tensor(2), 1, 2]))
         curve = to_the_end(run)
-        assert curve == [Evaluation(1, 0.5, 0.25), Evaluation(2, 1.0, 2.0)]
-        assert {type(number) for number in (curve[0].step, curve[0].train_loss, curve[0].val_loss)} == {int, float}
+        assert curve == [Evaluation.of_losses(1, 0.5, 0.25), Evaluation.of_losses(2, 1.0, 2.0)]
+        assert {type(number) for number in (curve[0].step, curve[0].train_loss, curve[0].value)} == {int, float}
 
     def test_not_finite_is_diverged(self) -> None:
         for loss in (math.nan, math.inf):
@@ -160,9 +157,13 @@ class TestFaults:
     @pytest.mark.parametrize(
         ("yielded", "said"),
         [
-            (0.5, r"mine:loss yields 0\.5; it must yield step, train_loss, val_loss: a whole number and two numbers"),
-            ((1, 0.5), r"yields \(1, 0\.5\); it must yield step, train_loss, val_loss"),
-            ((1, 0.5, 0.5, 0.5), r"it must yield step, train_loss, val_loss"),
+            (
+                0.5,
+                r'mine:loss yields 0\.5; it must yield step, value, or step, {"val_loss": value, …}, or step, train',
+            ),
+            ((1,), r"yields \(1,\); it must yield step, value"),
+            ((1, {"val_loss": "low"}), r"yields \(1, \{'val_loss': 'low'\}\); it must yield step, value"),
+            ((1, 0.5, 0.5, 0.5), r"it must yield step, value"),
             ((1.5, 0.5, 0.5), r"yields \(1\.5, 0\.5, 0\.5\); it must"),
             ((1, "low", 0.5), r"yields \(1, 'low', 0\.5\); it must"),
             ((1, None, 0.5), r"yields \(1, None, 0\.5\); it must"),
@@ -186,7 +187,7 @@ class TestFaults:
             run.advance(lambda: False)
 
     def test_nothing(self) -> None:
-        with pytest.raises(ObjectiveError, match=r"mine:loss ended without yielding step, train_loss, val_loss"):
+        with pytest.raises(ObjectiveError, match=r"mine:loss ended without yielding step, value"):
             run_of(yielding()).advance(lambda: False)
 
     def test_error_of_the_function_is_its_own(self) -> None:
@@ -242,16 +243,16 @@ class TestStopAndGo:
         again.restore(first.save())
         with caplog.at_level(logging.WARNING):
             evaluation = again.advance(lambda: False)
-        assert evaluation == Evaluation(2, 1.5, 1.5)
+        assert evaluation == Evaluation.of_losses(2, 1.5, 1.5)
         assert "mine:loss is not reproducible after step 1: " in caplog.text
-        assert [point.val_loss for point in to_the_end(again)] == [1.0, 1.5, 1.5]
+        assert [point.value for point in to_the_end(again)] == [1.0, 1.5, 1.5]
 
     def test_function_that_ends_earlier_than_before(self, caplog: pytest.LogCaptureFixture) -> None:
         first, again = run_of(yielding((1, 1.0, 1.0), (2, 1.0, 1.0))), run_of(yielding((1, 1.0, 1.0)))
         to_the_end(first)
         again.restore(first.save())
         with caplog.at_level(logging.WARNING):
-            assert to_the_end(again) == [Evaluation(1, 1.0, 1.0)]
+            assert to_the_end(again) == [Evaluation.of_losses(1, 1.0, 1.0)]
         assert "is not reproducible after step 1" in caplog.text
 
     def test_checkpoint_of_another_run(self) -> None:

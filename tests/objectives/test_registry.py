@@ -78,7 +78,7 @@ def test_the_functions_beside_a_start_function() -> None:
     objective = as_objective(fake_objective.start, "fake_objective:start", fake_objective)
     assert objective.takes_corpus
     assert objective.can_stack
-    runs = [objective.start({"a": 1}, seed, SETTINGS, None, "cpu") for seed in (1, 2)]
+    runs: list[Any] = [objective.start({"a": 1}, seed, SETTINGS, None, "cpu") for seed in (1, 2)]
     assert len(objective.stack_runs(runs).advance(lambda: False)) == 2
     assert objective.group_size({}, SETTINGS, None, "cpu") == 1
 

@@ -67,7 +67,7 @@ def train_together(group: RunGroup, leave_after: dict[LanguageModelRun, int] | N
 
 
 def losses(run: LanguageModelRun) -> list[float]:
-    return [loss for point in run.curve for loss in (point.train_loss, point.val_loss)]
+    return [loss for point in run.curve for loss in (point.metrics["train_loss"], point.value)]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_diverging_member_leaves_the_others_as_they_are(
     wild = TrainingSettings(max_iters=100, eval_interval=50, learning_rate=1e30)
     runs = [begin(cell, 0), begin(cell, 1, wild), begin(cell, 2)]
     train_together(RunGroup(runs))
-    assert math.isnan(runs[1].curve[-1].val_loss)
+    assert math.isnan(runs[1].curve[-1].value)
     assert losses(runs[1])[:2] == losses(alone(cell, 1))[:2]
     assert runs[1].curve[-1].step == alone(cell, 1, wild).curve[-1].step
     for seed in (0, 2):

@@ -12,10 +12,11 @@ from study_files import write_study
 
 from search.errors import UsageError
 from search.objectives.corpus import encode
+from search.study.cell_checks import check_cells
 from search.study.cells import grid_cells
 from search.study.claims import Scalar
 from search.study.definition import StudyDefinition, load_definition
-from search.study.planner import Study, check_cells
+from search.study.planner import Study
 from search.study.study_file import builtin_studies
 
 # model, pe_type, n_embd, block_size, train_loss, val_loss; the published table, baselines at the block size they had.
@@ -126,7 +127,7 @@ FAULTS = {
         "unknown key 'published.0.val_los' (did you mean 'val_loss'?); choices: cell, val_loss, train_loss",
     ),
     "no grid": ("seeds = 2", "grid is missing"),
-    "empty grid": ("[grid]", "grid = {}: give it at least one entry"),
+    "empty grid": ("[grid]", "grid is missing: give it at least one axis, or trials = N for"),
     "grid no table": ("grid = 3", "grid = 3: write a table"),
     "training no table": ("training = 3\n" + GRID, "training = 3: write a table"),
     "empty axis": ("[grid]\nn_embd = []", "the axis n_embd is empty; give it at least one value"),

@@ -19,8 +19,9 @@ from search.options import PlanningOptions
 from search.planning import load_study
 from search.storage.connect import open_database
 from search.storage.queries import trial_summaries
+from search.study.cell_checks import check_cells
 from search.study.definition import load_definition
-from search.study.planner import Study, check_cells
+from search.study.planner import Study
 from search.study.stored import parse_study, read_stored_study
 from search.study.user_modules import resolve_objective, user_modules
 from search.workers.setup import open_worker
@@ -47,7 +48,7 @@ def wrong(params):
         raise RuntimeError("no more")
     yield {"steps": (1, 1.0, 1.0), "words": "done", "nan": (2, 1.0, float("nan")), "none": (2, 1.0, 1.0)}[fault]
 
-def returns(params, seed):
+def rated(rate, seed):
     return 1.0
 """
 
@@ -135,8 +136,8 @@ class TestOwnObjective:
             "none": None,
             "raises": "RuntimeError: no more",
             "steps": f"{said} step 1 after step 1; steps must start at 0 or above and increase",
-            "words": f"{said} 'done'; it must yield step, train_loss, val_loss: a whole number and two numbers (with "
-            "one loss only, yield it twice)",
+            "words": f"{said} 'done'; it must yield step, value, or step, {{\"val_loss\": value, …}}, or step, "
+            "train_loss, val_loss: a whole number and numbers",
             "nan": "the loss was not finite at step 2",
         }
 
@@ -273,10 +274,10 @@ def test_check_of_a_cell_that_fails(
 
 
 def test_objective_of_another_kind_is_refused_before_anything(own: Path, work_folder: Path) -> None:
-    done = program("run", "--study", study(own, "returns"), cwd=work_folder)
+    done = program("run", "--study", study(own, "rated"), cwd=work_folder)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(
-        "error: objective = 'own_objective:returns' takes (params, seed) and is not a generator "
+        "error: objective = 'own_objective:rated' takes rate, but a function can take only params, seed, settings, "
     )
     assert done.stderr.count("\n") == 1
     assert list(work_folder.iterdir()) == []

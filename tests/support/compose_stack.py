@@ -123,7 +123,7 @@ def undisturbed(x: int, seed: int) -> float:
         run = fake_objective.start({"x": x}, seed, settings, encode("none", "none"), "cpu")
     while not run.finished:
         run.advance(lambda: False)
-    return run.curve[-1].val_loss
+    return run.curve[-1].value
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:

@@ -108,7 +108,7 @@ class FakeRun:
         loss = 2.0 + noise + math.exp(-self._step / self._settings.max_iters)
         if self._fault == "nan" and self._step > 0:
             loss = math.nan
-        self._curve.append(Evaluation(self._step, loss - 0.05, loss))
+        self._curve.append(Evaluation.of_losses(self._step, loss - 0.05, loss))
         return self._curve[-1]
 
     def _wait_at_gate(self, should_stop: Callable[[], bool]) -> None:
@@ -140,7 +140,7 @@ class FakeRun:
             CALLED[fault]()
 
     def save(self) -> bytes:
-        curve = [[e.step, e.train_loss, e.val_loss] for e in self._curve]
+        curve = [[e.step, e.train_loss, e.value] for e in self._curve]
         return json.dumps({"of": self._identity, "step": self._step, "link": self._link, "curve": curve}).encode()
 
     def restore(self, payload: bytes) -> None:
@@ -148,7 +148,7 @@ class FakeRun:
         if state["of"] != self._identity:
             raise CheckpointError("it belongs to another run")
         self._step, self._link = state["step"], state["link"]
-        self._curve = [Evaluation(*point) for point in state["curve"]]
+        self._curve = [Evaluation.of_losses(*point) for point in state["curve"]]
 
     def describe(self) -> dict[str, Any]:
         return {"n_params": 1, "tokens": self._step, "train_seconds": self._step * self._step_s}

@@ -331,8 +331,8 @@ class FaultStudy:
         curve = self.undisturbed(named)
         assert trial.state is TrialState.COMPLETE
         assert trial.params == named
-        assert trial.intermediate_values == {point.step: point.val_loss for point in curve}
-        assert trial.value == row.value == row.val_loss == curve[-1].val_loss
+        assert trial.intermediate_values == {point.step: point.value for point in curve}
+        assert trial.value == row.value == row.val_loss == curve[-1].value
         assert (row.step, row.train_loss) == (curve[-1].step, curve[-1].train_loss)
         assert trial.user_attrs["train_curve"] == [[point.step, point.train_loss] for point in curve]
         assert trial.datetime_start is not None

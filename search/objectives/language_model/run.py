@@ -161,7 +161,7 @@ class LanguageModelRun:
         state = {
             "step": self._step,
             "seconds": self._seconds,
-            "curve": [(point.step, point.train_loss, point.val_loss) for point in self._curve],
+            "curve": [(point.step, point.train_loss, point.value) for point in self._curve],
             "loss_sum": self.loss_sum.clone(),
             # Cloned, because a slice of a stack would be saved with the whole stack.
             "model": {name: value.clone() for name, value in self.model.state_dict().items()},
@@ -187,7 +187,7 @@ class LanguageModelRun:
         self.draws.restore(state["draws"])
         self.loss_sum.copy_(state["loss_sum"])
         self._step, self._seconds = state["step"], state["seconds"]
-        self._curve = [Evaluation(*point) for point in state["curve"]]
+        self._curve = [Evaluation.of_losses(*point) for point in state["curve"]]
         self._by_position = self._sample = None
 
     def describe(self) -> dict[str, Any]:
@@ -236,7 +236,7 @@ class LanguageModelRun:
         return estimate("train", self._train), estimate("val", self._validation)
 
     def _record(self, train_loss: float, val_loss: float) -> Evaluation:
-        evaluation = Evaluation(self._step, train_loss, val_loss)
+        evaluation = Evaluation.of_losses(self._step, train_loss, val_loss)
         self._curve.append(evaluation)
         self.loss_sum.zero_()
         return evaluation

@@ -1,0 +1,105 @@
+"""The storage of an Optuna trial that runs under a lease: Optuna's samplers, pruners and `Trial` work on it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Container, Mapping
+from typing import Any
+
+from optuna._typing import JSONSerializable
+from optuna.distributions import BaseDistribution, check_distribution_compatibility
+from optuna.trial import FrozenTrial, TrialState
+
+from search.storage import optuna_tables
+from search.storage.leased_writes import LeasedWrites
+from search.storage.optuna_storage import PrunerStorage
+from search.storage.optuna_tables import Parameter
+
+
+class TrialStorage(PrunerStorage):
+    """Holds one trial, which it writes under its lease, and what other workers have written since the last look.
+
+    Stock Optuna reads the whole study for each trial and writes without a lease.
+    """
+
+    _own: FrozenTrial | None = None
+    _writes: LeasedWrites | None = None
+    # While this is a dict, system attributes of the trial are kept here instead of being written.
+    kept_attrs: dict[str, Any] | None = None
+
+    def begin(self, writes: LeasedWrites) -> FrozenTrial:
+        """Hold the trial of a lease, after what earlier attempts must not leave to it was removed."""
+        writes.begin()
+        self._writes, self.kept_attrs = writes, None
+        self._own = super().get_trial(writes.lease.trial_id)
+        self._refreshed_at = -float("inf")
+        return self._own
+
+    def end(self) -> None:
+        """Let go of the trial."""
+        self._own = self._writes = self.kept_attrs = None
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        return copy.copy(self._own) if self._is_own(trial_id) and self._own else super().get_trial(trial_id)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        trials = super().get_all_trials(study_id, deepcopy, states)
+        own = self._own
+        if own is None or (states is not None and own.state not in states):
+            return trials
+        trials = [trial for trial in trials if trial._trial_id != own._trial_id]
+        trials.append(copy.deepcopy(own) if deepcopy else own)
+        trials.sort(key=lambda trial: trial.number)
+        return trials
+
+    def get_trial_system_attrs(self, trial_id: int) -> dict[str, Any]:
+        return self.get_trial(trial_id).system_attrs
+
+    def get_trial_user_attrs(self, trial_id: int) -> dict[str, Any]:
+        return self.get_trial(trial_id).user_attrs
+
+    def get_trial_params(self, trial_id: int) -> dict[str, Any]:
+        return self.get_trial(trial_id).params
+
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        own, writes = self._expect_own(trial_id)
+        for trial in [*self._finished.values(), *self._running]:
+            if param_name in trial.distributions:
+                check_distribution_compatibility(trial.distributions[param_name], distribution)
+                break
+        value = distribution.to_external_repr(param_value_internal)
+        writes.parameter(param_name, Parameter(value, distribution))
+        own.params[param_name] = value
+        own.distributions[param_name] = distribution
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: JSONSerializable) -> None:
+        own, writes = self._expect_own(trial_id)
+        writes.user_attrs({key: value})
+        own.user_attrs[key] = value
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: JSONSerializable) -> None:
+        own, writes = self._expect_own(trial_id)
+        if self.kept_attrs is None:
+            writes.system_attrs({key: value})
+        else:
+            self.kept_attrs[key] = value
+        own.system_attrs[key] = value
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        return self._database.read(lambda connection: optuna_tables.study_system_attrs(connection, study_id))
+
+    def set_study_system_attr(self, study_id: int, key: str, value: JSONSerializable) -> None:
+        attrs: Mapping[str, Any] = {key: value}
+        self._database.write(lambda c: optuna_tables.write_study_system_attrs(c, study_id, attrs))
+
+    def _is_own(self, trial_id: int) -> bool:
+        return self._own is not None and self._own._trial_id == trial_id
+
+    def _expect_own(self, trial_id: int) -> tuple[FrozenTrial, LeasedWrites]:
+        if self._own is None or self._writes is None or self._own._trial_id != trial_id:
+            raise RuntimeError("an objective can write only to its own trial, while it runs")
+        return self._own, self._writes

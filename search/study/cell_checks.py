@@ -1,0 +1,78 @@
+"""Checks of a study's cells before anything is planned."""
+
+from __future__ import annotations
+
+from search.errors import USER_ERRORS, UsageError
+from search.objectives.protocol import Objective
+from search.objectives.settings import read_settings
+from search.storage.schema import MAX_CELL
+from search.storage.values import compact_json
+from search.study.cells import grid_cells
+from search.study.definition import StudyDefinition
+from search.study.formatting import describe_cell
+from search.study.planner import Study, edge_cells
+from search.study.user_modules import resolve_objective
+
+# A number as JSON, with what surrounds it.
+LONGEST_NUMBER = 30
+# The slot, the repetition and the seed.
+LONGEST_SLOT = 100
+
+
+def check_lengths(definition: StudyDefinition) -> None:
+    """Check that every cell fits into its column.
+
+    Raises:
+        UsageError: A cell can be too long; the message names the longest axis.
+    """
+    values = {name: max(len(compact_json({name: value})) for value in each) for name, each in definition.grid.items()}
+    longest = {**values, **{name: len(name) + LONGEST_NUMBER for name in definition.axes}}
+    baselines = [len(compact_json(cell)) for cell in definition.baselines]
+    length = max([sum(longest.values()), *baselines]) + LONGEST_SLOT
+    if length > MAX_CELL:
+        axis = max(longest, key=lambda name: longest[name])
+        raise UsageError(
+            f"a cell is up to {length} characters long as JSON; at most {MAX_CELL} fit; shorten the values of {axis}"
+        )
+
+
+def check_cells(study: Study) -> None:
+    """Let the objective check every cell before anything is planned.
+
+    Raises:
+        UsageError, ModelError, ObjectiveError: The objective cannot be loaded, or a cell cannot be trained.
+    """
+    definition = study.definition
+    check_lengths(definition)
+    objective = resolve_objective(definition.objective)
+    training = read_settings(objective.settings_class, {**definition.training.model_dump(), **definition.settings})
+    _check_space(definition, objective)
+    if definition.suggests_parameters:
+        return
+    cells = edge_cells(definition) if definition.is_sampled else grid_cells(definition.grid)
+    for cell in [*cells, *(definition.baselines if study.with_baselines else [])]:
+        try:
+            objective.check_cell(cell, training, study.corpus)
+        except USER_ERRORS:
+            raise
+        except (Exception, SystemExit) as error:
+            raise UsageError(
+                f"objective = {definition.objective!r}: the check of the cell {describe_cell(cell)} failed "
+                f"({type(error).__name__}: {error}); let it raise ObjectiveError for a cell that cannot be trained"
+            ) from error
+
+
+def _check_space(definition: StudyDefinition, objective: Objective) -> None:
+    named = f"objective = {definition.objective!r}"
+    if objective.suggests_parameters and not definition.suggests_parameters:
+        axis = definition.axis_order[0]
+        raise UsageError(
+            f"{named} suggests its parameters itself, so the axis {axis} has no effect; remove [grid] and [axes], or "
+            "let the function take params"
+        )
+    if not objective.suggests_parameters and definition.suggests_parameters:
+        raise UsageError(f"{named} takes its parameters from the study file, which has none; give it [grid] or [axes]")
+    if objective.suggests_parameters and definition.seeds > 1:
+        raise UsageError(
+            f"seeds = {definition.seeds}: {named} suggests its parameters itself and takes no seed; set seeds = 1"
+        )

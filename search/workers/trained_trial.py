@@ -1,0 +1,144 @@
+"""A leased trial that a training run trains: resume, judge, save."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from optuna.trial import FrozenTrial
+
+from search.objectives.errors import CheckpointError, ObjectiveError
+from search.objectives.protocol import Attempt, Closes, Evaluation, KnowsAttempt, TrainingRun
+from search.storage.errors import LeaseLost
+from search.storage.leases import Lease, Report
+from search.storage.metrics import read_evaluations
+from search.workers.failure_records import preemption
+from search.workers.leased_trial import LeasedTrial, WorkerContext, WorkerStudy
+from search.workers.user_code import UserCodeError
+from search.workers.user_trial import SECONDS
+
+log = logging.getLogger("search.worker")
+
+
+class TrainedTrial(LeasedTrial):
+    """A leased trial that a training run trains; made by `TrainedTrial.begin`."""
+
+    run: TrainingRun
+
+    def __init__(self, context: WorkerContext, lease: Lease, study: WorkerStudy, run: TrainingRun) -> None:
+        super().__init__(context, lease, study, run)
+        self._trial: FrozenTrial | None = None
+        self._saved_at = time.monotonic()
+
+    @classmethod
+    def begin(cls, context: WorkerContext, lease: Lease, study: WorkerStudy, run: TrainingRun) -> TrainedTrial:
+        """Resume a run from its checkpoint if there is one.
+
+        Raises:
+            LeaseLost: Another worker has the trial.
+            UserCodeError: An error of the objective; the trial cannot be trained.
+        """
+        begun = cls(context, lease, study, run)
+        if isinstance(run, KnowsAttempt):
+            earlier = evaluations_so_far(context, lease)
+            with context.user_code.calling():
+                run.attach(Attempt(study.metrics[0].name, earlier, begun.make_user_trial))
+        reports = _resume(context, lease, study, run)
+        # The database may lack evaluations of the checkpoint, for example after a failed trial was put back.
+        if reports and context.queue.report(reports):
+            raise LeaseLost
+        begun._trial = study.judge.trial(lease)
+        return begun
+
+    def judge(self, evaluation: Evaluation) -> bool:
+        """End the trial if its latest evaluation ends it; otherwise write a checkpoint if one is due.
+
+        Returns:
+            True when the trial has ended.
+
+        Raises:
+            LeaseLost: Another worker has the trial.
+        """
+        assert self._trial is not None, "made by begin"
+        self._trial.intermediate_values[evaluation.step] = evaluation.value
+        if evaluation.diverged:
+            self._finish("diverged", f"the loss was not finite at step {evaluation.step}")
+        elif self.run.finished:
+            self._finish("complete", None, self._values(evaluation))
+        elif self._study.judge.should_prune(self._trial):
+            self._finish("pruned", f"pruned at step {evaluation.step}")
+        else:
+            if time.monotonic() - self._saved_at >= self._study.checkpoint_s:
+                self._save()
+            return False
+        return True
+
+    def _values(self, last: Evaluation) -> list[float]:
+        first, *others = self._study.metrics
+        missing = [each.name for each in others if each.name not in last.metrics]
+        if missing:
+            found = ", ".join([first.name, *last.metrics])
+            raise UserCodeError(
+                ObjectiveError(f"the last evaluation has the metrics {found}, but not {missing[0]!r}; yield it too")
+            )
+        return [last.value, *(last.metrics[each.name] for each in others)]
+
+    def save_and_release(self) -> None:
+        """Write a checkpoint and put the trial back into the queue."""
+        if self.run.curve:
+            self._save()
+        self.release(preemption())
+
+    def close(self) -> None:
+        """Let go of what the run holds."""
+        if isinstance(self.run, Closes):
+            with self._context.user_code.calling():
+                self.run.close()
+        if self.user_trial is not None and self._study.user_trials is not None:
+            self._study.user_trials.end()
+
+    def _save(self) -> None:
+        checkpoints, lease = self._context.checkpoints, self.lease
+        with self._context.user_code.calling():
+            payload = self.run.save()
+        try:
+            identity = self._study.identity(lease.cell)
+            checkpoints.write_checkpoint(lease.study, lease.number, payload, identity)
+        except OSError as error:
+            folder = checkpoints.trial_folder(lease.study, lease.number)
+            log.warning("cannot write a checkpoint in %s (%s); training continues without one", folder, error.strerror)
+        self._saved_at = time.monotonic()
+
+
+def evaluations_so_far(context: WorkerContext, lease: Lease) -> list[Evaluation]:
+    """What earlier attempts of a trial reported, in order of step."""
+    if lease.token == 1:
+        return []
+    found = []
+    for step, (value, metrics) in read_evaluations(context.queue.database, lease.trial_id).items():
+        seconds = metrics.pop(SECONDS, None)
+        found.append(Evaluation(step, value, metrics, seconds))
+    return found
+
+
+def _resume(context: WorkerContext, lease: Lease, study: WorkerStudy, run: TrainingRun) -> list[Report]:
+    """Restore the run from its checkpoint; return its evaluations so far."""
+    checkpoints = context.checkpoints
+    payload = checkpoints.read_checkpoint(lease.study, lease.number, study.identity(lease.cell))
+    if payload is None:
+        return []
+    with context.user_code.calling():
+        try:
+            run.restore(payload)
+        except CheckpointError as error:
+            checkpoints.set_aside(lease.study, lease.number, str(error))
+            return []
+    log.info("trial %d of %s resumes after step %d", lease.number, lease.study, run.curve[-1].step)
+    return [report_of(lease, point) for point in run.curve]
+
+
+def report_of(lease: Lease, evaluation: Evaluation) -> Report:
+    """What the database stores of an evaluation."""
+    seconds = {} if evaluation.seconds is None else {SECONDS: evaluation.seconds}
+    metrics = {**evaluation.metrics, **seconds}
+    return Report(lease, evaluation.step, evaluation.train_loss, evaluation.value, metrics)
