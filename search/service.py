@@ -66,6 +66,7 @@ def run_study(study: Any = "bigram", **options: Any) -> StudyResult:
     if not isinstance(study, (str, os.PathLike)):
         names = {each.name for each in option_fields(RunStudyOptions)}
         keys = {name: options.pop(name) for name in [*options] if name in STUDY_KEYS and name not in names}
+        keys |= {"name": options["name"]} if options.get("name") is not None else {}
     out = options.get("out")
     file = study_file(study, keys, RunStudyOptions.out if out is None else Path(out))
     result = run_with_options(RunStudyOptions.from_keywords({"study": file.path, **options}), file.modules)

@@ -17,14 +17,16 @@ from search.storage.values import canonical
 from search.study.cells import without_seed
 from search.study.formatting import describe_cell, loss_text
 from search.study.lookup import open_studies
+from search.study.metrics import DEFAULT_NAME
+from search.study.stored import read_stored_study
 
 if TYPE_CHECKING:
     import pandas
 
 # How long to wait for a database that is starting, in seconds.
 WAIT_S = 60.0
-# The columns of a table of trials besides those of parameters.
-BEFORE, AFTER = ("study", "number", "state", "seed"), ("train_loss", "val_loss", "step", "seconds")
+# The columns of a table of trials besides those of parameters and the metric.
+BEFORE, AFTER = ("study", "number", "state", "seed"), ("train_loss", "step", "seconds")
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,15 @@ class StudyResult:
             raise UsageError("to_dataframe needs pandas; install it with: pip install pandas") from error
         with self._opened() as (database, names):
             trials = trial_summaries(database, names, attrs=("train_seconds",))
+            stored = read_stored_study(database, self.study)
+        metric = DEFAULT_NAME if stored is None else stored.definition.metrics[0].name
         axes = {name: None for trial in trials for name in without_seed(trial.cell)}
-        titles = {name: f"params_{name}" if name in (*BEFORE, *AFTER) else name for name in axes}
+        titles = {name: f"params_{name}" if name in (*BEFORE, metric, *AFTER) else name for name in axes}
         before = [name for name in BEFORE if name != "study" or len(names) > 1]
         has_train_loss = any(trial.train_loss is not None for trial in trials)
         after = [name for name in AFTER if name != "train_loss" or has_train_loss]
-        rows = [_as_dict(trial, titles) for trial in trials]
-        return pandas.DataFrame(rows, columns=[*before, *titles.values(), *after])
+        rows = [_as_dict(trial, titles, metric) for trial in trials]
+        return pandas.DataFrame(rows, columns=[*before, *titles.values(), metric, *after])
 
     def report(self, format: str = "markdown", top: int | None = None) -> str:
         """The report, as `search.report` prints it.
@@ -159,8 +163,8 @@ class StudyResult:
             yield database, names
 
 
-def _as_dict(trial: TrialSummary, titles: Mapping[str, str]) -> dict[str, Any]:
+def _as_dict(trial: TrialSummary, titles: Mapping[str, str], metric: str) -> dict[str, Any]:
     seconds = trial.attrs.get("train_seconds", trial.seconds)
     of_trial = {"study": trial.study, "number": trial.number, "state": trial.state, "seed": trial.seed}
-    losses = {"train_loss": trial.train_loss, "val_loss": trial.val_loss, "step": trial.step, "seconds": seconds}
+    losses = {metric: trial.val_loss, "train_loss": trial.train_loss, "step": trial.step, "seconds": seconds}
     return {**of_trial, **{titles[name]: value for name, value in without_seed(trial.cell).items()}, **losses}

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Table, insert, select
 from search.storage import optuna_queries, optuna_tables
 from search.storage.database import Database
 from search.storage.dialect_sqlite import open_memory
+from search.storage.metrics import write_metrics
 from search.storage.migrations.runner import has_optuna_tables, has_our_tables
 from search.storage.queries import study_names
 from search.storage.schema import SCHEMA_VERSION, metadata, queue_table, schema_info, studies_table
@@ -145,6 +146,8 @@ def plan_copy(copy: Database, study: OptunaStudy, attrs: Mapping[str, Any], cell
         ]
         if seconds:
             connection.execute(insert(models.TrialUserAttributeModel.__table__), seconds)
+        for trial in study.trials:
+            write_metrics(connection, trial._trial_id, trial.last_step or 0, _numbers(trial))
 
     copy.write(work)
 
@@ -171,6 +174,12 @@ def _queue_row(study: OptunaStudy, trial: FrozenTrial, cell: str) -> dict[str, A
         "started_at": None if trial.datetime_start is None else trial.datetime_start.timestamp(),
         "finished_at": None if trial.datetime_complete is None else trial.datetime_complete.timestamp(),
     }
+
+
+def _numbers(trial: FrozenTrial) -> dict[str, float]:
+    """The user attributes that are numbers: further metrics."""
+    attrs = {name: value for name, value in trial.user_attrs.items() if type(value) in (int, float)}
+    return {name: value for name, value in attrs.items() if math.isfinite(value) and name != _SECONDS}
 
 
 def _end(trial: FrozenTrial, value: float | None) -> tuple[str, str | None]:

@@ -71,7 +71,10 @@ def _attributes(study: OptunaStudy) -> dict[str, Any]:
             axes[name] = _range(distribution, values[name])
         else:
             grid[name] = listed
-    definition = {"grid": grid, "axes": axes}
+    several = len(study.directions) > 1
+    names = study.metric_names or [f"value_{at}" if several else "value" for at in range(len(study.directions))]
+    metrics = [{"name": name, "direction": each} for name, each in zip(names, study.directions, strict=True)]
+    definition = {"grid": grid, "axes": axes, "metrics": metrics}
     return {
         DEFINITION: json.loads(json.dumps(definition)),
         "description": "",

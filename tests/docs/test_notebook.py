@@ -27,11 +27,11 @@ def test_every_cell_runs(tmp_path: Path) -> None:
     _, _, run, best, table, report, saved = [cell for cell in read.cells if cell.cell_type == "code"]
     progress, result = shown(run)
     assert "12/12 done; 12 complete" in progress["text/plain"], "one display, updated to its last state"
-    assert result["text/plain"].startswith("StudyResult(loss: 12 complete; best ")
+    assert result["text/plain"].startswith("StudyResult(wave: 12 complete; best ")
     assert "<svg" in result["text/html"]
     assert not [output for output in run.outputs if output.output_type == "stream" and "[1/12]" in output.text]
     assert shown(best)[0]["text/plain"].startswith("Best(params={'x': ")
     assert "<td>complete</td>" in shown(table)[0]["text/html"]
-    assert report.outputs[0].text.startswith("# loss")
-    assert "loss.html" in shown(saved)[0]["text/plain"]
-    assert (tmp_path / "loss.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert report.outputs[0].text.startswith("# wave")
+    assert "wave.html" in shown(saved)[0]["text/plain"]
+    assert (tmp_path / "wave.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")

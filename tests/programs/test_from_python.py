@@ -46,7 +46,7 @@ def test_dataframe(result: StudyResult) -> None:
     table = result.to_dataframe()
     axes = ["block_size", "n_embd", "pe_type", "model"]
     assert list(table.columns[:-4]) == ["study", "number", "state", "seed", *axes]
-    assert list(table.columns[-4:]) == ["train_loss", "val_loss", "step", "seconds"]
+    assert list(table.columns[-4:]) == ["val_loss", "train_loss", "step", "seconds"]
     assert len(table) == 18
     assert set(table["state"]) == {"complete"}
     of_study = table[table["study"] == "small"]
@@ -90,6 +90,7 @@ def test_a_dictionary(work_folder: Path) -> None:
     study = {"objective": "fake_objective:start", "grid": {"n_embd": range(1, 3), "block_size": (8,)}, "seeds": 2}
     result = run_study(study, name="mine", training={"max_iters": 4}, plan_only=True)
     assert result.counts["waiting"] == 4
+    assert run_study(work_folder / "search-out/mine/study.toml", plan_only=True).counts == result.counts
     assert sorted(row["cell"]["n_embd"] for row in all_rows(sqlite(work_folder))) == [1, 1, 2, 2]
     with pytest.raises(UsageError, match=r"unknown option 'sede'"):
         run_study(study, sede=2)
