@@ -32,6 +32,7 @@ from search.storage.queue import TrialQueue
 from search.storage.url import display_url
 from search.study.definition import StudyDefinition
 from search.study.planner import Study
+from search.study.user_modules import refuse_while_importing
 from search.trackers.feed import tracking
 from search.trackers.registry import make_trackers
 from search.web.background import dashboard_process
@@ -62,6 +63,7 @@ def run_study(study: Any = "bigram", **options: Any) -> StudyResult:
         UsageError, ModelError, ObjectiveError, StorageError: An error that the user can fix.
         KeyboardInterrupt: Ctrl-C, or a kernel's interrupt, after the workers have released their trials.
     """
+    refuse_while_importing("run_study")
     keys = {}
     if not isinstance(study, (str, os.PathLike)):
         names = {each.name for each in option_fields(RunStudyOptions)}

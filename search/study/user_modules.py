@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from search.study.stored import StoredDefinition
 
 OURS = "search."
+# The modules that `import_user_module` is importing now.
+_importing: list[str] = []
 # Old names of built-in objectives in study files of lm-search 0.1. Only messages use them: a user's module may have
 # the same name.
 MOVED = {"objectives.language_model:start": "language_model"}
@@ -52,6 +54,7 @@ def import_user_module(module: str, named: str) -> ModuleType:
     Raises:
         UsageError: The module does not exist, or its import fails.
     """
+    _importing.append(module)
     try:
         return importlib.import_module(module)
     except USER_ERRORS:
@@ -64,6 +67,24 @@ def import_user_module(module: str, named: str) -> ModuleType:
         ) from error
     except (Exception, SystemExit) as error:  # a script that is imported can raise anything, or parse a command line
         raise UsageError(f"{named}: the import of the module {module!r} failed ({_describe(error)})") from error
+    finally:
+        _importing.pop()
+
+
+def refuse_while_importing(call: str) -> None:
+    """Refuse a call in a module that a study imports: each worker would run the whole study again.
+
+    Args:
+        call: The function that is called, for the message.
+
+    Raises:
+        UsageError: Such a module is being imported.
+    """
+    if _importing:
+        raise UsageError(
+            f"the module {_importing[-1]!r} calls {call} when it is imported, which worker processes do too; put the "
+            "call under: if __name__ == '__main__':"
+        )
 
 
 def _describe(error: BaseException) -> str:

@@ -117,6 +117,15 @@ def test_a_function_of_a_module(work_folder: Path, monkeypatch: pytest.MonkeyPat
         run_study(lambda params, seed: None, name="other", grid={"x": [1]})
 
 
+def test_a_module_that_runs_its_study_when_it_is_imported(work_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "from search import run_study\ndef loss(params): return 1\nrun_study(loss, grid={'x': [1]})\n"
+    (work_folder / "unguarded.py").write_text(source)
+    monkeypatch.syspath_prepend(str(work_folder))
+    with pytest.raises(UsageError, match=r"'unguarded' calls run_study when it is imported, .* if __name__ == '__main"):
+        run_study({"objective": "unguarded:loss", "grid": {"x": [1]}})
+    assert not (work_folder / "search.db").exists()
+
+
 SCRIPT = """
 import itertools, pathlib, time
 from search import run_study
