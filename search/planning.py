@@ -21,7 +21,7 @@ from search.storage.texts import printable
 from search.storage.url import display_url
 from search.strategies.pruners import check_pruner, read_pruner
 from search.strategies.racing import make_race
-from search.strategies.samplers import check_sampler
+from search.strategies.samplers import check_sampler, make_sampler
 from search.strategies.warm_start import warm_started
 from search.study.cell_checks import check_cells
 from search.study.code_versions import trials_by_code
@@ -131,7 +131,9 @@ def open_planned(options: PlanningOptions, modules: Path | None = None) -> tuple
     """
     study = load_study(options, modules)
     if not _is_planned(options, study):
-        if study.definition.is_sampled and not study.definition.suggests_parameters:
+        if study.definition.suggests_parameters:
+            make_sampler(study.definition.sampler, 0)
+        elif study.definition.is_sampled:
             grid, axes = study.definition.grid, study.definition.axes
             check_sampler(study.definition.sampler, axis_distributions(grid, axes))
             for sentence in unreached_ends(axes):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, literal
+from sqlalchemy import ColumnElement, and_, bindparam, literal
 
 from search.storage.schema import queue_table
 
@@ -89,6 +90,26 @@ def row_of(queue_id: int, study_uid: str) -> ColumnElement[bool]:
 def held_by(lease: Lease) -> ColumnElement[bool]:
     """The trial of a lease that is still valid."""
     return and_(claimed_by(lease), queue_table.c.state == "running")
+
+
+# As `held_by`, for a statement that is built once: building it takes longer than running it.
+held = and_(
+    queue_table.c.id == bindparam("held_id"),
+    queue_table.c.study_uid == bindparam("held_uid", type_=queue_table.c.study_uid.type),
+    queue_table.c.owner == bindparam("held_owner"),
+    queue_table.c.token == bindparam("held_token"),
+    queue_table.c.state == "running",
+)
+
+
+def held_values(lease: Lease) -> dict[str, Any]:
+    """The values of the parameters of `held`."""
+    return {
+        "held_id": lease.queue_id,
+        "held_uid": lease.study_uid,
+        "held_owner": lease.owner,
+        "held_token": lease.token,
+    }
 
 
 def claimed_by(lease: Lease) -> ColumnElement[bool]:

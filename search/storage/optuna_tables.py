@@ -159,10 +159,15 @@ def write_parameters(connection: Connection, trial_id: int, parameters: Mapping[
 
 
 def add_parameter(connection: Connection, trial_id: int, name: str, parameter: Parameter) -> None:
-    """Set a parameter that the trial does not have yet; it keeps one that it has."""
-    there = select(_params.c.param_id).where(_params.c.trial_id == trial_id, _params.c.param_name == name)
-    if connection.execute(there).first() is None:
-        _insert_parameters(connection, [(trial_id, {name: parameter})])
+    """Set a parameter of a trial."""
+    row = {
+        "trial_id": trial_id,
+        "param_name": name,
+        "param_value": parameter.distribution.to_internal_repr(parameter.value),
+        "distribution_json": distribution_to_json(parameter.distribution),
+    }
+    # Again with the same value if the answer to the first time was lost.
+    upsert(connection, _params, [row], ("trial_id", "param_name"))
 
 
 def delete_system_attrs(connection: Connection, trial_id: int, prefixes: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from search.storage.crashes import has_progressed
 from search.storage.database import Database
 from search.storage.errors import EndedElsewhere, LeaseLost
 from search.storage.failures import Failure, of_lease
-from search.storage.leases import LEASE_FACTOR, Lease, Report, claimed_by, held_by
+from search.storage.leases import LEASE_FACTOR, Lease, Report, claimed_by, held, held_by, held_values
 from search.storage.metrics import write_metrics
 from search.storage.planning import uids_of
 from search.storage.schema import queue_table, studies_table
@@ -125,12 +125,8 @@ class TrialQueue:
         return self.database.write(work)
 
     def _storing(self, report: Report) -> tuple[Update, dict[str, Any]]:
-        lease = report.lease
         values = {
-            "held_id": lease.queue_id,
-            "held_uid": lease.study_uid,
-            "held_owner": lease.owner,
-            "held_token": lease.token,
+            **held_values(report.lease),
             "new_step": report.step,
             "new_train_loss": nan_to_none(report.train_loss),
             "new_val_loss": nan_to_none(report.value),
@@ -141,19 +137,12 @@ class TrialQueue:
     def _report_statement(self) -> Update:
         # This most frequent statement is built once: building it takes longer than running it.
         table = queue_table.c
-        held = and_(
-            table.id == bindparam("held_id"),
-            table.study_uid == bindparam("held_uid", type_=table.study_uid.type),
-            table.owner == bindparam("held_owner"),
-            table.token == bindparam("held_token"),
-            table.state == "running",
-            optuna_tables.is_unfinished(table.trial_id),
-        )
         new = {name: bindparam(f"new_{name}", type_=table[name].type) for name in ("step", "train_loss", "val_loss")}
         higher = or_(table.highest_step.is_(None), table.highest_step < new["step"])
         highest = case((higher, new["step"]), else_=table.highest_step)
         until = self.database.now() + self.lease_s * LEASE_FACTOR
-        return update(queue_table).where(held).values(lease_until=until, highest_step=highest, **new)
+        which = (held, optuna_tables.is_unfinished(table.trial_id))
+        return update(queue_table).where(*which).values(lease_until=until, highest_step=highest, **new)
 
     def renew(self, leases: Sequence[Lease]) -> list[Lease]:
         """Renew leases between two reports.

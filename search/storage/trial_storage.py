@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Container, Mapping
+from datetime import datetime
 from typing import Any
 
 from optuna._typing import JSONSerializable
@@ -12,8 +13,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.storage import optuna_tables
 from search.storage.leased_writes import LeasedWrites
+from search.storage.leases import Lease
 from search.storage.optuna_storage import PrunerStorage
 from search.storage.optuna_tables import Parameter
+from search.storage.slots import is_empty_slot
 
 
 class TrialStorage(PrunerStorage):
@@ -31,7 +34,10 @@ class TrialStorage(PrunerStorage):
         """Hold the trial of a lease, after what earlier attempts must not leave to it was removed."""
         writes.begin()
         self._writes, self.kept_attrs = writes, None
-        self._own = super().get_trial(writes.lease.trial_id)
+        lease = writes.lease
+        # Nothing is known of a trial that begins for the first time.
+        is_new = lease.token == 1 and is_empty_slot(lease.cell)
+        self._own = new_trial(lease) if is_new else super().get_trial(lease.trial_id)
         self._refreshed_at = -float("inf")
         return self._own
 
@@ -67,6 +73,7 @@ class TrialStorage(PrunerStorage):
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
         own, writes = self._expect_own(trial_id)
+        self._refresh()
         for trial in [*self._finished.values(), *self._running]:
             if param_name in trial.distributions:
                 check_distribution_compatibility(trial.distributions[param_name], distribution)
@@ -103,3 +110,24 @@ class TrialStorage(PrunerStorage):
         if self._own is None or self._writes is None or self._own._trial_id != trial_id:
             raise RuntimeError("an objective can write only to its own trial, while it runs")
         return self._own, self._writes
+
+
+def new_trial(lease: Lease, params: Mapping[str, Any] | None = None) -> FrozenTrial:
+    """A trial that has just been claimed for the first time.
+
+    Args:
+        params: Its parameters, if they are known.
+    """
+    return FrozenTrial(
+        number=lease.number,
+        trial_id=lease.trial_id,
+        state=TrialState.RUNNING,
+        value=None,
+        datetime_start=datetime.now(),
+        datetime_complete=None,
+        params=dict(params or {}),
+        distributions={},
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+    )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from optuna.pruners import NopPruner
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from search.storage.leases import Lease
 from search.storage.optuna_storage import PrunerStorage, SearchStorage
 from search.storage.slots import parameters_of
+from search.storage.trial_storage import new_trial
 from search.strategies.pruners import make_pruner
 from search.study.pruner_settings import PrunerSettings
 
@@ -19,10 +20,13 @@ class PruningJudge:
     Args:
         backend: Optuna's storage.
         study: The study's name.
+        history: What the pruner sees; None makes it.
     """
 
-    def __init__(self, backend: SearchStorage, study: str, settings: PrunerSettings) -> None:
-        self._history = PrunerStorage(backend, study)
+    def __init__(
+        self, backend: SearchStorage, study: str, settings: PrunerSettings, history: PrunerStorage | None = None
+    ) -> None:
+        self._history = history or PrunerStorage(backend, study)
         self._study = Study(study_name=study, storage=self._history)
         self._pruner = make_pruner(settings, self._history)
 
@@ -31,19 +35,7 @@ class PruningJudge:
         if lease.token > 1 and not isinstance(self._pruner, NopPruner):
             return self._history.get_trial(lease.trial_id)
         # The trial is new, or the pruner ignores it: there is nothing to read.
-        return FrozenTrial(
-            number=lease.number,
-            trial_id=lease.trial_id,
-            state=TrialState.RUNNING,
-            value=None,
-            datetime_start=None,
-            datetime_complete=None,
-            params=parameters_of(lease.cell),
-            distributions={},
-            user_attrs={},
-            system_attrs={},
-            intermediate_values={},
-        )
+        return new_trial(lease, parameters_of(lease.cell))
 
     def should_prune(self, trial: FrozenTrial) -> bool:
         """Whether `trial` stops at its newest intermediate value."""

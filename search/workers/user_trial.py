@@ -212,7 +212,7 @@ class UserTrials:
         self._storage.begin(writes)
         sampler = self._sampler(lease)
         if self._study is None:
-            judge = PruningJudge(self._backend, self._stored.name, self._stored.settings.pruner)
+            judge = PruningJudge(self._backend, self._stored.name, self._stored.settings.pruner, self._storage)
             self._study = UserStudy(self._stored.name, self._storage, sampler, _JudgePruner(judge))
         self._study.sampler = sampler
         return UserTrial(self._study, writes, self._folder_of(lease), self._settings, self._check)

@@ -1,0 +1,317 @@
+"""Objectives of Optuna run unchanged: the same values for the same parameters, as many trials as asked for."""
+
+from __future__ import annotations
+
+import math
+import signal
+from pathlib import Path
+from typing import Any
+
+import optuna
+import optuna_objectives
+import pytest
+from gates import wait_until
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
+from study_files import all_rows
+from swarm import ForkedWorker
+
+from search.errors import UsageError
+from search.options import PlanningOptions
+from search.planning import open_planned
+from search.storage.queries import trial_summaries
+from search.storage.url import parse_url
+from search.workers.setup import open_worker
+
+N_TRIALS = 14
+
+
+def options(folder: Path, url: str, objective: str, head: str = "", trials: int = N_TRIALS) -> PlanningOptions:
+    file = folder / "theirs.toml"
+    file.write_text(f'objective = "optuna_objectives:{objective}"\ntrials = {trials}\n{head}\n')
+    return PlanningOptions(study=str(file), storage=url, out=folder / "out")
+
+
+def plan(chosen: PlanningOptions) -> None:
+    database, _ = open_planned(chosen)
+    database.engine.dispose()
+
+
+def work(chosen: PlanningOptions) -> bool:
+    """Run one worker to its end in this process."""
+    worker = open_worker(str(chosen.study), chosen.storage, "cpu", out=chosen.out)
+    try:
+        return worker.run()
+    finally:
+        worker.queue.database.engine.dispose()
+
+
+def trials_of(url: str, study: str = "theirs") -> list[FrozenTrial]:
+    """The trials as Optuna reads them."""
+    storage = optuna.storages.RDBStorage(parse_url(url).render_as_string(hide_password=False))
+    try:
+        return optuna.load_study(study_name=study, storage=storage).trials
+    finally:
+        storage.engine.dispose()
+
+
+def own_values(objective: str, trial: FrozenTrial) -> list[float]:
+    """What the objective returns for the parameters of a trial, without lm-search."""
+    fixed = FixedTrial(trial.params, trial.number)
+    fixed.study = optuna.create_study()  # type: ignore[attr-defined]
+    returned = optuna_objectives.call(objective, fixed)
+    return [float(each) for each in returned] if isinstance(returned, (tuple, list)) else [float(returned)]
+
+
+@pytest.mark.parametrize("objective", optuna_objectives.KINDS)
+def test_an_objective_of_optuna_runs_unchanged(tmp_path: Path, objective: str) -> None:
+    url = f"sqlite:///{tmp_path}/search.db"
+    chosen = options(tmp_path, url, objective, optuna_objectives.KINDS[objective])
+    plan(chosen)
+    assert work(chosen)
+    trials = trials_of(url)
+    assert [trial.number for trial in trials] == list(range(N_TRIALS))
+    assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+    done = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    assert len(done) >= N_TRIALS // 3
+    for trial in done:
+        assert trial.values == own_values(objective, trial)
+    assert len({str(trial.params) for trial in trials}) > N_TRIALS // 3  # each trial draws its own
+    # Under stock Optuna the same function gives the same.
+    stock = optuna.create_study(directions=["minimize"] * len(done[0].values))
+    stock.enqueue_trial(done[0].params)
+    stock.optimize(lambda trial: optuna_objectives.call(objective, trial), n_trials=1)
+    assert stock.trials[0].values == done[0].values
+
+
+def test_constraints_and_attributes_are_stored(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/search.db"
+    chosen = options(tmp_path, url, "constrained", trials=3)
+    plan(chosen)
+    work(chosen)
+    for trial in trials_of(url):
+        assert trial.constraints == {"inside": trial.params["x"] ** 2 + trial.params["y"] ** 2 - 9}
+
+
+def test_reports_are_stored_and_judged(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/search.db"
+    head = optuna_objectives.KINDS["network"] + "\npruner = { name = 'MedianPruner', n_startup_trials = 2 }"
+    chosen = options(tmp_path, url, "network", head)
+    plan(chosen)
+    work(chosen)
+    states = {trial.state for trial in trials_of(url)}
+    assert states == {TrialState.COMPLETE, TrialState.PRUNED}
+    for trial in trials_of(url):
+        assert sorted(trial.intermediate_values) == list(range(len(trial.intermediate_values)))
+        if trial.state is TrialState.PRUNED:
+            assert trial.value == trial.intermediate_values[max(trial.intermediate_values)]
+        else:
+            assert len(trial.intermediate_values) == 8
+
+
+def test_summaries_have_the_suggested_parameters(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/search.db"
+    chosen = options(tmp_path, url, "layers", trials=4)
+    plan(chosen)
+    work(chosen)
+    database, _ = open_planned(chosen)
+    with database.closing():
+        summaries = trial_summaries(database, ["theirs"])
+    for summary, trial in zip(summaries, trials_of(url), strict=True):
+        assert summary.cell == {**trial.params, "seed": summary.seed}
+        assert summary.val_loss == trial.value
+
+
+def lines(folder: Path) -> dict[int, list[list[str]]]:
+    """What each attempt of each trial has said: its process, and its parameters."""
+    found = folder.glob("trial-*")
+    return {
+        int(path.name.removeprefix("trial-")): [line.split() for line in path.read_text().splitlines()]
+        for path in found
+    }
+
+
+@pytest.mark.parametrize(
+    ("sampler", "n_trials", "n_workers"),
+    [
+        ("random", 14, 6),
+        ('{ name = "tpe", multivariate = true, group = true }', 14, 6),
+        pytest.param("tpe", 60, 8, marks=pytest.mark.soak),
+        pytest.param("NSGAIISampler", 60, 8, marks=pytest.mark.soak),
+    ],
+)
+def test_kills_and_stops_keep_parameters_and_number(
+    tmp_path: Path, storage_url: str, monkeypatch: pytest.MonkeyPatch, sampler: str, n_trials: int, n_workers: int
+) -> None:
+    """Five workers are killed in a trial, the others stopped; two new ones finish the study."""
+    waiting = tmp_path / "waiting"
+    waiting.mkdir()
+    (waiting / "tick").touch()
+    monkeypatch.setenv("WAITING", str(waiting))
+    named = sampler if sampler.startswith("{") else f'"{sampler}"'
+    chosen = options(tmp_path, storage_url, "waits", f"sampler = {named}\n[workers]\nlease_s = 2", trials=n_trials)
+    plan(chosen)
+    environment = {"WAITING": str(waiting)}
+    workers = [ForkedWorker(chosen, environment, tmp_path / f"{at}.log") for at in range(n_workers)]
+    wait_until(lambda: len(lines(waiting)) == n_workers, "a trial of each worker that waits")
+    first = lines(waiting)
+    for worker in workers[:5]:
+        worker.kill()
+        worker.wait()
+    for worker in workers[5:]:
+        worker.send_signal(signal.SIGTERM)
+        worker.wait(60)
+    (waiting / "open").touch()
+    again = [ForkedWorker(chosen, environment, tmp_path / f"again-{at}.log") for at in range(2)]
+    assert {worker.wait(120) for worker in again} == {0}, (tmp_path / "again-0.log").read_text()
+    assert len(all_rows(storage_url)) == n_trials
+    trials = trials_of(storage_url)
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * n_trials
+    said = lines(waiting)
+    assert set(said) == set(range(n_trials))
+    for number, trial in enumerate(trials):
+        attempts = said[number]
+        assert len({tuple(attempt[1:]) for attempt in attempts}) == 1  # the same parameters in each attempt
+        assert len(attempts) == (2 if number in first else 1)
+        _, x, kind, y = attempts[0]
+        assert trial.params == {"x": float(x), "kind": kind, **({"y": float(y)} if kind == "a" else {})}
+        assert trial.value == float(x) + float(y)
+        assert trial.intermediate_values == {0: float(x), 1: float(x) + float(y)}
+    assert len({tuple(attempts[0][1:]) for attempts in said.values()}) == n_trials
+
+
+WRONG = """
+import math
+import optuna
+import search
+
+def nothing(trial): trial.suggest_float("x", 0, 1)
+def text(trial): return "low"
+def nan(trial): return math.nan
+def three(trial): return 1, 2, 3
+def fails(trial): return 1 / 0
+def other(trial): return trial.suggest_float("x", 0, 1) + trial.suggest_int("x", 0, 1)
+def shrinks(trial): return trial.suggest_categorical("x", list(range(trial.number + 2)))
+def stops(trial):
+    trial.study.stop()
+    return trial.number
+def swallows(trial):
+    try:
+        trial.report(float(trial.suggest_float("x", 0, 1)), 0)
+        trial.report("low", 1)
+    except TypeError as error:
+        trial.set_user_attr("said", str(error))
+    return 1.0
+"""
+
+
+def outcomes(folder: Path, monkeypatch: pytest.MonkeyPatch, function: str, head: str = "") -> list[dict[str, Any]]:
+    """The rows of a study of one of the functions of `WRONG`."""
+    module = f"wrong_{folder.name}"
+    (folder / f"{module}.py").write_text(WRONG)
+    monkeypatch.syspath_prepend(str(folder))
+    url = f"sqlite:///{folder}/search.db"
+    chosen = options(folder, url, "empty", head, trials=3)
+    file = Path(chosen.study)
+    file.write_text(file.read_text().replace("optuna_objectives:empty", f"{module}:{function}"))
+    plan(chosen)
+    work(chosen)
+    return all_rows(url)
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        ("nothing", "the objective returned None; it must return a number, several numbers, or numbers by metric"),
+        ("text", "the objective returned 'low'; it must return a number"),
+        ("nan", "the objective returned NaN; return a number, or raise optuna.TrialPruned"),
+        ("three", "the objective returned 3 values, but the study has 1 directions; write in the study file"),
+        ("fails", "ZeroDivisionError: division by zero"),
+        ("other", "ValueError: Cannot set different distribution kind to the same parameter name."),
+    ],
+)
+def test_wrong_results_fail_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, reason: str
+) -> None:
+    rows = outcomes(tmp_path, monkeypatch, function)
+    assert [row["outcome"] for row in rows] == ["failed"] * 3
+    assert {row["attempts"] for row in rows} == {1}
+    for row in rows:
+        assert reason in row["reason"]
+        assert "\n" not in row["reason"]
+
+
+def test_choices_that_change_between_trials_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = outcomes(tmp_path, monkeypatch, "shrinks")
+    assert [row["outcome"] for row in rows] == ["complete", "failed", "failed"]
+    assert "CategoricalDistribution does not support dynamic value space" in rows[1]["reason"]
+
+
+def test_an_objective_can_end_its_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = outcomes(tmp_path, monkeypatch, "stops")
+    assert [row["outcome"] for row in rows] == ["complete", "pruned", "pruned"]
+    assert "study.stop()" in rows[1]["reason"]
+
+
+def test_errors_of_report_are_optunas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = outcomes(tmp_path, monkeypatch, "swallows")
+    assert {row["outcome"] for row in rows} == {"complete"}
+    assert {trial.user_attrs["said"] for trial in trials_of(f"sqlite:///{tmp_path}/search.db")} == {
+        "report('low', 1): give a number, and a whole number as step"
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trials = 3\nseeds = 2", r"seeds = 2: .* suggests its parameters itself and takes no seed; set seeds = 1"),
+        ("grid = { x = [1, 2] }", r"suggests its parameters itself, so the axis x has no effect; remove"),
+        ('trials = 3\nsampler = "tpee"', r"tpee"),
+        ("", r"grid is missing: give it at least one axis, or trials = N for an objective that suggests"),
+        ('trials = 3\ndirection = "up"', r"direction"),
+        ('trials = 3\nmetric = "a"\nmetrics = ["a", "b"]', r"metric and metrics exclude each other"),
+        ('trials = 3\nmetrics = ["a", "a"]', r"has a name twice"),
+        ('trials = 3\nmetrics = ["a", "b"]\ndirections = ["minimize"]', r"needs as many directions"),
+    ],
+)
+def test_wrong_study_files(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "wrong.toml"
+    file.write_text(f'objective = "optuna_objectives:empty"\n{text}\n')
+    with pytest.raises(UsageError, match=message):
+        open_planned(PlanningOptions(study=str(file), storage=f"sqlite:///{tmp_path}/a.db", out=tmp_path / "out"))
+    assert not (tmp_path / "a.db").exists()
+
+
+def test_functions_can_return_numbers_or_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = f"returning_{tmp_path.name}"
+    (tmp_path / f"{module}.py").write_text(
+        "def number(params, seed): return params['x'] + seed\n"
+        "def metrics(params, settings, trial):\n"
+        "    (trial.folder / 'note.txt').write_text(str(params['x']))\n"
+        "    trial.keep('note.txt')\n"
+        "    trial.report(0.5, 3)\n"
+        "    return {'accuracy': params['x'] * settings.factor, 'size': 7}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    url = f"sqlite:///{tmp_path}/search.db"
+    for name, head in (
+        ("number", ""),
+        ("metrics", 'metric = "accuracy"\ndirection = "maximize"\nsettings = { factor = 10 }'),
+    ):
+        file = tmp_path / f"{name}.toml"
+        file.write_text(f'objective = "{module}:{name}"\nfirst_seed = 5\n{head}\n[grid]\nx = [1, 2]\n')
+        chosen = PlanningOptions(study=str(file), storage=url, out=tmp_path / "out")
+        plan(chosen)
+        assert work(chosen)
+    assert [trial.value for trial in trials_of(url, "number")] == [6.0, 7.0]
+    found = trials_of(url, "metrics")
+    assert sorted(trial.value or math.nan for trial in found) == [10.0, 20.0]
+    assert [trial.intermediate_values for trial in found] == [{3: 0.5}, {3: 0.5}]
+    storage = optuna.storages.RDBStorage(url)
+    try:
+        study = optuna.load_study(study_name="metrics", storage=storage)
+        assert study.best_value == 20.0
+        assert study.metric_names == ["accuracy"]
+    finally:
+        storage.engine.dispose()
+    assert {path.read_text() for path in (tmp_path / "out").rglob("note.txt")} == {"1", "2"}
+    assert any("note.txt" in str(trial.system_attrs) for trial in found)
