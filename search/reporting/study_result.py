@@ -19,6 +19,7 @@ from search.study.formatting import describe_cell, loss_text
 from search.study.lookup import open_studies
 from search.study.metrics import DEFAULT_NAME
 from search.study.stored import read_stored_study
+from search.study.trial_facts import TABLE_FACTS, trial_facts
 
 if TYPE_CHECKING:
     import pandas
@@ -100,7 +101,7 @@ class StudyResult:
         except ModuleNotFoundError as error:
             raise UsageError("to_dataframe needs pandas; install it with: pip install pandas") from error
         with self._opened() as (database, names):
-            trials = trial_summaries(database, names, attrs=("train_seconds",))
+            trials = trial_summaries(database, names, attrs=TABLE_FACTS)
             stored = read_stored_study(database, self.study)
         metric = DEFAULT_NAME if stored is None else stored.definition.metrics[0].name
         axes = {name: None for trial in trials for name in without_seed(trial.cell)}
@@ -164,7 +165,8 @@ class StudyResult:
 
 
 def _as_dict(trial: TrialSummary, titles: Mapping[str, str], metric: str) -> dict[str, Any]:
-    seconds = trial.attrs.get("train_seconds", trial.seconds)
+    trained_s = trial_facts(trial.attrs).train_seconds
+    seconds = trial.seconds if trained_s is None else trained_s
     of_trial = {"study": trial.study, "number": trial.number, "state": trial.state, "seed": trial.seed}
     losses = {metric: trial.val_loss, "train_loss": trial.train_loss, "step": trial.step, "seconds": seconds}
     return {**of_trial, **{titles[name]: value for name, value in without_seed(trial.cell).items()}, **losses}

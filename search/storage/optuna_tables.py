@@ -160,12 +160,7 @@ def write_parameters(connection: Connection, trial_id: int, parameters: Mapping[
 
 def add_parameter(connection: Connection, trial_id: int, name: str, parameter: Parameter) -> None:
     """Set a parameter of a trial."""
-    row = {
-        "trial_id": trial_id,
-        "param_name": name,
-        "param_value": parameter.distribution.to_internal_repr(parameter.value),
-        "distribution_json": distribution_to_json(parameter.distribution),
-    }
+    row = _parameter_row(trial_id, name, parameter, distribution_to_json(parameter.distribution))
     # Again with the same value if the answer to the first time was lost.
     upsert(connection, _params, [row], ("trial_id", "param_name"))
 
@@ -187,17 +182,17 @@ def _insert_parameters(connection: Connection, trials: Sequence[tuple[int, Mappi
     shared = {id(each.distribution): each.distribution for _, parameters in trials for each in parameters.values()}
     texts = {key: distribution_to_json(distribution) for key, distribution in shared.items()}
     rows = [
-        {
-            "trial_id": trial_id,
-            "param_name": name,
-            "param_value": parameter.distribution.to_internal_repr(parameter.value),
-            "distribution_json": texts[id(parameter.distribution)],
-        }
+        _parameter_row(trial_id, name, parameter, texts[id(parameter.distribution)])
         for trial_id, parameters in trials
         for name, parameter in parameters.items()
     ]
     if rows:
         connection.execute(insert(_params), rows)
+
+
+def _parameter_row(trial_id: int, name: str, parameter: Parameter, distribution: str) -> dict[str, Any]:
+    value = parameter.distribution.to_internal_repr(parameter.value)
+    return {"trial_id": trial_id, "param_name": name, "param_value": value, "distribution_json": distribution}
 
 
 def start_trials(connection: Connection, trial_ids: Sequence[int], now: float) -> None:
