@@ -17,8 +17,10 @@ from search.storage.database import Database
 from search.storage.errors import NoStudyYet
 from search.storage.optuna_studies import optuna_study_names, planned_names
 from search.storage.queries import study_attrs
+from search.storage.schema import DEFINITION
 from search.storage.texts import printable
 from search.storage.url import display_url
+from search.storage.values import canonical
 from search.strategies.pruners import check_pruner, read_pruner
 from search.strategies.racing import make_race
 from search.strategies.samplers import check_sampler, make_sampler
@@ -26,11 +28,13 @@ from search.strategies.warm_start import warm_started
 from search.study.cell_checks import check_cells
 from search.study.code_versions import trials_by_code
 from search.study.corpus import read_corpus
-from search.study.definition import MAX_SEEDS, StudyDefinition, check_size, load_definition
+from search.study.definition import MAX_SEEDS, StudyDefinition, load_definition
+from search.study.definition_checks import check_size
+from search.study.distributions import axis_distributions, unreached_ends
 from search.study.formatting import count_text
 from search.study.lookup import refusal_of_optunas
 from search.study.names import name_fault
-from search.study.planner import Study, axis_distributions, ensure_planned, study_plans, unreached_ends
+from search.study.planner import Study, ensure_planned, stored_definitions, study_plans
 from search.study.stored import read_stored_study
 from search.study.user_modules import extend_sys_path, module_folder, resolve_objective, user_modules
 from search.workers.group_size import check_fuse
@@ -135,8 +139,8 @@ def open_planned(options: PlanningOptions, modules: Path | None = None) -> tuple
             make_sampler(study.definition.sampler, 0)
         elif study.definition.is_sampled:
             grid, axes = study.definition.grid, study.definition.axes
-            check_sampler(study.definition.sampler, axis_distributions(grid, axes))
-            for sentence in unreached_ends(axes):
+            unlearned = check_sampler(study.definition.sampler, axis_distributions(grid, axes), study.definition.space)
+            for sentence in (*unreached_ends(axes), *unlearned):
                 log.warning("%s", sentence)
         check_cells(study)
     _check_out(options.out)
@@ -168,9 +172,11 @@ def _is_planned(options: PlanningOptions, study: Study) -> bool:
                 if optunas := {*study.names} & {*optuna_study_names(database)}:
                     raise UsageError(refusal_of_optunas(min(optunas), options.storage))
                 return False
-            return all(study_attrs(database, name) is not None for name in study.names)
+            stored = {name: (study_attrs(database, name) or {}).get(DEFINITION) for name in study.names}
     except NoStudyYet:
         return False
+    # A definition that has grown is checked like a new one.
+    return canonical(stored) == canonical(stored_definitions(study))
 
 
 def _check_out(out: Path) -> None:

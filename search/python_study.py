@@ -13,6 +13,7 @@ from typing import Any
 from search.errors import UsageError
 from search.reporting.toml_export import as_toml
 from search.storage.private_files import make_private_folder, open_private
+from search.study.axis_tables import without_none
 from search.study.main_source import write_module
 from search.study.names import name_fault
 from search.study.overrides import python_value
@@ -59,7 +60,8 @@ def study_file(study: Any, keys: Mapping[str, Any], out: Path) -> StudyFile:
             content["objective"], modules = _reference(objective, name, folder)
         if isinstance(content.get("corpus"), (str, os.PathLike)):
             content["corpus"] = str(Path(content["corpus"]).absolute())
-        text = as_toml({key: python_value(value, f"{key} = {value!r}") for key, value in content.items()})
+        read = {key: python_value(value, f"{key} = {value!r}") for key, value in content.items()}
+        text = as_toml(without_none(read))
         with open_private(folder / FILE, "w") as file:
             file.write(text)
     except OSError as error:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search.study.cells import grid_cells
 from search.study.definition import load_definition
 
 FULL_LENGTH = 5000  # steps of a trial in the study `bigram`
@@ -19,7 +18,7 @@ def the_cells(settings: Sequence[str] = ()) -> list[dict[str, Any]]:
         settings: "axis=value,value" texts that override axes of the grid.
     """
     definition = load_definition("bigram", settings)
-    return [*definition.baselines, *grid_cells(definition.grid)]
+    return [*definition.baselines, *definition.cells]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.storage.queries import TrialHistory
-from search.study.stored import StoredStudy
+from search.study.axis_tables import null_spelled
+from search.study.stored import StoredDefinition, StoredStudy
 
 
 def study_as_toml(
@@ -32,9 +33,12 @@ def study_as_toml(
     if definition.sampler is not None:
         # The trials' seeds do not show it: a cell that the sampler chooses again gets further seeds.
         top |= {"sampler": definition.sampler.model_dump(), "trials": study.trials, "seeds": study.seeds}
-    lines = _pairs(top)
-    axes = {name: axis.model_dump() for name, axis in definition.axes.items()}
-    sections: list[tuple[str, Mapping[str, Any]]] = [("[grid]", definition.grid)]
+    top |= {"exclude": definition.exclude, "enqueue": definition.enqueue}
+    lines = _pairs({key: value for key, value in top.items() if key not in ("exclude", "enqueue") or value})
+    axes = {
+        name: _with_condition(axis.model_dump(), definition.when.get(name)) for name, axis in definition.axes.items()
+    }
+    sections: list[tuple[str, Mapping[str, Any]]] = [("[grid]", _grid(definition))]
     sections += [("[axes]", axes)] if axes else []
     sections += [("[[baselines]]", cell) for cell in baselines]
     sections += [("[training]", definition.training.model_dump())]
@@ -50,6 +54,24 @@ def study_as_toml(
 def as_toml(content: Mapping[str, Any]) -> str:
     """The content of a study file as TOML."""
     return "\n".join([*_pairs(content), ""])
+
+
+def _grid(definition: StoredDefinition) -> dict[str, Any]:
+    """The axes that are lists, with the values of names and with conditions."""
+    found: dict[str, Any] = {}
+    for axis, values in definition.grid.items():
+        named, when = null_spelled(definition.named.get(axis, {})), definition.when.get(axis)
+        if list(named) == list(values):
+            found[axis] = _with_condition({"values": named}, when)
+        elif named:
+            found[axis] = _with_condition({"values": values, "named": named}, when)
+        else:
+            found[axis] = values if when is None else {"values": values, "when": when}
+    return found
+
+
+def _with_condition(axis: dict[str, Any], when: Any) -> dict[str, Any]:
+    return axis if when is None else {**axis, "when": when}
 
 
 def _pairs(section: Mapping[str, Any]) -> list[str]:

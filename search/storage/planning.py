@@ -7,19 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from sqlalchemy import Connection, Row, delete, insert, select
 
 from search.storage import optuna_tables
 from search.storage.database import Database
 from search.storage.errors import StorageError
+from search.storage.growth import TrialCell, refuse_while_leased, remove_trials, rewrite_distributions, trial_cells
 from search.storage.optuna_tables import Parameter
 from search.storage.repair import repair
-from search.storage.schema import queue_table, studies_table
+from search.storage.schema import DEFINITION, queue_table, studies_table
+from search.storage.slot_filling import Choice, fill_first
 from search.storage.slots import cell_and_seed, identity
 from search.storage.values import canonical
 
-DEFINITION = "definition"
 UID = "uid"
 
 
@@ -45,11 +47,15 @@ class StudyPlan:
     """All trials of one study.
 
     Attributes:
-        definition: What never changes.
+        definition: What changes only as `grow` allows.
         attrs: User attributes, written each time that it is planned.
         initial_attrs: User attributes that a study keeps as they were when it was created.
         directions: One for each objective.
         metric_names: What Optuna calls the objectives; empty for the default.
+        distributions: Of the parameters of all trials, those included that a sampler will choose.
+        enqueued: Cells for the first slots, before the sampler chooses any.
+        first_seed: The seed of a cell's first repetition, for `enqueued`.
+        grow: Makes the plan that continues the study as it is stored; None refuses any other definition.
     """
 
     study: str
@@ -59,6 +65,23 @@ class StudyPlan:
     initial_attrs: Mapping[str, Any] = field(default_factory=dict)
     directions: Sequence[StudyDirection] = (StudyDirection.MINIMIZE,)
     metric_names: Sequence[str] = ()
+    distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
+    enqueued: Sequence[Choice] = ()
+    first_seed: int = 0
+    grow: Callable[[Mapping[str, Any], Sequence[TrialCell]], Growth] | None = None
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How a planned study continues with another definition.
+
+    Attributes:
+        plan: All its trials.
+        removed: Cells whose trials the study loses; no worker has ever claimed one.
+    """
+
+    plan: StudyPlan
+    removed: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -99,11 +122,17 @@ _HALF_A_STUDY = (
 
 
 class DefinitionChanged(StorageError):
-    """A study of this name exists with another definition."""
+    """A study of this name exists with another definition.
 
-    def __init__(self, study: str, stored: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> None:
+    Args:
+        reason: Why it cannot continue with the definition that is wanted, with what to do; "" if there is no rule.
+    """
+
+    def __init__(
+        self, study: str, stored: Mapping[str, Any] | None, wanted: Mapping[str, Any], reason: str = ""
+    ) -> None:
         super().__init__(f"the study {study!r} exists with another definition")
-        self.study, self.stored, self.wanted = study, stored, wanted
+        self.study, self.stored, self.wanted, self.reason = study, stored, wanted, reason
 
 
 def plan(database: Database, plans: Sequence[StudyPlan]) -> Planned:
@@ -142,14 +171,42 @@ def _plan_one(database: Database, connection: Connection, one: StudyPlan) -> Pla
         stored = optuna_tables.study_attrs(connection, study_id).get(DEFINITION)
         if stored is not None and planned is None:
             raise StorageError(_HALF_A_STUDY.format(study=one.study))
-        if planned is None or canonical(stored) != canonical(one.definition):
+        if planned is None or stored is None:
             raise DefinitionChanged(one.study, stored, one.definition)
         uid = planned.uid
+        one = _continued(database, connection, one, _PlannedStudy(one.study, uid, study_id), stored)
         optuna_tables.write_study_attrs(connection, study_id, one.attrs)
     study = _PlannedStudy(one.study, uid, study_id)
     rows = _rows(connection, uid)
     repaired = repair(database, connection, study_id, rows, [trial.parameters for trial in one.trials])
-    return Planned(_insert_missing(connection, study, rows, one.trials), repaired)
+    added = _insert_missing(connection, study, rows, one.trials)
+    if one.enqueued and (left := fill_first(connection, uid, one.enqueued, one.first_seed)):
+        cell = {name: parameter.value for name, parameter in left[0].parameters.items()}
+        raise StorageError(
+            f"the cell {cell} cannot be enqueued: the cells of all trials of {one.study!r} are chosen; raise trials = N"
+        )
+    return Planned(added, repaired)
+
+
+def _continued(
+    database: Database, connection: Connection, one: StudyPlan, study: _PlannedStudy, stored: Mapping[str, Any]
+) -> StudyPlan:
+    """The plan that continues a study, after changing what is stored of the study where its definition has grown."""
+    if canonical(stored) == canonical(one.definition):
+        return one
+    if one.grow is None:
+        raise DefinitionChanged(one.study, stored, one.definition)
+    rows = _rows(connection, study.uid)
+    growth = one.grow(stored, trial_cells(rows))
+    if canonical(stored) == canonical(growth.plan.definition):
+        return growth.plan
+    refuse_while_leased(database, connection, one.study, rows)
+    removed = set(map(canonical, growth.removed))
+    gone = [row.trial_id for row in rows if canonical(cell_and_seed(row.cell)[0]) in removed]
+    remove_trials(connection, one.study, gone)
+    rewrite_distributions(connection, study.study_id, growth.plan.distributions)
+    optuna_tables.write_study_attrs(connection, study.study_id, {DEFINITION: growth.plan.definition})
+    return growth.plan
 
 
 def _rows(connection: Connection, uid: str) -> Sequence[Row[Any]]:

@@ -15,8 +15,7 @@ from sqlalchemy import Connection, func, null, select, tuple_
 from search.storage import optuna_queries, optuna_tables
 from search.storage.database import Database
 from search.storage.failures import Failure
-from search.storage.planning import DEFINITION
-from search.storage.schema import queue_table, schema_info, studies_table
+from search.storage.schema import DEFINITION, queue_table, schema_info, studies_table
 from search.storage.slots import is_empty_slot, parameters_of
 
 STATES = ("waiting", "running", "complete", "pruned", "diverged", "failed")

@@ -29,6 +29,9 @@ OLDEST_READABLE = 1
 MAX_CELL = 2000
 MAX_SHAPE_KEY = 255
 
+# The key of the user attribute of Optuna's study that has its definition.
+DEFINITION = "definition"
+
 metadata = MetaData()
 
 

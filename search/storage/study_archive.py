@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from search.storage.errors import StorageError
-from search.storage.planning import DEFINITION
 from search.storage.private_files import open_private
+from search.storage.schema import DEFINITION
 from search.storage.texts import printable
 
 FORMAT, VERSION = "lm-search study", 1

@@ -18,7 +18,6 @@ from search.storage.database import Database
 from search.storage.planning import EndedTrial, PlannedTrial, extend
 from search.storage.slots import identity
 from search.storage.values import canonical
-from search.study.cells import grid_cells
 from search.study.planner import cell_trials
 from search.study.search_space import RacingSettings
 from search.study.stored import StoredStudy
@@ -97,10 +96,10 @@ def make_race(database: Database, study: StoredStudy) -> Callable[[], int] | Non
     Returns:
         The function, which returns the number of trials that it planned; None if the study does not race.
     """
-    rules, grid = study.settings.racing, study.definition.grid
-    if rules is None or not grid:
+    rules, definition = study.settings.racing, study.definition
+    if rules is None or not definition.grid:
         return None
-    cells = grid_cells(grid)
+    cells = definition.cells
 
     def choose(ended: Sequence[EndedTrial]) -> list[PlannedTrial]:
         seeds = next_seeds(_losses(ended), study.first_seed, rules, len(cells), len(ended))

@@ -10,15 +10,17 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, BruteForceSampler, TPESampler
 from optuna.storages import InMemoryStorage
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from search.errors import UsageError
 from search.storage.texts import error_text
 from search.strategies.start_points import start_point
 from search.study.references import load_registered
 from search.study.search_space import GRID, SamplerSettings
+from search.study.space import Space
 
 # A new sampler is one file and one line here. Optuna's classes (by class name) and a user's ("module:Class") need no
 # line.
@@ -39,6 +41,8 @@ _ONE_SEED = frozenset({"QMCSampler"})
 
 # A sampler that starts with more random trials is not tried beyond them.
 _MAX_TRIED = 200
+# How often a sampler is asked again while it chooses excluded cells.
+MAX_ASKED = 30
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Answer:
     """A sampler's choice, and the notes that it stored for later calls.
 
     Attributes:
-        values: A value for each axis.
+        values: A value for each axis that applies.
         trial_notes: System attributes of the trial.
         study_notes: System attributes of the study.
     """
@@ -99,8 +103,13 @@ def is_starting(sampler: BaseSampler, trials: Sequence[FrozenTrial]) -> bool:
     return ended < n_start_points(sampler)
 
 
-def check_sampler(settings: SamplerSettings, distributions: Mapping[str, BaseDistribution]) -> None:
+def check_sampler(
+    settings: SamplerSettings, distributions: Mapping[str, BaseDistribution], space: Space | None = None
+) -> list[str]:
     """Let a sampler choose a cell from made-up results, in memory: many errors show only after its start points.
+
+    Returns:
+        Sentences about what it does not learn.
 
     Raises:
         UsageError: It cannot choose a cell, or it needs a package that is not installed.
@@ -108,17 +117,34 @@ def check_sampler(settings: SamplerSettings, distributions: Mapping[str, BaseDis
     sampler, named = make_sampler(settings, 0), f"sampler = {settings.name!r}"
     n_trials = min(max(n_start_points(sampler), 1), _MAX_TRIED) + 1
     try:
+        points = [start_point(distributions, at, 0, space) for at in range(n_trials)]
         trials = [
-            create_trial(params=start_point(distributions, at, 0), distributions=dict(distributions), value=float(at))
-            for at in range(n_trials)
+            create_trial(params=cell, distributions={name: distributions[name] for name in cell}, value=float(at))
+            for at, cell in enumerate(points)
         ]
-        ask(sampler, distributions, trials, {})
+        ask(sampler, distributions, trials, {}, space)
+        return _unlearned(sampler, trials, space)
+    except UsageError:
+        raise
     except ImportError as error:
         missing = _missing_package(error)
         step = f"install it with: pip install {missing}" if missing else error_text(error)
         raise UsageError(f"{named} needs a package that is not installed; {step}") from error
     except Exception as error:
         raise UsageError(f"{named} cannot choose from this search space: {error_text(error)}") from error
+
+
+def _unlearned(sampler: BaseSampler, trials: Sequence[FrozenTrial], space: Space | None) -> list[str]:
+    """A sentence if a sampler learns from the axes that all cells have, and draws the others at random."""
+    if space is None or not space.when or isinstance(sampler, (TPESampler, BruteForceSampler)):
+        return []
+    study = _study(sampler, trials, {})
+    if not sampler.infer_relative_search_space(study, trials[-1]):
+        return []
+    return [
+        f"{type(sampler).__name__} learns only about the axes that every cell has; it draws {', '.join(space.when)} at "
+        'random; sampler = "tpe" learns about them too'
+    ]
 
 
 def _missing_package(error: BaseException | None) -> str | None:
@@ -135,22 +161,50 @@ def ask(
     distributions: Mapping[str, BaseDistribution],
     trials: Sequence[FrozenTrial],
     study_notes: Mapping[str, Any],
+    space: Space | None = None,
 ) -> Answer:
-    """Ask a sampler for the next cell of a study with exactly the trials `trials`."""
+    """Ask a sampler for the next cell of a study with exactly the trials `trials`.
+
+    Args:
+        space: Which axes a cell has, and which cells are excluded; by default every cell has every axis.
+
+    Returns:
+        Its choice; without values if it chose excluded cells only, `MAX_ASKED` times.
+    """
+    space = Space({}) if space is None else space
+    names = [name for name in (*space.order, *distributions) if name in distributions]
+    names = list(dict.fromkeys(names if space.when else distributions))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
-            storage = InMemoryStorage()
-            study = optuna.create_study(storage=storage, sampler=sampler)
-            for key, value in study_notes.items():
-                storage.set_study_system_attr(study._study_id, key, value)
-            study.add_trials(trials)
-            trial = study.ask(dict(distributions))
+            study = _study(sampler, trials, study_notes)
+            for _ in range(MAX_ASKED):
+                trial = study.ask()
+                for name in names:
+                    if space.applies(name, trial.params):
+                        trial._suggest(name, distributions[name])
+                if not space.is_excluded(trial.params):
+                    return _answer(study, trial, study_notes)
+                # The sampler sees the excluded cell as one of the worst, so it learns to choose others.
+                study.tell(trial, state=TrialState.PRUNED)
         finally:
             optuna.logging.set_verbosity(before)
-    frozen = storage.get_trial(trial._trial_id)
-    notes = storage.get_study_system_attrs(study._study_id)
-    changed = {key: value for key, value in notes.items() if study_notes.get(key) != value}
+    return Answer({}, {}, {})
+
+
+def _study(sampler: BaseSampler, trials: Sequence[FrozenTrial], notes: Mapping[str, Any]) -> Study:
+    storage = InMemoryStorage()
+    study = optuna.create_study(storage=storage, sampler=sampler)
+    for key, value in notes.items():
+        storage.set_study_system_attr(study._study_id, key, value)
+    study.add_trials(trials)
+    return study
+
+
+def _answer(study: Study, trial: Trial, before: Mapping[str, Any]) -> Answer:
+    frozen = study._storage.get_trial(trial._trial_id)
+    notes = study._storage.get_study_system_attrs(study._study_id)
+    changed = {key: value for key, value in notes.items() if before.get(key) != value}
     return Answer(frozen.params, frozen.system_attrs, changed)

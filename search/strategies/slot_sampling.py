@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -13,13 +13,15 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search.statistics.inference import mean
 from search.storage.database import Database
 from search.storage.leases import Lease
-from search.storage.optuna_tables import Parameter
-from search.storage.slots import Choice, SlotHistory, SlotTrial, fill, is_unfilled
+from search.storage.slot_filling import Choice, SlotHistory, SlotTrial, fill, is_unfilled
+from search.storage.values import canonical
 from search.strategies.samplers import Answer, ask, is_starting, make_sampler
 from search.strategies.start_points import start_point
-from search.study.planner import axis_distributions, shape_key
+from search.study.distributions import axis_distributions, cell_parameters
+from search.study.planner import shape_key
 from search.study.search_space import SamplerSettings
-from search.study.stored import Observation, StoredStudy
+from search.study.space import Space
+from search.study.stored import Observation, StoredStudy, parse_definition
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Sampling:
         observations: Cells of another study with their losses; the sampler gets them too.
         order: The axes in the order of the study file.
         has_start_points: Whether the first cells are `start_point`s; studies of earlier versions draw them at random.
+        space: Which axes a cell has, and which cells are excluded.
+        definition: The stored definition that all this is from.
     """
 
     database: Database
@@ -41,6 +45,8 @@ class Sampling:
     observations: Sequence[Observation] = ()
     order: Sequence[str] = ()
     has_start_points: bool = True
+    space: Space | None = None
+    definition: Mapping[str, Any] = field(default_factory=dict)
 
     def fill(self, lease: Lease) -> Lease:
         """Give the slot of a lease a cell, unless it has one.
@@ -50,37 +56,52 @@ class Sampling:
         """
         if not is_unfilled(lease):
             return lease
-        return fill(self.database, lease, self.first_seed, self._ask, self._choice)
+        return fill(self.database, lease, self.first_seed, self._ask)
 
     def _ask(self, slot: int, history: SlotHistory) -> Choice:
+        if history.definition and canonical(history.definition) != canonical(self.definition):
+            return self._with(history.definition)._choose(slot, history)  # values were added since
+        return self._choose(slot, history)
+
+    def _with(self, definition: Mapping[str, Any]) -> Sampling:
+        read = parse_definition(definition)
+        distributions = axis_distributions(read.grid, read.axes)
+        return replace(self, distributions=distributions, space=read.space, definition=definition, order=())
+
+    def _choose(self, slot: int, history: SlotHistory) -> Choice:
+        if history.chosen is not None:
+            return self._choice(history.chosen)
         trials = [*observed_trials(self.observations, self.distributions), *slots_as_trials(history.trials)]
         sampler = make_sampler(self.sampler, self.first_seed, slot)
         if self.has_start_points and is_starting(sampler, trials):
-            return self._choice(start_point(self.distributions, slot, self.first_seed))
-        answer = ask(sampler, self.distributions, trials, history.notes)
-        return self._choice(answer.values, answer)
+            return self._choice(self._start_point(slot))
+        answer = ask(sampler, self.distributions, trials, history.notes, self.space)
+        return self._choice(answer.values, answer) if answer.values else self._choice(self._start_point(slot))
+
+    def _start_point(self, slot: int) -> Mapping[str, Any]:
+        return start_point(self.distributions, slot, self.first_seed, self.space)
 
     def _choice(self, cell: Mapping[str, Any], answer: Answer | None = None) -> Choice:
-        parameters = {name: Parameter(cell[name], self.distributions[name]) for name in self.order or cell}
         notes = (answer.trial_notes, answer.study_notes) if answer is not None else ({}, {})
-        return Choice(parameters, shape_key(cell), *notes)
+        return Choice(cell_parameters(cell, self.distributions, self.order), shape_key(cell), *notes)
 
 
 def make_sampling(database: Database, study: StoredStudy) -> Sampling | None:
     """How the slots of a planned study are filled; None for a study without slots."""
-    sampler = study.definition.sampler
-    if sampler is None or study.definition.suggests_parameters:
+    definition = study.definition
+    if definition.sampler is None or definition.suggests_parameters:
         return None
-    distributions = axis_distributions(study.definition.grid, study.definition.axes)
     observations = () if study.warm_start is None else study.warm_start.observations
     return Sampling(
         database,
-        sampler,
-        distributions,
+        definition.sampler,
+        axis_distributions(definition.grid, definition.axes),
         study.first_seed,
         observations,
         order=study.axis_order,
         has_start_points=study.has_start_points,
+        space=definition.space,
+        definition=definition.as_stored,
     )
 
 
@@ -89,7 +110,11 @@ def observed_trials(
 ) -> list[FrozenTrial]:
     """Complete trials that only the sampler sees; they are not trials of the study."""
     return [
-        create_trial(params=dict(each.cell), distributions=dict(distributions), value=each.val_loss)
+        create_trial(
+            params=dict(each.cell),
+            distributions={name: distributions[name] for name in each.cell},
+            value=each.val_loss,
+        )
         for each in observations
     ]
 

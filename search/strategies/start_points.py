@@ -11,21 +11,43 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from search.errors import UsageError
+from search.study.space import Space
+
 # The smallest share of a range that a digit decides.
 _RESOLUTION = 2.0**-53
+# Between the places that are tried for one index: more than a study has trials, and prime.
+_STRIDE = 100_003
+MAX_PLACES = 10_000
 
 
-def start_point(distributions: Mapping[str, BaseDistribution], index: int, seed: int) -> dict[str, Any]:
+def start_point(
+    distributions: Mapping[str, BaseDistribution], index: int, seed: int, space: Space | None = None
+) -> dict[str, Any]:
     """A point of a randomized Halton sequence (Owen 2017, "A randomized Halton algorithm in R").
 
     Args:
         distributions: The search space.
-        index: The place in the sequence, from 0.
+        index: The place in the sequence, from 0; if the cell there is excluded, a later place is taken.
         seed: Together with the place of an axis it gives the axis's permutations of digits.
+        space: Which axes a cell has, and which cells are excluded; by default every cell has every axis.
 
     Returns:
-        A value for each axis.
+        A value for each axis that applies.
+
+    Raises:
+        UsageError: All of `MAX_PLACES` points are excluded.
     """
+    if space is None:
+        return _point(distributions, index, seed)
+    for place in itertools.islice(itertools.count(index, _STRIDE), MAX_PLACES):
+        cell = space.restricted(_point(distributions, place, seed))
+        if not space.is_excluded(cell):
+            return cell
+    raise UsageError(f"exclude leaves almost no cell: each of {MAX_PLACES} random cells is excluded; remove an entry")
+
+
+def _point(distributions: Mapping[str, BaseDistribution], index: int, seed: int) -> dict[str, Any]:
     return {
         name: _value(distribution, _halton(index, base, np.random.default_rng([seed, axis])))
         for axis, ((name, distribution), base) in enumerate(zip(distributions.items(), _primes(), strict=False))

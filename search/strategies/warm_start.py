@@ -14,7 +14,9 @@ from search.statistics.ranking import Row, ranked_rows
 from search.storage.database import Database
 from search.storage.planning import StudyPlan
 from search.storage.queries import study_names
-from search.study.planner import Study, axis_distributions
+from search.study.distributions import axis_distributions
+from search.study.planner import Study
+from search.study.space import Space
 from search.study.stored import (
     WARM_START,
     Observation,
@@ -48,7 +50,7 @@ def warm_started(database: Database, study: Study, plan: StudyPlan, source: str)
     _check_comparable(source, planned_study(plan).definition, stored.definition, set(distributions))
     rows = [row for row in ranked_rows(database, [source]) if row.state == "complete"]
     found = [_observation(row, stored.definition.training) for row in rows]
-    inside = [_restricted(each, distributions) for each in found if _lies_within(each.cell, distributions)]
+    inside = [restricted for each in found if (restricted := _restricted(each, distributions, definition.space))]
     if not inside:
         raise UsageError(
             f"--from {source}: none of its {len(rows)} complete cells is inside the search space of {study.name}; "
@@ -80,8 +82,14 @@ def _observation(row: Row, training: TrainingSettings) -> Observation:
     return Observation({**training.model_dump(), **row.cell}, row.val_loss)
 
 
-def _restricted(observation: Observation, distributions: Mapping[str, BaseDistribution]) -> Observation:
-    return Observation({name: observation.cell[name] for name in distributions}, observation.val_loss)
+def _restricted(
+    observation: Observation, distributions: Mapping[str, BaseDistribution], space: Space
+) -> Observation | None:
+    """An observation with the axes of the search space alone; None if it lies outside."""
+    values = {name: observation.cell[name] for name in distributions if name in observation.cell}
+    cell = space.restricted(values)
+    needed = {name: each for name, each in distributions.items() if space.applies(name, cell)}
+    return Observation(cell, observation.val_loss) if _lies_within(cell, needed) else None
 
 
 def _lies_within(cell: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> bool:

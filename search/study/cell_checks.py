@@ -7,7 +7,7 @@ from search.objectives.protocol import Objective
 from search.objectives.settings import read_settings
 from search.storage.schema import MAX_CELL
 from search.storage.values import compact_json
-from search.study.cells import grid_cells
+from search.study.cells import objective_values
 from search.study.definition import StudyDefinition
 from search.study.formatting import describe_cell
 from search.study.planner import Study, edge_cells
@@ -27,7 +27,7 @@ def check_lengths(definition: StudyDefinition) -> None:
     """
     values = {name: max(len(compact_json({name: value})) for value in each) for name, each in definition.grid.items()}
     longest = {**values, **{name: len(name) + LONGEST_NUMBER for name in definition.axes}}
-    baselines = [len(compact_json(cell)) for cell in definition.baselines]
+    baselines = [len(compact_json(cell)) for cell in (*definition.baselines, *definition.enqueue)]
     length = max([sum(longest.values()), *baselines]) + LONGEST_SLOT
     if length > MAX_CELL:
         axis = max(longest, key=lambda name: longest[name])
@@ -49,10 +49,10 @@ def check_cells(study: Study) -> None:
     _check_space(definition, objective)
     if definition.suggests_parameters:
         return
-    cells = edge_cells(definition) if definition.is_sampled else grid_cells(definition.grid)
+    cells = edge_cells(definition) if definition.is_sampled else definition.cells
     for cell in [*cells, *(definition.baselines if study.with_baselines else [])]:
         try:
-            objective.check_cell(cell, training, study.corpus)
+            objective.check_cell(objective_values(cell, definition.named), training, study.corpus)
         except USER_ERRORS:
             raise
         except (Exception, SystemExit) as error:

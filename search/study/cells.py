@@ -1,13 +1,10 @@
-"""The cells of a study: points of its grid, without their seeds."""
+"""The cells of a study: points of its search space, without their seeds."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from search.study.claims import Cell, Scalar
+import copy
+from collections.abc import Mapping
+from typing import Any
 
 # A study's baselines are a sibling study: the study's name with this suffix.
 BASELINES_SUFFIX = "-baselines"
@@ -18,6 +15,11 @@ def without_seed(cell: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in cell.items() if name != "seed"}
 
 
-def grid_cells(grid: Mapping[str, Sequence[Scalar]]) -> list[Cell]:
-    """Every point of the grid; the last axis varies fastest."""
-    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+def objective_values(cell: Mapping[str, Any], named: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A cell as its objective gets it: with values in place of their names.
+
+    Args:
+        named: Axis → name → value.
+    """
+    # Copies, since an objective may change a list that it gets.
+    return {axis: copy.deepcopy(named.get(axis, {}).get(value, value)) for axis, value in cell.items()}

@@ -73,16 +73,22 @@ class Claim(BaseModel):
 
 
 def check_claims(
-    claims: Sequence[Claim], grid: Mapping[str, Sequence[Scalar]], baselines: Sequence[Cell], source: str
+    claims: Sequence[Claim],
+    grid: Mapping[str, Sequence[Scalar]],
+    baselines: Sequence[Cell],
+    source: str,
+    cells: Sequence[Cell] = (),
 ) -> None:
     """Check that claims name factors, values and cells of the study.
 
     Args:
+        cells: Cells of the study that lack an axis, or have a value that no list has.
         source: The study file's name, for the message.
 
     Raises:
         UsageError: An unknown factor, value or cell, with the choices.
     """
+    known = {canonical(cell) for cell in (*baselines, *cells)} if any(claim.cells for claim in claims) else set()
     for index, claim in enumerate(claims):
         at = f"{source}: claims.{index}"
         if claim.factor is not None:
@@ -90,7 +96,7 @@ def check_claims(
                 raise UsageError(f"{at}.factor = {claim.factor!r} is not an axis; choices: {', '.join(grid)}")
             _check_values(claim.factor, claim.order or claim.not_always, grid, at)
         for cell in claim.cells:
-            if canonical(cell) in map(canonical, baselines):
+            if canonical(cell) in known:
                 continue
             if cell.keys() != grid.keys():
                 raise UsageError(

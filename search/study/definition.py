@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,23 +19,23 @@ from pydantic import (
 from search.errors import UsageError
 from search.objectives.registry import DEFAULT_OBJECTIVE
 from search.objectives.settings import TrainingSettings
-from search.storage.values import canonical
+from search.study.axis_tables import axis_order, normalize_axes
 from search.study.claims import STRICT, Cell, Claim, Published, Scalar, check_claims
-from search.study.formatting import count_text
+from search.study.definition_checks import check_definition
 from search.study.metrics import DEFAULT_NAME, Direction, Metric, named_metrics
 from search.study.names import check_axis_name, name_fault
 from search.study.overrides import Setting, setting_name, with_setting
 from search.study.pruner_settings import PrunerSettings, SharedSettings
-from search.study.references import full_reference
+from search.study.references import full_cell, full_reference
 from search.study.search_space import (
     GRID,
     RacingSettings,
     Range,
     SamplerSettings,
-    axis_order,
     check_values,
-    normalize_axes,
+    normalize_seeds,
 )
+from search.study.space import Space, check_values_exist
 from search.study.study_file import read_study_file
 from search.study.user_modules import MOVED, module_folder
 from search.study.validation_messages import explain
@@ -45,8 +44,6 @@ from search.study.worker_settings import WorkerSettings
 MAX_SEED = 2**31 - 1
 # Larger numbers are typing errors.
 MAX_SEEDS = 1000
-MAX_TRIALS = 100_000
-NO_AXES = "grid is missing: give it at least one axis, or trials = N for an objective that suggests its parameters"
 
 
 class StudyDefinition(BaseModel):
@@ -64,6 +61,14 @@ class StudyDefinition(BaseModel):
     grid: dict[str, list[Scalar]] = {}
     # The axes that are ranges; only a sampler can choose from them.
     axes: dict[str, Range] = {}
+    # Conditions of axes: a cell has such an axis only where the other axes have one of the values.
+    when: dict[str, dict[str, list[Scalar]]] = {}
+    # Axis → name → value: values that are no choice for Optuna; `grid` lists their names.
+    named: dict[str, dict[str, Any]] = {}
+    # Cells that are not trained: those with one of the values on each axis of an entry.
+    exclude: list[dict[str, list[Scalar]]] = []
+    # Cells that are trained first: besides those of the grid, or as some of those that a sampler chooses.
+    enqueue: list[Cell] = []
     # "grid" trains every cell of the grid; any other sampler chooses `trials` cells.
     sampler: SamplerSettings = SamplerSettings()
     trials: int | None = Field(default=None, ge=1)
@@ -90,7 +95,7 @@ class StudyDefinition(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _sort_out(cls, raw: Any) -> Any:
-        return normalize_axes(raw)
+        return normalize_axes(normalize_seeds(raw))
 
     _axis_order: tuple[str, ...] = PrivateAttr(default=())
 
@@ -114,13 +119,6 @@ class StudyDefinition(BaseModel):
             raise ValueError(f"{fault} (a file without name = … is named after its file name)")
         return name
 
-    @field_validator("grid", mode="before")
-    @classmethod
-    def _list_fixed_values(cls, grid: Any) -> Any:
-        if not isinstance(grid, Mapping):
-            return grid
-        return {axis: [value] if isinstance(value, (bool, int, float, str)) else value for axis, value in grid.items()}
-
     @field_validator("grid")
     @classmethod
     def _check_axes(cls, grid: dict[str, list[Scalar]]) -> dict[str, list[Scalar]]:
@@ -131,51 +129,29 @@ class StudyDefinition(BaseModel):
             check_values(axis, values)
         return grid
 
-    @model_validator(mode="after")
-    def _check_sampler(self) -> StudyDefinition:
-        for axis in self.axes:
-            check_axis_name(axis)
-        if not self.grid and not self.axes and not self.is_sampled:
-            raise ValueError(NO_AXES)
-        if self.is_sampled and self.trials is None:
-            raise ValueError(f"sampler = {self.sampler.name!r} needs trials = N, the number of cells that it chooses")
-        if self.is_sampled and self.racing is not None:
-            raise ValueError(
-                f'seeds = "adaptive" works only with the grid, not with sampler = {self.sampler.name!r}; give a number'
-            )
-        if not self.is_sampled and self.axes:
-            axis = next(iter(self.axes))
-            raise ValueError(f'the axis {axis} is a range, and the grid needs lists; set a sampler, such as "tpe"')
-        if not self.is_sampled and (self.trials is not None or self.sampler.arguments):
-            raise ValueError(
-                "the grid trains every cell and takes neither trials = N nor arguments; remove them, or set a "
-                'sampler, such as "tpe"'
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _check_size(self) -> StudyDefinition:
-        check_size(self)
-        return self
-
-    @model_validator(mode="after")
-    def _check_metrics(self) -> StudyDefinition:
-        for one, several in (("metric", self.metrics), ("direction", self.directions)):
-            if getattr(self, one) is not None and several:
-                raise ValueError(f"{one} and {one}s exclude each other; remove one of them")
-        names, directions = self._metric_names, self._metric_directions
-        if names and directions and len(names) != len(directions):
-            raise ValueError(f"metrics = {names} needs as many directions, not {directions}")
-        if len(set(names)) < len(names):
-            raise ValueError(f"metrics = {names} has a name twice")
-        return self
+    @property
+    def space(self) -> Space:
+        """The search space."""
+        return Space(self.grid, self.axes, self.when, self.exclude)
 
     @property
-    def _metric_names(self) -> list[str]:
+    def enqueued(self) -> list[Cell]:
+        """The cells of `enqueue`, with the values of the axes that have only one."""
+        return [self.space.completed(cell) for cell in self.enqueue]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells of the grid, then those that are enqueued besides them; without the latter if a sampler chooses."""
+        return [] if self.is_sampled else self.space.cells_and(self.enqueued)
+
+    @property
+    def metric_names(self) -> list[str]:
+        """The names of the metrics; empty if the objective names its value."""
         return self.metrics or ([] if self.metric is None else [self.metric])
 
     @property
-    def _metric_directions(self) -> list[Direction]:
+    def metric_directions(self) -> list[Direction]:
+        """The directions of the metrics; empty for the default."""
         return self.directions or ([] if self.direction is None else [self.direction])
 
     def ranked_metrics(self, default: str = DEFAULT_NAME) -> tuple[Metric, ...]:
@@ -184,7 +160,7 @@ class StudyDefinition(BaseModel):
         Args:
             default: What the objective calls its value.
         """
-        return named_metrics(self._metric_names, self._metric_directions, default)
+        return named_metrics(self.metric_names, self.metric_directions, default)
 
     @property
     def suggests_parameters(self) -> bool:
@@ -197,33 +173,9 @@ class StudyDefinition(BaseModel):
         return self.sampler.name != GRID
 
     @model_validator(mode="after")
-    def _check_baselines(self) -> StudyDefinition:
-        for index, cell in enumerate(self.baselines):
-            if not cell:
-                raise ValueError(f"baselines.{index} is empty; give it the keys of a cell")
-            for axis in cell:
-                check_axis_name(axis)
-            if canonical(cell) in map(canonical, self.baselines[:index]):
-                raise ValueError(f"baselines.{index} = {cell} occurs twice; remove one")
+    def _check(self) -> StudyDefinition:
+        check_definition(self)
         return self
-
-
-def check_size(definition: StudyDefinition) -> None:
-    """Check the number of trials before they are made.
-
-    Raises:
-        ValueError: There are more than `MAX_TRIALS`.
-    """
-    lengths = {axis: len(values) for axis, values in definition.grid.items() if len(values) > 1}
-    cells = definition.trials if definition.is_sampled else math.prod(lengths.values())
-    total = (cells or 0) * definition.seeds
-    if total > MAX_TRIALS:
-        product = " x ".join(f"{length} {axis}" for axis, length in lengths.items())
-        of = f"trials = {cells}" if definition.is_sampled else f"the grid has {cells} cells ({product}), which"
-        raise ValueError(
-            f"{of} with {count_text(definition.seeds, 'seed')} each is {total} trials; at most {MAX_TRIALS} are "
-            "allowed: give fewer values or seeds" + ("" if definition.is_sampled else ", or a sampler with trials = N")
-        )
 
 
 def load_definition(study: str, settings: Sequence[Setting] = ()) -> StudyDefinition:
@@ -244,8 +196,13 @@ def load_definition(study: str, settings: Sequence[Setting] = ()) -> StudyDefini
         raw["corpus"] = str(Path(source).parent / raw["corpus"])
     folders = (module_folder(study), Path.cwd())
     definition = _with_full_references(_validated(raw, source), folders)
-    # Before --set: a claim about a value that a setting removes is not an error of the file.
-    check_claims(definition.claims, definition.grid, definition.baselines, source)
+    # Before --set: a claim or a condition about a value that a setting removes is not an error of the file.
+    try:
+        check_values_exist(definition.space)
+    except ValueError as error:
+        raise UsageError(f"{source}: {error}") from error
+    uneven = definition.cells if definition.when else definition.enqueued
+    check_claims(definition.claims, definition.grid, definition.baselines, source, uneven)
     for setting in settings:
         raw = with_setting(raw, setting, {name: SECTIONS[name] for name in ("training", "racing", "pruner", "workers")})
         definition = _with_full_references(_validated(raw, setting_name(setting)), folders)
@@ -253,20 +210,21 @@ def load_definition(study: str, settings: Sequence[Setting] = ()) -> StudyDefini
 
 
 def _with_full_references(definition: StudyDefinition, folders: Sequence[Path | None]) -> StudyDefinition:
-    def full(cell: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: full_reference(value, folders) if key == "model" else value for key, value in cell.items()}
-
-    grid = dict(definition.grid)
-    if "model" in grid:
-        grid["model"] = [full_reference(value, folders) for value in grid["model"]]
+    named = dict(definition.named)
+    if "model" in named:
+        named["model"] = {name: full_reference(value, folders) for name, value in named["model"].items()}
     return definition.model_copy(
         update={
             # `resolve_objective` reports the new name of an objective that was renamed.
             "objective": definition.objective
             if definition.objective in MOVED
             else full_reference(definition.objective, folders),
-            "grid": grid,
-            "baselines": [full(cell) for cell in definition.baselines],
+            "grid": full_cell(definition.grid, folders),
+            "when": {axis: full_cell(condition, folders) for axis, condition in definition.when.items()},
+            "named": named,
+            "exclude": [full_cell(condition, folders) for condition in definition.exclude],
+            "enqueue": [full_cell(cell, folders) for cell in definition.enqueue],
+            "baselines": [full_cell(cell, folders) for cell in definition.baselines],
         }
     )
 

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 
 from search.storage.database import Database
 from search.storage.optuna_studies import OptunaStudy, copy_study, plan_copy
-from search.storage.planning import DEFINITION
+from search.storage.schema import DEFINITION
 from search.storage.texts import printable
 from search.storage.values import canonical, compact_json
 from search.study.stored import AXIS_ORDER, MADE_BY_OPTUNA

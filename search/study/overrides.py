@@ -45,7 +45,7 @@ def with_setting(
     grid, axes = raw.setdefault("grid", {}), raw.get("axes", {})
     for table in (grid, axes):
         if key in table:
-            table[key] = _values(setting, text, _kind(table[key]), named)
+            table[key] = _with_values(table[key], setting, text, named)
             return raw
     section_of = {name: section for section, model in sections.items() for name in model.model_fields if name != "name"}
     # Only the file has the names of another pruner's arguments.
@@ -63,6 +63,25 @@ def with_setting(
     value = values[0] if isinstance(values, list) and (isinstance(setting, str) or len(values) == 1) else values
     (raw.setdefault(section_of[key], {}) if key in section_of else raw)[key] = value
     return raw
+
+
+def _with_values(axis: Any, setting: Setting, text: str, named: str) -> Any:
+    """An axis with other values; its condition and the names of its values stay."""
+    table: Mapping[str, Any] = axis if isinstance(axis, Mapping) else {"values": axis}
+    when = {"when": table["when"]} if "when" in table else {}
+    before = table.get("values", axis)  # of a range: the range
+    by_name = before if "values" in table and isinstance(before, Mapping) else table.get("named", {})
+    values = _values(setting, text, "any" if by_name else _kind(before), named)
+    if isinstance(values, dict):
+        return {**values, **when}
+    if before is by_name:
+        if unknown := [value for value in values if not isinstance(value, str) or value not in by_name]:
+            choices = ", ".join(by_name)
+            raise UsageError(f"{named}: {printable(unknown[0])} is not the name of a value; choices: {choices}")
+        return {"values": {name: by_name[name] for name in values}, **when}
+    used = {name: by_name[name] for name in values if isinstance(name, str) and name in by_name}
+    kept = {**({"named": used} if used else {}), **when}
+    return {"values": values, **kept} if kept else values
 
 
 def _key_and_text(setting: Setting) -> tuple[str, str]:
@@ -150,7 +169,7 @@ def python_value(value: Any, named: str) -> Any:
     Raises:
         UsageError: A study file cannot have it.
     """
-    if isinstance(value, bool):
+    if value is None or isinstance(value, bool):
         return value
     # Subclasses, such as NumPy's float64 or an enumeration, have the same value.
     for kind in (int, float):
@@ -165,8 +184,8 @@ def python_value(value: Any, named: str) -> Any:
     if isinstance(value, Mapping):
         return {str(key): python_value(each, named) for key, each in value.items()}
     raise UsageError(
-        f"{named}: a value of type {type(value).__name__} cannot be stored; give bool, int, float, str, a list or "
-        "tuple of them, a range, or a dictionary such as {'low': 0.1, 'high': 1.0}"
+        f"{named}: a value of type {type(value).__name__} cannot be stored; give None, bool, int, float, str, a list "
+        "or tuple of them, a range, or a dictionary such as {'low': 0.1, 'high': 1.0}"
     )
 
 

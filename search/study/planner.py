@@ -5,30 +5,32 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import IntDistribution
 
 from search.errors import UsageError
 from search.objectives.corpus import Corpus
 from search.objectives.language_model.bigram_baseline import bigram_baseline_loss
 from search.objectives.settings import TrainingSettings
 from search.storage.database import Database
+from search.storage.growth import TrialCell
 from search.storage.optuna_tables import Parameter
-from search.storage.planning import DefinitionChanged, Planned, PlannedTrial, StudyPlan, plan
+from search.storage.planning import DefinitionChanged, Growth, Planned, PlannedTrial, StudyPlan, plan
 from search.storage.schema import MAX_SHAPE_KEY
+from search.storage.slot_filling import Choice
 from search.storage.slots import slot_text
 from search.storage.texts import printable
 from search.storage.values import canonical, compact_json
-from search.study.cells import BASELINES_SUFFIX, grid_cells
+from search.study.cells import BASELINES_SUFFIX
 from search.study.claims import Cell, Scalar
 from search.study.definition import StudyDefinition, sections
+from search.study.distributions import axis_distributions, cell_distributions, cell_parameters, last_values
+from search.study.growth import cells_that_go, merged_enqueue
 from search.study.metrics import DEFAULT_METRICS, DEFAULT_NAME
-from search.study.search_space import Range
 
 # Axes that do not change the shape of a tensor; trials that differ only in these can train as one stacked model.
 SHAPELESS = frozenset({"pe_type", *TrainingSettings.model_fields})
@@ -64,46 +66,9 @@ class Study:
         return [self.name, *siblings]
 
 
-def axis_distributions(grid: Mapping[str, Sequence[Scalar]], axes: Mapping[str, Range]) -> dict[str, BaseDistribution]:
-    """The distributions that a sampler chooses from: the lists of `grid` and the ranges of `axes`."""
-    found: dict[str, BaseDistribution] = {name: CategoricalDistribution(values) for name, values in grid.items()}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # `unreached_ends` says what Optuna warns of
-        for name, axis in axes.items():
-            if axis.is_integer:
-                step = 1 if axis.step is None else int(axis.step)
-                found[name] = IntDistribution(int(axis.low), int(axis.high), log=axis.log, step=step)
-            else:
-                found[name] = FloatDistribution(float(axis.low), float(axis.high), log=axis.log, step=axis.step)
-    return found
-
-
-def unreached_ends(axes: Mapping[str, Range]) -> list[str]:
-    """Sentences about the ranges whose steps do not reach their end."""
-    return [
-        f"the axis {name}: step = {axes[name].step} from {axes[name].low} does not reach {axes[name].high}; the last "
-        f"value that is tried is {last}"
-        for name, last in _last_values(axes).items()
-        if last != axes[name].high
-    ]
-
-
-def _last_values(axes: Mapping[str, Range]) -> dict[str, int | float]:
-    """The highest value of each range that its steps reach."""
-    found = axis_distributions({}, axes)
-    return {name: each.high for name, each in found.items() if isinstance(each, (IntDistribution, FloatDistribution))}
-
-
 def edge_cells(definition: StudyDefinition) -> list[Cell]:
     """Cells that a sampler might choose; together they have every listed value and both ends of every range."""
-    lasts = _last_values(definition.axes)
-    lists: dict[str, list[Scalar]] = {
-        **definition.grid,
-        **{name: [axis.low, lasts[name]] for name, axis in definition.axes.items()},
-    }
-    first = {name: values[0] for name, values in lists.items()}
-    others = [{**first, name: value} for name, values in lists.items() for value in values[1:]]
-    return [first, *others]
+    return [*definition.space.edge_cells(last_values(definition.axes)), *definition.enqueued]
 
 
 def shape_key(cell: Mapping[str, Scalar]) -> str:
@@ -118,19 +83,11 @@ def study_plans(study: Study) -> list[StudyPlan]:
     Trials are numbered seed by seed: the whole table with one seed comes first, then the error bars.
     """
     definition = study.definition
-    cells = {study.name: [] if definition.is_sampled else grid_cells(definition.grid)}
+    cells = {study.name: definition.cells}
     if study.with_baselines and definition.baselines:
         # Baselines have other parameters, and Optuna's importances need parameters that all trials share.
         cells[study.name + BASELINES_SUFFIX] = definition.baselines
     metrics = definition.ranked_metrics(study.metric)
-    common = {
-        "objective": definition.objective,
-        "training": definition.training.model_dump(),
-        "corpus_sha256": None if study.corpus is None else study.corpus.sha256,
-        # Absent where it is the default, so that a study of an earlier version keeps its definition.
-        **({} if metrics == DEFAULT_METRICS else {"metrics": [each.as_dict() for each in metrics]}),
-        **({"settings": definition.settings} if definition.settings else {}),
-    }
     directions = [each.optuna_direction for each in metrics]
     metric_names = [] if metrics == DEFAULT_METRICS else [each.name for each in metrics]
     attrs = {
@@ -144,40 +101,89 @@ def study_plans(study: Study) -> list[StudyPlan]:
         "published": [published.model_dump() for published in definition.published],
         "claims": [claim.model_dump() for claim in definition.claims],
     }
+    definitions = stored_definitions(study)
     plans = []
     for name, study_cells in cells.items():
         is_grid = name == study.name
-        axes = _search_space(definition) if is_grid else {"baselines": definition.baselines}
-        stored = json.loads(json.dumps({**axes, **common}))
         if is_grid and definition.is_sampled:
             trials = _slots(definition)
         else:
             # Baselines come first of their seed: they are quick, and every later cell can be compared with them.
-            places = _places(len(study_cells), definition.pruner.name) if is_grid else range(len(study_cells))
+            places = _places(definition, study_cells) if is_grid else range(len(study_cells))
             trials = list(cell_trials(study_cells, definition.seeds, definition.first_seed, places))
         of_grid = {"axis_order": list(definition.axis_order)} if is_grid else {}
         # A study that an earlier version planned keeps its sampler's random start points.
         initial = {"start_points": "halton"} if is_grid and definition.is_sampled else {}
-        plans.append(StudyPlan(name, stored, {**attrs, **of_grid}, trials, initial, directions, metric_names))
+        plan = StudyPlan(name, definitions[name], {**attrs, **of_grid}, trials, initial, directions, metric_names)
+        plans.append(replace(plan, **_of_space(study)) if is_grid else plan)
     return plans
 
 
-def _places(cells: int, pruner: str) -> range:
-    """The places of a grid's cells in the queue of their seed.
+def _of_space(study: Study) -> dict[str, Any]:
+    """The fields of a plan that the search space gives."""
+    definition = study.definition
+
+    def grow(stored: Mapping[str, Any], trials: Sequence[TrialCell]) -> Growth:
+        enqueue = merged_enqueue(stored, definition.enqueued)
+        merged = definition.model_copy(update={"enqueue": enqueue})
+        [plan, *_] = study_plans(replace(study, definition=merged))
+        return Growth(plan, cells_that_go(study.name, stored, plan.definition, trials))
+
+    if not definition.is_sampled:
+        return {"distributions": cell_distributions(definition.cells), "grow": grow}
+    distributions = axis_distributions(definition.grid, definition.axes)
+    order = definition.axis_order
+    enqueued = [Choice(cell_parameters(c, distributions, order), shape_key(c), {}, {}) for c in definition.enqueued]
+    fields = {"distributions": distributions, "enqueued": enqueued, "first_seed": definition.first_seed}
+    return {**fields, "grow": grow}
+
+
+def stored_definitions(study: Study) -> dict[str, dict[str, Any]]:
+    """The definitions of a study and of its baselines as JSON, by name."""
+    definition = study.definition
+    metrics = definition.ranked_metrics(study.metric)
+    common = {
+        "objective": definition.objective,
+        "training": definition.training.model_dump(),
+        "corpus_sha256": None if study.corpus is None else study.corpus.sha256,
+        # Absent where it is the default, so that a study of an earlier version keeps its definition.
+        **({} if metrics == DEFAULT_METRICS else {"metrics": [each.as_dict() for each in metrics]}),
+        **({"settings": definition.settings} if definition.settings else {}),
+    }
+    of_study = {study.name: _search_space(definition)}
+    if len(study.names) > 1:
+        of_study[study.name + BASELINES_SUFFIX] = {"baselines": definition.baselines}
+    found: dict[str, dict[str, Any]] = json.loads(
+        json.dumps({name: {**axes, **common} for name, axes in of_study.items()})
+    )
+    return found
+
+
+def _places(definition: StudyDefinition, cells: Sequence[Cell]) -> Sequence[int]:
+    """The places of a grid's cells in the queue of their seed: enqueued ones first.
 
     A pruner needs the quick cells first (docs/pruning.md), and study files list them in that order. Without a pruner
     the slow cells go first; otherwise the last slow trial would keep one worker busy and leave the others idle.
     """
-    order = range(1_000, 1_000 + cells)
-    return order[::-1] if pruner == "none" else order
+    order = range(1_000, 1_000 + len(cells))
+    if definition.pruner.name == "none":
+        order = order[::-1]
+    if not definition.enqueue:
+        return order
+    enqueued = {canonical(cell): 500 + index for index, cell in enumerate(definition.enqueued)}
+    return [enqueued.get(canonical(cell), place) for cell, place in zip(cells, order, strict=True)]
 
 
 def _search_space(definition: StudyDefinition) -> dict[str, Any]:
+    # Keys that a study does not use are left out, so that studies of earlier versions continue.
+    further = {"when": definition.when, "named": definition.named, "exclude": definition.exclude}
+    further |= {"enqueue": definition.enqueued}
+    used = {key: value for key, value in further.items() if value}
     if not definition.is_sampled:
-        return {"grid": definition.grid}
+        return {"grid": definition.grid, **used}
     axes = {name: axis.model_dump() for name, axis in definition.axes.items()}
     sampler = definition.sampler.model_dump()
-    return {"grid": definition.grid, "axes": axes, "sampler": sampler, "first_seed": definition.first_seed}
+    return {"grid": definition.grid, "axes": axes, "sampler": sampler, "first_seed": definition.first_seed, **used}
 
 
 def _slots(definition: StudyDefinition) -> list[PlannedTrial]:
@@ -199,7 +205,7 @@ def cell_trials(
         places: The place of each cell in the queue of its seed; by default the order of `cells`.
     """
     places = range(len(cells)) if places is None else places
-    distributions = _distributions(cells)
+    distributions = cell_distributions(cells)
     for repetition in range(seeds):
         for cell, place in zip(cells, places, strict=True):
             seed = first_seed + repetition
@@ -213,15 +219,6 @@ def cell_trials(
                 shape_key=shape_key(cell),
                 priority=repetition * 1_000_000 + place,
             )
-
-
-def _distributions(cells: Sequence[Cell]) -> dict[str, BaseDistribution]:
-    # By Python's equality, as Optuna finds a choice.
-    choices: dict[str, dict[Scalar, None]] = {}
-    for cell in cells:
-        for name, value in cell.items():
-            choices.setdefault(name, {}).setdefault(value)
-    return {name: CategoricalDistribution(list(values)) for name, values in choices.items()}
 
 
 def ensure_planned(database: Database, study: Study, plans: Sequence[StudyPlan] | None = None) -> Planned:
@@ -248,7 +245,7 @@ def _explain_change(change: DefinitionChanged) -> str:
     changes = "; ".join(
         f"{key} was {printable(before.get(key, 'unset'))}, is {printable(after.get(key, 'unset'))}" for key in differing
     )
-    return f"the study {change.study!r} was planned with another definition ({changes}); {step}"
+    return f"the study {change.study!r} was planned with another definition ({changes}); {change.reason or step}"
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

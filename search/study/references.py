@@ -61,6 +61,20 @@ def full_reference(reference: Any, folders: Iterable[Path | None]) -> Any:
     return reference if any(not found.samefile(ours) for found in own) else f"search.{reference}"
 
 
+def full_cell(cell: Mapping[str, Any], folders: Iterable[Path | None]) -> dict[str, Any]:
+    """A cell with the full name of its model; the values of an axis may be a list, too."""
+    folders = list(folders)
+
+    def full(value: Any) -> Any:
+        return (
+            [full_reference(each, folders) for each in value]
+            if isinstance(value, list)
+            else (full_reference(value, folders))
+        )
+
+    return {axis: full(value) if axis == "model" else value for axis, value in cell.items()}
+
+
 def _source(folder: Path, parts: list[str]) -> Path | None:
     place = folder.joinpath(*parts)
     candidates = (place.with_name(f"{place.name}.py"), place / "__init__.py")

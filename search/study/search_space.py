@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, model_validator
@@ -11,6 +12,8 @@ from search.storage.texts import printable
 from search.storage.values import canonical
 
 GRID = "grid"
+# Of a step: the largest error of a number of steps, as Optuna has it.
+_STEP_TOLERANCE = Decimal("1e-8")
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -43,6 +46,17 @@ class Range(BaseModel):
     def is_integer(self) -> bool:
         """Whether it holds integers only."""
         return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def has(self, value: Any) -> bool:
+        """Whether a value lies within it, on one of its steps."""
+        if isinstance(value, bool) or not isinstance(value, int if self.is_integer else (int, float)):
+            return False
+        if not self.low <= value <= self.high:
+            return False
+        if self.step is None:
+            return True
+        steps = (Decimal(str(value)) - Decimal(str(self.low))) / Decimal(str(self.step))
+        return abs(steps - round(steps)) < _STEP_TOLERANCE
 
 
 class SamplerSettings(BaseModel):
@@ -103,14 +117,8 @@ def check_values(axis: str, values: Sequence[Any]) -> None:
         )
 
 
-def axis_order(raw: Mapping[str, Any]) -> tuple[str, ...]:
-    """The axes of a study file's content in its order: those of [grid] and [axes], the table that comes first first."""
-    tables = [raw[name] for name in raw if name in ("grid", "axes")]
-    return tuple(dict.fromkeys(axis for table in tables if isinstance(table, Mapping) for axis in table))
-
-
-def normalize_axes(raw: Any) -> Any:
-    """A study file's content with ranges under `axes`, lists under `grid`, and the first seeds of a race as `seeds`."""
+def normalize_seeds(raw: Any) -> Any:
+    """A study file's content with the first seeds of a race as `seeds`."""
     if not isinstance(raw, Mapping):
         return raw
     raw = dict(raw)
@@ -118,16 +126,6 @@ def normalize_axes(raw: Any) -> Any:
         # The objective suggests its parameters; Optuna's defaults.
         raw.setdefault("sampler", "tpe")
         raw.setdefault("pruner", "MedianPruner")
-    if isinstance(raw.get("axes"), Mapping):
-        grid, axes = raw.get("grid", {}), raw["axes"]
-        if isinstance(grid, Mapping):
-            if both := grid.keys() & axes.keys():
-                raise ValueError(f"the axis {min(both)} is in [grid] and in [axes]; remove one of them")
-            both_tables = {**grid, **axes}
-            raw["grid"] = {axis: value for axis, value in both_tables.items() if not _is_range(value)}
-            raw["axes"] = {axis: value for axis, value in both_tables.items() if _is_range(value)}
-    elif isinstance(raw.get("grid"), Mapping) and any(map(_is_range, raw["grid"].values())):
-        return normalize_axes({**raw, "axes": raw.get("axes", {})})
     if raw.get("seeds") == "adaptive":
         racing = raw.get("racing", {})
         first = racing.get("first") if isinstance(racing, Mapping) else None
@@ -137,7 +135,3 @@ def normalize_axes(raw: Any) -> Any:
     elif "racing" in raw:
         raise ValueError('racing needs seeds = "adaptive"; add it at the top of the file, or remove racing')
     return raw
-
-
-def _is_range(value: Any) -> bool:
-    return isinstance(value, (Mapping, Range))

@@ -15,11 +15,14 @@ from search.errors import UsageError
 from search.objectives.settings import TrainingSettings
 from search.storage import queries
 from search.storage.database import Database
-from search.storage.planning import DEFINITION, UID, StudyPlan
+from search.storage.planning import UID, StudyPlan
+from search.storage.schema import DEFINITION
+from search.study.cells import objective_values
 from search.study.claims import Cell, Claim, Published, Scalar
 from search.study.metrics import Metric, parse_metrics
 from search.study.pruner_settings import PrunerSettings
 from search.study.search_space import GRID, RacingSettings, Range, SamplerSettings
+from search.study.space import Condition, Space
 from search.study.worker_settings import WorkerSettings
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -41,6 +44,7 @@ class StoredDefinition:
         grid: The axes that are lists; empty for the sibling study with the baselines.
         axes: The axes that are ranges.
         sampler: The sampler that chooses the cells; None for a grid.
+        when, named, exclude, enqueue: As in `StudyDefinition`.
         baselines: The cells of the sibling study; empty for the study itself.
         metrics: What trials are ranked by; several for a Pareto front.
         user_settings: What the study file has under [settings].
@@ -57,6 +61,10 @@ class StoredDefinition:
     metrics: Sequence[Metric]
     user_settings: Mapping[str, Any]
     as_stored: Mapping[str, Any] = field(repr=False)
+    when: Mapping[str, Condition] = field(default_factory=dict)
+    named: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    exclude: Sequence[Condition] = ()
+    enqueue: Sequence[Cell] = ()
 
     @property
     def suggests_parameters(self) -> bool:
@@ -66,7 +74,19 @@ class StoredDefinition:
     @property
     def models(self) -> list[Scalar]:
         """The values of the axis "model", in the grid and in the baselines."""
-        return [*self.grid.get("model", ()), *(cell["model"] for cell in self.baselines if "model" in cell)]
+        cells = [{"model": value} for value in self.grid.get("model", ())]
+        cells += [cell for cell in (*self.enqueue, *self.baselines) if "model" in cell]
+        return [objective_values(cell, self.named)["model"] for cell in cells]
+
+    @property
+    def space(self) -> Space:
+        """The search space."""
+        return Space(self.grid, self.axes, self.when, self.exclude)
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells of the grid, then those that are enqueued besides them; empty if a sampler chooses."""
+        return [] if self.sampler is not None else self.space.cells_and(self.enqueue)
 
 
 @dataclass(frozen=True)
@@ -178,7 +198,7 @@ def parse_study(name: str, attrs: Mapping[str, Any]) -> StoredStudy:
         UsageError: They have settings that this version does not support.
     """
     try:
-        definition = _parse_definition(attrs[DEFINITION])
+        definition = parse_definition(attrs[DEFINITION])
         return StoredStudy(
             name=name,
             uid=attrs.get(UID, ""),
@@ -214,7 +234,8 @@ def _axis_order(stored: Sequence[str] | None, definition: StoredDefinition) -> S
     return stored if stored is not None and sorted(stored) == sorted(axes) else axes
 
 
-def _parse_definition(stored: Mapping[str, Any]) -> StoredDefinition:
+def parse_definition(stored: Mapping[str, Any]) -> StoredDefinition:
+    """A study's definition from its JSON."""
     sampler = SamplerSettings.model_validate(stored.get("sampler", GRID))
     return StoredDefinition(
         objective=stored.get("objective", ""),
@@ -227,6 +248,10 @@ def _parse_definition(stored: Mapping[str, Any]) -> StoredDefinition:
         metrics=parse_metrics(stored.get("metrics")),
         user_settings=stored.get("settings", {}),
         as_stored=stored,
+        when=stored.get("when", {}),
+        named=stored.get("named", {}),
+        exclude=stored.get("exclude", ()),
+        enqueue=stored.get("enqueue", ()),
     )
 
 

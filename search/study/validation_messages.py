@@ -18,6 +18,8 @@ _MESSAGES = {
     "bool_type": "write a finite number, a text, true or false",
     "string_pattern_mismatch": "write MODULE:FUNCTION",
 }
+# Fields of a study file's model that a file has inside its axes.
+OF_AXES = ("when", "named")
 
 
 def _shown(value: object) -> str:
@@ -46,7 +48,8 @@ def explain(error: ValidationError, file_model: type[BaseModel], sections: Mappi
     location = first["loc"]
     if first["type"] == "extra_forbidden":
         above = location[:-1]
-        choices = (sections[str(above[0])] if above else file_model).model_fields
+        fields = (sections[str(above[0])] if above else file_model).model_fields
+        choices = [name for name in fields if above or name not in OF_AXES]
         key = ".".join(map(str, location))
         return f"unknown key {key!r}{did_you_mean(str(location[-1]), choices)}; choices: {', '.join(choices)}"
     if first["type"] == "value_error":  # our own message is complete, except for the key

@@ -14,7 +14,7 @@ from search.objectives.registry import OBJECTIVES
 from search.objectives.settings import read_settings
 from search.storage.database import Database
 from search.storage.queries import TrialSummary, trial_summaries
-from search.study.cells import without_seed
+from search.study.cells import objective_values, without_seed
 from search.study.corpus import corpus_difference
 from search.study.formatting import loss_text
 from search.study.stored import StoredStudy, read_stored_study
@@ -222,8 +222,9 @@ def _again(
     training = read_settings(objective.settings_class, settings)
     metrics = [each.name for each in definition.metrics]
     last_step = trial.step if trial.state == "pruned" else None
-    replayed = ReplayedTrial(without_seed(trial.cell), trial.number, training, last_step)
-    run = objective.start(without_seed(trial.cell), trial.seed, training, corpus, device)
+    cell = objective_values(without_seed(trial.cell), definition.named)
+    replayed = ReplayedTrial(cell, trial.number, training, last_step)
+    run = objective.start(cell, trial.seed, training, corpus, device)
     try:
         if isinstance(run, ObjectiveCall):
             (value, *_), _others = values_of(replay_call(run, replayed), metrics)

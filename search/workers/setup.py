@@ -16,12 +16,14 @@ from search.objectives.settings import read_settings
 from search.storage.artifact_quota import ArtifactQuota
 from search.storage.artifact_store import ArtifactStore, artifact_store
 from search.storage.checkpoint_store import CheckpointStore
+from search.storage.database import Database
 from search.storage.leases import Lease
 from search.storage.optuna_storage import SearchStorage
 from search.storage.queue import TrialQueue
 from search.strategies.pruning_judge import PruningJudge
 from search.strategies.racing import make_race
 from search.strategies.slot_sampling import make_sampling
+from search.study.cells import objective_values
 from search.study.corpus import corpus_difference, corpus_of_file, read_corpus
 from search.study.lookup import open_studies
 from search.study.stored import StoredStudy, read_stored_study
@@ -117,6 +119,22 @@ def prepare_process(objective: Objective) -> None:
         prepare_torch()
 
 
+class NamedValues:
+    """The values of a study that have a name in its cells."""
+
+    def __init__(self, database: Database, stored: StoredStudy) -> None:
+        self._database, self._study, self._definition = database, stored.name, stored.definition
+
+    def values_of(self, cell: Mapping[str, Any]) -> dict[str, Any]:
+        """A cell as the objective gets it."""
+        lists = self._definition.grid
+        if lists and any(isinstance(value, str) and value not in lists.get(axis, ()) for axis, value in cell.items()):
+            # A value that was added since: only the new definition says whether it is the name of another one.
+            stored = read_stored_study(self._database, self._study)
+            self._definition = self._definition if stored is None else stored.definition
+        return objective_values(cell, self._definition.named)
+
+
 def _worker_study(
     backend: SearchStorage,
     context: WorkerContext,
@@ -133,12 +151,14 @@ def _worker_study(
     objective = resolve_objective(definition.objective)
     training = read_settings(objective.settings_class, {**definition.training.model_dump(), **definition.user_settings})
 
+    values_of = NamedValues(backend.database, stored).values_of
+
     def start(cell: Mapping[str, Any], seed: int) -> TrainingRun | ObjectiveCall:
-        return objective.start(cell, seed, training, corpus, sizes.device)
+        return objective.start(values_of(cell), seed, training, corpus, sizes.device)
 
     def group_size(cell: Mapping[str, Any], shape_key: str) -> int:
         shape = f"{shape_key} batch_size {training.batch_size}"
-        return sizes.of(shape, lambda: objective.group_size(cell, training, corpus, sizes.device))
+        return sizes.of(shape, lambda: objective.group_size(values_of(cell), training, corpus, sizes.device))
 
     stack_runs = objective.stack_runs if objective.can_stack else None
     judge = PruningJudge(backend, stored.name, settings.pruner)
@@ -148,6 +168,7 @@ def _worker_study(
         "corpus_sha256": definition.corpus_sha256,
         "corpus": stored.corpus,
         "study_uid": stored.uid,
+        **({"named": definition.named} if definition.named else {}),
     }
     writer = ArtifactWriter(store, facts, environment(sizes.device, user_modules(definition)))
     worker_study = WorkerStudy(start, stored.uid, judge, settings.workers.checkpoint_s, writer, stack_runs, group_size)

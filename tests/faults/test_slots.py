@@ -106,8 +106,8 @@ def test_seeds_of_a_slot_share_its_cell(make_study: MakeStudy) -> None:
 DEATHS = [
     Death("search.strategies.slot_sampling:ask", "before", 3),
     Death("search.strategies.slot_sampling:ask", "after", 3),
-    Death("search.storage.slots:_store", "before", 3),
-    Death("search.storage.slots:_store", "after", 3),
+    Death("search.storage.slot_filling:_store", "before", 3),
+    Death("search.storage.slot_filling:_store", "after", 3),
     Death("search.storage.optuna_tables:write_parameters", "after", 3),
     Death("search.strategies.slot_sampling:fill", "after", 3),
 ]

@@ -215,7 +215,8 @@ class TestPlannedStudy:
         assert_one_error(
             invoke("run", *options, "--set", "n_embd=64"),
             r"the study 'small' was planned with another definition \(grid\.n_embd was \[64, 128\], is \[64\]\); "
-            r"choose another name with --name, or another --storage",
+            r"values can be added, not removed, and a trained trial has n_embd = 128; keep it, or choose another name "
+            r"with --name",
         )
 
     def test_other_corpus(self, finished: Any, tmp_path: Path) -> None:

@@ -54,7 +54,36 @@ max_seeds = 7
 """
 
 
-@pytest.mark.parametrize("text", [GRID, ODD, SAMPLED, RACING])
+SPACES = """
+objective = "fake_objective:start"
+seeds = 2
+exclude = [{ model = "gpt", n_embd = [48, 64] }]
+enqueue = [{ model = "rnn", n_embd = 96, hidden = "none" }]
+
+[grid]
+model = ["gpt", "rnn"]
+n_head = { values = [2, 4], when = { model = "gpt" } }
+n_embd = [48, 64, 80]
+hidden = { values = { none = "null", "a b" = [256, [1, "null"]], table = { x = 1.5 } } }
+mixed = { values = [1, "two"], named = { two = [2, "null"] }, when = { n_head = 4 } }
+lists = { values = [[1], [2, 3]], when = { hidden = ["none", "table"], model = "gpt" } }
+"""
+SAMPLED_SPACES = """
+objective = "fake_objective:start"
+sampler = "random"
+trials = 5
+seeds = 2
+exclude = [{ opt = "sgd", depth = 1 }]
+enqueue = [{ opt = "adam", depth = 3 }]
+
+[axes]
+opt = ["adam", "sgd"]
+momentum = { low = 0.5, high = 0.9, when = { opt = "sgd", depth = [5, 7] } }
+depth = { low = 1, high = 9, step = 2 }
+"""
+
+
+@pytest.mark.parametrize("text", [GRID, ODD, SAMPLED, RACING, SPACES, SAMPLED_SPACES])
 def test_round_trip(text: str, tmp_path: Path) -> None:
     with ended_study(tmp_path, completed if text is GRID else nothing, seeds=2, study=text) as database:
         names = ["small", *(["small-baselines"] if text is GRID else [])]

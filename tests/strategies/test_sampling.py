@@ -12,11 +12,12 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from study_files import all_rows, opened, program, sqlite, write_corpus, write_study
 
 from search.errors import UsageError
-from search.storage.slots import SlotTrial
+from search.storage.slot_filling import SlotTrial
 from search.strategies.samplers import ask, make_sampler
 from search.strategies.slot_sampling import slots_as_trials
 from search.study.definition import load_definition
-from search.study.planner import axis_distributions, edge_cells
+from search.study.distributions import axis_distributions
+from search.study.planner import edge_cells
 from search.study.search_space import SamplerSettings
 from search.study.stored import read_stored_study
 from search.study.user_modules import extend_sys_path

@@ -21,7 +21,7 @@ from search.storage.optuna_tables import _study_attrs
 from search.strategies.samplers import check_sampler
 from search.strategies.slot_sampling import make_sampling
 from search.strategies.start_points import start_point
-from search.study.planner import unreached_ends
+from search.study.distributions import unreached_ends
 from search.study.search_space import Range, SamplerSettings
 from search.study.stored import StoredStudy, read_stored_study
 

@@ -13,7 +13,6 @@ from study_files import write_study
 from search.errors import UsageError
 from search.objectives.corpus import encode
 from search.study.cell_checks import check_cells
-from search.study.cells import grid_cells
 from search.study.claims import Scalar
 from search.study.definition import StudyDefinition, load_definition
 from search.study.planner import Study
@@ -42,7 +41,7 @@ PUBLISHED = [
 def test_builtin_study_is_the_published_experiment() -> None:
     assert builtin_studies() == ["bigram", "bigram-tuned"]
     study = load_definition("bigram")
-    cells = grid_cells(study.grid)
+    cells = study.cells
     assert len(cells) == 36
     assert {cell["model"] for cell in cells} == {"bigram_v2"}
     assert {cell["pe_type"] for cell in cells} == {"randn", "sinpe", "rope"}
@@ -73,7 +72,7 @@ def test_builtin_published_losses() -> None:
         for each in study.published
     ]
     assert found == PUBLISHED
-    cells = [*grid_cells(study.grid), *study.baselines]
+    cells = [*study.cells, *study.baselines]
     assert all(each.cell in cells for each in study.published), "a published cell that is never trained"
 
 
@@ -134,7 +133,10 @@ FAULTS = {
     "axis no list": ("[grid]\nn_embd = 2024-01-01", "write a list, such as [64, 128]"),
     "value alone that is nan": ("[grid]\nlr = nan", "grid.lr.0 = nan: write a finite number, a text, true or false"),
     "corpus no text": ("corpus = 3\n" + GRID, "corpus = 3: it should be a valid string"),
-    "axis of lists": ("[grid]\nn_embd = [[64]]", "grid.n_embd.0 = [64]: write a finite number, a text, true or false"),
+    "axis of lists of dates": (
+        "[grid]\nn_embd = [[2024-01-01]]",
+        "grid.n_embd.0 = [datetime.date(2024, 1, 1)]: write a",
+    ),
     "axis of dates": ("[grid]\nn_embd = [2024-01-01]", "write a finite number, a text, true or false"),
     "axis with nan": ("[grid]\nlr = [nan]", "grid.lr.0 = nan: write a finite number, a text, true or false"),
     "value twice": ("[grid]\nn_embd = [64, 64]", "the axis n_embd = [64, 64] has a value twice"),

@@ -15,9 +15,9 @@ from search.errors import UsageError
 from search.objectives.corpus import encode
 from search.storage.connect import open_database
 from search.storage.values import canonical
-from search.study.cells import grid_cells
 from search.study.definition import load_definition
 from search.study.planner import Study, ensure_planned, study_plans
+from search.study.space import Space
 from search.study.stored import read_stored_study
 
 CORPUS = encode("text", "to be or not to be")
@@ -30,7 +30,7 @@ def study(file: str, *settings: str, with_baselines: bool = True, seeds: int = 1
 
 
 def test_cells_in_order() -> None:
-    assert grid_cells({"a": [2, 1], "b": ["x", "y"]}) == [
+    assert Space({"a": [2, 1], "b": ["x", "y"]}).cells() == [
         {"a": 2, "b": "x"},
         {"a": 2, "b": "y"},
         {"a": 1, "b": "x"},
