@@ -213,7 +213,7 @@ def check_axes_named(space: Space) -> None:
                 raise ValueError(f"{at}.{axis} is not an axis{did_you_mean(axis, space.names)}; choices: {choices}")
             if not values:
                 raise ValueError(f"{at}.{axis} is empty; give it at least one value")
-    assert space.order
+    _ = space.order  # it finds a circle; an objective that suggests its parameters has no axes
 
 
 def check_values_exist(space: Space) -> None:
