@@ -28,6 +28,7 @@ from typing import Any
 import optuna
 from sqlalchemy import insert, update
 
+from benchmarks import optuna_objective
 from search.objectives.corpus import Corpus, load_corpus
 from search.statistics.ranking import ranked_rows
 from search.storage import optuna_tables
@@ -272,11 +273,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--storage", default="both", help="sqlite, postgresql, or the URL of an empty database")
     parser.add_argument("--trials", default="0,10000", help="finished trials in the study, comma-separated")
     parser.add_argument("--repeat", type=int, default=50, help="trials measured, each way")
+    parser.add_argument("--objective-trials", type=int, default=1000, help="trials of an Optuna objective; 0: none")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     asked = parser.parse_args(arguments)
     sys.path.insert(0, str(ROOT / "tests" / "support"))  # fake_objective, postgres
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    found = run(asked.storage, [int(part) for part in asked.trials.split(",")], asked.repeat)
+    found = run(asked.storage, [int(part) for part in asked.trials.split(",") if part], asked.repeat)
+    if asked.objective_trials:
+        with tempfile.TemporaryDirectory(prefix="lm-search-benchmark-") as name:
+            found["optuna_objective"] = optuna_objective.measure(Path(name), asked.objective_trials)
     print(json.dumps(found, indent=1) if asked.json else as_table(found))
 
 
@@ -290,7 +295,7 @@ def run(storage: str, sizes: list[int], repeat: int) -> dict[str, Any]:
             databases(kind, Path(name)) as (what, new_url),
         ):
             costs = [measure(new_url, size, repeat, corpus, Path(name)) for size in sizes]
-            largest = max(sizes)
+            largest = max(sizes, default=0)
             took = answers(new_url(), largest, corpus, Path(name)) if largest else {}
             found.append({"database": what, "target_ms": TARGET_MS.get(kind), "costs": costs, "answers_s": took})
     packages = ("optuna", "sqlalchemy", "psycopg")
@@ -324,6 +329,8 @@ def as_table(found: dict[str, Any]) -> str:
         for what, seconds in each["answers_s"].items():
             lines.append(f"\n{each['database']}, all finished: {what} {seconds:.2f} s")
     lines.append(f"\nTarget for the command: {ANSWER_TARGET_S:.0f} s.")
+    if "optuna_objective" in found:
+        lines.append(f"\n{optuna_objective.as_table(found['optuna_objective'])}")
     return "\n".join(lines)
 
 

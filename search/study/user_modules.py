@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
+
+from optuna.study import Study
 
 from search.errors import USER_ERRORS, UsageError
 from search.objectives.protocol import Objective
@@ -56,7 +60,8 @@ def import_user_module(module: str, named: str) -> ModuleType:
     """
     _importing.append(module)
     try:
-        return importlib.import_module(module)
+        with _refusing_optimize():
+            return importlib.import_module(module)
     except USER_ERRORS:
         raise
     except ModuleNotFoundError as error:
@@ -69,6 +74,21 @@ def import_user_module(module: str, named: str) -> ModuleType:
         raise UsageError(f"{named}: the import of the module {module!r} failed ({_describe(error)})") from error
     finally:
         _importing.pop()
+
+
+@contextmanager
+def _refusing_optimize() -> Iterator[None]:
+    """Refuse `study.optimize` in a script that is imported for its objective: it would train there and then."""
+    optimize = Study.optimize
+
+    def refuse(*_arguments: object, **_named: object) -> None:
+        refuse_while_importing("study.optimize")
+
+    Study.optimize = refuse  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Study.optimize = optimize  # type: ignore[method-assign]
 
 
 def refuse_while_importing(call: str) -> None:

@@ -13,9 +13,8 @@ from search.objectives.protocol import Evaluation, ObjectiveCall
 from search.storage.errors import LeaseLost
 from search.storage.leases import Lease
 from search.storage.state_transitions import withdraw_waiting
-from search.workers.failure_records import preemption
 from search.workers.leased_trial import LeasedTrial, WorkerContext, WorkerStudy
-from search.workers.lost_leases import drop_lost
+from search.workers.lost_leases import end_interrupted
 from search.workers.results import values_of
 from search.workers.trained_trial import evaluations_so_far
 from search.workers.trial_errors import cause_of
@@ -83,12 +82,7 @@ class CalledTrial(LeasedTrial):
         try:
             self._call(function, trial)
         except TrialInterrupted as interrupted:
-            if interrupted.error is None:
-                self.release(preemption())
-            elif isinstance(interrupted.error, LeaseLost):
-                drop_lost(self._context, self.lease, self._study)
-            else:
-                raise interrupted.error from interrupted
+            end_interrupted(self._context, self.lease, self._study, interrupted)
         finally:
             trials.end()
         if trials.has_stopped():

@@ -17,7 +17,7 @@ from search.objectives.protocol import (
     TrainingRun,
 )
 from search.storage.checkpoint_store import CheckpointStore
-from search.storage.errors import LeaseLost
+from search.storage.errors import LeaseLost, StorageUnavailable
 from search.storage.failures import Failure
 from search.storage.leases import Lease
 from search.storage.queue import TrialQueue
@@ -31,7 +31,7 @@ from search.workers.artifact_writer import ArtifactWriter
 from search.workers.failure_records import failure_of
 from search.workers.trial_errors import TrialTimeout, cause_of, is_transient
 from search.workers.user_code import UserCode, UserCodeError
-from search.workers.user_trial import UserTrial, UserTrials
+from search.workers.user_trial import TrialInterrupted, UserTrial, UserTrials
 
 log = logging.getLogger("search.worker")
 
@@ -150,10 +150,17 @@ class LeasedTrial:
         log.info("put trial %d of %s back into the queue", self.lease.number, self.lease.study)
 
     def make_user_trial(self) -> UserTrial:
-        """What user code gets as `trial`; made once."""
+        """What user code gets as `trial`; made once.
+
+        Raises:
+            TrialInterrupted: The lease was lost, or the database is unavailable.
+        """
         if self.user_trial is None:
             assert self._study.user_trials is not None
-            self.user_trial = self._study.user_trials.make(self.lease)
+            try:
+                self.user_trial = self._study.user_trials.make(self.lease)
+            except (LeaseLost, StorageUnavailable) as error:
+                raise TrialInterrupted(error) from error
         return self.user_trial
 
     def _finish(

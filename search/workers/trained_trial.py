@@ -92,8 +92,11 @@ class TrainedTrial(LeasedTrial):
     def close(self) -> None:
         """Let go of what the run holds."""
         if isinstance(self.run, Closes):
-            with self._context.user_code.calling():
-                self.run.close()
+            try:
+                with self._context.user_code.calling():
+                    self.run.close()
+            except UserCodeError as error:  # its trial has ended, whatever it raises now
+                log.warning("trial %d of %s, at its end: %s", self.lease.number, self.lease.study, error)
         if self.user_trial is not None and self._study.user_trials is not None:
             self._study.user_trials.end()
 

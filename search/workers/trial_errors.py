@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Literal
 
+from search.errors import ProcessSpoiled
 from search.storage.texts import storable_text
 from search.workers.user_code import UserCodeError
 
@@ -44,6 +45,12 @@ def is_spoiling(error: BaseException) -> bool:
     return type(error).__name__ == "AcceleratorError" or any(
         name in storable_text(error) for name in ("CUDA error", "HIP error")
     )
+
+
+def end_if_spoiled(error: BaseException) -> None:
+    """Raise ProcessSpoiled if an error has spoiled this process."""
+    if is_spoiling(cause_of(error)):
+        raise ProcessSpoiled("an error of the GPU ends this process; another one can go on") from error
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

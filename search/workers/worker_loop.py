@@ -21,10 +21,11 @@ from search.storage.slots import cell_and_seed
 from search.storage.texts import error_text
 from search.workers.called_trial import CalledTrial
 from search.workers.leased_trial import WorkerContext, WorkerStudy, release_or_fail, start_run
-from search.workers.lost_leases import drop_lost
+from search.workers.lost_leases import drop_lost, end_interrupted
 from search.workers.single_run_group import SingleRunGroup
 from search.workers.trained_trial import TrainedTrial, report_of
-from search.workers.trial_errors import cause_of, is_spoiling
+from search.workers.trial_errors import cause_of, end_if_spoiled, is_spoiling
+from search.workers.user_trial import TrialInterrupted
 from search.workers.watchdog import Watchdog
 
 log = logging.getLogger("search.worker")
@@ -129,7 +130,7 @@ class Worker:
         except BaseException as error:
             release_or_fail(self.context, lease, error)
             self._forget(lease)
-            _end_if_spoiled(error)
+            end_if_spoiled(error)
 
     def _forget(self, lease: Lease) -> None:
         # A new list: the thread that renews leases may be reading the old one.
@@ -188,9 +189,16 @@ class Worker:
         except (StorageUnavailable, ProcessSpoiled):
             raise
         except BaseException as error:  # a study's own code can raise anything, SystemExit included
-            self._fail_or_split(trials, cause_of(error))
-            _end_if_spoiled(error)
+            cause = cause_of(error)
+            if isinstance(cause, TrialInterrupted):
+                for trial in trials:
+                    end_interrupted(self.context, trial.lease, self.studies[trial.lease.study], cause)
+                return
+            self._fail_or_split(trials, cause)
+            end_if_spoiled(error)
         finally:
+            for trial in trials:  # those that have not ended
+                trial.close()
             self._leases = []
 
     def _train(self, trials: list[TrainedTrial]) -> None:
@@ -281,11 +289,6 @@ class Worker:
         self._max_group_size[first.study, first.shape_key] = size
         for trial in trials:
             trial.release()
-
-
-def _end_if_spoiled(error: BaseException) -> None:
-    if is_spoiling(cause_of(error)):
-        raise ProcessSpoiled("an error of the GPU ends this process; another one can go on") from error
 
 
 def _timer_of(run: TrainingRun) -> PhaseTimer | None:

@@ -18,6 +18,7 @@ from swarm import ForkedWorker
 from search.errors import UsageError
 from search.options import PlanningOptions
 from search.planning import open_planned
+from search.storage.metrics import read_metrics
 from search.storage.queries import trial_summaries
 from search.storage.url import parse_url
 from search.workers.setup import open_worker
@@ -315,3 +316,81 @@ def test_functions_can_return_numbers_or_metrics(tmp_path: Path, monkeypatch: py
         storage.engine.dispose()
     assert {path.read_text() for path in (tmp_path / "out").rglob("note.txt")} == {"1", "2"}
     assert any("note.txt" in str(trial.system_attrs) for trial in found)
+
+
+STOLEN = """
+import sqlite3
+
+def steal(trial):
+    # Another worker takes the trial, and dies at once.
+    if trial.attempt == 1:
+        with sqlite3.connect("{database}") as connection:
+            taken = "UPDATE search_runs SET token = token + 1, owner = 'thief', lease_until = 0 WHERE state = 'running'"
+            connection.execute(taken)
+        connection.close()
+
+def suggests(trial):
+    x = trial.suggest_float("x", 0, 1)
+    trial.report(x, 0)
+    steal(trial)
+    for step in range(1, 4):
+        try:
+            trial.report(x + step, step)
+        except Exception:
+            return -1.0
+    return x
+
+def yields(params, trial):
+    with (trial.folder / "seen").open("a") as file:
+        file.write("x")
+    yield 1, {{"val_loss": params["x"], "extra": 1.0}}
+    steal(trial)
+    trial.log({{"more": 2.0}}, 1)
+    yield 2, {{"val_loss": params["x"] / 2, "extra": float(len((trial.folder / "seen").read_text()))}}
+"""
+
+
+@pytest.mark.parametrize("function", ["suggests", "yields"])
+def test_a_lost_lease_ends_the_attempt_whatever_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    module = f"stolen_{tmp_path.name}"
+    (tmp_path / f"{module}.py").write_text(STOLEN.format(database=tmp_path / "search.db"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    space = "trials = 1" if function == "suggests" else "[grid]\nx = [0.5]\n[training]\nmax_iters = 2"
+    file = tmp_path / "theirs.toml"
+    file.write_text(f'objective = "{module}:{function}"\n{space}\n')
+    url = f"sqlite:///{tmp_path}/search.db"
+    chosen = PlanningOptions(study=str(file), storage=url, out=tmp_path / "out")
+    plan(chosen)
+    assert work(chosen)
+    [row] = all_rows(url)
+    assert (row["outcome"], row["token"]) == ("complete", 3)  # the first attempt, the thief, and the last attempt
+    [trial] = trials_of(url)
+    if function == "suggests":
+        x = trial.params["x"]
+        assert trial.value == x
+        assert trial.intermediate_values == {0: x, 1: x + 1, 2: x + 2, 3: x + 3}
+    else:
+        assert trial.intermediate_values == {1: 0.5, 2: 0.25}
+        database, _ = open_planned(chosen)
+        with database.closing():
+            found = database.read(lambda connection: read_metrics(connection, [trial._trial_id]))[trial._trial_id]
+        named = {step: {k: v for k, v in each.items() if k[0] != "@"} for step, each in found.items()}
+        assert named == {1: {"more": 2.0}, 2: {"extra": 2.0}}  # the same folder in both attempts
+
+
+def test_a_script_that_optimizes_when_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "optimizing.py").write_text(
+        "import optuna\n"
+        "def objective(trial): return trial.suggest_float('x', 0, 1)\n"
+        "study = optuna.create_study()\nstudy.optimize(objective, n_trials=1000000)\n"
+    )
+    file = tmp_path / "theirs.toml"
+    file.write_text('objective = "optimizing:objective"\ntrials = 2\n')
+    with pytest.raises(UsageError, match=r"'optimizing' calls study.optimize when it is imported, .* put the call"):
+        open_planned(PlanningOptions(study=str(file), storage=f"sqlite:///{tmp_path}/a.db", out=tmp_path / "out"))
+    study = optuna.create_study()
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    assert len(study.trials) == 1
