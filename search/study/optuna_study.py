@@ -41,7 +41,8 @@ def _axis(name: str) -> str:
 
 
 def _scalar(value: Any) -> Any:
-    return value if value is None or isinstance(value, (bool, int, float, str)) else printable(value)
+    # None too becomes text: a cell without the parameter shows nothing.
+    return value if isinstance(value, (bool, int, float, str)) else printable(value)
 
 
 def _with_seeds(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -144,6 +144,7 @@ def test_what_a_report_shows(file: Path) -> None:
     for lacking in ("training", "pruner", "batch_size", "objective:", "--seeds", "--pruner"):
         assert lacking not in text
     assert "max\\|depth" in text
+    assert "model: svm, forest, None;" in text
     rows = list(csv.DictReader(io.StringIO(reported(url, "conditional", "--format", "csv").stdout)))
     assert len(rows) == 14  # each trial that has parameters, and the diverged one
     trials = optuna.load_study(study_name="conditional", storage=url).trials
