@@ -36,7 +36,7 @@ from search.study.lookup import refusal_of_optunas
 from search.study.names import name_fault
 from search.study.planner import Study, ensure_planned, stored_definitions, study_plans
 from search.study.stored import read_stored_study
-from search.study.user_modules import extend_sys_path, module_folder, resolve_objective, user_modules
+from search.study.user_modules import extend_sys_path, module_folder, resolve_objective, user_sources
 from search.workers.group_size import check_fuse
 from search.workers.provenance import code_digest
 
@@ -110,7 +110,7 @@ def warn_of_other_code(database: Database, study: Study) -> None:
     made = trials_by_code(database, study.names)
     if stored is None or not made:
         return
-    now = code_digest(tuple(user_modules(stored.definition)))
+    now = code_digest(*user_sources(stored.definition))
     if others := sum(count for code, count in made.items() if code != now):
         log.warning(
             "warning: %s made by other code of the objective %s, or of lm-search, and %s not trained again: start a "

@@ -28,24 +28,24 @@ class GeneratorRun:
 
     Args:
         name: The objective's name, for messages.
-        begin: Calls the function with the trial, or with None if it takes none.
+        begin: Calls the function. A generator that returns an `Evaluation` ends with that one.
         identity: Distinguishes this run from those of other cells and seeds.
         max_iters: The step at which the study's trials end. From this step on, an evaluation is held back until the
             function resumes, because only then it is clear whether it is the last, which no pruner must judge.
-        takes_trial: Whether the function takes `trial`.
+        may_differ: Whether another call may yield other values, which then silently replace the earlier ones.
     """
 
     def __init__(
         self,
         name: str,
-        begin: Callable[[Any], Iterator[Any]],
+        begin: Callable[[Attempt], Iterator[Any]],
         identity: str,
         max_iters: int,
         *,
-        takes_trial: bool = False,
+        may_differ: bool = False,
     ) -> None:
         self._name, self._identity, self._max_iters = name, identity, max_iters
-        self._begin, self._takes_trial = begin, takes_trial
+        self._begin, self._may_differ = begin, may_differ
         self._attempt = Attempt()
         self._yielded: Iterator[Any] | None = None
         self._curve: list[Evaluation] = []
@@ -54,6 +54,7 @@ class GeneratorRun:
         self._last_step = -1
         self._seconds = 0.0
         self._finished = False
+        self._replaced: int | None = None
 
     @property
     def finished(self) -> bool:
@@ -92,9 +93,11 @@ class GeneratorRun:
             began = time.monotonic()
             try:
                 if self._yielded is None:
-                    self._yielded = self._begin(self._attempt.make_trial() if self._takes_trial else None)
+                    self._yielded = self._begin(self._attempt)
                 yielded = next(self._yielded)
-            except StopIteration:
+            except StopIteration as end:
+                if isinstance(end.value, Evaluation):
+                    self._held = end.value
                 return self._end()
             finally:
                 self._seconds += time.monotonic() - began
@@ -148,13 +151,20 @@ class GeneratorRun:
         return True
 
     def _drop_unrepeated(self) -> None:
-        log.warning(
-            "%s is not reproducible after step %s: the trial was interrupted, and its rerun with the same seed gives "
-            "other values, which replace the earlier ones; draw every random number from the seed",
-            self._name,
-            self._curve[self._at - 1].step if self._at else "0, the start",
-        )
+        if not self._may_differ:
+            log.warning(
+                "%s is not reproducible after step %s: the trial was interrupted, and its rerun with the same seed "
+                "gives other values, which replace the earlier ones; draw every random number from the seed",
+                self._name,
+                self._curve[self._at - 1].step if self._at else "0, the start",
+            )
+        self._replaced = self._curve[self._at].step
         del self._curve[self._at :]
+
+    def take_replaced(self) -> int | None:
+        """As `search.objectives.protocol.Replaces`."""
+        replaced, self._replaced = self._replaced, None
+        return replaced
 
     def _end(self) -> Evaluation:
         if self._held is not None:

@@ -125,11 +125,15 @@ class Attempt:
         metric: The name of the study's metric.
         earlier: The evaluations that earlier attempts reported, in order of step.
         make_trial: Makes the object that a user's function takes as `trial`.
+        study: The study's name.
+        must_pause: Whether the worker waits for the run to pause. Asking is no sign of life, unlike `should_stop`.
     """
 
     metric: str = "val_loss"
     earlier: Sequence[Evaluation] = ()
     make_trial: Callable[[], Any] = lambda: None
+    study: str = ""
+    must_pause: Callable[[], bool] = lambda: False
 
 
 @runtime_checkable
@@ -138,6 +142,15 @@ class KnowsAttempt(Protocol):
 
     def attach(self, attempt: Attempt) -> None:
         """Take what the attempt knows."""
+        ...
+
+
+@runtime_checkable
+class Replaces(Protocol):
+    """A run whose evaluations can replace those of earlier attempts."""
+
+    def take_replaced(self) -> int | None:
+        """The step from which on earlier evaluations no longer hold, once; None if all of them hold."""
         ...
 
 

@@ -14,7 +14,7 @@ from pydantic import ConfigDict
 from search.objectives.corpus import Corpus
 from search.objectives.errors import ObjectiveError
 from search.objectives.generator_run import GeneratorRun
-from search.objectives.protocol import Objective
+from search.objectives.protocol import Attempt, Objective
 from search.objectives.settings import TrainingSettings
 
 # The arguments that a function can take, by name.
@@ -82,12 +82,13 @@ class GeneratorObjective(_UserFunction):
         arguments = self._arguments(cell, seed, settings, corpus, device)
         takes_trial = "trial" in self.taken
 
-        def begin(trial: Any) -> Iterator[Any]:
-            yielded: Iterator[Any] = self.function(**arguments, **({"trial": trial} if takes_trial else {}))
+        def begin(attempt: Attempt) -> Iterator[Any]:
+            trial = {"trial": attempt.make_trial()} if takes_trial else {}
+            yielded: Iterator[Any] = self.function(**arguments, **trial)
             return yielded
 
         identity = json.dumps({"cell": dict(cell), "seed": seed}, sort_keys=True)
-        return GeneratorRun(self.reference, begin, identity, settings.max_iters, takes_trial=takes_trial)
+        return GeneratorRun(self.reference, begin, identity, settings.max_iters)
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,12 @@ from search.objectives.python_function import (
 )
 from search.objectives.settings import TrainingSettings
 
+DEFAULT_OBJECTIVE, COMMAND = "language_model", "command"
 # Adding an objective is one file and one line here. A user's own objective needs no line: "module:name" names it.
 OBJECTIVES: dict[str, str] = {
-    "language_model": "search.objectives.language_model.objective:LanguageModelObjective",
+    DEFAULT_OBJECTIVE: "search.objectives.language_model.objective:LanguageModelObjective",
+    COMMAND: "search.objectives.command.objective:CommandObjective",
 }
-DEFAULT_OBJECTIVE = "language_model"
 
 Check = Callable[[Mapping[str, Any], TrainingSettings, Corpus | None], None]
 

@@ -57,8 +57,14 @@ def read_settings(kind: type[TrainingSettings], values: Mapping[str, Any]) -> Tr
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}={fault['input']!r}: {fault['msg']}" for fault in error.errors()
-        )
-        choices = ", ".join(kind.model_fields)
-        raise ObjectiveError(f"training settings: {faults} (settings are {choices})") from error
+        faults = "; ".join(_fault_text(fault) for fault in error.errors())
+        own = [name for name in kind.model_fields if name not in TrainingSettings.model_fields]
+        choices = ", ".join(own or kind.model_fields)
+        raise ObjectiveError(f"{'' if own else 'training '}settings: {faults} (settings are {choices})") from error
+
+
+def _fault_text(fault: Mapping[str, Any]) -> str:
+    name = ".".join(map(str, fault["loc"]))
+    if fault["type"] == "missing":
+        return f"{name} is missing"
+    return f"{name}={fault['input']!r}: {fault['msg'].removeprefix('Value error, ')}"

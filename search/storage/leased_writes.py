@@ -64,12 +64,17 @@ class LeasedWrites:
                 raise self._lost()
             return
 
+        self.remove_reports(report.step)
+        self.report(report, replaces_later=False)
+
+    def remove_reports(self, step: int) -> None:
+        """Remove the reports of a step and of later ones."""
+
         def work(connection: Connection) -> None:
-            optuna_tables.delete_intermediate_values(connection, self.lease.trial_id, report.step)
-            delete_metrics(connection, self.lease.trial_id, report.step)
+            optuna_tables.delete_intermediate_values(connection, self.lease.trial_id, step)
+            delete_metrics(connection, self.lease.trial_id, step)
 
         self._write(work)
-        self.report(report, replaces_later=False)
 
     def _write(self, work: Callable[[Connection], None]) -> None:
         def write(connection: Connection) -> bool:

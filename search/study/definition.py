@@ -21,6 +21,7 @@ from search.objectives.registry import DEFAULT_OBJECTIVE
 from search.objectives.settings import TrainingSettings
 from search.study.axis_tables import axis_order, normalize_axes
 from search.study.claims import STRICT, Cell, Claim, Published, Scalar, check_claims
+from search.study.command import normalize_command
 from search.study.definition_checks import check_definition
 from search.study.metrics import DEFAULT_NAME, Direction, Metric, named_metrics
 from search.study.names import check_axis_name, name_fault
@@ -55,6 +56,8 @@ class StudyDefinition(BaseModel):
     description: str = ""
     # What a trial measures: a name of search/objectives/registry.py, or a user's "module:name".
     objective: str = Field(default=DEFAULT_OBJECTIVE, pattern=r"^\w+$|^[\w.]+:\w+$")
+    # Or a program; its settings are in [settings] (search/objectives/command/settings.py).
+    command: str | list[str] | None = None
     # The text that trials train on; in a study file the path is relative to the file's folder.
     corpus: str | None = None
     # The axes that are lists; the last one varies fastest, and the cells of the grid are in that order.
@@ -95,7 +98,7 @@ class StudyDefinition(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _sort_out(cls, raw: Any) -> Any:
-        return normalize_axes(normalize_seeds(raw))
+        return normalize_axes(normalize_seeds(normalize_command(raw)))
 
     _axis_order: tuple[str, ...] = PrivateAttr(default=())
 

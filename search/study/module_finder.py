@@ -56,6 +56,11 @@ class StudyFolderFinder:
         return spec
 
 
+def study_folder() -> Path | None:
+    """The folder that `use_study_folder` was given last."""
+    return next((finder.folder for finder in sys.meta_path if isinstance(finder, StudyFolderFinder)), None)
+
+
 def use_study_folder(folder: Path) -> None:
     """Search `folder` first for a study's imports; it replaces the folder of an earlier study."""
     earlier = [finder for finder in sys.meta_path if isinstance(finder, StudyFolderFinder)]

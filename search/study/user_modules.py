@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING
 from optuna.study import Study
 
 from search.errors import USER_ERRORS, UsageError
+from search.objectives.command.objective import CommandObjective, sources
 from search.objectives.protocol import Objective
-from search.objectives.registry import OBJECTIVES, as_objective
-from search.study.module_finder import use_study_folder
+from search.objectives.registry import COMMAND, OBJECTIVES, as_objective
+from search.study.module_finder import study_folder, use_study_folder
 from search.study.validation_messages import did_you_mean
 
 if TYPE_CHECKING:
@@ -137,7 +139,12 @@ def resolve_objective(reference: str) -> Objective:
     if found is None:
         functions = [each for each, value in vars(module).items() if callable(value)]
         raise UsageError(f"{named}: the module {module_name!r} has no function {name!r}{did_you_mean(name, functions)}")
-    return as_objective(found, reference, module)
+    objective = as_objective(found, reference, module)
+    return replace(objective, folder=_folder()) if isinstance(objective, CommandObjective) else objective
+
+
+def _folder() -> Path:
+    return study_folder() or Path.cwd()
 
 
 def takes_corpus(reference: str) -> bool:
@@ -147,6 +154,13 @@ def takes_corpus(reference: str) -> bool:
         UsageError, ObjectiveError: As for `resolve_objective`.
     """
     return resolve_objective(reference).takes_corpus
+
+
+def user_sources(definition: StoredDefinition) -> tuple[list[str], list[Path]]:
+    """The modules of `user_modules`, and the files that a planned study's command names."""
+    is_command = definition.objective == COMMAND
+    files = sources({**definition.training.model_dump(), **definition.user_settings}, _folder()) if is_command else []
+    return user_modules(definition), files
 
 
 def user_modules(definition: StoredDefinition) -> list[str]:

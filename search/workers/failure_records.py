@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 
 from search.errors import USER_ERRORS
+from search.objectives.command.errors import CommandFailed
 from search.storage.failures import Failure
 from search.storage.texts import error_text
 from search.workers.trial_errors import TrialTimeout
@@ -20,6 +21,10 @@ def failure_of(error: BaseException) -> Failure:
     log = log_file()
     if isinstance(error, TrialTimeout):
         return Failure(error.kind, error_text(error), error.stack, log=log)
+    if isinstance(error, CommandFailed):
+        return Failure(
+            "error", error_text(error), error.output or None, error.exit_status, error.signal, log=str(error.log)
+        )
     # A traceback helps to find a bug, not a wrong value.
     lines = [] if isinstance(error, USER_ERRORS) else traceback.format_exception(error)
     return Failure("error", error_text(error), "".join(lines) or None, log=log)

@@ -21,16 +21,17 @@ PACKAGES = ("torch", "numpy", "optuna", "lm-search")
 RESULT_PACKAGES = ("search.objectives", "search.models")  # the losses depend on their sources
 
 
-def environment(device: str, modules: Sequence[str]) -> dict[str, Any]:
+def environment(device: str, modules: Sequence[str], files: Sequence[Path] = ()) -> dict[str, Any]:
     """Return what a trial's losses depend on besides the study's definition, by name: a flat, JSON-able mapping.
 
     Args:
         device: As torch names it.
         modules: The study's own modules.
+        files: Its own other files, such as the script of a command.
     """
     facts: dict[str, Any] = {name: _version(name) for name in PACKAGES}
     facts |= {
-        "code": _own_code(tuple(modules)),
+        "code": _own_code(tuple(modules), tuple(files)),
         "python": platform.python_version(),
         "system": platform.system(),
     }
@@ -44,18 +45,19 @@ def environment(device: str, modules: Sequence[str]) -> dict[str, Any]:
 
 
 @cache
-def _own_code(modules: tuple[str, ...]) -> str:
+def _own_code(modules: tuple[str, ...], files: tuple[Path, ...]) -> str:
     """Return the digest of the code that this process runs: the files may change later."""
-    return code_digest(modules)
+    return code_digest(modules, files)
 
 
-def code_digest(modules: Sequence[str]) -> str:
+def code_digest(modules: Sequence[str], files: Sequence[Path] = ()) -> str:
     """Return the first 16 hex digits of the SHA-256 of the sources that losses depend on: ours and the study's own."""
     digest = hashlib.sha256()
     paths = [path for package in RESULT_PACKAGES for path in sorted(_folder(package).rglob("*.py"))]
     for module in modules:
         source = _source(module)
         paths += [source] if source else []
+    paths += files
     for path in paths:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]

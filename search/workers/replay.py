@@ -10,7 +10,7 @@ from typing import Any
 from search.errors import UsageError
 from search.objectives.corpus import Corpus
 from search.objectives.protocol import Attempt, Closes, Evaluation, KnowsAttempt, Objective, ObjectiveCall, TrainingRun
-from search.objectives.registry import OBJECTIVES
+from search.objectives.registry import COMMAND, OBJECTIVES
 from search.objectives.settings import read_settings
 from search.storage.database import Database
 from search.storage.queries import TrialSummary, trial_summaries
@@ -19,7 +19,7 @@ from search.study.corpus import corpus_difference
 from search.study.formatting import loss_text
 from search.study.stored import StoredStudy, read_stored_study
 from search.study.trial_facts import ENVIRONMENT, FLAT_LAYOUT_VERSION, TrialFacts, trial_facts
-from search.study.user_modules import resolve_objective, user_modules
+from search.study.user_modules import resolve_objective, user_sources
 from search.workers.devices import check_device
 from search.workers.provenance import environment
 from search.workers.replayed_trial import ReplayedTrial, replay_call
@@ -190,12 +190,12 @@ def replay_trial(
     device = device or recorded.facts.device or "cpu"
     check_device(device)
     prepare_process(objective)
-    decisive, others = differences(recorded.facts.environment, environment(device, user_modules(definition)))
+    decisive, others = differences(recorded.facts.environment, environment(device, *user_sources(definition)))
     differs = (*decisive.values(), *others)
     for line in differs:
         show(line)
     again = _again(recorded, objective, corpus, device, show)
-    is_users = definition.objective not in OBJECTIVES
+    is_users = definition.objective not in OBJECTIVES or definition.objective == COMMAND
     # On a GPU the trial may have been part of a stacked group, whose kernels sum in another order.
     exact = not decisive and not device.startswith("cuda")
     tolerance = None if exact else RELATIVE_TOLERANCE if is_users else TOLERANCE
@@ -230,7 +230,7 @@ def _again(
             (value, *_), _others = values_of(replay_call(run, replayed), metrics)
             return value if math.isfinite(value) else None
         if isinstance(run, KnowsAttempt):
-            run.attach(Attempt(metrics[0], make_trial=lambda: replayed))
+            run.attach(Attempt(metrics[0], make_trial=lambda: replayed, study=recorded.study.name))
         assert trial.step is not None, "read_recorded_trial checks this"
         last = _train(run, trial.step, metrics[0], show)
         return last.value if math.isfinite(last.value) and last.step == trial.step else None

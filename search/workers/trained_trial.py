@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 
 from optuna.trial import FrozenTrial
 
 from search.objectives.errors import CheckpointError, ObjectiveError
-from search.objectives.protocol import Attempt, Closes, Evaluation, KnowsAttempt, TrainingRun
+from search.objectives.protocol import Attempt, Closes, Evaluation, KnowsAttempt, Replaces, TrainingRun
 from search.storage.errors import LeaseLost
+from search.storage.leased_writes import LeasedWrites
 from search.storage.leases import Lease, Report
 from search.storage.metrics import read_evaluations
 from search.workers.failure_records import preemption
@@ -42,7 +44,11 @@ class TrainedTrial(LeasedTrial):
         if isinstance(run, KnowsAttempt):
             earlier = evaluations_so_far(context, lease)
             with context.user_code.calling():
-                run.attach(Attempt(study.metrics[0].name, earlier, begun.make_user_trial))
+                run.attach(
+                    Attempt(
+                        study.metrics[0].name, earlier, begun.make_user_trial, lease.study, context.user_code.must_pause
+                    )
+                )
         reports = _resume(context, lease, study, run)
         # The database may lack evaluations of the checkpoint, for example after a failed trial was put back.
         if reports and context.queue.report(reports):
@@ -62,10 +68,12 @@ class TrainedTrial(LeasedTrial):
         assert self._trial is not None, "made by begin"
         self._trial.intermediate_values[evaluation.step] = evaluation.value
         if evaluation.diverged:
+            self.close_run()
             self._finish("diverged", f"the loss was not finite at step {evaluation.step}")
         elif self.run.finished:
             self._finish("complete", None, self._values(evaluation))
         elif self._study.judge.should_prune(self._trial):
+            self.close_run()
             self._finish("pruned", f"pruned at step {evaluation.step}")
         else:
             if time.monotonic() - self._saved_at >= self._study.checkpoint_s:
@@ -85,18 +93,36 @@ class TrainedTrial(LeasedTrial):
 
     def save_and_release(self) -> None:
         """Write a checkpoint and put the trial back into the queue."""
+        # First: another worker may claim the trial at once, and use its folder.
+        self.close_run()
         if self.run.curve:
             self._save()
         self.release(preemption())
 
-    def close(self) -> None:
-        """Let go of what the run holds."""
+    def report(self, evaluation: Evaluation) -> Report:
+        """The report of an evaluation; reports that it replaces are removed first."""
+        step = self.run.take_replaced() if isinstance(self.run, Replaces) else None
+        if step is not None:
+            with suppress(LeaseLost):  # the report finds it out too
+                LeasedWrites(self._context.queue, self.lease).remove_reports(step)
+            assert self._trial is not None, "made by begin"
+            values = self._trial.intermediate_values
+            for each in [each for each in values if each >= step]:
+                del values[each]
+        return report_of(self.lease, evaluation)
+
+    def close_run(self) -> None:
+        """Let go of what the run holds, such as a process; the trial may still end."""
         if isinstance(self.run, Closes):
             try:
                 with self._context.user_code.calling():
                     self.run.close()
             except UserCodeError as error:  # its trial has ended, whatever it raises now
                 log.warning("trial %d of %s, at its end: %s", self.lease.number, self.lease.study, error)
+
+    def close(self) -> None:
+        """Let go of what the run and the trial hold."""
+        self.close_run()
         if self.user_trial is not None and self._study.user_trials is not None:
             self._study.user_trials.end()
 

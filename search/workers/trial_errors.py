@@ -6,6 +6,7 @@ import errno
 from typing import Literal
 
 from search.errors import ProcessSpoiled
+from search.objectives.command.errors import CommandFailed
 from search.storage.texts import storable_text
 from search.workers.user_code import UserCodeError
 
@@ -33,7 +34,7 @@ def is_transient(error: BaseException) -> bool:
     """Whether a retry, perhaps by another worker, may avoid the error: lack of memory or disk space, for example."""
     if isinstance(error, OSError):
         return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EIO}
-    if isinstance(error, TrialTimeout):
+    if isinstance(error, (TrialTimeout, CommandFailed)):
         return error.may_retry
     return isinstance(error, MemoryError) or _is_out_of_memory(error) or is_spoiling(error)
 

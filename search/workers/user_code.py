@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from search.storage.texts import storable_text
@@ -32,6 +32,7 @@ class UserCode:
         silent_s: How long since their last sign of life: a step, a bare yield or an evaluation.
         has_evaluated: Whether they have yielded a new evaluation after their first step.
         is_training: Whether user code is running that should look at a stop request after each step.
+        must_pause: Whether the worker waits for them to pause; to ask is no sign of life.
         must_end: Set this once it was given up: the main thread then waits for the end of the process, instead of
             taking the end of a program that the code waits for as an error of the trial.
     """
@@ -40,6 +41,7 @@ class UserCode:
         self._pid = os.getpid()
         self.training_s = self.silent_s = 0.0
         self.has_evaluated = self.is_training = self.must_end = False
+        self.must_pause: Callable[[], bool] = lambda: False
 
     def begin_trials(self) -> None:
         """Restart the clocks: other trials begin."""

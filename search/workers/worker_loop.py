@@ -23,7 +23,7 @@ from search.workers.called_trial import CalledTrial
 from search.workers.leased_trial import WorkerContext, WorkerStudy, release_or_fail, start_run
 from search.workers.lost_leases import drop_lost, end_interrupted
 from search.workers.single_run_group import SingleRunGroup
-from search.workers.trained_trial import TrainedTrial, report_of
+from search.workers.trained_trial import TrainedTrial
 from search.workers.trial_errors import cause_of, end_if_spoiled, is_spoiling
 from search.workers.user_trial import TrialInterrupted
 from search.workers.watchdog import Watchdog
@@ -77,6 +77,7 @@ class Worker:
             ProcessSpoiled: No trial can be trained in this process any more.
             StorageUnavailable: The database was unavailable for too long.
         """
+        self.context.user_code.must_pause = self._must_pause
         threading.Thread(target=self._renew_leases, name="lease", daemon=True).start()
         with Watchdog(self.context, self.stop, lambda: list(self._leases)):
             return self._work()
@@ -204,8 +205,8 @@ class Worker:
     def _train(self, trials: list[TrainedTrial]) -> None:
         """Train until every trial has ended, was lost or was released; such trials are removed from `trials`."""
         for trial in trials:
-            if (timer := _timer_of(trial.run)) is not None:
-                timer.wait_for_device = self.wait_for_device
+            if isinstance(trial.run, Timed):
+                trial.run.timer.wait_for_device = self.wait_for_device
         user_code = self.context.user_code
         with user_code.running_trials():
             group = self._group([trial.run for trial in trials], trials[0].lease.study)
@@ -227,6 +228,9 @@ class Worker:
 
     def _should_pause(self) -> bool:
         self.context.user_code.show_life()
+        return self._must_pause()
+
+    def _must_pause(self) -> bool:
         return self.stop.is_set() or not self._lost.isdisjoint(self._leases)
 
     def _group(self, runs: Sequence[TrainingRun], study: str) -> RunGroup:
@@ -240,9 +244,9 @@ class Worker:
     ) -> None:
         """Store evaluations, and end the trials that they end."""
         reported = [(trial, at) for run, at in evaluated for trial in trials if trial.run is run]
-        reports = [report_of(trial.lease, at) for trial, at in reported]
-        if not reports:
+        if not reported:
             return
+        reports = [trial.report(at) for trial, at in reported]
         self.context.user_code.has_evaluated |= any(report.step > 0 for report in reports)
         lost = self.queue.report(reports)
         self._drop_lost(group, trials, [trial for trial, _ in reported if trial.lease in lost])
@@ -272,8 +276,8 @@ class Worker:
             self._leases = [trial.lease for trial in trials]
 
     def _add_timer(self, trial: TrainedTrial) -> None:
-        if (timer := _timer_of(trial.run)) is not None:
-            self.timer.add(timer)
+        if isinstance(trial.run, Timed):
+            self.timer.add(trial.run.timer)
 
     def _fail_or_split(self, trials: Sequence[TrainedTrial], error: BaseException) -> None:
         """Fail or release a single trial; split a group, since one trial or a lack of memory can cause the error."""
@@ -289,10 +293,6 @@ class Worker:
         self._max_group_size[first.study, first.shape_key] = size
         for trial in trials:
             trial.release()
-
-
-def _timer_of(run: TrainingRun) -> PhaseTimer | None:
-    return run.timer if isinstance(run, Timed) else None
 
 
 def new_owner_name(label: str) -> str:

@@ -113,7 +113,7 @@ def test_other_classes_are_refused() -> None:
 
 def test_unknown_names() -> None:
     with pytest.raises(
-        UsageError, match=r"'language_modle': choices are language_model .did you mean .*module:function"
+        UsageError, match=r"'language_modle': choices are language_model, command .did you mean .*module:function"
     ):
         resolve_objective("language_modle")
 

@@ -1,0 +1,134 @@
+"""The metrics of one attempt of a program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from search.objectives.command.metric_lines import GrowingFile, Row, json_row, pattern_row, plain_row
+from search.objectives.command.output import LOG, last_lines, shown
+from search.objectives.command.settings import CommandSettings
+from search.objectives.errors import ObjectiveError
+from search.objectives.generator_run import split_metrics
+from search.objectives.protocol import Evaluation
+
+
+class Metrics:
+    """The metrics of one attempt: from its file or from its output, whichever first has the study's metric.
+
+    Args:
+        metric: The study's metric.
+        folder: The trial's folder.
+
+    Attributes:
+        has_grown: Whether the last `read` found anything, also lines without a metric.
+
+    Raises:
+        ObjectiveError: The pattern lacks the metric.
+    """
+
+    def __init__(self, settings: CommandSettings, metric: str, folder: Path) -> None:
+        patterns = settings.patterns
+        groups = [name for pattern in patterns for name in pattern.groupindex]
+        if patterns and metric not in groups:
+            raise ObjectiveError(
+                f"the pattern has the groups {', '.join(groups)}, but not {metric!r}, by which the study ranks; add "
+                f'(?P<{metric}>…), or name another in the study file: metric = "{groups[0]}"'
+            )
+        self._settings, self._metric = settings, metric
+        self._sources = [(GrowingFile(folder / LOG), pattern_row(patterns) if patterns else plain_row)]
+        if not patterns:
+            self._sources.insert(0, (GrowingFile(folder / settings.metrics), json_row))
+        self._chosen: GrowingFile | None = None
+        self._names: dict[str, None] = {}
+        self._same_step: Row = {}
+        self._final: Row = {}
+        self._last_step: int | None = None
+        self._earlier = {id(source): self._by_step(map(parse, source.earlier)) for source, parse in self._sources}
+        self.has_grown = False
+
+    def _by_step(self, rows: Iterable[Row]) -> dict[int, Row]:
+        """The rows of earlier attempts that have a step and the study's metric; a later one replaces an earlier one."""
+        name = self._settings.step
+        found = {int(row[name]): row for row in rows if self._metric in row and row.get(name, 0.5).is_integer()}
+        return {step: {key: each for key, each in row.items() if key != name} for step, row in sorted(found.items())}
+
+    def read(self, *, to_the_end: bool) -> list[tuple[int, Row]]:
+        """The evaluations that are new.
+
+        A program that goes on does not repeat those before its checkpoint. The first ones are therefore those that it
+        wrote in earlier attempts: a worker that was killed may not have reported them.
+
+        Args:
+            to_the_end: Whether the program has ended.
+        """
+        began = self._last_step is not None
+        found = self._read(to_the_end)
+        if began or not (found or (to_the_end and self._metric not in self._final)):
+            return found
+        rows = self._earlier_rows()
+        before = [(step, row) for step, row in rows.items() if not found or step < found[0][0]]
+        if before and not found:
+            self._last_step = before[-1][0]
+        return [*before, *found]
+
+    def _earlier_rows(self) -> dict[int, Row]:
+        sources = [source for source, _ in self._sources if self._chosen in (None, source)]
+        return next((rows for source in sources if (rows := self._earlier[id(source)])), {})
+
+    def _read(self, to_the_end: bool) -> list[tuple[int, Row]]:
+        found = []
+        self.has_grown = False
+        for source, parse in self._sources:
+            lines = source.lines(to_the_end=to_the_end)
+            self.has_grown |= source.has_grown
+            if self._chosen not in (None, source):
+                continue
+            for row in map(parse, lines):
+                if self._metric in row:
+                    self._chosen = source
+                if (evaluation := self._evaluation(row)) is not None:
+                    found.append(evaluation)
+        return found
+
+    def _evaluation(self, row: Row) -> tuple[int, Row] | None:
+        self._names.update(dict.fromkeys(row))
+        step = row.pop(self._settings.step, None)
+        if step is None:
+            self._final.update(row)
+            return None
+        if not step.is_integer():
+            raise ObjectiveError(
+                f"the step {self._settings.step} = {step} is no whole number; name another in [settings]: step = …"
+            )
+        if step != self._same_step.get(self._settings.step):
+            self._same_step = {self._settings.step: step}
+        self._same_step.update(row)
+        if self._metric not in row or step == self._last_step:
+            return None
+        self._last_step = int(step)
+        return self._last_step, {name: each for name, each in self._same_step.items() if name != self._settings.step}
+
+    def at_the_end(self, name: str, path: Path) -> Evaluation | None:
+        """The result of a program without steps; None for one with steps.
+
+        Raises:
+            ObjectiveError: The program gave nothing that the study ranks by.
+        """
+        if self._last_step is not None:
+            return None
+        if self._metric in self._final:
+            return Evaluation(1, *split_metrics(name, self._final, self._metric))
+        if self._names:
+            split_metrics(name, dict.fromkeys(self._names, 0.0), self._metric)
+        if not self._settings.patterns:
+            raise ObjectiveError(
+                f"{name} gave no metric: it neither wrote {self._settings.metrics} in its folder, nor lines such as "
+                f"step=1 {self._metric}=0.5 or JSON; give a pattern in [settings], and read {path}"
+            )
+        lines = last_lines(path)
+        last = f"the last is {shown(lines[-1])}" if lines else "there is none"
+        raise ObjectiveError(
+            f"no line of the output matches the pattern {shown(str(self._settings.pattern))} ({last}); correct the "
+            f"pattern in [settings], and read {path}"
+        )

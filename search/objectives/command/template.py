@@ -1,0 +1,86 @@
+"""Placeholders in a command: {learning_rate}, {seed}, {folder}."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from string import Formatter
+
+from search.objectives.command.settings import CommandSettings
+from search.objectives.errors import ObjectiveError
+
+# What is known besides the values of the cell.
+OWN_PLACEHOLDERS = ("seed", "folder", "trial", "attempt", "device", "study", "python", "max_iters")
+
+
+def fill(text: str, values: Mapping[str, object]) -> str:
+    """A text with values in place of {name}; {{ and }} are brackets, and {rate:.3f} gives Python's format.
+
+    Raises:
+        ObjectiveError: A name is unknown, or a bracket is not closed.
+    """
+    try:
+        parts = list(Formatter().parse(text))
+    except ValueError as error:
+        raise ObjectiveError(f"command: {error} in {text!r}; write a bracket itself as {{{{ or }}}}") from error
+    filled = []
+    for literal, name, form, conversion in parts:
+        filled.append(literal)
+        if name is None:
+            continue
+        if name not in values or conversion is not None:
+            close = difflib.get_close_matches(name, list(values), n=1)
+            meant = f" (did you mean {{{close[0]}}}?)" if close else ""
+            choices = ", ".join(f"{{{each}}}" for each in values)
+            raise ObjectiveError(
+                f"command: unknown placeholder {{{name}}}{meant}; choices: {choices}; write a bracket itself as {{{{"
+            )
+        try:
+            filled.append(format(values[name], form or ""))
+        except (ValueError, TypeError) as error:
+            raise ObjectiveError(f"command: {{{name}:{form}}} with {values[name]!r}: {error}") from error
+    return "".join(filled)
+
+
+def command_line(settings: CommandSettings, values: Mapping[str, object], *, resumes: bool) -> list[str]:
+    """The arguments that start a program.
+
+    Args:
+        values: By the name of the placeholder.
+        resumes: Whether `settings.resume` is added.
+
+    Raises:
+        ObjectiveError: As for `fill`.
+    """
+    if settings.shell:
+        assert isinstance(settings.command, str), "CommandSettings checks this"
+        quoted = {name: _Quoted(value) for name, value in values.items()}
+        text = fill(settings.command, quoted)
+        if resumes:
+            text += "".join(f" {shlex.quote(fill(word, values))}" for word in settings.resume_words)
+        return ["/bin/sh", "-c", text]
+    words = [*settings.words, *(settings.resume_words if resumes else [])]
+    return [fill(word, values) for word in words]
+
+
+class _Quoted:
+    """A value whose text is one word for a shell."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __format__(self, form: str) -> str:
+        return shlex.quote(format(self._value, form))
+
+
+def script_files(settings: CommandSettings, folder: Path) -> list[Path]:
+    """The files that a command names without a placeholder, such as train.py.
+
+    Args:
+        folder: The folder in which the command runs.
+    """
+    words = [*settings.words, *settings.resume_words]
+    named = [folder / word for word in words if "{" not in word and not word.startswith("-")]
+    return list(dict.fromkeys(path for path in named if path.is_file() and folder in path.parents))
