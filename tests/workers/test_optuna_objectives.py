@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import optuna_objectives
 import pytest
 from gates import wait_until
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
-from study_files import all_rows
+from study_files import all_rows, opened
 from swarm import ForkedWorker
 
 from search.errors import UsageError
@@ -394,3 +397,59 @@ def test_a_script_that_optimizes_when_it_is_imported(tmp_path: Path, monkeypatch
     study = optuna.create_study()
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
     assert len(study.trials) == 1
+
+
+RESUMING = """
+import time
+from pathlib import Path
+
+def train(params, trial):
+    checkpoint, here = trial.folder / "checkpoint", Path(__file__).parent
+    done = int(checkpoint.read_text()) if trial.resumed else 0
+    for step in range(done + 1, 7):
+        time.sleep(0.05)
+        checkpoint.write_text(str(step))
+        yield step, {"val_loss": params["x"] / step, "extra": float(step)}
+        while step == 4 and not (here / "open").exists():
+            (here / "reached").touch()
+            time.sleep(0.01)
+            yield
+"""
+
+
+def test_a_function_resumes_from_its_own_checkpoint(tmp_path: Path, storage_url: str) -> None:
+    """The worker is killed; the curve, the metrics and the seconds of all attempts are there in the end."""
+    (tmp_path / "resuming.py").write_text(RESUMING)
+    file = tmp_path / "theirs.toml"
+    workers = "[workers]\ncheckpoint_s = 1000\nlease_s = 2\n"
+    file.write_text(f'objective = "resuming:train"\n[grid]\nx = [12.0]\n[training]\nmax_iters = 6\n{workers}')
+    chosen = PlanningOptions(study=str(file), storage=storage_url, out=tmp_path / "out")
+    with subprocess_imports(tmp_path):
+        plan(chosen)
+    killed = ForkedWorker(chosen, {}, tmp_path / "killed.log")
+    wait_until((tmp_path / "reached").exists, "step 4")
+    killed.kill()
+    killed.wait()
+    (tmp_path / "open").touch()
+    again = ForkedWorker(chosen, {}, tmp_path / "again.log")
+    assert again.wait(60) == 0, (tmp_path / "again.log").read_text()
+    assert "not reproducible" not in (tmp_path / "again.log").read_text()
+    [trial] = trials_of(storage_url)
+    assert trial.intermediate_values == {step: 12.0 / step for step in range(1, 7)}
+    assert trial.user_attrs["train_seconds"] >= 6 * 0.05
+    with opened(storage_url).closing() as database:
+        metrics = database.read(lambda connection: read_metrics(connection, [trial._trial_id]))[trial._trial_id]
+    assert {step: each["extra"] for step, each in metrics.items()} == {step: float(step) for step in range(1, 7)}
+    seconds = [each["@seconds"] for each in metrics.values()]
+    assert seconds == sorted(seconds)
+
+
+@contextmanager
+def subprocess_imports(folder: Path) -> Iterator[None]:
+    """Let this process import a module of `folder` for now, as its workers do."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        sys.modules.pop("resuming", None)
