@@ -106,6 +106,8 @@ class CalledTrial(LeasedTrial):
         if trial.interrupted is not None:
             raise trial.interrupted
         with user_code.calling():
+            if self._study.suggests_parameters:
+                trial.check_parameters()
             values, metrics = values_of(result, [metric.name for metric in self._study.metrics])
         if metrics:
             trial.log(metrics, trial.frozen.last_step or 0)

@@ -51,6 +51,7 @@ class WorkerStudy:
         fill: Lets the sampler choose the cell of a slot that has none yet.
         trim_artifacts: Removes the files of trials beyond the study's quota.
         metrics: What trials are ranked by.
+        suggests_parameters: Whether the objective chooses its parameters itself.
         user_trials: Makes what user code gets as `trial`.
         race: Plans more seeds once all trials have ended and returns how many; None when the study does not race.
     """
@@ -66,6 +67,7 @@ class WorkerStudy:
     trim_artifacts: Callable[[], None] = lambda: None
     race: Callable[[], int] | None = None
     metrics: Sequence[Metric] = DEFAULT_METRICS
+    suggests_parameters: bool = False
     user_trials: UserTrials | None = None
 
     def identity(self, cell: str) -> str:

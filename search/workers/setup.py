@@ -181,7 +181,13 @@ def _worker_study(
         backend, stored, context.queue, partial(_work_folder, context.checkpoints, stored.uid), training,
         partial(_must_stop, context),
     )  # fmt: skip
-    worker_study = replace(worker_study, race=race, metrics=definition.metrics, user_trials=user_trials)
+    worker_study = replace(
+        worker_study,
+        race=race,
+        metrics=definition.metrics,
+        user_trials=user_trials,
+        suggests_parameters=definition.suggests_parameters,
+    )
     return worker_study if sampling is None else replace(worker_study, fill=sampling.fill)
 
 

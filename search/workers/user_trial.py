@@ -79,6 +79,7 @@ class UserTrial(optuna.Trial):
         self.kept: dict[str, Path] = {}
         self.interrupted: TrialInterrupted | None = None
         self._reported: set[int] = set()
+        self._suggested: set[str] = set()
         self.seconds: Callable[[], float] | None = None
         super().__init__(study, writes.lease.trial_id)
 
@@ -147,7 +148,20 @@ class UserTrial(optuna.Trial):
         return bool(self._guarded(lambda: self.study.pruner.prune(self.study, self._cached_frozen_trial)))
 
     def _suggest(self, name: str, distribution: Any) -> Any:
+        self._suggested.add(name)
         return self._guarded(lambda: super(UserTrial, self)._suggest(name, distribution))
+
+    def check_parameters(self) -> None:
+        """Check that this attempt has suggested what the earlier ones have.
+
+        Raises:
+            UsageError: It has not.
+        """
+        if missing := [name for name in self.params if name not in self._suggested]:
+            raise UsageError(
+                f"attempt {self.attempt} did not suggest {', '.join(missing)}, as an earlier one did; which parameters "
+                "an objective suggests may depend on other parameters only"
+            )
 
     def set_user_attr(self, key: str, value: Any) -> None:
         """As `optuna.Trial.set_user_attr`."""

@@ -332,6 +332,13 @@ def steal(trial):
             connection.execute(taken)
         connection.close()
 
+def changes(trial):
+    name = "x" if trial.attempt == 1 else "z"
+    value = trial.suggest_float(name, 0, 1)
+    steal(trial)
+    trial.report(value, 0)
+    return value
+
 def suggests(trial):
     x = trial.suggest_float("x", 0, 1)
     trial.report(x, 0)
@@ -381,6 +388,21 @@ def test_a_lost_lease_ends_the_attempt_whatever_is_caught(
             found = database.read(lambda connection: read_metrics(connection, [trial._trial_id]))[trial._trial_id]
         named = {step: {k: v for k, v in each.items() if k[0] != "@"} for step, each in found.items()}
         assert named == {1: {"more": 2.0}, 2: {"extra": 2.0}}  # the same folder in both attempts
+
+
+def test_an_attempt_that_suggests_other_parameters_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = f"stolen_{tmp_path.name}"
+    (tmp_path / f"{module}.py").write_text(STOLEN.format(database=tmp_path / "search.db"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = tmp_path / "theirs.toml"
+    file.write_text(f'objective = "{module}:changes"\ntrials = 1\n')
+    url = f"sqlite:///{tmp_path}/search.db"
+    chosen = PlanningOptions(study=str(file), storage=url, out=tmp_path / "out")
+    plan(chosen)
+    assert work(chosen)
+    [row] = all_rows(url)
+    assert row["outcome"] == "failed"
+    assert "attempt 3 did not suggest x, as an earlier one did; which parameters an objective" in row["reason"]
 
 
 def test_a_script_that_optimizes_when_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
