@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class ObjectiveError(ValueError):
     """A training run cannot be started; the message explains what to change."""
+
+
+class UnknownAxesError(ObjectiveError):
+    """A cell has axes that nothing of its objective takes.
+
+    Args:
+        axes: Their names.
+    """
+
+    def __init__(self, message: str, axes: Sequence[str]) -> None:
+        super().__init__(message)
+        self.axes = axes
 
 
 class CorpusError(ObjectiveError):

@@ -109,7 +109,13 @@ def lay_out(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> Layout | 
     best: dict[tuple[Any, Any, Any], Row] = {}
     for row in sorted(complete, key=_loss):
         best.setdefault((row.cell.get(facet or ""), row.cell.get(y or ""), row.cell[axes.x]), row)
-    notes = _notes(grid, axes, [axes.x, *([y] if y else [])], facet)
+    # Rows can have further axes, which apply only to some of them.
+    levels: dict[str, dict[Any, None]] = {}
+    for row in complete:
+        for name, value in row.cell.items():
+            levels.setdefault(name, {})[value] = None
+    varied = {**{name: list(each) for name, each in levels.items()}, **grid}
+    notes = _notes(varied, axes, [axes.x, *([y] if y else [])], facet)
     return Layout(axes.x, y or "", facet or "", xs, ys, facets, best, notes)
 
 

@@ -111,11 +111,12 @@ def summary(report_data: ReportData) -> list[str]:
     definition, grid = report_data.stored.definition, report_data.grid
     varied = {name: values for name, values in grid.items() if len(values) > 1}
     n_cells = len(report_data.rows)
+    where = definition.space.where
     variants = f"{_count(n_cells, 'variant')} ({'cell' if n_cells == 1 else 'cells'})"
     tried = ", ".join(
         [
-            *(f"{len(values)} values of {name}" for name, values in varied.items()),
-            *(f"{name} from {axis.low} to {axis.high}" for name, axis in definition.axes.items()),
+            *(f"{len(values)} values of {name}{where(name)}" for name, values in varied.items()),
+            *(f"{name} from {axis.low} to {axis.high}{where(name)}" for name, axis in definition.axes.items()),
         ]
     )
     if report_data.stored.is_made_by_optuna:

@@ -76,10 +76,14 @@ def _as_table(rows: Sequence[Row], width: int | None) -> str:
 def _as_page(report_data: ReportData, shown: Sequence[Row], width: int | None) -> str:
     stored, found, rows = report_data.stored, report_data.counts, report_data.rows
     definition = stored.definition
+    where = definition.space.where
     axes = "; ".join(
         [
-            *(f"{axis}: {markdown_text(values_text(values))}" for axis, values in definition.grid.items()),
-            *(_range(axis, each) for axis, each in definition.axes.items()),
+            *(
+                f"{axis}: {markdown_text(values_text(values) + where(axis))}"
+                for axis, values in definition.grid.items()
+            ),
+            *(_range(axis, each) + markdown_text(where(axis)) for axis, each in definition.axes.items()),
         ]
     )
     training = ", ".join(f"{key} {value}" for key, value in definition.training.model_dump().items())

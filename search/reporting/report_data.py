@@ -69,7 +69,7 @@ class ReportData:
     @property
     def map_axes(self) -> MapAxes:
         """The axes that the heat maps show."""
-        return choose_axes(self.grid)
+        return choose_axes(self.stored.definition.shared_grid)
 
     @property
     def bigram_baseline(self) -> float | None:
@@ -133,7 +133,7 @@ class ReportData:
 
     def heat_maps(self) -> HeatMaps | None:
         """The maps of the grid; None if there is nothing to show."""
-        return heat_maps(self.rows, self.grid)
+        return heat_maps(self.rows, self.stored.definition.shared_grid)
 
     @cached_property
     def _by_cell(self) -> Mapping[str, list[TrialHistory]]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+
 from search.errors import USER_ERRORS, UsageError
+from search.objectives.errors import ObjectiveError, UnknownAxesError
 from search.objectives.protocol import Objective
-from search.objectives.settings import read_settings
+from search.objectives.settings import TrainingSettings, read_settings
 from search.storage.schema import MAX_CELL
 from search.storage.values import compact_json
 from search.study.cells import objective_values
+from search.study.claims import Cell
 from search.study.definition import StudyDefinition
 from search.study.formatting import describe_cell
 from search.study.planner import Study, edge_cells
 from search.study.user_modules import resolve_objective
 
+# The axis that decides which other axes a cell can have.
+MODEL = "model"
 # A number as JSON, with what surrounds it.
 LONGEST_NUMBER = 30
 # The slot, the repetition and the seed.
@@ -53,6 +60,10 @@ def check_cells(study: Study) -> None:
     for cell in [*cells, *(definition.baselines if study.with_baselines else [])]:
         try:
             objective.check_cell(objective_values(cell, definition.named), training, study.corpus)
+        except UnknownAxesError as error:
+            if example := _condition_example(study, objective, training, cell, error.axes):
+                raise ObjectiveError(f"{error}; an axis can be given to some models only: {example}") from error
+            raise
         except USER_ERRORS:
             raise
         except (Exception, SystemExit) as error:
@@ -60,6 +71,32 @@ def check_cells(study: Study) -> None:
                 f"objective = {definition.objective!r}: the check of the cell {describe_cell(cell)} failed "
                 f"({type(error).__name__}: {error}); let it raise ObjectiveError for a cell that cannot be trained"
             ) from error
+
+
+def _condition_example(
+    study: Study, objective: Objective, training: TrainingSettings, cell: Cell, unknown: Sequence[str]
+) -> str | None:
+    """A line of a study file that gives an axis only to the models that take it; None if no model does."""
+    definition = study.definition
+    axis = next((axis for axis in unknown if axis in definition.grid), None)
+    models = definition.grid.get(MODEL, [])
+    if axis is None or axis in definition.when or len(models) < 2:
+        return None
+    takers = []
+    for model in models:
+        try:
+            objective.check_cell(objective_values({**cell, MODEL: model}, definition.named), training, study.corpus)
+        except UnknownAxesError as error:
+            if axis in error.axes:
+                continue
+        except USER_ERRORS:
+            pass  # it takes the axis, and lacks something else
+        takers.append(model)
+    if not takers:
+        return None
+    # JSON's lists of texts, numbers and booleans are TOML.
+    values, when = (json.dumps(each) for each in (definition.grid[axis], takers[0] if len(takers) == 1 else takers))
+    return f"{axis} = {{ values = {values}, when = {{ {MODEL} = {when} }} }}"
 
 
 def _check_space(definition: StudyDefinition, objective: Objective) -> None:

@@ -81,6 +81,10 @@ class Space:
         """Whether a cell is not to be trained."""
         return any(_holds(condition, cell) for condition in self._exclude)
 
+    def where(self, axis: str) -> str:
+        """The condition of an axis for a reader, such as " where model = gpt"; "" without one."""
+        return f" where {condition_text(self.when[axis])}" if axis in self.when else ""
+
     def restricted(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values of the axes that apply, in the order of `values`."""
         cell: dict[str, Any] = {}

@@ -36,7 +36,7 @@ MADE_BY_OPTUNA = "made_by_optuna"
 
 @dataclass(frozen=True)
 class StoredDefinition:
-    """The part of a study that never changes.
+    """The part of a study that changes only when the study grows.
 
     Attributes:
         objective: A registered name, or "module:function".
@@ -77,6 +77,11 @@ class StoredDefinition:
         cells = [{"model": value} for value in self.grid.get("model", ())]
         cells += [cell for cell in (*self.enqueue, *self.baselines) if "model" in cell]
         return [objective_values(cell, self.named)["model"] for cell in cells]
+
+    @property
+    def shared_grid(self) -> Mapping[str, Sequence[Scalar]]:
+        """The axes that are lists and that every cell has."""
+        return {axis: values for axis, values in self.grid.items() if axis not in self.when}
 
     @property
     def space(self) -> Space:

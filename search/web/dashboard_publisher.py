@@ -98,7 +98,7 @@ def note(database: Database, names: Sequence[str]) -> str:
 def plots(database: Database, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any]:
     """The study's plots, by name."""
     stored = read_stored_study(database, names[0])
-    grid = {} if stored is None else stored.definition.grid
+    grid = {} if stored is None else stored.definition.shared_grid
     figures = {
         "heat-maps": heat_maps(rows, grid),
         "learning-curves": _curves(database, names, best_cells(rows)),

@@ -142,7 +142,10 @@ def test_study_files_page_shows_valid_files(tmp_path: Path) -> None:
         file = tmp_path / f"example-{index}.toml"
         is_part = not {"grid", "axes"} & tomllib.loads(example).keys()
         file.write_text(example + ("\n[grid]\nx = [1, 2]\n" if is_part else ""), encoding="utf-8")
-        load_definition(str(file))
+        study = load_definition(str(file))
+        after = page.split(example)[1].split("```")[1]
+        if said := re.match(r"\s*This grid has (\d+) cells", after):
+            assert len(study.cells) == int(said[1]), example
 
 
 def test_study_files_page_has_every_training_setting() -> None:

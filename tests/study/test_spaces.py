@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 from study_files import write_study
 
 from search.errors import UsageError
+from search.objectives.corpus import encode
+from search.objectives.errors import ObjectiveError
 from search.reporting.toml_export import as_toml
 from search.storage.values import canonical
 from search.study.axis_tables import without_none
+from search.study.cell_checks import check_cells
 from search.study.cells import objective_values
 from search.study.definition import StudyDefinition, load_definition
 from search.study.planner import Study, edge_cells, study_plans
@@ -288,3 +291,17 @@ def test_dictionaries_with_none_become_the_same_study(tmp_path: Path) -> None:
     assert {"model": "rnn", "hidden": None, "size": None, "none": None} in values
     assert {"model": "rnn", "hidden": [64], "size": [1], "one": None, "none": None} in values
     assert {"model": "gpt", "hidden": [256, [1, None]], "none": None} in values
+
+
+def test_an_axis_of_one_model_alone_gets_a_line_to_paste(tmp_path: Path) -> None:
+    text = '[grid]\nmodel = ["bigram", "bigram_mf", "bigram_v2"]\nblock_size = 8\nn_embd = [16, 32]\n'
+    corpus = encode("text", "to be or not to be, that is the question. " * 20)
+    with pytest.raises(ObjectiveError) as raised:
+        check_cells(Study(load(tmp_path, text), "s", corpus))
+    line = 'n_embd = { values = [16, 32], when = { model = ["bigram_mf", "bigram_v2"] } }'
+    assert str(raised.value).endswith(f"an axis can be given to some models only: {line}")
+    pasted = text.replace("n_embd = [16, 32]", line)
+    pasted += 'pe_type = { values = ["sinpe"], when = { model = "bigram_v2" } }\n'
+    study = load(tmp_path, pasted)
+    check_cells(Study(study, "s", corpus))
+    assert [cell["model"] for cell in study.cells] == ["bigram", *["bigram_mf"] * 2, *["bigram_v2"] * 2]

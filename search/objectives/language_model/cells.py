@@ -8,7 +8,7 @@ from typing import Any
 
 from search.models.registry import build_model, check_arguments, model_arguments
 from search.objectives.corpus import Corpus, check_length
-from search.objectives.errors import ObjectiveError
+from search.objectives.errors import ObjectiveError, UnknownAxesError
 from search.objectives.settings import TrainingSettings, override_settings
 
 
@@ -55,9 +55,10 @@ def read_cell(cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpu
     fields = set(TrainingSettings.model_fields)
     unknown = sorted(set(cell) - taken - fields - {"model", "block_size"})
     if unknown:
-        raise ObjectiveError(
+        raise UnknownAxesError(
             f"neither model {name!r} nor its training takes {', '.join(unknown)}: the model takes "
-            f"{', '.join(sorted(taken - {'vocab_size'})) or 'nothing'}; settings are {', '.join(sorted(fields))}"
+            f"{', '.join(sorted(taken - {'vocab_size'})) or 'nothing'}; settings are {', '.join(sorted(fields))}",
+            unknown,
         )
     arguments = {key: value for key, value in cell.items() if key in taken and key != "model"}
     if "vocab_size" in taken:
