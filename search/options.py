@@ -167,7 +167,7 @@ class PlanningOptions(DefinitionOptions, TrainingOptions):
         str | None, Option("Show the sampler the complete cells of another study.", "STUDY", flag="--from")
     ] = None
     target: Annotated[
-        float | None, Option("Stop when a trial is complete with at most this validation loss.", "LOSS")
+        float | None, Option("Stop when a complete trial has this value of the metric or a better one.", "VALUE")
     ] = None
 
 

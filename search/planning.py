@@ -139,7 +139,12 @@ def open_planned(options: PlanningOptions, modules: Path | None = None) -> tuple
             make_sampler(study.definition.sampler, 0)
         elif study.definition.is_sampled:
             grid, axes = study.definition.grid, study.definition.axes
-            unlearned = check_sampler(study.definition.sampler, axis_distributions(grid, axes), study.definition.space)
+            unlearned = check_sampler(
+                study.definition.sampler,
+                axis_distributions(grid, axes),
+                study.definition.space,
+                study.definition.ranked_metrics(study.metric),
+            )
             for sentence in (*unreached_ends(axes), *unlearned):
                 log.warning("%s", sentence)
         check_cells(study)

@@ -165,8 +165,9 @@ def _train(
         True if trials are left: a signal, the deadline or an outside stop of the workers interrupted the run.
     """
     stop = database.interrupt
+    metric = study.definition.ranked_metrics(study.metric)[0]
     with progress_display(quiet, study.name, study.definition.training.max_iters) as progress:
-        snapshot = Snapshot(database, study.names)
+        snapshot = Snapshot(database, study.names, metric)
         progress.show(snapshot, 0)  # do not announce trials that ended before
         if _is_met(target, snapshot):
             return False
@@ -178,14 +179,14 @@ def _train(
                 stop.wait(min(max(POLL_S, 20 * snapshot_s), MAX_POLL_S))
                 launcher.tend()
                 began = time.monotonic()
-                snapshot = Snapshot(database, study.names)
+                snapshot = Snapshot(database, study.names, metric)
                 snapshot_s = time.monotonic() - began
                 progress.show(snapshot, launcher.running)
                 if _is_met(target, snapshot):
                     return False
                 if deadline is not None and time.monotonic() >= deadline:
                     return snapshot.done < snapshot.total
-            snapshot = Snapshot(database, study.names)
+            snapshot = Snapshot(database, study.names, metric)
             progress.show(snapshot, 0)
             # Workers that were stopped from outside end before all trials do.
             return stop.is_set() or snapshot.done < snapshot.total
@@ -195,7 +196,7 @@ def _train(
 
 def _is_met(target: float | None, snapshot: Snapshot) -> bool:
     best = snapshot.best.val_loss if snapshot.best is not None else None
-    return target is not None and best is not None and best <= target
+    return target is not None and best is not None and snapshot.metric.is_met(target, best)
 
 
 @contextmanager

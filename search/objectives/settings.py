@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -42,6 +42,17 @@ def override_settings(settings: TrainingSettings, values: Mapping[str, Any]) -> 
         ObjectiveError: A name is not a setting, or a value is out of range.
     """
     return read_settings(type(settings), {**settings.model_dump(), **values})
+
+
+def set_values(settings: TrainingSettings, names: Sequence[str] | None) -> dict[str, Any]:
+    """The settings that a study file sets.
+
+    Args:
+        names: Their names; None if they are not known, which gives those that differ from the defaults.
+    """
+    if names is None:
+        return settings.model_dump(exclude_defaults=True)
+    return settings.model_dump(include=set(names))
 
 
 def read_settings(kind: type[TrainingSettings], values: Mapping[str, Any]) -> TrainingSettings:

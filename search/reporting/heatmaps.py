@@ -12,13 +12,14 @@ from search.reporting.charts import svg
 from search.statistics.inference import unit
 from search.statistics.ranking import Row
 from search.study.formatting import enough_digits, loss_text, value_text
+from search.study.metrics import Metric
 
 # If the study has these axes, the maps are laid out as in the experiment log.
 PREFERRED = ("n_embd", "block_size")
 PREFERRED_FACET = "pe_type"
 MOST_TICKS, MOST_MAPS = 16, 9
 TILE_W, TILE_H, LEFT, TOP, BOTTOM = 74, 40, 62, 8, 40
-# Cividis (Nuñez, Anderton, Renslow 2018): perceptually uniform, also for colour-blind readers. Low losses are bright.
+# Cividis (Nuñez, Anderton, Renslow 2018): perceptually uniform, also for colour-blind readers. Good values are bright.
 RAMP = ("#fee838", "#e1cc55", "#c3b369", "#a59c74", "#8a8678", "#707173", "#575d6d", "#3b496c", "#123570", "#00224e")
 
 
@@ -46,11 +47,11 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class HeatMaps:
-    """All maps of a study, the losses at both ends of their common colour ramp, and notes on what is left out."""
+    """All maps of a study, the values at both extremes of their common colour ramp, and notes on what is left out."""
 
     maps: Sequence[HeatMap]
-    low: float
-    high: float
+    best: float
+    worst: float
     notes: Sequence[str]
 
 
@@ -87,10 +88,15 @@ class Layout:
     notes: Sequence[str]
 
     @property
-    def loss_range(self) -> tuple[float, float]:
-        """The lowest and the highest loss."""
-        losses = [_loss(row) for row in self.best.values()]
-        return min(losses), max(losses)
+    def extremes(self) -> tuple[float, float]:
+        """The best and the worst value."""
+        values = sorted(self.best.values(), key=_loss)
+        return _value(values[0]), _value(values[-1])
+
+    @property
+    def metric(self) -> Metric:
+        """What the values are."""
+        return next(iter(self.best.values())).metric
 
 
 def complete_in(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> list[Row]:
@@ -124,12 +130,12 @@ def heat_maps(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> HeatMap
     layout = lay_out(rows, grid)
     if layout is None:
         return None
-    low, high = layout.loss_range
+    best, worst = layout.extremes
     maps, facet_digits = [], enough_digits(layout.facets)
     for value in layout.facets:
         heading = f"{layout.facet} {value_text(value, facet_digits)}" if layout.facet else "all cells"
         maps.append(HeatMap(heading, _map(layout, value, heading)))
-    return HeatMaps(maps, low, high, layout.notes)
+    return HeatMaps(maps, best, worst, layout.notes)
 
 
 def _notes(grid: Mapping[str, Sequence[Any]], axes: MapAxes, ticked: Sequence[str], facet: str | None) -> list[str]:
@@ -144,7 +150,8 @@ def _notes(grid: Mapping[str, Sequence[Any]], axes: MapAxes, ticked: Sequence[st
 
 
 def _map(layout: Layout, facet: Any, heading: str) -> Markup:
-    (low, high), parts, xs = layout.loss_range, [], layout.xs
+    (best, worst), parts, xs = layout.extremes, [], layout.xs
+    missing = f"no final {layout.metric.short_label}"
     x_digits, y_digits = enough_digits(xs), enough_digits(layout.ys)
     for line, at_y in enumerate(layout.ys):
         top = TOP + line * TILE_H
@@ -155,7 +162,7 @@ def _map(layout: Layout, facet: Any, heading: str) -> Markup:
             where = f"{layout.x} {value_text(at_x, x_digits)}"
             where += f", {layout.y} {value_text(at_y, y_digits)}" if layout.y else ""
             row = layout.best.get((facet, at_y, at_x))
-            parts.append(_tile(row, LEFT + column * TILE_W, top, f"{heading}, {where}", low, high))
+            parts.append(_tile(row, LEFT + column * TILE_W, top, f"{heading}, {where}", best, worst, missing))
     bottom = TOP + len(layout.ys) * TILE_H
     for column, at_x in enumerate(xs):
         x_text = escape(value_text(at_x, x_digits))
@@ -164,17 +171,17 @@ def _map(layout: Layout, facet: Any, heading: str) -> Markup:
     parts.append(f'<text class="mid" x="{(LEFT + width) / 2}" y="{bottom + 34}">{escape(layout.x)}</text>')
     middle = (TOP + bottom) / 2
     parts.append(f'<text class="mid" transform="translate(14 {middle}) rotate(-90)">{escape(layout.y)}</text>')
-    return svg(width, bottom + BOTTOM, f"validation loss, {heading}", "".join(parts))
+    return svg(width, bottom + BOTTOM, f"{layout.metric.label}, {heading}", "".join(parts))
 
 
-def _tile(row: Row | None, left: float, top: float, where: str, low: float, high: float) -> str:
+def _tile(row: Row | None, left: float, top: float, where: str, best: float, worst: float, missing: str) -> str:
     box = f'x="{left + 1}" y="{top + 1}" width="{TILE_W - 2}" height="{TILE_H - 2}"'
     middle, centre = left + TILE_W / 2, top + TILE_H / 2
     if row is None:
         text = f'<text class="mid" x="{middle}" y="{centre + 4}">–</text>'
-        return f'<g><title>{escape(where)}: no final loss</title><rect class="none" {box}/>{text}</g>'
-    loss = _loss(row)
-    colour = ramp_colour(_share(loss, low, high))
+        return f'<g><title>{escape(where)}: {escape(missing)}</title><rect class="none" {box}/>{text}</g>'
+    loss = _value(row)
+    colour = ramp_colour(_share(loss, best, worst))
     ink = text_colour(colour)
     spread = "" if row.interval is None else f"± {loss_text(row.interval, 3)}"
     title = f"{where}: {loss_text(loss, 4)} {spread}".rstrip()
@@ -186,14 +193,14 @@ def _tile(row: Row | None, left: float, top: float, where: str, low: float, high
     return f'<g><title>{escape(title)}</title><rect fill="{colour}" {box}/>{lines}</g>'
 
 
-def _share(loss: float, low: float, high: float) -> float:
-    """Where a loss lies between two others, 0 to 1."""
-    scale = unit((low, high))
-    return (loss / scale - low / scale) / (high / scale - low / scale) if high > low else 0.0
+def _share(value: float, best: float, worst: float) -> float:
+    """Where a value lies between two others, 0 to 1."""
+    scale = unit((best, worst))
+    return (value / scale - best / scale) / (worst / scale - best / scale) if best != worst else 0.0
 
 
 def ramp_colour(share: float) -> str:
-    """The colour at a share of the ramp, 0 (lowest loss) to 1, interpolated linearly between its anchors."""
+    """The colour at a share of the ramp, 0 (best) to 1, interpolated linearly between its anchors."""
     place = min(max(share, 0.0), 1.0) * (len(RAMP) - 1)
     index = min(int(place), len(RAMP) - 2)
     start, end = _rgb(RAMP[index]), _rgb(RAMP[index + 1])
@@ -228,6 +235,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _loss(row: Row) -> float:
+def _value(row: Row) -> float:
     assert row.val_loss is not None
     return row.val_loss
+
+
+def _loss(row: Row) -> float:
+    return row.metric.loss(_value(row))

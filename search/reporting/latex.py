@@ -31,15 +31,15 @@ def escaped(text: str) -> str:
     return "".join(_ESCAPES.get(letter, letter) for letter in text)
 
 
-def as_latex(name: str, unit: str, rows: Sequence[Row], remarks: Sequence[str] = ()) -> str:
+def as_latex(name: str, values: str, rows: Sequence[Row], remarks: Sequence[str] = ()) -> str:
     """A table environment; it needs \\usepackage{booktabs}, and UTF-8 if the study's names contain such characters.
 
     Args:
-        unit: The unit of the losses.
+        values: What the values are, such as "validation losses in nats per character".
         remarks: Sentences for the caption.
     """
     cols = columns(rows)
-    caption = " ".join([f"Study {name}: validation losses in {unit}, means over the seeds of a cell.", *remarks])
+    caption = " ".join([f"Study {name}: {values}, means over the seeds of a cell.", *remarks])
     lines = [
         "% needs \\usepackage{booktabs}",
         r"\begin{table}",

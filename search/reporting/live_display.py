@@ -77,7 +77,7 @@ class LiveDisplay:
         for done, trial in new[skipped:]:
             is_failed = trial.state in FAILED
             # rich reads a plain string as markup, and "[/x]" in it as an error.
-            line = Text(end_line(trial, done, snapshot.total), style="red" if is_failed else "")
+            line = Text(end_line(trial, done, snapshot), style="red" if is_failed else "")
             self._live.console.print(line, no_wrap=not is_failed, overflow=None if is_failed else "ellipsis")
         for _, trial in new:
             if trial.state != "complete":

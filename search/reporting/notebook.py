@@ -69,11 +69,13 @@ def _picture(report_data: ReportData) -> Markup:
     """The first heat map of a grid, else the learning curves of the best cells; nothing without either."""
     maps = report_data.heat_maps()
     if maps is not None:
-        return Markup("<div>{}: {}</div>{}").format("loss over the grid", maps.maps[0].heading, maps.maps[0].image)
+        return Markup("<div>{}: {}</div>{}").format(
+            f"{report_data.metric.short_label} over the grid", maps.maps[0].heading, maps.maps[0].image
+        )
     lines = report_data.curves(report_data.ranked[:BEST_LINES])
     if not any(len(line.points) > 1 for line in lines):
         return Markup("")
-    image = line_chart(lines, "Learning curves of the best cells", "step", f"value, {report_data.unit}")
+    image = line_chart(lines, "Learning curves of the best cells", "step", report_data.metric_title)
     legend = Markup(" ").join(
         Markup('<b class="c{}">{}</b>').format(at % LINE_STYLES, line.label) for at, line in enumerate(lines)
     )

@@ -14,9 +14,11 @@ from search.reporting.charts import LINE_STYLES, Line, line_chart, timeline
 from search.reporting.failure_text import MOST_SHOWN, failure_lines, failure_title
 from search.reporting.heatmaps import RAMP
 from search.reporting.report_data import BEST_LINES, ReportData
+from search.reporting.tables import further_names
 from search.reporting.verdict_text import largest_difference, losses_to_compare
 from search.statistics.ranking import Row
-from search.study.formatting import difference_text, largest_size, loss_text
+from search.study.formatting import MAX_DIGITS, difference_text, largest_size, loss_text, value_text
+from search.study.metrics import DEFAULT_NAME
 
 TEMPLATE = "page.html.jinja"
 MOST_ROWS = 200  # of the comparisons, and of the table unless --top sets another number
@@ -43,14 +45,14 @@ def _view(report_data: ReportData, top: int | None) -> dict[str, Any]:
     leaders = report_data.leaders()
     best = report_data.ranked[:BEST_LINES]
     rows = report_data.rows[: MOST_ROWS if top is None else top]
-    axes = {name: None for row in rows for name in row.cell}
     bars = report_data.bars()
     return {
         "report_data": report_data,
-        "unit_below": "" if report_data.stored.corpus is None else Markup("<small>nats/char.</small>"),
+        **_metric_words(report_data),
+        "further": further_names(rows),
         "summary": summary(report_data),
         "rows": rows,
-        "axes": sorted(axes, key=lambda name: (name != "model", name != "pe_type")),
+        "axes": sorted(_shown_axes(rows), key=lambda name: (name != "model", name != "pe_type")),
         "hidden": len(report_data.rows) - len(rows),
         "has_published": any(row.published is not None for row in rows),
         # An objective of the user's own may record none of these.
@@ -98,10 +100,22 @@ def _view(report_data: ReportData, top: int | None) -> dict[str, Any]:
     }
 
 
+def _metric_words(report_data: ReportData) -> dict[str, Any]:
+    """What the page calls the values."""
+    return {
+        "metric": report_data.metric,
+        "metric_heading": report_data.metric.label.replace("validation", "Validation"),
+        "metrics": report_data.stored.definition.metrics,
+        "is_language_model": report_data.stored.corpus is not None,
+        "values_are": _values_are(report_data),
+        "unit_below": Markup("<small>nats/char.</small>") if report_data.unit else "",
+    }
+
+
 def _chart(report_data: ReportData, lines: Sequence[Line], title: str, x_label: str) -> dict[str, Any] | None:
     if not lines:
         return None
-    image = line_chart(lines, title, x_label, f"validation loss, {report_data.unit}", report_data.bigram_baseline)
+    image = line_chart(lines, title, x_label, report_data.metric_title, report_data.bigram_baseline)
     legend = [(index % LINE_STYLES, line.label) for index, line in enumerate(lines)]
     return {"title": title, "image": image, "legend": legend}
 
@@ -128,8 +142,8 @@ def summary(report_data: ReportData) -> list[str]:
     sampler = definition.sampler
     how = "every combination of" if sampler is None else f"chosen by the sampler {sampler.name} from"
     # A user's objective may count steps differently.
-    is_users = report_data.stored.corpus is None
-    steps = "" if is_users else f"; {_amount(definition.training.max_iters)} training steps each"
+    max_iters = _amount(definition.training.max_iters)
+    steps = f"; {max_iters} training steps each" if report_data.stored.corpus is not None else ""
     sentences = [
         f"{_count(sum(report_data.counts.values()), 'trial')} trained {variants} of {_subject(report_data)}"
         + (f": {how} {tried}" if tried else "")
@@ -154,9 +168,29 @@ def _results(report_data: ReportData) -> list[str]:
             sentences.append("Every other cell that could be compared is worse beyond chance.")
         compared = [row for row in ranked if row.published_inside is not None]
         if compared:
+            plural = "losses" if report_data.metric.name == DEFAULT_NAME else "values"
             inside = sum(bool(row.published_inside) for row in compared)
-            sentences.append(f"Published losses inside the range of our seeds: {inside} of {len(compared)}.")
+            sentences.append(f"Published {plural} inside the range of our seeds: {inside} of {len(compared)}.")
     return sentences
+
+
+def _values_are(report_data: ReportData) -> str:
+    metrics = report_data.stored.definition.metrics
+    if len(metrics) > 1:
+        named = ", ".join(f"{each.name} ({each.better} is better)" for each in metrics)
+        return (
+            f"Means over the seeds of a cell. Objectives: {named}. Cells on the Pareto front come first: no other cell "
+            "is better in one objective and as good in the others."
+        )
+    if report_data.metric.name == DEFAULT_NAME:
+        return f"Losses{f' in {report_data.unit}' if report_data.unit else ''}, means over the seeds of a cell."
+    return f"Means over the seeds of a cell; {report_data.metric.better} {report_data.metric.name} is better."
+
+
+def _shown_axes(rows: Sequence[Row]) -> list[str]:
+    """The axes of which the cells have different values; those of one value are in the study file."""
+    axes = {name: None for row in rows for name in row.cell}
+    return [name for name in axes if len({value_text(row.cell.get(name), MAX_DIGITS) for row in rows}) > 1] or [*axes]
 
 
 def _subject(report_data: ReportData) -> str:
@@ -172,9 +206,10 @@ def _count(number: int, noun: str) -> str:
 
 def _winner(report_data: ReportData, row: Row) -> str:
     spread = "" if row.interval is None else f" ± {_loss(row.interval)} (95 % interval over {row.trials[0]} seeds)"
+    metric, unit = report_data.metric, f" {report_data.unit}" if report_data.unit else ""
     sentence = (
-        f"The lowest mean validation loss, {_loss(row.val_loss)}{spread} {report_data.unit}, "
-        f"has {report_data.label(row.cell)}."
+        f"The {metric.superlative} mean {metric.label}, {_loss(row.val_loss)}{spread}{unit}, has "
+        f"{report_data.label(row.cell)}."
     )
     if report_data.bigram_baseline is not None and row.val_loss is not None:
         gap = report_data.bigram_baseline - row.val_loss

@@ -15,10 +15,12 @@ from typing import Protocol
 from rich.console import Console
 
 from search.storage.database import Database
+from search.storage.metrics import FurtherResults, further_results
 from search.storage.queries import TrialSummary, counts, trial_summaries
 from search.storage.texts import error_text, printable
 from search.streams import write_line
 from search.study.formatting import describe_cell, loss_text
+from search.study.metrics import DEFAULT_METRIC, Metric
 
 PLAIN_INTERVAL_S = 30.0
 ENDED = ("complete", "pruned", "diverged", "failed")
@@ -31,13 +33,15 @@ class Snapshot:
     Args:
         database: The database with the study.
         studies: The names of the study and its sibling.
+        metric: What ranks the trials.
 
     Attributes:
         total: The number of planned trials.
         done: The number of trials that have ended, with any outcome: those in `ended`.
     """
 
-    def __init__(self, database: Database, studies: Sequence[str]) -> None:
+    def __init__(self, database: Database, studies: Sequence[str], metric: Metric = DEFAULT_METRIC) -> None:
+        self.metric = metric
         before = counts(database, studies)
         self.running = trial_summaries(database, studies, ("running",))
         self.ended = trial_summaries(database, studies, ENDED)
@@ -49,8 +53,13 @@ class Snapshot:
         unfinished["running"] = max(0, self.total - self.done - unfinished["waiting"])
         self.counts = {**unfinished, **{state: ended[state] for state in ENDED}}
         complete = [(trial.val_loss, trial) for trial in self.ended if trial.state == "complete"]
-        losses = [(loss, trial) for loss, trial in complete if loss is not None]
-        self.ranked = [trial for _, trial in sorted(losses, key=lambda each: each[0])]
+        further = further_results(database, studies, with_metrics=False)
+        feasible = [
+            (metric.loss(value), trial)
+            for value, trial in complete
+            if value is not None and further.get((trial.study, trial.number), FurtherResults()).is_feasible
+        ]
+        self.ranked = [trial for _, trial in sorted(feasible, key=lambda each: each[0])]
         self.best = self.ranked[0] if self.ranked else None
 
     def seconds_left(self, workers: int) -> float | None:
@@ -97,12 +106,16 @@ class News:
         return list(enumerate(new, start=snapshot.done - len(new) + 1))
 
 
-def end_line(trial: TrialSummary, done: int, total: int) -> str:
-    """How a trial ended, in one line."""
-    loss = "" if trial.val_loss is None else f" val_loss {loss_text(trial.val_loss, 4)}"
+def end_line(trial: TrialSummary, done: int, snapshot: Snapshot) -> str:
+    """How a trial ended, in one line.
+
+    Args:
+        done: How many trials have ended, this one included.
+    """
+    loss = "" if trial.val_loss is None else f" {snapshot.metric.name} {loss_text(trial.val_loss, 4)}"
     took = "" if trial.seconds is None else f" in {trial.seconds:.0f} s"
     why = f": {printable(trial.reason, 500)}" if trial.reason and trial.state in FAILED else ""
-    return f"[{done}/{total}] {trial.state}{loss}  {describe_cell(trial.cell)}{took}{why}"
+    return f"[{done}/{snapshot.total}] {trial.state}{loss}  {describe_cell(trial.cell)}{took}{why}"
 
 
 class PlainLines:
@@ -116,7 +129,7 @@ class PlainLines:
         """Print what is new."""
         new = self._news.of(snapshot)
         for done, trial in new:
-            write_line(end_line(trial, done, snapshot.total), sys.stderr)
+            write_line(end_line(trial, done, snapshot), sys.stderr)
         if new or time.monotonic() - self._summary_at > PLAIN_INTERVAL_S:
             write_line(summary_line(snapshot, workers), sys.stderr)
             self._summary_at = time.monotonic()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from search.objectives.registry import OBJECTIVES
 from search.reporting.escapes import markdown_text
@@ -17,9 +18,10 @@ from search.statistics.ranking import Row
 from search.statistics.verdicts import judge
 from search.storage.database import Database
 from search.study.formatting import count_text, describe_cell, loss_text, values_text
+from search.study.metrics import DEFAULT_METRIC, DEFAULT_NAME
 from search.study.pruner_settings import PrunerSettings
 from search.study.search_space import Range, SamplerSettings
-from search.study.stored import WarmStart
+from search.study.warm_starts import WarmStart
 
 # The formats and their file suffixes.
 FORMATS = {"markdown": ".md", "csv": ".csv", "json": ".json", "latex": ".tex", "html": ".html"}
@@ -51,10 +53,17 @@ def render(
     if format == "csv":
         return as_csv(shown)
     if format == "latex":
-        return as_latex(names[0], report_data.unit, shown, [*report_data.missing, *_left_out(report_data.rows, shown)])
+        return as_latex(
+            names[0], _values(report_data), shown, [*report_data.missing, *_left_out(report_data.rows, shown)]
+        )
     verdicts = judge(database, names, report_data.stored.claims)
     if format == "json":
-        facts = {"study": names[0], "counts": report_data.counts, "definition": report_data.stored.definition.as_stored}
+        facts: dict[str, Any] = {
+            "study": names[0],
+            "counts": report_data.counts,
+            "definition": report_data.stored.definition.as_stored,
+        }
+        facts["metrics"] = [each.as_dict() for each in report_data.stored.definition.metrics]
         results = {
             "bigram_baseline": report_data.bigram_baseline,
             "missing": report_data.missing,
@@ -62,7 +71,8 @@ def render(
             "verdicts": asdict(verdicts),
         }
         return as_json(shown, {**facts, **results})
-    return f"{_as_page(report_data, shown, width)}\n\n{verdicts_as_markdown(verdicts, report_data.digits).rstrip()}"
+    decided = verdicts_as_markdown(verdicts, report_data.digits, report_data.metric).rstrip()
+    return f"{_as_page(report_data, shown, width)}\n\n{decided}"
 
 
 def _as_table(rows: Sequence[Row], width: int | None) -> str:
@@ -86,8 +96,8 @@ def _as_page(report_data: ReportData, shown: Sequence[Row], width: int | None) -
             *(_range(axis, each) + markdown_text(where(axis)) for axis, each in definition.axes.items()),
         ]
     )
-    training = ", ".join(f"{key} {value}" for key, value in definition.training.model_dump().items())
-    best = next((row for row in rows if row.state == "complete"), None)
+    settings = {"training": stored.used_training, "settings": definition.user_settings}
+    best = next((row for row in rows if row.rank is not None), None)
     others = "" if best is None else losses_to_compare(stored, best)
     best_cell = "" if best is None else markdown_text(describe_cell(best.cell, report_data.digits))
     lines = [
@@ -98,7 +108,7 @@ def _as_page(report_data: ReportData, shown: Sequence[Row], width: int | None) -
         *([] if definition.sampler is None else [f"- sampler: {_sampler(definition.sampler, stored.warm_start)}"]),
         *([f"- best: {loss_text(best.val_loss)}, {best_cell}; {others}"] if best is not None and others else []),
         *([f"- grid: {axes}"] if axes else []),
-        *([] if stored.is_made_by_optuna else [f"- training: {training}"]),
+        *(f"- {name}: {markdown_text(_settings_text(each))}" for name, each in settings.items() if each),
         *([f"- objective: {definition.objective}"] if definition.objective not in (*OBJECTIVES, "") else []),
         *([f"- corpus: {markdown_text(stored.corpus)}, SHA-256 {definition.corpus_sha256}"] if stored.corpus else []),
         *([] if stored.is_made_by_optuna else [f"- pruner: {_pruner(stored.settings.pruner)}"]),
@@ -109,19 +119,55 @@ def _as_page(report_data: ReportData, shown: Sequence[Row], width: int | None) -
         ),
         *(f"- note: {markdown_text(sentence)}" for sentence in [*report_data.missing, *report_data.notes]),
         "",
-        f"Losses are means over the trials of a cell, in {report_data.unit}; val_loss ranks."
-        + (" A pruned cell's loss is that of the step at which it was pruned." if found["pruned"] else "")
-        + (
-            " Difference is val_loss minus the published loss."
-            if any(row.published is not None for row in rows)
-            else ""
-        ),
+        _how_to_read(report_data),
         "",
         _as_table(shown, width),
     ]
     for remark in [*_left_out(rows, shown), failures_as_markdown(report_data.failed)]:
         lines += ["", remark] if remark else []
     return "\n".join(lines)
+
+
+def _settings_text(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())
+
+
+def _values(report_data: ReportData) -> str:
+    """What the table has, for its caption."""
+    metric = report_data.metric
+    if metric.name == DEFAULT_NAME:
+        return "validation losses" + (f" in {report_data.unit}" if report_data.unit else "")
+    return f"{metric.name} ({metric.better} is better)"
+
+
+def _how_to_read(report_data: ReportData) -> str:
+    metrics, rows = report_data.stored.definition.metrics, report_data.rows
+    is_loss = report_data.metric.name == DEFAULT_NAME
+    name, values, value = (
+        markdown_text(report_data.metric.name),
+        *(("Losses", "loss") if is_loss else ("Values", "value")),
+    )
+    sentences = [
+        f"{values} are means over the trials of a cell{f', in {report_data.unit}' if report_data.unit else ''}; "
+        + (
+            f"{name} ranks."
+            if report_data.metric == DEFAULT_METRIC
+            else f"{name} ranks, {report_data.metric.better} is better."
+        )
+    ]
+    if len(metrics) > 1:
+        named = ", ".join(f"{markdown_text(each.name)} ({each.better} is better)" for each in metrics)
+        sentences = [
+            f"Values are means over the trials of a cell. The objectives are {named}. Cells on the Pareto front come "
+            f"first: no other cell is better in one and as good in the others. Beyond that {name} ranks."
+        ]
+    if report_data.counts["pruned"]:
+        sentences.append(f"A pruned cell's {value} is that of the step at which it was pruned.")
+    if any(row.published is not None for row in rows):
+        sentences.append(f"Difference is {name} minus the published {value}.")
+    if any(not row.is_feasible for row in rows):
+        sentences.append("An infeasible cell violates a constraint of its objective and has no rank.")
+    return " ".join(sentences)
 
 
 def _left_out(rows: Sequence[Row], shown: Sequence[Row]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from search.reporting.charts import Bar, Line, over_seeds
 from search.reporting.heatmaps import HeatMaps, MapAxes, choose_axes, heat_maps
 from search.reporting.toml_export import study_as_toml
-from search.statistics.ranking import Row, best_loss, is_reached, ranked_rows
+from search.statistics.ranking import Row, best_value, is_reached, metrics_of, ranked_rows
 from search.statistics.verdicts import Verdicts, judge
 from search.storage.database import Database
 from search.storage.queries import TrialHistory, TrialSummary, counts, trial_histories, trial_summaries
@@ -19,6 +19,7 @@ from search.study.cells import BASELINES_SUFFIX, without_seed
 from search.study.claims import Cell
 from search.study.code_versions import trials_by_code
 from search.study.formatting import axis_digits, count_text, describe_level, loss_text
+from search.study.metrics import DEFAULT_METRIC, DEFAULT_NAME, Metric
 from search.study.stored import StoredStudy, read_stored_study
 from search.study.trial_facts import PAGE_FACTS, trial_facts
 from search.study.user_modules import user_modules
@@ -84,8 +85,18 @@ class ReportData:
 
     @property
     def unit(self) -> str:
-        """The unit of the losses."""
-        return "units of the objective" if self.stored.corpus is None else "nats per character"
+        """The unit of the values; "" if it is not known."""
+        return "nats per character" if self.stored.corpus and self.metric.name == DEFAULT_NAME else ""
+
+    @property
+    def metric(self) -> Metric:
+        """What ranks the cells."""
+        return self.stored.definition.metric
+
+    @property
+    def metric_title(self) -> str:
+        """The metric with its unit, for an axis of a chart."""
+        return f"{self.metric.label}, {self.unit}" if self.unit else self.metric.label
 
     @property
     def user_modules(self) -> list[str]:
@@ -115,7 +126,7 @@ class ReportData:
     @property
     def missing(self) -> list[str]:
         """Sentences about missing results that a reader needs to know."""
-        return missing(self.counts, self.rows)
+        return missing(self.counts, self.rows, self.metric)
 
     @property
     def notes(self) -> list[str]:
@@ -126,8 +137,8 @@ class ReportData:
         if len(self.codes) > 1:
             made = ", ".join(f"{count} by {code}" for code, count in self.codes.items())
             sentences.append(
-                f"The trials were made by {len(self.codes)} versions of the code ({made}); their losses may differ for "
-                "that reason."
+                f"The trials were made by {len(self.codes)} versions of the code ({made}); their results may differ "
+                "for that reason."
             )
         return [sentence for sentence in sentences if sentence]
 
@@ -237,20 +248,26 @@ def target_sentence(target: float | None, rows: Sequence[Row]) -> str:
     """
     if target is None:
         return ""
-    best = best_loss(rows)
+    best, metric = best_value(rows), metrics_of(rows)[0]
     reached = "reached" if is_reached(target, rows) else "not reached"
-    found = "no trial is complete" if best is None else f"the lowest loss of a trial is {loss_text(best)}"
+    found = (
+        "no trial is complete"
+        if best is None
+        else f"the {metric.superlative} {metric.short_label} of a trial is {loss_text(best)}"
+    )
     return f"The target {target:g} is {reached}: {found}."
 
 
-def missing(found: Mapping[str, int], rows: Sequence[Row]) -> list[str]:
+def missing(found: Mapping[str, int], rows: Sequence[Row], metric: Metric = DEFAULT_METRIC) -> list[str]:
     """Sentences about what the table of these trials lacks; empty if it is complete.
 
     Args:
         found: The number of trials by state.
         rows: The ranked table.
+        metric: What ranks the cells.
     """
     total, sentences = sum(found.values()), []
+    plural = "losses" if metric.name == DEFAULT_NAME else "values"
     ended = total - found["waiting"] - found["running"]
     if total == 0:
         return ["This study has no trials."]
@@ -261,15 +278,17 @@ def missing(found: Mapping[str, int], rows: Sequence[Row]) -> list[str]:
             f"{total - ended} of {count_text(total, 'trial')} have not ended yet; the ranks may still change."
         )
     if ended and not found["complete"]:
-        sentences.append("No trial was trained to its end, so no cell has a final loss and none is ranked.")
+        sentences.append(
+            f"No trial was trained to its end, so no cell has a final {metric.short_label} and none is ranked."
+        )
     if found["pruned"]:
         sentences.append(
-            f"{found['pruned']} of {count_text(total, 'trial')} were pruned (stopped early); their losses are not "
+            f"{found['pruned']} of {count_text(total, 'trial')} were pruned (stopped early); their {plural} are not "
             "final and cannot be compared with those of complete trials."
         )
     for state, words in (
         ("failed", "failed with an error"),
-        ("diverged", "diverged (their loss became NaN or infinite)"),
+        ("diverged", f"diverged (their {metric.short_label} became NaN or infinite)"),
     ):
         if found[state]:
             sentences.append(f"{found[state]} of {count_text(total, 'trial')} {words}.")

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 
 from search.reporting.failure_text import duration_text, failure_lines, failure_title, silence_text, trial_title
 from search.reporting.tables import finite
@@ -49,7 +50,7 @@ def status_as_text(database: Database, names: Sequence[str], retried: int | None
     retrying = [trial for trial in trial_summaries(database, names, ("waiting",)) if trial.attempts]
     failed = trial_summaries(database, names, ("failed", "diverged"))
     for title, trials, line in (
-        ("running", running, _running),
+        ("running", running, partial(_running, name=stored.definition.metric.name)),
         ("waiting for another attempt", retrying, failure_title),
         ("failed", failed, failure_title),
     ):
@@ -72,11 +73,11 @@ def _limits(stored: StoredStudy) -> str:
     return f"time limits: {', '.join(texts)}"
 
 
-def _running(trial: TrialSummary) -> str:
+def _running(trial: TrialSummary, name: str) -> str:
     parts = []
     if trial.owner is not None and trial.lease_left_s is not None:
         left = trial.lease_left_s
         parts = [trial.owner, f"lease ends in {duration_text(left)}" if left > 0 else silence_text(trial)]
     loss = math.nan if trial.val_loss is None else trial.val_loss  # SQLite stores NaN as NULL
-    at = "no step yet" if trial.step is None else f"step {trial.step}, val_loss {loss_text(loss, 4)}"
+    at = "no step yet" if trial.step is None else f"step {trial.step}, {name} {loss_text(loss, 4)}"
     return f"{trial_title(trial)}: {'; '.join([at, *parts])}"

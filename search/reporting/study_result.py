@@ -57,7 +57,7 @@ class StudyResult:
         seconds: How long the run took.
         exit_code: The exit code of the command line.
         profile: The workers' time in seconds by kind of work; empty without `profile`.
-        target: The loss at which the run stops; None for none.
+        target: The value at which the run stops; None for none.
     """
 
     study: str
@@ -71,7 +71,7 @@ class StudyResult:
 
     @property
     def target_reached(self) -> bool | None:
-        """Whether a complete trial has at most the loss `target`; None without a target."""
+        """Whether a complete trial is at least as good as `target`; None without a target."""
         return is_reached(self.target, self.rows)
 
     @property

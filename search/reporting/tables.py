@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from search.reporting.escapes import csv_value, markdown_text
-from search.statistics.ranking import Row
+from search.statistics.ranking import Row, metrics_of
 from search.study.formatting import DIGITS, axis_digits, difference_text, largest_size, loss_text, value_text
+from search.study.metrics import DEFAULT_NAME
 
 # The columns of the experiment log, in its order; other axes follow in the order of the cell.
-LOSSES = ("train_loss", "val_loss")
 FIRST_AXES = ("model", "pe_type", "n_embd", "block_size")
 _INSIDE = {True: "inside", False: "outside", None: ""}
 
@@ -42,12 +42,17 @@ def columns(rows: Sequence[Row]) -> list[Column]:
     digits = axis_digits(row.cell for row in rows)
     found = [Column("#", lambda row: value_text(row.rank))]
     found += [_axis(name, digits) for name in ordered if name == "model"]
-    found += [
-        Column("train_loss", lambda row: loss_text(row.train_loss)),
-        Column("val_loss", lambda row: loss_text(row.val_loss)),
-    ]
+    metrics = metrics_of(rows)
+    # Of a study that ranks by a loss, the table of the experiment log has both.
+    if metrics[0].name == DEFAULT_NAME or any(row.train_loss is not None for row in rows):
+        found.append(Column("train_loss", lambda row: loss_text(row.train_loss)))
+    found.append(Column(metrics[0].name, lambda row: loss_text(row.val_loss)))
+    further = further_names(rows)
     if any(row.interval is not None for row in rows):
         found.append(Column("± 95 %", lambda row: loss_text(row.interval)))
+    found += [_metric(name) for name in further]
+    if any(row.on_front is not None for row in rows):
+        found.append(Column("front", lambda row: "yes" if row.on_front else "", is_number=False))
     found += [_axis(name, digits) for name in ordered if name != "model"]
     if any(row.trials[1] > 1 for row in rows):
         found.append(Column("seeds", lambda row: f"{row.trials[0]}/{row.trials[1]}"))
@@ -66,6 +71,17 @@ def columns(rows: Sequence[Row]) -> list[Column]:
     return found
 
 
+def further_names(rows: Sequence[Row]) -> list[str]:
+    """The names of further objectives, then of other metrics, that any of the rows has."""
+    names = {name: None for row in rows for name in row.further}
+    objectives = [each.name for each in metrics_of(rows)]
+    return sorted(names, key=lambda name: objectives.index(name) if name in objectives else len(objectives))
+
+
+def _metric(name: str) -> Column:
+    return Column(name, lambda row: loss_text(row.further.get(name)))
+
+
 def _axis(name: str, digits: Mapping[str, int]) -> Column:
     return Column(
         name,
@@ -76,7 +92,9 @@ def _axis(name: str, digits: Mapping[str, int]) -> Column:
 
 def _state(row: Row) -> str:
     # With the step, because such a cell may have complete trials, and its loss is then that of the complete ones.
-    return f"{row.state}, loss at step {row.step}" if row.state in ("pruned", "running") and row.step else row.state
+    if row.state in ("pruned", "running") and row.step:
+        return f"{row.state}, {row.metric.short_label} at step {row.step}"
+    return row.state if row.is_feasible else f"{row.state}, infeasible"
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
@@ -100,10 +118,17 @@ def as_markdown(rows: Sequence[Row]) -> str:
 
 def as_csv(rows: Sequence[Row]) -> str:
     """Comma-separated values, with all digits of the losses."""
-    after = [*LOSSES, "state", "step", "trials", "planned"]
-    after += ["n_params", "published", "difference", "seconds"]
-    after += ["val_interval", "val_lowest", "val_highest", "tokens", "published_inside"]
-    # An axis may be called as a column; Optuna's own tables have this prefix.
+    metric = metrics_of(rows)[0].name
+    own = ["rank", "train_loss", "state", "step", "trials", "planned"]
+    own += ["n_params", "published", "difference", "seconds"]
+    own += ["val_interval", "val_lowest", "val_highest", "tokens", "published_inside", "on_front", "feasible"]
+    # An axis or a metric may be called as a column; Optuna's own tables have such prefixes.
+    named = {name: f"values_{name}" if name in own else name for name in (metric, *further_names(rows))}
+    after = [own[1], named[metric], *(title for name, title in named.items() if name != metric), *own[2:]]
+    if all(row.on_front is None for row in rows):
+        after.remove("on_front")
+    if all(row.is_feasible for row in rows):
+        after.remove("feasible")
     titles = {name: f"params_{name}" if name in ("rank", *after) else name for row in rows for name in row.cell}
     text = io.StringIO()
     writer = csv.DictWriter(text, ["rank", *titles.values(), *after], extrasaction="ignore", lineterminator="\n")
@@ -112,7 +137,9 @@ def as_csv(rows: Sequence[Row]) -> str:
         flat = row.as_dict()
         lowest, highest = row.seed_range or (None, None)
         spread = {"val_interval": row.interval, "val_lowest": lowest, "val_highest": highest}
-        values = {**flat, **spread, **{titles[name]: value for name, value in row.cell.items()}}
+        of_metrics = {named[metric]: row.val_loss, **{named[name]: value for name, value in row.further.items()}}
+        flags = {"on_front": row.on_front, "feasible": row.is_feasible}
+        values = {**flat, **spread, **flags, **of_metrics, **{titles[name]: value for name, value in row.cell.items()}}
         writer.writerow({name: csv_value(value) for name, value in values.items()})
     return text.getvalue().rstrip("\n")
 

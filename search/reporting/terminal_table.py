@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.cells import cell_len, set_cell_size
 
 from search.reporting.tables import Column, columns
-from search.statistics.ranking import Row
+from search.statistics.ranking import Row, metrics_of
 from search.storage.texts import printable
 
 GAP = 2
@@ -24,14 +24,14 @@ SPARE = (
     "seeds",
     "± 95 %",
 )
-KEPT = ("#", "val_loss", "state")
+KEPT = ("#", "front", "state")
 
 
 def as_terminal_table(rows: Sequence[Row], width: int) -> str:
     """The ranked table in lines of at most `width` cells; a last line names the columns that do not fit."""
     found = columns(rows)
     texts = {each.title: [_cut(printable(each.text(row)), MAX_CELL) for row in rows] for each in found}
-    shown = _fitting(found, texts, width)
+    shown = _fitting(found, texts, width, {*KEPT, *(each.name for each in metrics_of(rows))})
     sizes = [_size(column, texts) for column in shown]
     lines = [_line(shown, sizes, [column.title for column in shown], width)]
     lines += [_line(shown, sizes, [texts[column.title][at] for column in shown], width) for at in range(len(rows))]
@@ -40,14 +40,14 @@ def as_terminal_table(rows: Sequence[Row], width: int) -> str:
     return "\n".join(lines)
 
 
-def _fitting(found: Sequence[Column], texts: dict[str, list[str]], width: int) -> list[Column]:
+def _fitting(found: Sequence[Column], texts: dict[str, list[str]], width: int, kept: set[str]) -> list[Column]:
     constant = [column.title for column in found if len(set(texts[column.title])) == 1 and len(texts[column.title]) > 1]
     others = [column.title for column in reversed(found)]
     shown = list(found)
     for title in (*SPARE, *constant, *others):
         if sum(_size(column, texts) + GAP for column in shown) - GAP <= width:
             break
-        if title not in KEPT:
+        if title not in kept:
             shown = [column for column in shown if column.title != title]
     return shown
 

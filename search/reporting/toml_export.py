@@ -8,6 +8,7 @@ from typing import Any
 
 from search.storage.queries import TrialHistory
 from search.study.axis_tables import null_spelled
+from search.study.metrics import DEFAULT_METRICS, Metric
 from search.study.stored import StoredDefinition, StoredStudy
 
 
@@ -28,6 +29,7 @@ def study_as_toml(
     top: dict[str, Any] = {"name": study.name, "description": study.description, "objective": definition.objective}
     if seeds:
         top |= {"seeds": len(seeds), "first_seed": seeds[0]}
+    top |= _metrics(definition.metrics)
     if settings.racing is not None:
         top["seeds"] = "adaptive"
     if definition.sampler is not None:
@@ -38,10 +40,11 @@ def study_as_toml(
     axes = {
         name: _with_condition(axis.model_dump(), definition.when.get(name)) for name, axis in definition.axes.items()
     }
-    sections: list[tuple[str, Mapping[str, Any]]] = [("[grid]", _grid(definition))]
+    sections: list[tuple[str, Mapping[str, Any]]] = [("[grid]", _grid(definition))] if definition.grid else []
     sections += [("[axes]", axes)] if axes else []
     sections += [("[[baselines]]", cell) for cell in baselines]
-    sections += [("[training]", definition.training.model_dump())]
+    of_objective = {"[training]": study.used_training, "[settings]": definition.user_settings}
+    sections += [(heading, section) for heading, section in of_objective.items() if section]
     sections += [(f"[{key}]", section) for key, section in settings.sections().items()]
     sections += [("[[published]]", published.model_dump()) for published in study.published]
     given = [{key: value for key, value in claim.model_dump().items() if value} for claim in study.claims]
@@ -49,6 +52,15 @@ def study_as_toml(
     for heading, section in sections:
         lines += ["", heading, *_pairs(section)]
     return "\n".join(lines)
+
+
+def _metrics(metrics: Sequence[Metric]) -> dict[str, Any]:
+    if tuple(metrics) == DEFAULT_METRICS:
+        return {}
+    names, directions = [each.name for each in metrics], [each.direction for each in metrics]
+    if len(metrics) == 1:
+        return {"metric": names[0], "direction": directions[0]}
+    return {"metrics": names, "directions": directions}
 
 
 def as_toml(content: Mapping[str, Any]) -> str:

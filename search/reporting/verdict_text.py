@@ -9,16 +9,20 @@ from search.statistics.comparisons import Comparison
 from search.statistics.ranking import Row
 from search.statistics.verdicts import Verdicts
 from search.study.formatting import describe_level, difference_text, largest_size, loss_text
+from search.study.metrics import DEFAULT_METRIC, Metric
 from search.study.stored import StoredStudy
 
 MAX_TIED = 20
 
 
-def verdicts_as_markdown(verdicts: Verdicts, digits: Mapping[str, int] | None = None) -> str:
+def verdicts_as_markdown(
+    verdicts: Verdicts, digits: Mapping[str, int] | None = None, metric: Metric = DEFAULT_METRIC
+) -> str:
     """A section with the verdicts on claims, the cells that may be the best, comparisons, and notes.
 
     Args:
         digits: The digits that tell the values of an axis apart.
+        metric: What the verdicts compare.
     """
 
     def named(factor: str, value: object) -> str:
@@ -42,7 +46,8 @@ def verdicts_as_markdown(verdicts: Verdicts, digits: Mapping[str, int] | None = 
         lines += [f"The best cell is separable from all others that could be compared: {best}.", ""]
     if verdicts.comparisons:
         lines += [
-            "| factor | lower | higher | difference | 95 % interval | cells agreeing | corrected p | verdict |",
+            f"| factor | {metric.better} | {metric.worse} | difference | 95 % interval | cells agreeing | "
+            "corrected p | verdict |",
             "| --- | --- | --- | ---: | --- | ---: | ---: | --- |",
         ]
         largest = largest_difference(verdicts.comparisons)
@@ -55,8 +60,9 @@ def verdicts_as_markdown(verdicts: Verdicts, digits: Mapping[str, int] | None = 
             lines += ["", f"{left_out} more comparisons are left out: those with the largest differences to the best."]
         lines += [
             "",
-            "A difference is the mean difference in validation loss over all pairs of cells that differ only in the "
-            "factor, on the same seeds. Intervals and p-values (paired t-test, Benjamini-Hochberg) are over the seeds.",
+            f"A difference is the mean difference in {markdown_text(metric.label)} over all pairs of cells that differ "
+            "only in the factor, on the same seeds. Intervals and p-values (paired t-test, Benjamini-Hochberg) are "
+            "over the seeds.",
             "",
         ]
     lines += [f"- {note}" for note in verdicts.notes]
@@ -80,7 +86,7 @@ def _comparison_line(each: Comparison, better: str, worse: str, largest: float) 
 
 
 def losses_to_compare(study: StoredStudy, best: Row) -> str:
-    """The losses to compare the best cell of a sampled study with, as text; "" if there are none.
+    """The values to compare the best cell of a sampled study with, as text; "" if there are none.
 
     Args:
         best: Its best complete cell.
@@ -90,7 +96,7 @@ def losses_to_compare(study: StoredStudy, best: Row) -> str:
     warm_start = study.warm_start
     others = {} if warm_start is None else {f"best of {warm_start.study}": warm_start.best.val_loss}
     if study.published:
-        others["published best"] = min(each.val_loss for each in study.published)
+        others["published best"] = min((each.val_loss for each in study.published), key=study.definition.metric.loss)
     return "; ".join(
         f"{name} {loss_text(loss)} ({difference_text(best.val_loss - loss)})" for name, loss in others.items()
     )

@@ -30,10 +30,10 @@ class Comparison:
 
     Attributes:
         factor: The axis, or "cell" if two single cells are compared.
-        better, worse: The two levels, or cells; `better` has the lower mean loss.
+        better, worse: The two levels, or cells; `better` has the lower mean loss, which may be the higher mean value.
         pairs, agree: The number of matched pairs of trials, and of those in which `better` is lower.
         cells, cells_agree: The same numbers for matched pairs of cells, by the means over their seeds.
-        mean: Mean loss of `worse` minus that of `better`, nats per character.
+        mean: Mean loss of `worse` minus that of `better`: by how much `better` is better.
         low, high: The 95 % interval of `mean` over the seeds; None with one seed.
         p, p_adjusted: p-value of the paired t-test over the seeds, and the same corrected for all comparisons of the
             study; None with one seed.
@@ -133,7 +133,7 @@ def _with_verdict(comparison: Comparison, p_adjusted: float | None, losses: Loss
 def _sentence(comparison: Comparison, losses: Losses) -> str:
     seeds = comparison.pairs // comparison.cells
     better, worse = (losses.describe(comparison.factor, each) for each in (comparison.better, comparison.worse))
-    names = f"{better} has a lower loss than {worse}"
+    names = f"{better} has a {losses.metric.better} {losses.metric.short_label} than {worse}"
     if comparison.factor != "cell":
         where = f"on average, and in {comparison.cells_agree} of {comparison.cells} cells"
         names = f"{comparison.factor} {names} {where}"

@@ -1,4 +1,8 @@
-"""The final losses of a study as a table of cells and seeds, and what it lacks."""
+"""The final losses of a study as a table of cells and seeds, and what it lacks.
+
+Statistics need to know no direction: they work on losses, of which lower ones are better. `Losses.of` makes them from
+values.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from search.storage.values import canonical
 from search.study.cells import without_seed
 from search.study.claims import Scalar
 from search.study.formatting import axis_digits, count_text, describe_level
+from search.study.metrics import DEFAULT_METRIC, Metric
 from search.study.stored import read_stored_study
 
 
@@ -29,28 +34,36 @@ class Losses:
         seeds: S seeds.
         table: (K, S) float64; NaN where a trial has no final loss.
         dropped: Seeds that the table leaves out, because too few cells have them.
+        metric: Whose values are behind the losses.
     """
 
     cells: Sequence[Mapping[str, Any]]
     seeds: Sequence[int]
     table: Floats
     dropped: Sequence[int] = ()
+    metric: Metric = DEFAULT_METRIC
 
     @classmethod
-    def of(cls, observations: Iterable[tuple[Mapping[str, Any], int, float]]) -> Losses:
-        """Tabulate (cell, seed, loss) triples."""
+    def of(
+        cls, observations: Iterable[tuple[Mapping[str, Any], int, float]], metric: Metric = DEFAULT_METRIC
+    ) -> Losses:
+        """Tabulate (cell, seed, value) triples.
+
+        Args:
+            metric: What the values are of.
+        """
         triples = list(observations)
         cells = {canonical(cell): cell for cell, _, _ in triples}
         rows = {key: row for row, key in enumerate(cells)}
         seeds = sorted({seed for _, seed, _ in triples})
         columns = {seed: column for column, seed in enumerate(seeds)}
         table = np.full((len(cells), len(seeds)), np.nan)
-        for cell, seed, loss in triples:
-            table[rows[canonical(cell)], columns[seed]] = loss
+        for cell, seed, value in triples:
+            table[rows[canonical(cell)], columns[seed]] = metric.loss(value)
         kept = _kept_seeds(table)
         dropped = [seed for seed, is_kept in zip(seeds, kept, strict=True) if not is_kept]
         seeds = [seed for seed, is_kept in zip(seeds, kept, strict=True) if is_kept]
-        return cls(list(cells.values()), seeds, table[:, kept], dropped)
+        return cls(list(cells.values()), seeds, table[:, kept], dropped, metric)
 
     @cached_property
     def unit(self) -> float:
@@ -134,11 +147,13 @@ def best_cells(losses: Losses) -> tuple[Mapping[str, Any] | None, tuple[Mapping[
 
 def final_losses(database: Database, studies: Sequence[str]) -> Losses:
     """The final losses of complete trials."""
-    return Losses.of(
+    stored = read_stored_study(database, studies[0])
+    values = (
         (without_seed(trial.cell), int(trial.cell["seed"]), trial.val_loss)
         for trial in trial_summaries(database, studies, ("complete",))
         if trial.val_loss is not None
     )
+    return Losses.of(values) if stored is None else Losses.of(values, stored.definition.metric)
 
 
 def missing_notes(database: Database, studies: Sequence[str], losses: Losses) -> list[str]:
@@ -147,7 +162,7 @@ def missing_notes(database: Database, studies: Sequence[str], losses: Losses) ->
     stored = read_stored_study(database, studies[0])
     # Nothing can be advised about a study that lm-search cannot run.
     is_ours = stored is None or not stored.is_made_by_optuna
-    notes = []
+    notes, name = [], losses.metric.short_label
     if not losses.cells:
         notes.append("No trial is complete yet, so there is nothing to compare.")
     elif len(losses.seeds) + len(losses.dropped) < 2:
@@ -157,7 +172,7 @@ def missing_notes(database: Database, studies: Sequence[str], losses: Losses) ->
         )
     if found["pruned"]:
         notes.append(
-            f"{count_text(found['pruned'], 'trial was', 'trials were')} pruned, and the final loss of a pruned trial "
+            f"{count_text(found['pruned'], 'trial was', 'trials were')} pruned, and the final {name} of a pruned trial "
             "is unknown, so its cell is left out. "
             "Pruning removes the worse cells, which biases the remaining comparisons towards no difference."
             + (" To compare all cells, run the study with --pruner none." if is_ours else "")
@@ -170,9 +185,9 @@ def missing_notes(database: Database, studies: Sequence[str], losses: Losses) ->
         notes.append(f"{count_text(left, 'trial has', 'trials have')} not ended yet.")
     if losses.dropped:
         seeds = ", ".join(map(str, losses.dropped))
-        notes.append(f"Too few cells have a final loss for seed {seeds}; the comparisons leave it out.")
+        notes.append(f"Too few cells have a final {name} for seed {seeds}; the comparisons leave it out.")
     incomplete = len(losses.cells) - len(losses.complete_for_all_seeds)
     if incomplete:
         lack = count_text(incomplete, "cell lacks", "cells lack")
-        notes.append(f"{lack} a final loss for some seed; the comparisons leave such cells out.")
+        notes.append(f"{lack} a final {name} for some seed; the comparisons leave such cells out.")
     return notes

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from search.statistics.inference import mean, unit
+from search.statistics.pareto import pareto_front
 from search.statistics.student import t_quantile
 from search.storage.database import Database
+from search.storage.metrics import FurtherResults, further_results
 from search.storage.queries import TrialSummary, trial_summaries
 from search.storage.values import canonical
 from search.study.cells import without_seed
 from search.study.claims import Published
+from search.study.metrics import DEFAULT_METRICS, DEFAULT_NAME, Metric
 from search.study.stored import read_stored_study
 from search.study.trial_facts import TABLE_FACTS, trial_facts
 
+TRAIN_LOSS = "train_loss"  # it has its own column
 # The most informative states first: final losses, then losses at pruning, then no losses.
 STATE_ORDER = ("complete", "pruned", "running", "waiting", "diverged", "failed")
 
@@ -27,19 +32,25 @@ class Row:
     """A cell's line in the table.
 
     Attributes:
-        rank: From 1; None unless the cell is complete.
+        rank: From 1; None unless the cell is complete and feasible.
         cell: Its parameters without the seed.
         state: The state of its trial that is last in `STATE_ORDER`; "complete" only if all its trials are complete.
         trials: The number of trials behind the losses, and of planned trials.
         train_loss: Mean over its complete trials, or if there are none over those that reached the latest step; nats
             per character.
-        val_loss: The mean over the same trials; cells are ranked by it. For a pruned cell it is the loss at pruning.
+        val_loss: The mean value over the same trials, whatever the metric; cells are ranked by it. For a pruned cell it
+            is the value at pruning.
         step: Training steps behind the losses; the fewest of these trials.
         published: The published validation loss, if there is one.
         tokens: Characters that a trial was trained on; the mean over the same trials.
         interval: Half of the 95 % interval of the mean val_loss over the seeds, by Student's t; None with fewer than
             two complete trials.
         seed_range: The lowest and the highest val_loss of a seed; None without a complete trial.
+        metrics: What the study ranks by; the first is that of `val_loss`.
+        further: The means of further objectives and of other metrics over the same trials, by name.
+        is_feasible: Whether all its complete trials keep their constraints.
+        on_front: Whether it is on the Pareto front of the ranked cells: none is better in one metric and as good in
+            the others. None with one objective, and unless it has a rank.
     """
 
     rank: int | None
@@ -55,6 +66,20 @@ class Row:
     tokens: int | None = None
     interval: float | None = None
     seed_range: tuple[float, float] | None = None
+    metrics: Sequence[Metric] = DEFAULT_METRICS
+    further: Mapping[str, float] = field(default_factory=dict)
+    is_feasible: bool = True
+    on_front: bool | None = None
+
+    @property
+    def metric(self) -> Metric:
+        """What `val_loss` is."""
+        return self.metrics[0]
+
+    @property
+    def values(self) -> tuple[float | None, ...]:
+        """The mean of each objective."""
+        return (self.val_loss, *(self.further.get(each.name) for each in self.metrics[1:]))
 
     @property
     def published_inside(self) -> bool | None:
@@ -73,19 +98,36 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """The row for JSON."""
-        facts = {**asdict(self), "trials": self.trials[0], "planned": self.trials[1], "difference": self.difference}
-        return {**facts, "published_inside": self.published_inside}
+        left_out = ("metrics", "further", "is_feasible", "on_front")
+        facts = {name: value for name, value in asdict(self).items() if name not in left_out}
+        facts |= {"trials": self.trials[0], "planned": self.trials[1], "difference": self.difference}
+        facts |= {"published_inside": self.published_inside}
+        if self.on_front is not None:
+            facts["on_front"] = self.on_front
+        if not self.is_feasible:
+            facts["feasible"] = False
+        if self.further:
+            facts["metrics"] = dict(self.further)
+        if self.metric.name == DEFAULT_NAME:
+            return facts
+        return {"value" if name == "val_loss" else name: value for name, value in facts.items()}
 
 
-def best_loss(rows: Sequence[Row]) -> float | None:
-    """The lowest loss of a complete trial, of whatever cell; None without one."""
-    return min((row.seed_range[0] for row in rows if row.seed_range is not None), default=None)
+def metrics_of(rows: Sequence[Row]) -> Sequence[Metric]:
+    """What the rows are ranked by; the default without rows."""
+    return rows[0].metrics if rows else DEFAULT_METRICS
+
+
+def best_value(rows: Sequence[Row]) -> float | None:
+    """The best value of a complete trial, of whatever feasible cell; None without one."""
+    ends = [end for row in rows if row.seed_range is not None and row.is_feasible for end in row.seed_range]
+    return metrics_of(rows)[0].best(ends)
 
 
 def is_reached(target: float | None, rows: Sequence[Row]) -> bool | None:
-    """Whether a complete trial has at most the loss `target`; None without a target."""
-    best = best_loss(rows)
-    return None if target is None else best is not None and best <= target
+    """Whether a complete trial is at least as good as `target`; None without a target."""
+    best = best_value(rows)
+    return None if target is None else best is not None and metrics_of(rows)[0].is_met(target, best)
 
 
 def half_interval(values: Sequence[float]) -> float | None:
@@ -103,9 +145,12 @@ def ranked_rows(database: Database, studies: Sequence[str], published: Sequence[
     Args:
         published: Losses to compare with; None reads those of the first study, which its sibling shares.
     """
+    stored = read_stored_study(database, studies[0]) if studies else None
     if published is None:
-        stored = read_stored_study(database, studies[0]) if studies else None
         published = () if stored is None else stored.published
+    metrics = DEFAULT_METRICS if stored is None else stored.definition.metrics
+    # Our own objective reports training losses alone besides its value.
+    further = further_results(database, studies, stored is None or not stored.definition.is_ours)
     losses = {canonical(each.cell): each.val_loss for each in published}
     cells: dict[str, list[TrialSummary]] = {}
     for trial in trial_summaries(database, studies, attrs=TABLE_FACTS):
@@ -113,13 +158,32 @@ def ranked_rows(database: Database, studies: Sequence[str], published: Sequence[
         # A slot without a cell yet cannot be ranked.
         if cell or trial.state not in ("waiting", "running"):
             cells.setdefault(canonical(cell), []).append(trial)
-    rows = [_row(trials, losses.get(cell)) for cell, trials in cells.items()]
-    rows.sort(key=_order)
-    ranks = iter(range(1, len(rows) + 1))
-    return [Row(**{**vars(row), "rank": next(ranks) if row.state == "complete" else None}) for row in rows]
+    rows = [_row(trials, losses.get(cell), metrics, further) for cell, trials in cells.items()]
+    return ranked(rows)
 
 
-def _row(trials: Sequence[TrialSummary], published: float | None) -> Row:
+def ranked(rows: Sequence[Row]) -> list[Row]:
+    """Rows in order and with ranks: complete ones first, of these feasible ones, then the Pareto front, then the best.
+
+    Args:
+        rows: Of one study, in any order.
+    """
+    is_ranked = [row.state == "complete" and row.is_feasible for row in rows]
+    if len(metrics_of(rows)) > 1:
+        losses = [[*map(_loss, row.metrics, row.values)] for row, counts in zip(rows, is_ranked, strict=True) if counts]
+        on_front = iter(pareto_front(losses))
+        rows = [replace(row, on_front=next(on_front)) if yes else row for row, yes in zip(rows, is_ranked, strict=True)]
+    rows = sorted(rows, key=_order)
+    ranks = itertools.count(1)
+    return [replace(row, rank=next(ranks) if row.state == "complete" and row.is_feasible else None) for row in rows]
+
+
+def _row(
+    trials: Sequence[TrialSummary],
+    published: float | None,
+    metrics: Sequence[Metric],
+    further: Mapping[tuple[str, int], FurtherResults],
+) -> Row:
     state = max((trial.state for trial in trials), key=STATE_ORDER.index)
     # A mean needs losses at one step: those of the complete trials, or if there are none of the latest step.
     complete = [trial for trial in trials if trial.state == "complete"]
@@ -143,7 +207,26 @@ def _row(trials: Sequence[TrialSummary], published: float | None) -> Row:
         tokens=None if tokens is None else round(tokens),
         interval=half_interval(losses),
         seed_range=(min(losses), max(losses)) if losses else None,
+        metrics=metrics,
+        further=_further([further.get((trial.study, trial.number), FurtherResults()) for trial in measured], metrics),
+        is_feasible=all(
+            further.get((trial.study, trial.number), FurtherResults()).is_feasible for trial in complete or trials
+        ),
     )
+
+
+def _further(results: Sequence[FurtherResults], metrics: Sequence[Metric]) -> dict[str, float]:
+    """The means of further objectives, then those of other metrics, by name."""
+    objectives = [each.name for each in metrics]
+    found: dict[str, list[float]] = {}
+    for result in results:
+        values = dict(zip(objectives[1:], result.values, strict=False))
+        others = {name: value for name, value in result.metrics.items() if name not in (*objectives, TRAIN_LOSS)}
+        for name, value in {**others, **values}.items():
+            if math.isfinite(value):
+                found.setdefault(name, []).append(value)
+    names = [*(name for name in objectives[1:] if name in found), *(name for name in found if name not in objectives)]
+    return {name: mean(found[name]) for name in names}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -151,5 +234,9 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return mean(present) if present else None
 
 
-def _order(row: Row) -> tuple[int, float]:
-    return STATE_ORDER.index(row.state), row.val_loss if row.val_loss is not None else float("inf")
+def _order(row: Row) -> tuple[int, bool, bool, float]:
+    return STATE_ORDER.index(row.state), not row.is_feasible, row.on_front is False, _loss(row.metric, row.val_loss)
+
+
+def _loss(metric: Metric, value: float | None) -> float:
+    return math.inf if value is None else metric.loss(value)

@@ -55,7 +55,7 @@ class Verdicts:
             whose losses are nearest to it. None with one seed.
         compared: The number of comparisons that were tested, those that are not listed included.
         answers: One per claim of the study, in their order.
-        best: The cell with the lowest mean loss.
+        best: The best cell: that with the lowest mean loss.
         tied: The cells not separable from it, itself included; best first. Empty with one seed.
         notes: What is missing or cannot be decided.
     """
@@ -99,7 +99,7 @@ def decide(grid: Losses, everything: Losses, claims: Sequence[Claim], notes: Seq
     for claim in claims:
         if claim.cells:
             found = compare_cells(everything, *claim.cells)
-            answers.append(_cells_answer(claim, None if found is None else next(of_cells)))
+            answers.append(_cells_answer(claim, None if found is None else next(of_cells), grid.metric.short_label))
         elif claim.order:
             answers.append(_order_answer(claim, claim.order, by_levels, grid))
         else:
@@ -135,9 +135,9 @@ def in_words(claim: Claim) -> str:
     return shortened(f"{factor}: {sentence}", MAX_CLAIM)
 
 
-def _cells_answer(claim: Claim, found: Comparison | None) -> Answer:
+def _cells_answer(claim: Claim, found: Comparison | None, name: str) -> Answer:
     if found is None:
-        return Answer(in_words(claim), CANNOT_TELL, "One of the two cells has no final loss for every seed.", ())
+        return Answer(in_words(claim), CANNOT_TELL, f"One of the two cells has no final {name} for every seed.", ())
     return Answer(in_words(claim), _agreement([(found, claim.cells[0])]), found.sentence, (found,))
 
 

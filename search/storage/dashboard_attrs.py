@@ -1,4 +1,4 @@
-"""What optuna-dashboard shows of a study besides its trials: the note, plots, and the name of the value.
+"""What optuna-dashboard shows of a study besides its trials: the note, plots, and the names of the values.
 
 The dashboard stores them in system attributes of the study, split into pieces. Its own functions write each piece in a
 separate transaction; here one transaction writes all, so no visitor sees half of a plot, and two writers never mix.
@@ -7,7 +7,7 @@ separate transaction; here one transaction writes all, so no visitor sees half o
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optuna.storages._rdb import models
@@ -49,13 +49,13 @@ def claim_turn(database: Database, study: str, every_s: float) -> bool:
     return database.write(work)
 
 
-def show(database: Database, study: str, note: str, plots: Mapping[str, Any], metric: str) -> None:
+def show(database: Database, study: str, note: str, plots: Mapping[str, Any], metrics: Sequence[str]) -> None:
     """Replace a study's note and the plots that have these names.
 
     Args:
         note: Markdown.
         plots: Figures as plotly's JSON, by name: letters, digits and hyphens.
-        metric: Name of the trials' value.
+        metrics: The names of the trials' values.
     """
 
     def work(connection: Connection) -> None:
@@ -70,7 +70,7 @@ def show(database: Database, study: str, note: str, plots: Mapping[str, Any], me
             pieces |= _pieces(f"{PLOT}{name}:", json.dumps(figure, separators=(",", ":")))
         # A page that is editing an older version detects the change by this number.
         version = (_value(connection, study_id, NOTE_VERSION) or 0) + 1
-        pieces |= {NOTE_VERSION: version, METRIC_NAMES: [metric]}
+        pieces |= {NOTE_VERSION: version, METRIC_NAMES: list(metrics)}
         _replace(connection, study_id, pieces)
 
     database.write(work)

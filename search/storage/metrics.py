@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, select
 
+from search.storage import optuna_queries
 from search.storage.database import Database
 from search.storage.dialects import upsert
 from search.storage.optuna_queries import read_curves
-from search.storage.schema import metrics_table
+from search.storage.schema import metrics_table, queue_table, schema_info
 from search.storage.texts import storable_json
 
 # Databases limit the number of bound values of one statement.
 _CHUNK = 500
+# How the names of metrics begin that are not the objective's.
+INTERNAL = "@"
+METRICS_VERSION = 5
 
 
 def write_metrics(connection: Connection, trial_id: int, step: int, metrics: Mapping[str, float]) -> None:
@@ -39,6 +44,65 @@ def read_evaluations(database: Database, trial_id: int) -> dict[int, tuple[float
         return {step: (value, metrics.get(step, {})) for step, value in curve.items()}
 
     return database.read(work)
+
+
+@dataclass(frozen=True)
+class FurtherResults:
+    """What the queue does not have of a trial's results.
+
+    Attributes:
+        metrics: The last value of each metric that it reported besides the study's.
+        values: The values of further objectives; empty unless it is complete.
+        is_feasible: Whether it keeps all constraints that its objective has set, as Optuna defines it.
+    """
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    values: Sequence[float] = ()
+    is_feasible: bool = True
+
+
+def further_results(
+    database: Database, studies: Sequence[str], with_metrics: bool = True
+) -> dict[tuple[str, int], FurtherResults]:
+    """The further results of the trials of some studies, by study and number; without trials that have none.
+
+    Args:
+        with_metrics: Whether to read the metrics.
+    """
+
+    def work(connection: Connection) -> dict[tuple[str, int], FurtherResults]:
+        query = select(queue_table.c.study, queue_table.c.number, queue_table.c.trial_id)
+        rows = connection.execute(query.where(queue_table.c.study.in_(studies))).all()
+        ids = [row.trial_id for row in rows]
+        metrics = read_metrics(connection, ids) if with_metrics and has_metrics(connection) else {}
+        values = optuna_queries.read_further_values(connection, studies)
+        infeasible = optuna_queries.read_infeasible(connection, studies)
+        return {
+            (row.study, row.number): FurtherResults(
+                _last(metrics.get(row.trial_id, {})), values.get(row.trial_id, ()), row.trial_id not in infeasible
+            )
+            for row in rows
+            if row.trial_id in metrics or row.trial_id in values or row.trial_id in infeasible
+        }
+
+    return database.read(work)
+
+
+def _last(by_step: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for metrics in by_step.values():
+        found |= reported(metrics)
+    return found
+
+
+def reported(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics that the objective itself has reported."""
+    return {name: value for name, value in metrics.items() if not name.startswith(INTERNAL)}
+
+
+def has_metrics(connection: Connection) -> bool:
+    """Whether the database has the table; programs that only read do not upgrade an older one."""
+    return (connection.execute(select(schema_info.c.version)).scalar() or 0) >= METRICS_VERSION
 
 
 def read_metrics(connection: Connection, trial_ids: Sequence[int]) -> dict[int, dict[int, dict[str, float]]]:

@@ -9,11 +9,13 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.storages._rdb import models
+from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Column, Connection, Select, Table, func, select
 
 from search.storage.artifact_store import ATTR_PREFIX
 
+_studies: Table = models.StudyModel.__table__
 _trials: Table = models.TrialModel.__table__
 _params: Table = models.TrialParamModel.__table__
 _values: Table = models.TrialValueModel.__table__
@@ -85,6 +87,36 @@ def trial_values(connection: Connection, study_id: int) -> dict[int, float]:
     query = select(*columns).join(_trials, _trials.c.trial_id == _values.c.trial_id)
     rows = connection.execute(query.where(_trials.c.study_id == study_id, _values.c.objective == 0))
     return {row.trial_id: models.TrialValueModel.stored_repr_to_value(row.value, row.value_type) for row in rows}
+
+
+def read_further_values(connection: Connection, studies: Sequence[str]) -> dict[int, list[float]]:
+    """The values of the trials of some studies without that of the first objective, by trial_id."""
+    columns = (_values.c.trial_id, _values.c.value, _values.c.value_type)
+    query = select(*columns).where(_values.c.objective > 0, _values.c.trial_id.in_(_trials_of(studies)))
+    found: dict[int, list[float]] = {}
+    for trial_id, stored, kind in connection.execute(query.order_by(_values.c.objective)):
+        found.setdefault(trial_id, []).append(models.TrialValueModel.stored_repr_to_value(stored, kind))
+    return found
+
+
+def read_infeasible(connection: Connection, studies: Sequence[str]) -> set[int]:
+    """The trial_ids of those trials of some studies that violate a constraint: Optuna stores each as an attribute."""
+    attrs = _system_attrs.c
+    query = select(attrs.trial_id, attrs.value_json).where(
+        attrs.key.startswith(_CONSTRAINTS_KEY), attrs.trial_id.in_(_trials_of(studies))
+    )
+    return {trial_id for trial_id, text in connection.execute(query) if _is_violated(json.loads(text))}
+
+
+def _is_violated(constraint: Any) -> bool:
+    """Whether a constraint, or one of several, is above 0."""
+    values = constraint if isinstance(constraint, list) else [constraint]
+    return any(isinstance(value, (int, float)) and not value <= 0 for value in values)
+
+
+def _trials_of(studies: Sequence[str]) -> Select[tuple[int]]:
+    named = select(_studies.c.study_id).where(_studies.c.study_name.in_(studies))
+    return select(_trials.c.trial_id).where(_trials.c.study_id.in_(named))
 
 
 def read_parameters(connection: Connection, trial_ids: Sequence[int]) -> dict[int, dict[str, Any]]:

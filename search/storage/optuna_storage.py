@@ -108,9 +108,12 @@ for _name in sorted(name for name in dir(BaseStorage) if name.startswith(("get_"
 class PrunerStorage(_CachedStorage):
     """A cache for pruners: reads each finished trial once, and running trials at most once per second.
 
+    A pruner compares what trials report, one metric; so of a study with several objectives it sees the first alone.
     Optuna reads all trials of the study at the first check, and every unfinished trial again at each check. Its storage
     also fails as soon as the database does not answer, which would fail a worker's trial.
     """
+
+    objectives: int | None = 1  # how many are seen; None for all
 
     def __init__(self, backend: SearchStorage, study: str, refresh_s: float = 1.0) -> None:
         super().__init__(backend)
@@ -135,7 +138,7 @@ class PrunerStorage(_CachedStorage):
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
         if not self._directions:
-            self._directions = self._backend.get_study_directions(study_id)
+            self._directions = self._backend.get_study_directions(study_id)[: self.objectives]
         return self._directions
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
@@ -198,6 +201,7 @@ class PrunerStorage(_CachedStorage):
         for trial in self._running:
             self._finished.pop(trial._trial_id, None)  # it had failed, and was put back into the queue
         for trial in finished:
+            trial.values = trial.values[: self.objectives] if trial.values else None
             self._finished[trial._trial_id] = trial
             if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
                 self._with_result.append(trial)

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, and_, or_, select
 
 from search.storage import optuna_queries, optuna_tables
 from search.storage.database import Database
+from search.storage.metrics import read_metrics, reported
 from search.storage.planning import UID
 from search.storage.queries import cells_of
 from search.storage.schema import queue_table
@@ -20,7 +21,19 @@ LATE_COMMIT_S = 10.0
 _COLUMNS = tuple(
     queue_table.c[name]
     for name in (
-        *("study", "number", "cell", "trial_id", "state", "token", "outcome", "reason", "finished_at", "train_loss"),
+        *(
+            "study",
+            "number",
+            "cell",
+            "trial_id",
+            "state",
+            "token",
+            "outcome",
+            "reason",
+            "finished_at",
+            "train_loss",
+            "value",
+        ),
     )
 )
 
@@ -36,7 +49,9 @@ class TrackedTrial:
         outcome: complete, pruned, diverged or failed; None before its end.
         ended_at: Seconds since 1970, by the database's clock; None before its end.
         train_loss: At its last evaluation; None without one, or if it was not finite.
-        curve: Step → validation loss, steps ascending; losses may be NaN or infinite where training diverged.
+        metrics: Step → metrics besides the value.
+        values: The final values, one for each objective; empty unless it is complete.
+        curve: Step → value, steps ascending; values may be NaN or infinite where training diverged.
     """
 
     study: str
@@ -49,7 +64,9 @@ class TrackedTrial:
     reason: str | None
     ended_at: float | None
     train_loss: float | None
+    metrics: Mapping[int, Mapping[str, float]]
     curve: Mapping[int, float]
+    values: Sequence[float] = ()
 
 
 def trials_with_news(database: Database, studies: Sequence[str], since: float) -> list[TrackedTrial]:
@@ -74,7 +91,19 @@ def trials_with_news(database: Database, studies: Sequence[str], since: float) -
         curves = optuna_queries.read_curves(connection, [row.trial_id for row in rows])
         uids = {study: _uid(connection, study) for study in {row.study for row in rows}}
         cells = cells_of(connection, rows)
-        return [_tracked(row, cells[row.trial_id], uids[row.study], curves.get(row.trial_id, {})) for row in rows]
+        metrics = read_metrics(connection, [row.trial_id for row in rows])
+        further = optuna_queries.read_further_values(connection, studies)
+        return [
+            _tracked(
+                row,
+                cells[row.trial_id],
+                uids[row.study],
+                curves.get(row.trial_id, {}),
+                {step: reported(each) for step, each in metrics.get(row.trial_id, {}).items()},
+                further.get(row.trial_id, ()),
+            )
+            for row in rows
+        ]
 
     return database.read(work)
 
@@ -84,7 +113,14 @@ def _uid(connection: Connection, study: str) -> str:
     return "" if study_id is None else str(optuna_tables.study_attrs(connection, study_id).get(UID, ""))
 
 
-def _tracked(row: Any, cell: dict[str, Any], uid: str, curve: Mapping[int, float]) -> TrackedTrial:
+def _tracked(
+    row: Any,
+    cell: dict[str, Any],
+    uid: str,
+    curve: Mapping[int, float],
+    metrics: Mapping[int, Mapping[str, float]],
+    further: Sequence[float],
+) -> TrackedTrial:
     seed = int(cell.pop("seed"))
     ended = row.state == "done"
     finite = row.train_loss is not None and math.isfinite(row.train_loss)
@@ -99,5 +135,7 @@ def _tracked(row: Any, cell: dict[str, Any], uid: str, curve: Mapping[int, float
         reason=row.reason if ended else None,
         ended_at=row.finished_at if ended else None,
         train_loss=row.train_loss if finite else None,
+        metrics=metrics,
         curve=curve,
+        values=(row.value, *further) if ended and row.outcome == "complete" else (),
     )

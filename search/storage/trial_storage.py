@@ -25,6 +25,7 @@ class TrialStorage(PrunerStorage):
     Stock Optuna reads the whole study for each trial and writes without a lease.
     """
 
+    objectives = None  # samplers compare all
     _own: FrozenTrial | None = None
     _writes: LeasedWrites | None = None
     # While this is a dict, system attributes of the trial are kept here instead of being written.

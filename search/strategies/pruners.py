@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from search.errors import UsageError
 from search.strategies import top_cells
+from search.strategies.top_cells import is_maximized
 from search.study.pruner_settings import PrunerSettings
 from search.study.references import load_registered
 
@@ -72,7 +73,8 @@ class MedianPruner(optuna.pruners.MedianPruner):
             return False
         # The median between two infinities is NaN, and as in Optuna nothing is pruned then.
         with np.errstate(invalid="ignore"):
-            return min(own_values) > float(np.percentile(values, 50))
+            median = float(np.percentile(values, 50))
+        return max(own_values) < median if is_maximized(study) else min(own_values) > median
 
 
 def successive_halving(warmup_steps: int = 2000) -> BasePruner:

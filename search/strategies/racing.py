@@ -18,6 +18,7 @@ from search.storage.database import Database
 from search.storage.planning import EndedTrial, PlannedTrial, extend
 from search.storage.slots import identity
 from search.storage.values import canonical
+from search.study.metrics import Metric
 from search.study.planner import cell_trials
 from search.study.search_space import RacingSettings
 from search.study.stored import StoredStudy
@@ -37,7 +38,7 @@ def contenders(losses: Losses, confidence: float) -> list[str]:
     """The cells that may still be the best: the leader, then the others by their mean difference to it.
 
     Args:
-        losses: Cell → seed → validation loss; at least two seeds of each cell, some of them common to all.
+        losses: Cell → seed → loss; at least two seeds of each cell, some of them common to all.
         confidence: The confidence of the test that drops a cell as worse than the leader.
     """
     from scipy.special import stdtrit  # importing it takes 0.15 s, and only races need it
@@ -102,7 +103,7 @@ def make_race(database: Database, study: StoredStudy) -> Callable[[], int] | Non
     cells = definition.cells
 
     def choose(ended: Sequence[EndedTrial]) -> list[PlannedTrial]:
-        seeds = next_seeds(_losses(ended), study.first_seed, rules, len(cells), len(ended))
+        seeds = next_seeds(_losses(ended, study.definition.metric), study.first_seed, rules, len(cells), len(ended))
         further = cell_trials(cells, rules.max_seeds, study.first_seed) if seeds else ()
         chosen = {canonical({**json.loads(cell), "seed": seed}) for cell, seed in seeds.items()}
         return [trial for trial in further if identity(trial.cell) in chosen]
@@ -110,14 +111,14 @@ def make_race(database: Database, study: StoredStudy) -> Callable[[], int] | Non
     return lambda: extend(database, study.name, study.planning, choose)
 
 
-def _losses(ended: Sequence[EndedTrial]) -> dict[str, dict[int, float]]:
+def _losses(ended: Sequence[EndedTrial], metric: Metric) -> dict[str, dict[int, float]]:
     """The losses of the cells with all trials complete; a pruned or failed cell is out of the race."""
     found: dict[str, dict[int, float]] = {}
     out = set()
     for trial in ended:
         cell = canonical(trial.cell)
         if trial.outcome == "complete" and trial.value is not None:
-            found.setdefault(cell, {})[trial.seed] = trial.value
+            found.setdefault(cell, {})[trial.seed] = metric.loss(trial.value)
         else:
             out.add(cell)
     return {cell: by_seed for cell, by_seed in found.items() if cell not in out}

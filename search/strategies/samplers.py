@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from search.errors import UsageError
 from search.storage.texts import error_text
 from search.strategies.start_points import start_point
+from search.study.metrics import DEFAULT_METRICS, Metric
 from search.study.references import load_registered
 from search.study.search_space import GRID, SamplerSettings
 from search.study.space import Space
@@ -104,9 +105,15 @@ def is_starting(sampler: BaseSampler, trials: Sequence[FrozenTrial]) -> bool:
 
 
 def check_sampler(
-    settings: SamplerSettings, distributions: Mapping[str, BaseDistribution], space: Space | None = None
+    settings: SamplerSettings,
+    distributions: Mapping[str, BaseDistribution],
+    space: Space | None = None,
+    metrics: Sequence[Metric] = DEFAULT_METRICS,
 ) -> list[str]:
     """Let a sampler choose a cell from made-up results, in memory: many errors show only after its start points.
+
+    Args:
+        metrics: What the study's trials are ranked by.
 
     Returns:
         Sentences about what it does not learn.
@@ -119,11 +126,15 @@ def check_sampler(
     try:
         points = [start_point(distributions, at, 0, space) for at in range(n_trials)]
         trials = [
-            create_trial(params=cell, distributions={name: distributions[name] for name in cell}, value=float(at))
+            create_trial(
+                params=cell,
+                distributions={name: distributions[name] for name in cell},
+                values=[float(at)] * len(metrics),
+            )
             for at, cell in enumerate(points)
         ]
-        ask(sampler, distributions, trials, {}, space)
-        return _unlearned(sampler, trials, space)
+        ask(sampler, distributions, trials, {}, space, metrics)
+        return _unlearned(sampler, trials, space, metrics)
     except UsageError:
         raise
     except ImportError as error:
@@ -134,11 +145,13 @@ def check_sampler(
         raise UsageError(f"{named} cannot choose from this search space: {error_text(error)}") from error
 
 
-def _unlearned(sampler: BaseSampler, trials: Sequence[FrozenTrial], space: Space | None) -> list[str]:
+def _unlearned(
+    sampler: BaseSampler, trials: Sequence[FrozenTrial], space: Space | None, metrics: Sequence[Metric]
+) -> list[str]:
     """A sentence if a sampler learns from the axes that all cells have, and draws the others at random."""
     if space is None or not space.when or isinstance(sampler, (TPESampler, BruteForceSampler)):
         return []
-    study = _study(sampler, trials, {})
+    study = _study(sampler, trials, {}, metrics)
     if not sampler.infer_relative_search_space(study, trials[-1]):
         return []
     return [
@@ -162,11 +175,14 @@ def ask(
     trials: Sequence[FrozenTrial],
     study_notes: Mapping[str, Any],
     space: Space | None = None,
+    metrics: Sequence[Metric] = DEFAULT_METRICS,
 ) -> Answer:
     """Ask a sampler for the next cell of a study with exactly the trials `trials`.
 
     Args:
+        trials: With a value for each metric.
         space: Which axes a cell has, and which cells are excluded; by default every cell has every axis.
+        metrics: Their directions are those of the study.
 
     Returns:
         Its choice; without values if it chose excluded cells only, `MAX_ASKED` times.
@@ -179,7 +195,7 @@ def ask(
         before = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
-            study = _study(sampler, trials, study_notes)
+            study = _study(sampler, trials, study_notes, metrics)
             for _ in range(MAX_ASKED):
                 trial = study.ask()
                 for name in names:
@@ -194,9 +210,11 @@ def ask(
     return Answer({}, {}, {})
 
 
-def _study(sampler: BaseSampler, trials: Sequence[FrozenTrial], notes: Mapping[str, Any]) -> Study:
-    storage = InMemoryStorage()
-    study = optuna.create_study(storage=storage, sampler=sampler)
+def _study(
+    sampler: BaseSampler, trials: Sequence[FrozenTrial], notes: Mapping[str, Any], metrics: Sequence[Metric]
+) -> Study:
+    storage, directions = InMemoryStorage(), [each.optuna_direction for each in metrics]
+    study = optuna.create_study(storage=storage, sampler=sampler, directions=directions)
     for key, value in notes.items():
         storage.set_study_system_attr(study._study_id, key, value)
     study.add_trials(trials)

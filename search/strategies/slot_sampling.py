@@ -18,10 +18,12 @@ from search.storage.values import canonical
 from search.strategies.samplers import Answer, ask, is_starting, make_sampler
 from search.strategies.start_points import start_point
 from search.study.distributions import axis_distributions, cell_parameters
+from search.study.metrics import DEFAULT_METRICS, Metric
 from search.study.planner import shape_key
 from search.study.search_space import SamplerSettings
 from search.study.space import Space
-from search.study.stored import Observation, StoredStudy, parse_definition
+from search.study.stored import StoredStudy, parse_definition
+from search.study.warm_starts import Observation
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Sampling:
         first_seed: The seed of a cell's first repetition; together with the slot it gives the sampler's seeds.
         observations: Cells of another study with their losses; the sampler gets them too.
         order: The axes in the order of the study file.
+        metrics: What trials are ranked by.
         has_start_points: Whether the first cells are `start_point`s; studies of earlier versions draw them at random.
         space: Which axes a cell has, and which cells are excluded.
         definition: The stored definition that all this is from.
@@ -47,6 +50,7 @@ class Sampling:
     has_start_points: bool = True
     space: Space | None = None
     definition: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Sequence[Metric] = DEFAULT_METRICS
 
     def fill(self, lease: Lease) -> Lease:
         """Give the slot of a lease a cell, unless it has one.
@@ -71,11 +75,14 @@ class Sampling:
     def _choose(self, slot: int, history: SlotHistory) -> Choice:
         if history.chosen is not None:
             return self._choice(history.chosen)
-        trials = [*observed_trials(self.observations, self.distributions), *slots_as_trials(history.trials)]
+        trials = [
+            *observed_trials(self.observations, self.distributions),
+            *slots_as_trials(history.trials, len(self.metrics)),
+        ]
         sampler = make_sampler(self.sampler, self.first_seed, slot)
         if self.has_start_points and is_starting(sampler, trials):
             return self._choice(self._start_point(slot))
-        answer = ask(sampler, self.distributions, trials, history.notes, self.space)
+        answer = ask(sampler, self.distributions, trials, history.notes, self.space, self.metrics)
         return self._choice(answer.values, answer) if answer.values else self._choice(self._start_point(slot))
 
     def _start_point(self, slot: int) -> Mapping[str, Any]:
@@ -102,6 +109,7 @@ def make_sampling(database: Database, study: StoredStudy) -> Sampling | None:
         has_start_points=study.has_start_points,
         space=definition.space,
         definition=definition.as_stored,
+        metrics=definition.metrics,
     )
 
 
@@ -113,21 +121,25 @@ def observed_trials(
         create_trial(
             params=dict(each.cell),
             distributions={name: distributions[name] for name in each.cell},
-            value=each.val_loss,
+            values=[each.val_loss, *each.further],
         )
         for each in observations
     ]
 
 
-def slots_as_trials(trials: Sequence[SlotTrial]) -> list[FrozenTrial]:
-    """A study for its sampler: one trial per slot, with the mean over the slot's seeds."""
+def slots_as_trials(trials: Sequence[SlotTrial], n_values: int = 1) -> list[FrozenTrial]:
+    """A study for its sampler: one trial per slot, with the means over the slot's seeds.
+
+    Args:
+        n_values: The number of values of a complete trial.
+    """
     slots: dict[int, list[SlotTrial]] = {}
     for trial in trials:
         slots.setdefault(trial.slot, []).append(trial)
-    return [_merged(seeds) for _, seeds in sorted(slots.items())]
+    return [_merged(seeds, n_values) for _, seeds in sorted(slots.items())]
 
 
-def _merged(seeds: Sequence[SlotTrial]) -> FrozenTrial:
+def _merged(seeds: Sequence[SlotTrial], n_values: int) -> FrozenTrial:
     states = {each.state for each in seeds}
     first = seeds[0].trial
     params = {name: value for name, value in first.params.items() if name != "seed"}
@@ -140,9 +152,11 @@ def _merged(seeds: Sequence[SlotTrial]) -> FrozenTrial:
     if states & {"waiting", "running"}:
         return make(state=TrialState.RUNNING)
     if states == {"complete"}:
-        return make(value=mean([value for each in seeds if (value := each.trial.value) is not None]))
-    if "diverged" in states:
-        # As if pruned before its first step, which is the worst result; samplers ignore failed trials.
+        measured = [each.trial.values for each in seeds if each.trial.values is not None]
+        return make(values=[mean(values) for values in zip(*measured, strict=True)])
+    if "diverged" in states or ("pruned" in states and n_values > 1):
+        # As if pruned before its first step, which is the worst result; samplers ignore failed trials. With several
+        # objectives Optuna has no pruned trials, and cannot compare by what they reported.
         return make(state=TrialState.PRUNED)
     if "pruned" in states:
         return make(state=TrialState.PRUNED, intermediate_values=_mean_curve([each.trial for each in seeds]))

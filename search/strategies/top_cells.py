@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 from optuna.pruners import BasePruner
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 # One unlucky trial must not stop a cell; after two pruned trials its other trials are not worth their time.
@@ -29,11 +29,11 @@ class History(Protocol):
 class TopCellsPruner(BasePruner):
     """Stops a trial if `keep` cells that are still in the race were better at its step.
 
-    Trials are compared by their best loss up to that step, and cells by the mean over their trials that have reached
-    it. A cell is in the race while one of these trials is running or complete; the losses of a cell with only pruned
-    trials do not count. So the order of the queue and the number of workers change the savings, but a cell that is
-    among the best `keep` at every evaluation is never lost. After `STRIKES` pruned trials of a cell its further trials
-    stop at their first evaluation.
+    Trials are compared by their best loss up to that step (a loss is a value of which more is better, negated), and
+    cells by the mean over their trials that have reached it. A cell is in the race while one of these trials is running
+    or complete; the losses of a cell with only pruned trials do not count. So the order of the queue and the number of
+    workers change the savings, but a cell that is among the best `keep` at every evaluation is never lost. After
+    `STRIKES` pruned trials of a cell its further trials stop at their first evaluation.
 
     Args:
         history: The other trials.
@@ -52,34 +52,36 @@ class TopCellsPruner(BasePruner):
         step = trial.last_step
         if step is None:
             return False
-        self._read_ended()
+        sign = -1 if is_maximized(study) else 1
+        self._read_ended(sign)
         cell = _cell(trial)
         if self._struck.get(cell, 0) >= STRIKES:
             return True
         if step < self._warmup_steps:
             return False
-        means, in_race = self._standings(step, trial)
+        means, in_race = self._standings(step, trial, sign)
         return int((in_race & (means < means[self._place(cell)])).sum()) >= self._keep
 
-    def _read_ended(self) -> None:
+    def _read_ended(self, sign: int) -> None:
         ended = self._history.ended()
         for trial in ended[self._n_read :]:
             cell = _cell(trial)
             if trial.state == TrialState.PRUNED:
                 self._struck[cell] = self._struck.get(cell, 0) + 1
             best = math.inf
-            for step, loss in sorted(trial.intermediate_values.items()):
-                best = best if math.isnan(loss) else min(best, loss)
+            for step, value in sorted(trial.intermediate_values.items()):
+                best = best if math.isnan(value) else min(best, sign * value)
                 totals = self._totals.setdefault(step, _Totals())
                 totals.add(self._place(cell), best, trial.state == TrialState.COMPLETE)
         self._n_read = len(ended)
 
-    def _standings(self, step: int, judged: FrozenTrial) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    def _standings(
+        self, step: int, judged: FrozenTrial, sign: int
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         """Mean losses of the cells at `step` (cells,), infinite for cells that have not reached it; and which race."""
         others = (trial for trial in self._history.running() if trial._trial_id != judged._trial_id)
-        now = [
-            (self._place(_cell(trial)), _best_until(trial, step)) for trial in (judged, *others) if _has(trial, step)
-        ]
+        reached = [trial for trial in (judged, *others) if _has(trial, step)]
+        now = [(self._place(_cell(trial)), _best_until(trial, step, sign)) for trial in reached]
         sums, counts, racing = self._totals.setdefault(step, _Totals()).of(len(self._places))
         for place, loss in now:
             sums[place] += loss
@@ -111,6 +113,11 @@ class _Totals:
             self._table = np.concatenate([self._table, np.zeros_like(self._table)], axis=1)
 
 
+def is_maximized(study: Study) -> bool:
+    """Whether more is better of what a pruner compares."""
+    return study.direction == StudyDirection.MAXIMIZE
+
+
 def _cell(trial: FrozenTrial) -> Any:
     return tuple(sorted((name, value) for name, value in trial.params.items() if name != "seed"))
 
@@ -119,6 +126,6 @@ def _has(trial: FrozenTrial, step: int) -> bool:
     return step in trial.intermediate_values
 
 
-def _best_until(trial: FrozenTrial, step: int) -> float:
-    losses = [loss for at, loss in trial.intermediate_values.items() if at <= step and not math.isnan(loss)]
+def _best_until(trial: FrozenTrial, step: int, sign: int) -> float:
+    losses = [sign * value for at, value in trial.intermediate_values.items() if at <= step and not math.isnan(value)]
     return min(losses, default=math.inf)

@@ -9,7 +9,6 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 
 from search.errors import UsageError
-from search.objectives.settings import TrainingSettings
 from search.statistics.ranking import Row, ranked_rows
 from search.storage.database import Database
 from search.storage.planning import StudyPlan
@@ -17,14 +16,8 @@ from search.storage.queries import study_names
 from search.study.distributions import axis_distributions
 from search.study.planner import Study
 from search.study.space import Space
-from search.study.stored import (
-    WARM_START,
-    Observation,
-    StoredDefinition,
-    WarmStart,
-    planned_study,
-    read_stored_study,
-)
+from search.study.stored import StoredStudy, planned_study, read_stored_study
+from search.study.warm_starts import WARM_START, Observation, WarmStart
 
 
 def warm_started(database: Database, study: Study, plan: StudyPlan, source: str) -> StudyPlan:
@@ -34,7 +27,7 @@ def warm_started(database: Database, study: Study, plan: StudyPlan, source: str)
     are left out.
 
     Raises:
-        UsageError: The study has no sampler; or there is no study `source`, its losses cannot be compared with those
+        UsageError: The study has no sampler; or there is no study `source`, its results cannot be compared with those
             of this study, or no complete cell of it is inside the search space.
     """
     definition = study.definition
@@ -47,9 +40,9 @@ def warm_started(database: Database, study: Study, plan: StudyPlan, source: str)
         names = ", ".join(study_names(database)) or "none"
         raise UsageError(f"--from {source}: no such study in this database; existing studies: {names}")
     distributions = axis_distributions(definition.grid, definition.axes)
-    _check_comparable(source, planned_study(plan).definition, stored.definition, set(distributions))
-    rows = [row for row in ranked_rows(database, [source]) if row.state == "complete"]
-    found = [_observation(row, stored.definition.training) for row in rows]
+    _check_comparable(source, planned_study(plan), stored, set(distributions))
+    rows = [row for row in ranked_rows(database, [source]) if row.rank is not None]
+    found = [_observation(row, {**stored.used_training, **stored.definition.user_settings}) for row in rows]
     inside = [restricted for each in found if (restricted := _restricted(each, distributions, definition.space))]
     if not inside:
         raise UsageError(
@@ -60,26 +53,44 @@ def warm_started(database: Database, study: Study, plan: StudyPlan, source: str)
     return replace(plan, attrs={**plan.attrs, WARM_START: warm_start.as_attribute()})
 
 
-def _check_comparable(source: str, target: StoredDefinition, origin: StoredDefinition, axes: set[str]) -> None:
-    """Losses can be compared if the objective, the corpus and all settings that are not an axis are the same."""
+def _check_comparable(source: str, target: StoredStudy, origin: StoredStudy, axes: set[str]) -> None:
+    """Results can be compared if the objective, its metrics, the corpus and all settings that are no axis are equal."""
 
-    def compared(definition: StoredDefinition) -> dict[str, Any]:
-        settings = definition.training.model_dump(exclude={*axes, "sample_chars"})
-        training = {f"training.{name}": value for name, value in settings.items()}
-        return {"objective": definition.objective, "corpus_sha256": definition.corpus_sha256, **training}
+    def compared(study: StoredStudy) -> dict[str, Any]:
+        definition = study.definition
+        training = definition.training.model_dump(exclude={*axes, "sample_chars"})
+        of_objective = {f"training.{name}": value for name, value in training.items()}
+        of_objective |= {
+            f"settings.{name}": each for name, each in definition.user_settings.items() if name not in axes
+        }
+        metrics = [f"{each.direction} {each.name}" for each in definition.metrics]
+        return {
+            "objective": definition.objective,
+            "metrics": ", ".join(metrics),
+            "corpus_sha256": definition.corpus_sha256,
+            **of_objective,
+        }
 
     here, there = compared(target), compared(origin)
-    for key, value in here.items():
+    for key in {**here, **there}:
+        value = here.get(key)
         if there.get(key) != value:
             raise UsageError(
-                f"--from {source}: its losses cannot be compared: {key} is {there.get(key)!r} there and {value!r} "
+                f"--from {source}: its results cannot be compared: {key} is {there.get(key)!r} there and {value!r} "
                 "here; remove --from"
             )
 
 
-def _observation(row: Row, training: TrainingSettings) -> Observation:
+def _observation(row: Row, settings: Mapping[str, Any]) -> Observation:
     assert row.val_loss is not None, "the cell is complete"
-    return Observation({**training.model_dump(), **row.cell}, row.val_loss)
+    return Observation({**settings, **row.cell}, row.val_loss, _further(row))
+
+
+def _further(row: Row) -> list[float]:
+    """The values of further objectives."""
+    values = [value for value in row.values[1:] if value is not None]
+    assert len(values) == len(row.metrics) - 1, "the cell is complete"
+    return values
 
 
 def _restricted(
@@ -89,7 +100,7 @@ def _restricted(
     values = {name: observation.cell[name] for name in distributions if name in observation.cell}
     cell = space.restricted(values)
     needed = {name: each for name, each in distributions.items() if space.applies(name, cell)}
-    return Observation(cell, observation.val_loss) if _lies_within(cell, needed) else None
+    return Observation(cell, observation.val_loss, observation.further) if _lies_within(cell, needed) else None
 
 
 def _lies_within(cell: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> bool:

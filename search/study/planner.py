@@ -92,6 +92,8 @@ def study_plans(study: Study) -> list[StudyPlan]:
     metric_names = [] if metrics == DEFAULT_METRICS else [each.name for each in metrics]
     attrs = {
         "description": definition.description,
+        # Without changing the definition, which has all.
+        "set_training": sorted(definition.training.model_fields_set),
         "corpus": None if study.corpus is None else study.corpus.name,
         # A report may be made on a machine without the corpus.
         "bigram_baseline": None if study.corpus is None else bigram_baseline_loss(study.corpus),

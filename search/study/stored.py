@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from search.errors import UsageError
-from search.objectives.settings import TrainingSettings
+from search.objectives.registry import OBJECTIVES
+from search.objectives.settings import TrainingSettings, set_values
 from search.storage import queries
 from search.storage.database import Database
 from search.storage.planning import UID, StudyPlan
@@ -23,12 +24,12 @@ from search.study.metrics import Metric, parse_metrics
 from search.study.pruner_settings import PrunerSettings
 from search.study.search_space import GRID, RacingSettings, Range, SamplerSettings
 from search.study.space import Condition, Space
+from search.study.warm_starts import WARM_START, WarmStart, parse_warm_start
 from search.study.worker_settings import WorkerSettings
 
 Model = TypeVar("Model", bound=BaseModel)
 
-# The user attribute of a study that `--from` writes.
-WARM_START = "from"
+SET_TRAINING = "set_training"
 AXIS_ORDER, START_POINTS = "axis_order", "start_points"
 # The user attribute of a copy of a study that Optuna alone made.
 MADE_BY_OPTUNA = "made_by_optuna"
@@ -65,6 +66,16 @@ class StoredDefinition:
     named: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     exclude: Sequence[Condition] = ()
     enqueue: Sequence[Cell] = ()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the objective is our own, whose settings are those of [training]."""
+        return self.objective in OBJECTIVES
+
+    @property
+    def metric(self) -> Metric:
+        """What ranks trials: the first metric."""
+        return self.metrics[0]
 
     @property
     def suggests_parameters(self) -> bool:
@@ -109,37 +120,6 @@ class StoredSettings:
 
 
 @dataclass(frozen=True)
-class Observation:
-    """A cell of another study with its loss."""
-
-    cell: Mapping[str, Any]
-    val_loss: float
-
-
-@dataclass(frozen=True)
-class WarmStart:
-    """The results of another study that a sampler starts with.
-
-    Attributes:
-        study: The other study's name.
-        best: Its best cell.
-        observations: Its cells that are inside the search space.
-    """
-
-    study: str
-    best: Observation
-    observations: Sequence[Observation]
-
-    def as_attribute(self) -> dict[str, Any]:
-        """JSON for the attribute `WARM_START`."""
-        return {
-            "study": self.study,
-            "best": vars(self.best),
-            "observations": [vars(each) for each in self.observations],
-        }
-
-
-@dataclass(frozen=True)
 class StoredStudy:
     """A planned study.
 
@@ -157,6 +137,7 @@ class StoredStudy:
         target: The loss at which its last run stops, or stopped; None for none.
         published_left_out: Why its published losses cannot be compared with ours; "" if they can.
         has_start_points: Whether its sampler starts with points of a quasi-random sequence.
+        set_training: The training settings that its study file sets; None if an earlier version planned it.
         is_made_by_optuna: Whether Optuna alone made it: it has no settings, no objective and no seeds.
     """
 
@@ -179,6 +160,13 @@ class StoredStudy:
     target: float | None = None
     published_left_out: str = ""
     is_made_by_optuna: bool = False
+    set_training: Sequence[str] | None = None
+
+    @property
+    def used_training(self) -> Mapping[str, Any]:
+        """The training settings that its trials use: all for our own objective, else those that the study file sets."""
+        training = self.definition.training
+        return training.model_dump() if self.definition.is_ours else set_values(training, self.set_training)
 
 
 def read_stored_study(database: Database, name: str) -> StoredStudy | None:
@@ -218,11 +206,12 @@ def parse_study(name: str, attrs: Mapping[str, Any]) -> StoredStudy:
             settings=_parse_settings(attrs.get("settings", {})),
             published=_models(Published, attrs.get("published")),
             claims=_models(Claim, attrs.get("claims")),
-            warm_start=_parse_warm_start(attrs.get(WARM_START)),
+            warm_start=parse_warm_start(attrs.get(WARM_START)),
             axis_order=_axis_order(attrs.get(AXIS_ORDER), definition),
             has_start_points=bool(attrs.get(START_POINTS)),
             target=attrs.get("target"),
             published_left_out=attrs.get("published_left_out", ""),
+            set_training=attrs.get(SET_TRAINING),
             is_made_by_optuna=bool(attrs.get(MADE_BY_OPTUNA)),
         )
     except ValidationError as error:
@@ -267,13 +256,6 @@ def _parse_settings(stored: Mapping[str, Any]) -> StoredSettings:
         workers=WorkerSettings.model_validate(stored.get("workers", {})),
         racing=None if racing is None else RacingSettings.model_validate(racing),
     )
-
-
-def _parse_warm_start(stored: Mapping[str, Any] | None) -> WarmStart | None:
-    if stored is None:
-        return None
-    observations = [Observation(**each) for each in stored["observations"]]
-    return WarmStart(stored["study"], Observation(**stored["best"]), observations)
 
 
 def _models(kind: type[Model], stored: Sequence[Any] | None) -> list[Model]:

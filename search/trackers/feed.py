@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from search.storage.database import Database
 from search.storage.texts import error_text
 from search.storage.tracking_queries import TrackedTrial, trials_with_news
+from search.study.metrics import DEFAULT_METRICS, DEFAULT_NAME
+from search.study.stored import read_stored_study
 from search.trackers.protocol import EndEvent, EvaluationEvent, Event, Tracker, TrialName
 
 log = logging.getLogger("search")
@@ -74,6 +76,7 @@ class TrackingFeed:
         self._queues = [_TrackerQueue(text, tracker) for text, tracker in trackers.items()]
         self._seen: set[str] = set()
         self._since = 0.0
+        self._metrics: dict[str, Sequence[str]] = {}
 
     def poll(self) -> None:
         """Deliver all events since the last call; at the first call, every event.
@@ -83,7 +86,7 @@ class TrackingFeed:
         """
         for trial in trials_with_news(self._database, self._studies, self._since):
             self._since = max(self._since, trial.ended_at or 0.0)
-            for event in events_of(trial):
+            for event in events_of(trial, self._metrics_of(trial.study)):
                 if event.key not in self._seen:
                     self._seen.add(event.key)
                     for queue in self._queues:
@@ -91,22 +94,36 @@ class TrackingFeed:
         for queue in self._queues:
             queue.deliver()
 
+    def _metrics_of(self, study: str) -> Sequence[str]:
+        if study not in self._metrics:
+            stored = read_stored_study(self._database, study)
+            self._metrics[study] = [each.name for each in (stored.definition.metrics if stored else DEFAULT_METRICS)]
+        return self._metrics[study]
+
     def close(self) -> None:
         """Close the trackers, and log how many events each has missed."""
         for queue in self._queues:
             queue.close()
 
 
-def events_of(trial: TrackedTrial) -> Iterator[Event]:
-    """Yield the events of a trial, in order."""
+def events_of(trial: TrackedTrial, names: Sequence[str] = (DEFAULT_NAME,)) -> Iterator[Event]:
+    """Yield the events of a trial, in order.
+
+    Args:
+        names: Those of the study's metrics.
+    """
     name = TrialName(trial.study, trial.uid, trial.number, trial.cell, trial.seed)
-    for step, value in trial.curve.items():
-        yield EvaluationEvent(name, step, {"val_loss": value})
+    for step in sorted({*trial.curve, *trial.metrics}):
+        value = {names[0]: trial.curve[step]} if step in trial.curve else {}
+        if metrics := {**trial.metrics.get(step, {}), **value}:
+            yield EvaluationEvent(name, step, metrics)
     if trial.outcome is not None:
         last = max(trial.curve, default=None)
-        metrics = {} if last is None else {"val_loss": trial.curve[last]}
+        metrics = {name: value for each in trial.metrics.values() for name, value in each.items()}
+        metrics |= {} if last is None else {names[0]: trial.curve[last]}
         if trial.train_loss is not None and math.isfinite(trial.train_loss):
             metrics["train_loss"] = trial.train_loss
+        metrics |= {name: value for name, value in zip(names, trial.values, strict=False) if value is not None}
         yield EndEvent(name, trial.claim, trial.outcome, trial.reason, last, metrics)
 
 

@@ -10,18 +10,18 @@ from typing import Any
 
 from search.reporting.heatmaps import Layout, complete_in, lay_out
 from search.statistics.inference import mean
-from search.statistics.ranking import Row
+from search.statistics.ranking import Row, metrics_of
+from search.study.metrics import DEFAULT_NAME
 
 MAX_PANELS, MAX_CURVES, MAX_SEEDS, MAX_LINES = 6, 8, 20, 500
 # Okabe and Ito's colours, which colour-blind readers can distinguish.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-LOSS = "val_loss"
 
-Curve = Sequence[tuple[int, float]]  # (step, val_loss), in order of step
+Curve = Sequence[tuple[int, float]]  # (step, value), in order of step
 
 
 def heat_maps(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> dict[str, Any] | None:
-    """val_loss by two axes of the grid, with a panel for each value of a third, as on the report page.
+    """The metric by two axes of the grid, with a panel for each value of a third, as on the report page.
 
     Returns:
         The figure; None if the grid has no numeric axis or no complete cell.
@@ -31,11 +31,14 @@ def heat_maps(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> dict[st
         return None
     # plotly draws no axes for a panel without a tile.
     facets = [facet for facet in found.facets if any(place[0] == facet for place in found.best)][:MAX_PANELS]
-    layout = _layout(f"val_loss by {' and '.join(filter(None, (found.x, found.y)))}: lower is better")
-    low, high = found.loss_range
+    layout = _layout(
+        f"{found.metric.name} by {' and '.join(filter(None, (found.x, found.y)))}: {found.metric.better} is better"
+    )
+    low, high = sorted(found.extremes)
+    # Good values are bright.
     layout["coloraxis"] = {
-        **{"colorscale": "Viridis", "reversescale": True, "cmin": low, "cmax": high},
-        "colorbar": {"title": {"text": LOSS, "side": "right"}},
+        **{"colorscale": "Viridis", "reversescale": found.metric.sign == 1, "cmin": low, "cmax": high},
+        "colorbar": {"title": {"text": found.metric.name, "side": "right"}},
     }
     layout["annotations"], data = [], []
     for at, facet in enumerate(facets):
@@ -64,7 +67,7 @@ def _heat_map(found: Layout, facet: Any, axis: str) -> dict[str, Any]:
 
 
 def parallel_coordinates(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> dict[str, Any] | None:
-    """A line for each complete cell through its values on every axis of the grid, coloured by val_loss.
+    """A line for each complete cell through its values on every axis of the grid, coloured by the metric.
 
     Returns:
         The figure; None if fewer than two axes have several values.
@@ -77,12 +80,17 @@ def parallel_coordinates(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]])
         {"label": name, "values": [row.cell[name] for row in done], "categoryorder": "category ascending"}
         for name in axes
     ]
+    metric = metrics_of(done)[0]
     colour = {
-        **{"color": [row.val_loss for row in done], "colorscale": "Viridis", "reversescale": True, "showscale": True},
-        **{"shape": "hspline", "colorbar": {"title": {"text": LOSS, "side": "right"}}},
+        **{"color": [row.val_loss for row in done], "colorscale": "Viridis", "showscale": True},
+        **{"reversescale": metric.sign == 1},
+        **{"shape": "hspline", "colorbar": {"title": {"text": metric.name, "side": "right"}}},
     }
     lines = {"type": "parcats", "dimensions": dimensions, "line": colour, "hoveron": "color", "hoverinfo": "count"}
-    return {"data": [lines], "layout": _layout("Parallel coordinates: one line per cell, coloured by its val_loss")}
+    return {
+        "data": [lines],
+        "layout": _layout(f"Parallel coordinates: one line per cell, coloured by its {metric.name}"),
+    }
 
 
 def best_cells(rows: Sequence[Row]) -> list[Row]:
@@ -90,11 +98,12 @@ def best_cells(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.val_loss is not None][:MAX_CURVES]
 
 
-def learning_curves(curves: Mapping[str, Sequence[Curve]]) -> dict[str, Any] | None:
-    """The mean val_loss of each cell's seeds by step, with a band from the lowest to the highest.
+def learning_curves(curves: Mapping[str, Sequence[Curve]], metric: str = DEFAULT_NAME) -> dict[str, Any] | None:
+    """The mean value of each cell's seeds by step, with a band from the lowest to the highest.
 
     Args:
         curves: The curves of a cell's seeds, by the cell's label.
+        metric: What the values are.
 
     Returns:
         The figure; None if there are no curves.
@@ -118,7 +127,7 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]]) -> dict[str, Any] | N
     if not data:
         return None
     layout = _layout(f"Learning curves of the best {len(curves)} cells: mean over seeds, band from lowest to highest")
-    layout |= {"xaxis": _axis("training steps"), "yaxis": _axis(LOSS), "height": 450 + 22 * len(curves)}
+    layout |= {"xaxis": _axis("training steps"), "yaxis": _axis(metric), "height": 450 + 22 * len(curves)}
     layout["legend"] = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}
     return {"data": data, "layout": layout}
 

@@ -1,4 +1,4 @@
-"""Updates what the dashboard shows of a study: its note with the table, its plots, and the name of its value.
+"""Updates what the dashboard shows of a study: its note with the table, its plots, and the names of its values.
 
 The processes that run trials publish: the launcher of `search.run`, and workers that no launcher started. They take
 turns through the database, so a study is published about once a minute, however many processes there are, and once more
@@ -17,13 +17,14 @@ from typing import Any
 
 from search.reporting.render import render
 from search.reporting.tables import as_markdown
-from search.statistics.ranking import Row, ranked_rows
+from search.statistics.ranking import Row, metrics_of, ranked_rows
 from search.storage.dashboard_attrs import claim_turn, show
 from search.storage.database import Database
 from search.storage.queries import trial_summaries, val_curves
 from search.storage.values import canonical
 from search.study.cells import without_seed
 from search.study.formatting import describe_cell
+from search.study.metrics import DEFAULT_METRICS
 from search.study.stored import read_stored_study
 from search.web.dashboard_plots import MAX_SEEDS, best_cells, heat_maps, learning_curves, parallel_coordinates
 
@@ -37,7 +38,6 @@ MAX_SHARE = 0.02
 # A database that is not reachable must not delay the end of a run.
 OUTAGE_S = 2.0
 NOTE_ROWS = 40
-METRIC = "val_loss"
 
 
 @contextmanager
@@ -78,11 +78,13 @@ def publish(database: Database, names: Sequence[str], every_s: float = 0.0) -> b
         if not claim_turn(database, names[0], every_s):
             return False
         rows = ranked_rows(database, names)
-        show(database, names[0], note(database, names), plots(database, names, rows), METRIC)
+        stored = read_stored_study(database, names[0])
+        metrics = [each.name for each in (DEFAULT_METRICS if stored is None else stored.definition.metrics)]
+        show(database, names[0], note(database, names), plots(database, names, rows), metrics)
         for sibling in names[1:]:
             baselines = ranked_rows(database, [sibling])
             table = f"# {sibling}\n\n{as_markdown(baselines[:NOTE_ROWS])}\n\nThe baselines of {names[0]}; see its note."
-            show(database, sibling, table, plots(database, [sibling], baselines), METRIC)
+            show(database, sibling, table, plots(database, [sibling], baselines), metrics)
     except Exception as error:  # an error in a plot must not stop a run
         log.info("cannot update the dashboard's note: %s", error)
         return False
@@ -116,5 +118,6 @@ def _curves(database: Database, names: Sequence[str], rows: Sequence[Row]) -> di
             keys[label].append((trial.study, trial.number))
     curves = val_curves(database, [key for of_cell in keys.values() for key in of_cell])
     return learning_curves(
-        {label: [curves[key] for key in of_cell if curves.get(key)] for label, of_cell in keys.items()}
+        {label: [curves[key] for key in of_cell if curves.get(key)] for label, of_cell in keys.items()},
+        metrics_of(rows)[0].name,
     )

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from search.objectives.protocol import KeepsFiles, Recorded
+from search.objectives.protocol import TRAIN_LOSS, Evaluation, KeepsFiles, Recorded
 from search.storage.artifact_store import ArtifactStore, artifact_id, put
 from search.storage.leases import Lease
 from search.storage.slots import cell_and_seed
 from search.storage.texts import error_text
+from search.study.metrics import DEFAULT_NAME
 
 log = logging.getLogger("search.worker")
 
@@ -62,11 +65,13 @@ class ArtifactWriter:
         store: Where to store them; None stores nothing.
         study: Facts of the study's definition for the record: objective, training, corpus, uid.
         environment: The result of `search.workers.provenance.environment`.
+        metric: The name of the study's metric.
     """
 
     store: ArtifactStore | None
     study: Mapping[str, Any]
     environment: Mapping[str, Any]
+    metric: str = DEFAULT_NAME
 
     def store_files(
         self,
@@ -124,19 +129,26 @@ class ArtifactWriter:
             **{"study": lease.study, "trial": lease.number, "outcome": outcome, "reason": reason},
             **{"cell": cell, "seed": seed},
             **{key: facts[key] for key in ("n_params", "tokens", "train_seconds", "train_loss") if key in facts},
-            "val_loss": last.value if last is not None and not last.diverged else None,
+            self.metric: last.value if last is not None and not last.diverged else None,
             "step": None if last is None else last.step,
             **self.study,
             "environment": self.environment,
         }
-        curve = "".join(
-            f"{point.step},{'' if point.train_loss is None else repr(point.train_loss)},{point.value!r}\n"
-            for point in run.curve
-        )
         files = {
             "record.json": json.dumps(record, indent=1).encode(),
-            "curve.csv": f"step,train_loss,val_loss\n{curve}".encode(),
+            "curve.csv": _curve(run.curve, self.metric).encode(),
         }
         if facts.get("sample"):
             files["sample.txt"] = str(facts["sample"]).encode()
         return {**files, **run.files()} if isinstance(run, KeepsFiles) else files
+
+
+def _curve(evaluations: Sequence[Evaluation], metric: str) -> str:
+    """A line for each evaluation, with all metrics; every number as Python writes it, so that none loses a digit."""
+    others = dict.fromkeys(name for each in evaluations for name in each.metrics if name != TRAIN_LOSS)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["step", TRAIN_LOSS, metric, *others])
+    for each in evaluations:
+        writer.writerow([each.step, each.train_loss, each.value, *(each.metrics.get(name) for name in others)])
+    return text.getvalue()

@@ -171,7 +171,7 @@ def _worker_study(
         "study_uid": stored.uid,
         **({"named": definition.named} if definition.named else {}),
     }
-    writer = ArtifactWriter(store, facts, environment(sizes.device, *user_sources(definition)))
+    writer = ArtifactWriter(store, facts, environment(sizes.device, *user_sources(definition)), definition.metric.name)
     worker_study = WorkerStudy(start, stored.uid, judge, settings.workers.checkpoint_s, writer, stack_runs, group_size)
     sampling, race = make_sampling(backend.database, stored), make_race(backend.database, stored)
     if settings.workers.keep_artifacts is not None and store is not None:

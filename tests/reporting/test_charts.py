@@ -92,7 +92,7 @@ def test_heat_maps_of_a_grid() -> None:
     found = heat_maps(rows, GRID)
     assert found is not None
     assert [each.heading for each in found.maps] == ["pe_type a", "pe_type b"]
-    assert [found.low, found.high] == pytest.approx([2.0, 2.7])
+    assert [found.best, found.worst] == pytest.approx([2.0, 2.7])
     titles = [each.text for each in ElementTree.fromstring(found.maps[1].image).iter("title")]
     assert "pe_type b, n_embd 64, block_size 8: 2.1000 ± 0.010" in titles
     assert "pe_type b, n_embd 64, block_size 64: no final loss" in titles
@@ -110,7 +110,7 @@ def test_tile_is_the_best_over_axes_that_are_not_shown() -> None:
     found = heat_maps([Row(**{**vars(each), "cell": {**each.cell}}) for each in rows], grid)
     assert found is not None
     assert found.notes == ["A tile shows the best cell over wd."]
-    assert [found.low, found.high] == pytest.approx([2.1, 2.2])
+    assert [found.best, found.worst] == pytest.approx([2.1, 2.2])
 
 
 def test_no_heat_map_without_numbers_or_final_losses() -> None:

@@ -23,10 +23,14 @@ from search.study.pruner_settings import PrunerSettings
 STEPS = (0, 500, 1000, 1500)
 
 
+STUDIES = {direction: optuna.create_study(direction=direction) for direction in ("minimize", "maximize")}
+
+
 class Memory:
     """The trials of a study, and a pruner that is asked about them."""
 
-    def __init__(self, keep: int, warmup_steps: int = 500) -> None:
+    def __init__(self, keep: int, warmup_steps: int = 500, direction: str = "minimize") -> None:
+        self.direction = direction
         self.trials: list[FrozenTrial] = []
         self.ended_trials: list[FrozenTrial] = []
         self.pruner = TopCellsPruner(self, keep, warmup_steps)
@@ -46,7 +50,7 @@ class Memory:
     def report(self, trial: FrozenTrial, step: int, loss: float) -> bool:
         """Report a loss, and end the trial if it is pruned or was the last; says whether it was pruned."""
         trial.intermediate_values[step] = loss
-        pruned = step < STEPS[-1] and self.pruner.prune(None, trial)  # type: ignore[arg-type]
+        pruned = step < STEPS[-1] and self.pruner.prune(STUDIES[self.direction], trial)
         if pruned or step == STEPS[-1]:
             trial.state = TrialState.PRUNED if pruned else TrialState.COMPLETE
             self.ended_trials.append(trial)
@@ -142,7 +146,7 @@ def test_a_trial_counts_once_in_the_mean_of_its_cell() -> None:
     assert memory.train(1, [4.0, 3.25, 2.0, 2.0]) == 500, "the mean of cell 0 is 3.2"
     # The study knows of the second trial's 3.4 already when it is asked about it again.
     memory.train(2, [4.0, 3.1, 3.0, 3.0])
-    assert memory.pruner._standings(500, second)[0][0] == 3.2
+    assert memory.pruner._standings(500, second, 1)[0][0] == 3.2
 
 
 def test_a_cell_pruned_twice_gets_no_more() -> None:
@@ -164,7 +168,7 @@ def test_nan_is_no_loss() -> None:
 def test_a_trial_without_a_loss_goes_on() -> None:
     memory = Memory(keep=1)
     memory.train(0, [1.0, 1.0, 1.0, 1.0])
-    assert memory.pruner.prune(None, memory.start(1)) is False  # type: ignore[arg-type]
+    assert memory.pruner.prune(STUDIES["minimize"], memory.start(1)) is False
 
 
 def test_many_cells() -> None:

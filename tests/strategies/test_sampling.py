@@ -292,7 +292,7 @@ def test_faults_of_a_warm_start(tmp_path: Path) -> None:
     other = TPE.replace("max_iters = 4", "max_iters = 6")
     for text, source, said in (
         (TPE, "sauce", "--from sauce: no such study in this database; existing studies: source"),
-        (other, "source", "--from source: its losses cannot be compared: training.max_iters is 4 there and 6 here"),
+        (other, "source", "--from source: its results cannot be compared: training.max_iters is 4 there and 6 here"),
         (
             TPE.replace('"rope"', '"sinpe"').replace("low = 8", "low = 24"),
             "source",

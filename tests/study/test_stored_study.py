@@ -17,14 +17,9 @@ from search.storage.database import Database
 from search.storage.queries import study_attrs
 from search.study.definition import load_definition
 from search.study.planner import Study, ensure_planned, study_plans
-from search.study.stored import (
-    StoredStudy,
-    WarmStart,
-    parse_study,
-    planned_study,
-    read_stored_study,
-)
+from search.study.stored import StoredStudy, parse_study, planned_study, read_stored_study
 from search.study.trial_facts import TrialFacts, trial_facts
+from search.study.warm_starts import WarmStart
 
 PACKAGE = Path(search.__file__).parent
 # What bears stored JSON, or a part of it: no literal key may be looked up in anything of these names.

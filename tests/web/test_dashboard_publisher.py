@@ -47,11 +47,11 @@ def stored_plots(study: optuna.Study) -> dict[str, Any]:
 
 
 def test_note_and_plots_are_replaced_whole(database: Database, study: optuna.Study) -> None:
-    show(database, STUDY, "long " * 1000, {"one": {"data": [1] * 3000}, "two": {"data": []}}, "val_loss")
+    show(database, STUDY, "long " * 1000, {"one": {"data": [1] * 3000}, "two": {"data": []}}, ["val_loss"])
     assert get_note(study) == "long " * 1000
     assert stored_plots(study) == {"one": {"data": [1] * 3000}, "two": {"data": []}}
     assert study.metric_names == ["val_loss"]
-    show(database, STUDY, "short", {"one": {"data": [2]}}, "val_loss")
+    show(database, STUDY, "short", {"one": {"data": [2]}}, ["val_loss"])
     assert get_note(study) == "short"
     assert stored_plots(study) == {"one": {"data": [2]}, "two": {"data": []}}
     assert system_attrs(study)["dashboard:note_ver"] == 2
@@ -59,7 +59,7 @@ def test_note_and_plots_are_replaced_whole(database: Database, study: optuna.Stu
 
 def test_two_writers_at_once_leave_one_whole_note(database: Database, study: optuna.Study) -> None:
     notes = ["a" * 9000, "b" * 5000, "c" * 3000]
-    threads = [threading.Thread(target=show, args=(database, STUDY, note, {}, "val_loss")) for note in notes * 3]
+    threads = [threading.Thread(target=show, args=(database, STUDY, note, {}, ["val_loss"])) for note in notes * 3]
     for thread in threads:
         thread.start()
     for thread in threads:
