@@ -18,6 +18,11 @@ class Observation:
     val_loss: float
     further: Sequence[float] = ()
 
+    def as_dict(self) -> dict[str, Any]:
+        """JSON for the attribute `WARM_START`."""
+        further = {"further": list(self.further)} if self.further else {}
+        return {"cell": self.cell, "val_loss": self.val_loss, **further}
+
 
 @dataclass(frozen=True)
 class WarmStart:
@@ -37,8 +42,8 @@ class WarmStart:
         """JSON for the attribute `WARM_START`."""
         return {
             "study": self.study,
-            "best": vars(self.best),
-            "observations": [vars(each) for each in self.observations],
+            "best": self.best.as_dict(),
+            "observations": [each.as_dict() for each in self.observations],
         }
 
 
