@@ -252,6 +252,7 @@ class StatusOptions(JsonOptions, BaselinesOptions, StudyOptions):
     """The options of `search.status`."""
 
     retry_failed: Annotated[bool, Option("First put failed trials back into the queue.")] = False
+    follow: Annotated[bool, Option("Show it again whenever it changes, until no trial is left.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+import time
+
 from search.command_line import new_program
-from search.errors import user_errors
+from search.errors import EXIT_INTERRUPTED, user_errors
 from search.options import StatusOptions
 from search.streams import write_line
 
@@ -12,6 +15,7 @@ def status(options: StatusOptions) -> None:
     """Show the progress of a study, its workers and its failures."""
     with user_errors():
         from search.reporting.status_text import status_as_json, status_as_text
+        from search.storage.queries import counts
         from search.storage.queue import TrialQueue
         from search.study.lookup import open_studies
 
@@ -25,9 +29,20 @@ def status(options: StatusOptions) -> None:
         with database.closing():
             retried = TrialQueue(database).retry_failed(names) if options.retry_failed else None
             as_text = status_as_json if options.json else status_as_text
-            write_line(as_text(database, names, retried))
+            shown = as_text(database, names, retried)
+            write_line(shown)
+            while options.follow and (found := counts(database, names))["waiting"] + found["running"]:
+                try:
+                    time.sleep(FOLLOW_S)
+                except KeyboardInterrupt:
+                    raise SystemExit(EXIT_INTERRUPTED) from None
+                if (now := as_text(database, names, None)) != shown:
+                    shown = now
+                    write_line(f"{CLEAR if sys.stdout.isatty() else ''}{shown}")
 
 
+FOLLOW_S = 2.0
+CLEAR = "\x1b[2J\x1b[H"  # the terminal
 EXAMPLES = (
     ("show the progress of the study", "--study bigram"),
     ("retry the failed trials", "--study bigram --retry-failed"),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 
+from search.objectives.command.output import LOG_ATTRIBUTE, where_and_last_line
 from search.reporting.failure_text import duration_text, failure_lines, failure_title, silence_text, trial_title
 from search.reporting.tables import finite
 from search.storage.database import Database
@@ -46,7 +47,7 @@ def status_as_text(database: Database, names: Sequence[str], retried: int | None
     assert stored is not None, "open_studies checked that it exists"
     if not stored.is_made_by_optuna:
         lines.append(_limits(stored))
-    running = trial_summaries(database, names, ("running",))
+    running = trial_summaries(database, names, ("running",), (LOG_ATTRIBUTE,))
     retrying = [trial for trial in trial_summaries(database, names, ("waiting",)) if trial.attempts]
     failed = trial_summaries(database, names, ("failed", "diverged"))
     for title, trials, line in (
@@ -57,7 +58,8 @@ def status_as_text(database: Database, names: Sequence[str], retried: int | None
         if trials:
             lines += ["", f"{title}:"]
         for trial in trials[:MAX_TRIALS]:
-            lines += [f"  {line(trial)}", *(f"    {each}" for each in failure_lines(trial) if title != "running")]
+            more = _output(trial) if title == "running" else failure_lines(trial)
+            lines += [f"  {line(trial)}", *(f"    {each}" for each in more)]
         lines += [f"  and {len(trials) - MAX_TRIALS} more"] if len(trials) > MAX_TRIALS else []
     if failed and not stored.is_made_by_optuna:
         lines.append("retry them with --retry-failed")
@@ -71,6 +73,14 @@ def _limits(stored: StoredStudy) -> str:
     }
     texts = (f"{key} {'off' if limit == 0 else duration_text(limit)}" for key, limit in limits.items())
     return f"time limits: {', '.join(texts)}"
+
+
+def _output(trial: TrialSummary) -> list[str]:
+    """What the program of a running trial printed last."""
+    attribute = trial.attrs.get(LOG_ATTRIBUTE)
+    if not isinstance(attribute, Mapping) or not attribute.keys() >= {"host", "path"}:
+        return []  # not ours
+    return [where_and_last_line(attribute)]
 
 
 def _running(trial: TrialSummary, name: str) -> str:

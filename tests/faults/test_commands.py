@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from gates import wait_until
@@ -76,6 +76,14 @@ def worker_of(script: int) -> int:
     return parent(parent(script))
 
 
+def wait_for_line(lines: IO[str], text: str) -> None:
+    """Read until a line has a text."""
+    for line in lines:
+        if text in line:
+            return
+    pytest.fail(f"no line has {text!r}")
+
+
 def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -96,12 +104,18 @@ def test_a_sweep_is_killed_stopped_and_resumed(folder: Path) -> None:
         os.kill(worker_of(pids[0]), signal.SIGKILL)
         again = wait_at_the_gate(folder)  # the next attempt begins only when the first script is gone
         assert not any(map(is_alive, pids))
+        followed = subprocess.Popen([sys.executable, "-m", "search.status", "--study", "sweep.toml", "--follow"],
+                                    cwd=folder, stdout=subprocess.PIPE, text=True)  # fmt: skip
+        assert followed.stdout is not None
+        wait_for_line(followed.stdout, "output: step 20: train loss")
         run.send_signal(signal.SIGINT)
         assert run.wait(60) == 130, (folder / "run.log").read_text()
         assert not any(map(is_alive, again))
         (folder / "gate/open").touch()
         run = start(folder)
         assert run.wait(60) == 0, (folder / "run.log").read_text()
+        assert "2 complete" in followed.communicate(timeout=60)[0]
+        assert followed.returncode == 0
     finally:
         run.kill()
     first, second = trials_of(folder)
@@ -121,7 +135,7 @@ def test_a_sweep_is_killed_stopped_and_resumed(folder: Path) -> None:
 
 
 SCRIPT = """
-import json, os, signal, sys, time
+import json, os, signal, subprocess, sys, time
 kind, folder = sys.argv[1], os.environ["SEARCH_FOLDER"]
 def metric(**row):
     with open(os.path.join(folder, "metrics.jsonl"), "a") as file:
@@ -153,9 +167,13 @@ elif kind == "environment":
     leaked = [name for name in os.environ if name.startswith(("PG", "SEARCH_STORAGE")) or "sqlite" in os.environ[name]]
     print(f"loss={len(leaked)}")
 elif kind == "prune":
-    for step in range(1, 30):
-        print(f"step={step} loss={100 + step}", flush=True)
-        time.sleep(600 if step == 5 else 0)
+    wait = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    child = subprocess.Popen([sys.executable, "-c", wait], start_new_session=True)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with open("pruned", "w") as file:
+        print(os.getpid(), child.pid, file=file)
+    print(f"step=1 loss=101", flush=True)
+    time.sleep(600)
 """
 KINDS = """
 command = ["{python}", "script.py", "{kind}"]
@@ -202,6 +220,8 @@ def test_how_programs_report_and_end(kinds: Path, caplog: pytest.LogCaptureFixtu
         "environment": ("complete", 1, 0.0),
         "prune": ("pruned", 1, 101.0),
     }
+    # The pruned script and its child ignored SIGTERM.
+    assert not [pid for pid in (kinds / "pruned").read_text().split() if is_alive(int(pid))]
     reasons = {kind: trial.reason or "" for kind, trial in found.items()}
     assert reasons["exit"] == "CommandFailed: the program ended with exit status 3: ValueError: wrong shape"
     assert reasons["signal"] == "CommandFailed: the program was ended by SIGSEGV, without any output"

@@ -22,7 +22,7 @@ from search.objectives.command.program import Program, program_environment
 from search.objectives.command.settings import CommandSettings
 from search.objectives.command.template import command_line
 from search.objectives.errors import ObjectiveError
-from search.objectives.protocol import Evaluation
+from search.objectives.protocol import Attempt, Evaluation
 from search.objectives.settings import read_settings
 
 NANO = r"step (?P<step>\d+): train loss (?P<train_loss>\S+), val loss (?P<val_loss>\S+)"
@@ -41,6 +41,7 @@ VALUES = {"lr": 0.001, "name": "a b", "big": True, "seed": 7, "folder": Path("/o
     ("command", "others", "expected"),
     [
         ("python t.py --lr={lr} --out={folder}", {}, ["python", "t.py", "--lr=0.001", "--out=/out/x y"]),
+        ("t --lr={lr?} --layers={layers?} {{?}}", {}, ["t", "--lr=0.001", "{?}"]),
         (["t", "--n", "{name}", "a b"], {}, ["t", "--n", "a b", "a b"]),
         ("t '{name} {{lr}}' {lr:.1e} {big}", {}, ["t", "a b {lr}", "1.0e-03", "True"]),
         ("cd x && t {name} ${{HOME}} | tee l", {"shell": True}, ["/bin/sh", "-c", "cd x && t 'a b' ${HOME} | tee l"]),
@@ -321,3 +322,46 @@ def test_the_supervisor_starts_fast(tmp_path: Path) -> None:
     code = f"import sys, runpy; runpy.run_path({supervisor.__file__!r}); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {"search", "logging", "asyncio", "ctypes"} & set(loaded.split())
+
+
+class OfTrial:
+    """What a run needs of its trial."""
+
+    number, attempt, resumed = 3, 1, False
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def set_user_attr(self, name: str, value: Any) -> None:
+        """Store nothing."""
+
+
+def test_only_output_is_a_sign_of_life(tmp_path: Path) -> None:
+    """A silent program does not come back to the worker, except to stop; otherwise it would never be stalled."""
+    go = tmp_path / "go"
+    wait = f"while not os.path.exists({str(go)!r}): time.sleep(0.01)"
+    script = f"import os, time\nprint('step=1 loss=2', flush=True)\n{wait}\nprint('alive', flush=True)\ntime.sleep(600)"
+    run = CommandObjective(tmp_path).start({}, 7, settings_of([sys.executable, "-c", script], grace_s=0), None, "cpu")
+    polls, lives, stopping = 0, 0, False
+
+    def must_pause() -> bool:
+        nonlocal polls
+        polls += 1
+        if polls == 20:
+            go.touch()
+        return stopping
+
+    def should_stop() -> bool:
+        nonlocal lives
+        lives += 1
+        return stopping or go.exists()
+
+    run.attach(Attempt("loss", make_trial=lambda: OfTrial(tmp_path), study="s", must_pause=must_pause))
+    assert run.advance(lambda: False) == Evaluation(1, 2.0)
+    assert run.advance(should_stop) is None
+    assert polls >= 20
+    assert lives <= 3  # at the beginning, after the first line, after "alive"
+    stopping = True
+    assert run.advance(should_stop) is None
+    run.close()
+    assert run.files()[LOG].decode().splitlines()[-2:] == ["step=1 loss=2", "alive"]

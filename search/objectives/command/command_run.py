@@ -15,7 +15,7 @@ from typing import Any
 
 from search.objectives.command.errors import CommandFailed
 from search.objectives.command.metrics import Metrics
-from search.objectives.command.output import LOG, MARK, last_lines, shortened_log, shown
+from search.objectives.command.output import LOG, LOG_ATTRIBUTE, MARK, last_lines, shortened_log, shown
 from search.objectives.command.program import Program, private, program_environment
 from search.objectives.command.settings import CommandSettings
 from search.objectives.command.template import command_line
@@ -59,6 +59,7 @@ class CommandRun(GeneratorRun):
         self._folder = folder = trial.folder.absolute()
         command, own = self._command(attempt, trial, folder)
         _announce(trial.attempt, command, folder / LOG)
+        trial.set_user_attr(LOG_ATTRIBUTE, {"host": os.uname().nodename, "path": str(folder / LOG)})
         metrics = Metrics(self._settings, attempt.metric, folder)
         program = self._start(command, own, folder)
         try:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 LOG = "output.log"
+# The attribute of a trial that says where its log is.
+LOG_ATTRIBUTE = "log"
 # Begins the part of an attempt.
 MARK = "--- attempt "
 LAST_LINES = 20
@@ -31,6 +34,19 @@ def last_lines(path: Path, most: int = LAST_LINES) -> list[str]:
     lines = [line.rstrip() for line in re.split(r"[\r\n]+", text) if line.strip()]
     starts = [at for at, line in enumerate(lines) if line.startswith(MARK)]
     return lines[starts[-1] + 1 if starts else 0 :][-most:]
+
+
+def where_and_last_line(attribute: Mapping[str, str]) -> str:
+    """The last line of a running program; where its log is, if that is on another machine.
+
+    Args:
+        attribute: The value of `LOG_ATTRIBUTE`.
+    """
+    path = Path(attribute["path"])
+    if not path.exists():
+        return f"log: {attribute['host']}:{path}"
+    lines = last_lines(path, 1)
+    return f"output: {shown(lines[0], 200)}" if lines else "no output yet"
 
 
 def shortened_log(path: Path) -> bytes:

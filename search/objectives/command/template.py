@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Formatter
 
@@ -15,8 +15,11 @@ from search.objectives.errors import ObjectiveError
 OWN_PLACEHOLDERS = ("seed", "folder", "trial", "attempt", "device", "study", "python", "max_iters")
 
 
-def fill(text: str, values: Mapping[str, object]) -> str:
+def fill(text: str, values: Mapping[str, object]) -> str | None:
     """A text with values in place of {name}; {{ and }} are brackets, and {rate:.3f} gives Python's format.
+
+    Returns:
+        None if it has {name?} and there is no such value, as for an axis that some cells lack.
 
     Raises:
         ObjectiveError: A name is unknown, or a bracket is not closed.
@@ -30,6 +33,9 @@ def fill(text: str, values: Mapping[str, object]) -> str:
         filled.append(literal)
         if name is None:
             continue
+        optional, name = name.endswith("?"), name.removesuffix("?")
+        if optional and name not in values:
+            return None
         if name not in values or conversion is not None:
             close = difflib.get_close_matches(name, list(values), n=1)
             meant = f" (did you mean {{{close[0]}}}?)" if close else ""
@@ -54,15 +60,19 @@ def command_line(settings: CommandSettings, values: Mapping[str, object], *, res
     Raises:
         ObjectiveError: As for `fill`.
     """
+    resume = _filled(settings.resume_words, values) if resumes else []
     if settings.shell:
         assert isinstance(settings.command, str), "CommandSettings checks this"
         quoted = {name: _Quoted(value) for name, value in values.items()}
         text = fill(settings.command, quoted)
-        if resumes:
-            text += "".join(f" {shlex.quote(fill(word, values))}" for word in settings.resume_words)
-        return ["/bin/sh", "-c", text]
-    words = [*settings.words, *(settings.resume_words if resumes else [])]
-    return [fill(word, values) for word in words]
+        if text is None:
+            raise ObjectiveError("command: {name?} leaves out an argument, but with shell = true there is only a text")
+        return ["/bin/sh", "-c", " ".join([text, *map(shlex.quote, resume)])]
+    return [*_filled(settings.words, values), *resume]
+
+
+def _filled(words: Sequence[str], values: Mapping[str, object]) -> list[str]:
+    return [filled for word in words if (filled := fill(word, values)) is not None]
 
 
 class _Quoted:
