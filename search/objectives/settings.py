@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -68,14 +69,18 @@ def read_settings(kind: type[TrainingSettings], values: Mapping[str, Any]) -> Tr
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        faults = "; ".join(_fault_text(fault) for fault in error.errors())
         own = [name for name in kind.model_fields if name not in TrainingSettings.model_fields]
+        faults = "; ".join(_fault_text(fault, own or kind.model_fields) for fault in error.errors())
         choices = ", ".join(own or kind.model_fields)
         raise ObjectiveError(f"{'' if own else 'training '}settings: {faults} (settings are {choices})") from error
 
 
-def _fault_text(fault: Mapping[str, Any]) -> str:
+def _fault_text(fault: Mapping[str, Any], names: Iterable[str]) -> str:
     name = ".".join(map(str, fault["loc"]))
     if fault["type"] == "missing":
         return f"{name} is missing"
-    return f"{name}={fault['input']!r}: {fault['msg'].removeprefix('Value error, ')}"
+    if fault["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(name, list(names), n=1)
+        return f"unknown setting {name!r}" + (f" (did you mean {close[0]!r}?)" if close else "")
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{name}={fault['input']!r}: {message}" if name else message

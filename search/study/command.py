@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from search.objectives.registry import COMMAND
+from search.storage.texts import printable
 
 
 def normalize_command(raw: Any) -> Any:
@@ -16,11 +17,16 @@ def normalize_command(raw: Any) -> Any:
     """
     if not isinstance(raw, Mapping) or raw.get("command") is None:
         return raw
+    command = raw["command"]
+    if not isinstance(command, str) and not (
+        isinstance(command, list) and all(isinstance(each, str) for each in command)
+    ):
+        raise ValueError(f"command = {printable(repr(command))}: write a text, or a list of texts")
     settings = raw.get("settings", {})
     if raw.get("objective", COMMAND) != COMMAND:
         raise ValueError(f"command and objective = {raw['objective']!r} exclude each other; remove one of them")
     if not isinstance(settings, Mapping):
         return raw
-    if settings.get("command", raw["command"]) != raw["command"]:
+    if settings.get("command", command) != command:
         raise ValueError("command is at the top of the file and in [settings]; remove one of them")
-    return {**raw, "objective": COMMAND, "settings": {"command": raw["command"], **settings}}
+    return {**raw, "objective": COMMAND, "settings": {"command": command, **settings}}

@@ -61,7 +61,11 @@ def test_a_command_resumes() -> None:
 @pytest.mark.parametrize(
     ("command", "others", "message"),
     [
-        ("t", {"patern": "x"}, r"^settings: patern='x': .*\(settings are command, shell, resume, "),
+        (
+            "t",
+            {"patern": "x"},
+            r"^settings: unknown setting 'patern' .did you mean 'pattern'.* \(settings are command, shell, resume, ",
+        ),
         ("t 'a", {}, "command.*: No closing quotation"),
         ("", {}, "the command is empty"),
         (["t"], {"shell": True}, "shell = true takes the command as one text"),

@@ -128,7 +128,7 @@ class CommandRun(GeneratorRun):
         if self._folder is None:
             return {}
         found = {}
-        for name in self._settings.keep:
+        for name in self._settings.kept:
             paths = [path for path in sorted(self._folder.glob(name)) if path.is_file()]
             if not paths:
                 log.warning("there is no %s in %s to keep", name, self._folder)

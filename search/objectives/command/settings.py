@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
@@ -34,7 +34,7 @@ class CommandSettings(TrainingSettings):
     # How long a stopped program has after SIGTERM before SIGKILL, in seconds.
     grace_s: Annotated[float, Field(ge=0, le=MAX_GRACE_S, strict=False)] = 10.0
     # Files of the trial's folder that are kept as artifacts: names, or patterns such as "*.png".
-    keep: Sequence[str] = ()
+    keep: str | list[str] = ""
     # Further environment variables.
     env: Mapping[str, str] = Field(default_factory=dict)
 
@@ -74,6 +74,11 @@ class CommandSettings(TrainingSettings):
     def resume_words(self) -> list[str]:
         """The arguments of `resume`."""
         return _words(self.resume)
+
+    @property
+    def kept(self) -> list[str]:
+        """The patterns of `keep`."""
+        return [self.keep] * bool(self.keep) if isinstance(self.keep, str) else self.keep
 
     @property
     def patterns(self) -> list[re.Pattern[str]]:
