@@ -166,6 +166,13 @@ elif kind == "other":
 elif kind == "environment":
     leaked = [name for name in os.environ if name.startswith(("PG", "SEARCH_STORAGE")) or "sqlite" in os.environ[name]]
     print(f"loss={len(leaked)}")
+elif kind == "again":
+    first = os.environ["SEARCH_ATTEMPT"] == "1"
+    for step in range(1, 6 if first else 3):
+        print(f"step={step} loss={step if first else 10 * step}")
+    sys.stdout.flush()
+    if first:
+        os.kill(os.getpid(), signal.SIGKILL)
 elif kind == "prune":
     wait = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
     child = subprocess.Popen([sys.executable, "-c", wait], start_new_session=True)
@@ -179,7 +186,7 @@ KINDS = """
 command = ["{python}", "script.py", "{kind}"]
 metric = "loss"
 [grid]
-kind = ["lines", "file", "final", "nan", "exit", "signal", "silent", "other", "environment", "prune"]
+kind = ["lines", "file", "final", "nan", "exit", "signal", "silent", "other", "environment", "again", "prune"]
 rate = 0.5
 [training]
 max_iters = 20
@@ -188,6 +195,8 @@ grace_s = 0.2
 [pruner]
 name = "ThresholdPruner"
 upper = 50.0
+[workers]
+retry_delay_s = 0
 """
 
 
@@ -218,8 +227,14 @@ def test_how_programs_report_and_end(kinds: Path, caplog: pytest.LogCaptureFixtu
         "silent": ("failed", None, None),
         "other": ("failed", None, None),
         "environment": ("complete", 1, 0.0),
+        "again": ("complete", 2, 20.0),
         "prune": ("pruned", 1, 101.0),
     }
+    # Its second attempt gave other values and fewer of them: nothing of the first is left, and nothing warns.
+    number = found["again"].number
+    with opened(sqlite(kinds)).closing() as database:
+        assert val_curves(database, [("kinds", number)]) == {("kinds", number): [(1, 10.0), (2, 20.0)]}
+    assert "is not reproducible" not in caplog.text
     # The pruned script and its child ignored SIGTERM.
     assert not [pid for pid in (kinds / "pruned").read_text().split() if is_alive(int(pid))]
     reasons = {kind: trial.reason or "" for kind, trial in found.items()}
