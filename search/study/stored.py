@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from search.errors import UsageError
-from search.objectives.registry import OBJECTIVES
+from search.objectives.registry import COMMAND, OBJECTIVES
 from search.objectives.settings import TrainingSettings, set_values
 from search.storage import queries
 from search.storage.database import Database
@@ -70,7 +70,7 @@ class StoredDefinition:
     @property
     def is_ours(self) -> bool:
         """Whether the objective is our own, whose settings are those of [training]."""
-        return self.objective in OBJECTIVES
+        return self.objective in OBJECTIVES and self.objective != COMMAND
 
     @property
     def metric(self) -> Metric:

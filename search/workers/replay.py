@@ -10,7 +10,6 @@ from typing import Any
 from search.errors import UsageError
 from search.objectives.corpus import Corpus
 from search.objectives.protocol import Attempt, Closes, Evaluation, KnowsAttempt, Objective, ObjectiveCall, TrainingRun
-from search.objectives.registry import COMMAND, OBJECTIVES
 from search.objectives.settings import read_settings
 from search.storage.database import Database
 from search.storage.queries import TrialSummary, trial_summaries
@@ -195,7 +194,7 @@ def replay_trial(
     for line in differs:
         show(line)
     again = _again(recorded, objective, corpus, device, show)
-    is_users = definition.objective not in OBJECTIVES or definition.objective == COMMAND
+    is_users = not definition.is_ours
     # On a GPU the trial may have been part of a stacked group, whose kernels sum in another order.
     exact = not decisive and not device.startswith("cuda")
     tolerance = None if exact else RELATIVE_TOLERANCE if is_users else TOLERANCE
