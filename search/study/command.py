@@ -18,15 +18,14 @@ def normalize_command(raw: Any) -> Any:
     if not isinstance(raw, Mapping) or raw.get("command") is None:
         return raw
     command = raw["command"]
-    if not isinstance(command, str) and not (
-        isinstance(command, list) and all(isinstance(each, str) for each in command)
-    ):
+    words = command if isinstance(command, list) else [command]
+    if not all(isinstance(word, str) for word in words):
         raise ValueError(f"command = {printable(repr(command))}: write a text, or a list of texts")
-    settings = raw.get("settings", {})
+    own = raw.get("settings", {})
     if raw.get("objective", COMMAND) != COMMAND:
         raise ValueError(f"command and objective = {raw['objective']!r} exclude each other; remove one of them")
-    if not isinstance(settings, Mapping):
+    if not isinstance(own, Mapping):
         return raw
-    if settings.get("command", command) != command:
+    if own.get("command", command) != command:
         raise ValueError("command is at the top of the file and in [settings]; remove one of them")
-    return {**raw, "objective": COMMAND, "settings": {"command": command, **settings}}
+    return {**raw, "objective": COMMAND, "settings": {"command": command, **own}}
