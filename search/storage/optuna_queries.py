@@ -11,11 +11,12 @@ from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.storages._rdb import models
 from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Column, Connection, Select, Table, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, Table, func, select
 
 from search.storage.artifact_store import ATTR_PREFIX
 
 _studies: Table = models.StudyModel.__table__
+_study_attrs: Table = models.StudyUserAttributeModel.__table__
 _trials: Table = models.TrialModel.__table__
 _params: Table = models.TrialParamModel.__table__
 _values: Table = models.TrialValueModel.__table__
@@ -50,6 +51,11 @@ def count_user_attr(key: str, trial_id: Column[Any], group: Column[Any]) -> Sele
         trial_id.table, _user_attrs, (attr.trial_id == trial_id) & (attr.key == key)
     )
     return query.group_by(group, attr.value_json)
+
+
+def study_attr(study_id: ColumnElement[int], key: str) -> Select[tuple[str]]:
+    """A query of the JSON of one user attribute of a study."""
+    return select(_study_attrs.c.value_json).where(_study_attrs.c.study_id == study_id, _study_attrs.c.key == key)
 
 
 def read_curves(connection: Connection, trial_ids: Sequence[int]) -> dict[int, dict[int, float]]:

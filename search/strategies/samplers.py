@@ -10,13 +10,13 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, BruteForceSampler, TPESampler
-from optuna.storages import InMemoryStorage
+from optuna.samplers import BaseSampler, BruteForceSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from search.errors import UsageError
 from search.storage.texts import error_text
+from search.strategies.shown_trials import ShownTrials
 from search.strategies.start_points import start_point
 from search.study.metrics import DEFAULT_METRICS, Metric
 from search.study.references import load_registered
@@ -96,6 +96,11 @@ def n_start_points(sampler: BaseSampler) -> int:
     """The number of ended trials before which a sampler draws at random, because it has too little to learn from."""
     found = getattr(sampler, "_n_startup_trials", 0)
     return found if isinstance(found, int) else 0
+
+
+def sees_trials(sampler: BaseSampler) -> bool:
+    """Whether a choice of a sampler can depend on the study's trials; a derived class can look at them."""
+    return type(sampler) is not RandomSampler
 
 
 def is_starting(sampler: BaseSampler, trials: Sequence[FrozenTrial]) -> bool:
@@ -180,7 +185,7 @@ def ask(
     """Ask a sampler for the next cell of a study with exactly the trials `trials`.
 
     Args:
-        trials: With a value for each metric.
+        trials: With a value for each metric; they are numbered anew, in this order.
         space: Which axes a cell has, and which cells are excluded; by default every cell has every axis.
         metrics: Their directions are those of the study.
 
@@ -213,11 +218,11 @@ def ask(
 def _study(
     sampler: BaseSampler, trials: Sequence[FrozenTrial], notes: Mapping[str, Any], metrics: Sequence[Metric]
 ) -> Study:
-    storage, directions = InMemoryStorage(), [each.optuna_direction for each in metrics]
+    storage, directions = ShownTrials(), [each.optuna_direction for each in metrics]
     study = optuna.create_study(storage=storage, sampler=sampler, directions=directions)
     for key, value in notes.items():
         storage.set_study_system_attr(study._study_id, key, value)
-    study.add_trials(trials)
+    storage.show(study._study_id, trials)
     return study
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -13,9 +15,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search.statistics.inference import mean
 from search.storage.database import Database
 from search.storage.leases import Lease
-from search.storage.slot_filling import Choice, SlotHistory, SlotTrial, fill, is_unfilled
+from search.storage.slot_filling import Choice, fill, is_unfilled
+from search.storage.slot_history import SlotHistory, SlotTrial
 from search.storage.values import canonical
-from search.strategies.samplers import Answer, ask, is_starting, make_sampler
+from search.strategies.samplers import Answer, ask, is_starting, make_sampler, sees_trials
 from search.strategies.start_points import start_point
 from search.study.distributions import axis_distributions, cell_parameters
 from search.study.metrics import DEFAULT_METRICS, Metric
@@ -41,7 +44,7 @@ class Sampling:
         definition: The stored definition that all this is from.
     """
 
-    database: Database
+    history: SlotHistory
     sampler: SamplerSettings
     distributions: Mapping[str, BaseDistribution]
     first_seed: int
@@ -51,6 +54,8 @@ class Sampling:
     space: Space | None = None
     definition: Mapping[str, Any] = field(default_factory=dict)
     metrics: Sequence[Metric] = DEFAULT_METRICS
+    # By the text of a definition.
+    _read: dict[str | None, Sampling] = field(default_factory=dict, init=False)
 
     def fill(self, lease: Lease) -> Lease:
         """Give the slot of a lease a cell, unless it has one.
@@ -60,37 +65,45 @@ class Sampling:
         """
         if not is_unfilled(lease):
             return lease
-        return fill(self.database, lease, self.first_seed, self._ask)
+        return fill(self.history, lease, self.first_seed, self._ask)
 
     def _ask(self, slot: int, history: SlotHistory) -> Choice:
-        if history.definition and canonical(history.definition) != canonical(self.definition):
-            return self._with(history.definition)._choose(slot, history)  # values were added since
-        return self._choose(slot, history)
+        text = history.definition
+        if text not in self._read:
+            self._read[text] = self._with(text)
+        return self._read[text]._choose(slot, history)
 
-    def _with(self, definition: Mapping[str, Any]) -> Sampling:
-        read = parse_definition(definition)
+    def _with(self, text: str | None) -> Sampling:
+        definition = None if text is None else json.loads(text)
+        if not isinstance(definition, dict) or canonical(definition) == canonical(self.definition):
+            return self
+        read = parse_definition(definition)  # values were added since
         distributions = axis_distributions(read.grid, read.axes)
         return replace(self, distributions=distributions, space=read.space, definition=definition, order=())
 
     def _choose(self, slot: int, history: SlotHistory) -> Choice:
-        if history.chosen is not None:
-            return self._choice(history.chosen)
-        trials = [
-            *observed_trials(self.observations, self.distributions),
-            *slots_as_trials(history.trials, len(self.metrics)),
-        ]
+        if (chosen := history.cell_of(slot)) is not None:
+            return self._choice(chosen)
         sampler = make_sampler(self.sampler, self.first_seed, slot)
+        trials, notes = history.shown() if sees_trials(sampler) else ((), {})
+        trials = [*self._observed, *trials]
         if self.has_start_points and is_starting(sampler, trials):
             return self._choice(self._start_point(slot))
-        answer = ask(sampler, self.distributions, trials, history.notes, self.space, self.metrics)
-        return self._choice(answer.values, answer) if answer.values else self._choice(self._start_point(slot))
+        answer = ask(sampler, self.distributions, trials, notes, self.space, self.metrics)
+        made = self._choice(answer.values, answer) if answer.values else self._choice(self._start_point(slot))
+        return replace(made, sees_trials=sees_trials(sampler))
+
+    @cached_property
+    def _observed(self) -> list[FrozenTrial]:
+        return observed_trials(self.observations, self.distributions)
 
     def _start_point(self, slot: int) -> Mapping[str, Any]:
         return start_point(self.distributions, slot, self.first_seed, self.space)
 
     def _choice(self, cell: Mapping[str, Any], answer: Answer | None = None) -> Choice:
         notes = (answer.trial_notes, answer.study_notes) if answer is not None else ({}, {})
-        return Choice(cell_parameters(cell, self.distributions, self.order), shape_key(cell), *notes)
+        parameters = cell_parameters(cell, self.distributions, self.order)
+        return Choice(parameters, shape_key(cell), *notes, sees_trials=answer is not None)
 
 
 def make_sampling(database: Database, study: StoredStudy) -> Sampling | None:
@@ -98,9 +111,10 @@ def make_sampling(database: Database, study: StoredStudy) -> Sampling | None:
     definition = study.definition
     if definition.sampler is None or definition.suggests_parameters:
         return None
+    merge = functools.partial(merged, n_values=len(definition.metrics))
     observations = () if study.warm_start is None else study.warm_start.observations
     return Sampling(
-        database,
+        SlotHistory(database, study.name, study.planning, merge),
         definition.sampler,
         axis_distributions(definition.grid, definition.axes),
         study.first_seed,
@@ -127,19 +141,12 @@ def observed_trials(
     ]
 
 
-def slots_as_trials(trials: Sequence[SlotTrial], n_values: int = 1) -> list[FrozenTrial]:
-    """A study for its sampler: one trial per slot, with the means over the slot's seeds.
+def merged(seeds: Sequence[SlotTrial], n_values: int = 1) -> FrozenTrial:
+    """The trials of one slot as its sampler sees them: one trial, with the means over the seeds.
 
     Args:
         n_values: The number of values of a complete trial.
     """
-    slots: dict[int, list[SlotTrial]] = {}
-    for trial in trials:
-        slots.setdefault(trial.slot, []).append(trial)
-    return [_merged(seeds, n_values) for _, seeds in sorted(slots.items())]
-
-
-def _merged(seeds: Sequence[SlotTrial], n_values: int) -> FrozenTrial:
     states = {each.state for each in seeds}
     first = seeds[0].trial
     params = {name: value for name, value in first.params.items() if name != "seed"}

@@ -12,9 +12,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from study_files import all_rows, opened, program, sqlite, write_corpus, write_study
 
 from search.errors import UsageError
-from search.storage.slot_filling import SlotTrial
+from search.storage.slot_history import SlotTrial
 from search.strategies.samplers import ask, make_sampler
-from search.strategies.slot_sampling import slots_as_trials
+from search.strategies.slot_sampling import merged
 from search.study.definition import load_definition
 from search.study.distributions import axis_distributions
 from search.study.planner import edge_cells
@@ -171,23 +171,23 @@ def slot_trial(slot: int, state: str, value: float | None = None, curve: dict[in
         value=value,
         intermediate_values=curve,
     )
-    return SlotTrial(slot, {}, state, trial)
+    return SlotTrial(slot, state, trial)
 
 
 def test_a_sampler_sees_the_mean_over_the_seeds() -> None:
-    [shown] = slots_as_trials([slot_trial(0, "complete", 2.0), slot_trial(0, "complete", 3.0)])
+    shown = merged([slot_trial(0, "complete", 2.0), slot_trial(0, "complete", 3.0)])
     assert (shown.state, shown.value) == (TrialState.COMPLETE, 2.5)
     assert set(shown.params) == set(SPACE), "the seed is none of its business"
 
 
 def test_a_sampler_sees_a_cell_as_running_until_its_last_seed_has_ended() -> None:
-    [shown] = slots_as_trials([slot_trial(0, "complete", 2.0), slot_trial(0, "waiting")])
+    shown = merged([slot_trial(0, "complete", 2.0), slot_trial(0, "waiting")])
     assert (shown.state, shown.params["learning_rate"]) == (TrialState.RUNNING, 0.01)
 
 
 def test_a_sampler_learns_from_pruned_and_diverged_cells() -> None:
     pruned = [slot_trial(0, "complete", 2.0, {0: 4.0, 2: 3.0, 4: 2.0}), slot_trial(0, "pruned", None, {0: 4.0, 2: 3.5})]
-    shown = slots_as_trials([*pruned, slot_trial(1, "diverged"), slot_trial(2, "failed")])
+    shown = [merged(pruned), merged([slot_trial(1, "diverged")]), merged([slot_trial(2, "failed")])]
     assert [each.state for each in shown] == [TrialState.PRUNED, TrialState.PRUNED, TrialState.FAIL]
     assert shown[0].intermediate_values == {0: 4.0, 2: 3.25}
     assert shown[1].intermediate_values == {}
