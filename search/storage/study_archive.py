@@ -141,7 +141,7 @@ def _head(file: zipfile.ZipFile, shown: str) -> dict[str, Any]:
         version = int(head["version"])
         studies = head["studies"] if is_ours and version <= VERSION else []
         is_whole = all(isinstance(each["name"], str) and DEFINITION in each["user_attrs"] for each in studies)
-    except (*_DAMAGE, TypeError) as error:
+    except (*_DAMAGE, TypeError, OSError) as error:  # a wrong position in the file is an OSError
         raise _damaged(shown, f"{HEAD}: {type(error).__name__}") from error
     if not is_ours:
         raise _damaged(shown, f"its format is {printable(head['format'])}")
@@ -167,5 +167,5 @@ def _check(file: zipfile.ZipFile, shown: str) -> None:
                     digest.update(block)
             if digest.hexdigest() != sums[name]:
                 raise _damaged(shown, f"the checksum of {name} differs")
-    except _DAMAGE as error:
+    except (*_DAMAGE, OSError) as error:
         raise _damaged(shown, f"{type(error).__name__}: {error}") from error

@@ -101,10 +101,10 @@ def open_worker(
         queue = TrialQueue(database, settings.lease_s, settings.max_attempts, uids)
         limits = TimeLimits(settings.trial_timeout_s, settings.stall_timeout_s)
         checkpoints = CheckpointStore(out)
-        for each in planned:
-            checkpoints.mark_folder(each.name, each.planning)
         context = WorkerContext(queue, checkpoints, device, settings.retry_delay_s, limits)
         studies = {each.name: _worker_study(backend, context, each, text, sizes, store) for each in planned}
+        for each in planned:
+            checkpoints.mark_folder(each.name, each.planning)
         return Worker(context, studies, owner or new_owner_name(device))
     except BaseException:
         database.engine.dispose()

@@ -33,7 +33,7 @@ WORK = [
     Death("search.storage.optuna_tables:write_intermediate_value", "before", 5),
     Death("search.storage.optuna_tables:write_intermediate_value", "after", 5),
     # The evaluation is reported, but no checkpoint has it.
-    Death("search.workers.leased_trial:LeasedTrial._save", "before", 4),
+    Death("search.workers.trained_trial:TrainedTrial._save", "before", 4),
     # In the middle of writing the checkpoint: the old one and a part of the new one exist.
     Death("os:fsync", "before", 4),
     Death("pathlib:Path.replace", "before", 4),
@@ -54,7 +54,7 @@ ONE_STATEMENT = {
 }
 
 STOPPING = [
-    Death("search.workers.leased_trial:LeasedTrial.save_and_release", "before"),
+    Death("search.workers.trained_trial:TrainedTrial.save_and_release", "before"),
     Death("search.storage.queue:TrialQueue.release", "before"),
     Death("search.storage.optuna_tables:release_trials", "before"),
     Death("search.storage.queue:TrialQueue.release", "after"),

@@ -14,7 +14,7 @@ DEATHS = [
     (Death("search.storage.queue:TrialQueue.claim_alike", "after"), 3),
     (Death("search.storage.queue:TrialQueue.report", "before", 4), 3),
     (Death("search.storage.queue:TrialQueue.report", "after", 4), 3),
-    (Death("search.workers.leased_trial:LeasedTrial._save", "before", 5), 3),
+    (Death("search.workers.trained_trial:TrainedTrial._save", "before", 5), 3),
     (Death("search.storage.queue:TrialQueue.finish", "before", 2), 2),
     (Death("search.storage.queue:TrialQueue.finish", "after", 2), 1),
 ]
