@@ -182,7 +182,7 @@ def test_status_shows_no_lease_and_offers_no_retry(file: Path) -> None:
     text = status_of(f"sqlite:///{file}", "conditional").stdout
     assert "conditional: 16 trials; 1 waiting, 2 running, 10 complete, 1 pruned, 1 diverged, 1 failed" in text
     assert "step 7, val_loss 2.5000\n" in text
-    for lacking in ("lease", "attempt", "None", "--retry-failed", "time limits", " seed=0"):
+    for lacking in ("lease", "attempt", "; None", "--retry-failed", "time limits", " seed=0"):
         assert lacking not in text
 
 

@@ -24,8 +24,10 @@ from sqlalchemy.engine import make_url
 from search.storage.connect import open_database
 from search.storage.database import Database
 from search.storage.errors import NoStudyYet, StorageError
+from search.storage.migrations.runner import OptunaAlone
 from search.storage.optuna_storage import SearchStorage
 from search.storage.planning import plan
+from search.storage.queries import study_names
 from search.storage.schema import SCHEMA_VERSION
 from search.storage.url import display_url, parse_url
 
@@ -312,3 +314,20 @@ def test_options_of_a_file(tmp_path: Path) -> None:
     assert (tmp_path / "a.db").exists()
     message = refusal(f"sqlite:///{tmp_path}/a.db?timeuot=5")
     assert message.startswith("the storage has the unknown option 'timeuot'; options of SQLite: ")
+
+
+@pytest.mark.parametrize("optuna_alone", ["refuse", "read"])
+def test_a_file_that_this_process_has_open_keeps_its_locks(tmp_path: Path, optuna_alone: OptunaAlone) -> None:
+    """Opening it again must not close a plain handle to it, which would take the locks of all connections."""
+    file = tmp_path / "search.db"
+    url = f"sqlite:///{file}"
+    # The last connection of all processes deletes the log; this process still has one.
+    other = f"import sqlite3; sqlite3.connect({str(file)!r}).execute('SELECT count(*) FROM studies').fetchone()"
+    with open_database(url, create=True).closing() as database:
+        plan(database, [sample_plan()])
+        open_database(url, create=False, optuna_alone=optuna_alone).engine.dispose()
+        subprocess.run([sys.executable, "-c", other], check=True)
+        assert (tmp_path / "search.db-wal").exists()
+        plan(database, [sample_plan(study="second")])
+        with open_database(url, create=False, optuna_alone=optuna_alone).closing() as again:
+            assert study_names(again) == ["second", STUDY]

@@ -93,7 +93,9 @@ def test_everything_is_the_same(database: Database, out: Path, tmp_path: Path, p
             assert shown(target, dict(zip(names, NAMES, strict=True))) == theirs
             assert [shown_by_optuna(target, each) for each in names] == by_optuna
             assert [artifacts_by_trial(target, each, target_out) for each in names] == artifacts
-            assert "search_removals" not in rows_left(target)
+            there = rows_left(target)
+            assert "search_removals" not in there
+            assert there["search_metrics"] == (2 if target is database else 1)
             if name == "third":
                 back = tmp_path / "back.zip"
                 store, checkpoints = FolderStore(target_out / "artifacts"), CheckpointStore(target_out)

@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 from sample_study import STUDY, sample_plan
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, insert, select, update
 
 from search.storage import optuna_tables
 from search.storage.artifact_store import FolderStore, artifact_id, put
@@ -22,7 +22,7 @@ from search.storage.leases import Lease, Report
 from search.storage.planning import UID, plan
 from search.storage.queries import planned_study, trial_histories, trial_summaries
 from search.storage.queue import TrialQueue
-from search.storage.schema import queue_table
+from search.storage.schema import metrics_table, queue_table
 
 BASELINES = f"{STUDY}-baselines"
 NAMES = [STUDY, BASELINES]
@@ -66,6 +66,8 @@ def make_study(database: Database, out: Path) -> None:
         study_id = optuna_tables.study_id(connection, STUDY)
         assert study_id is not None
         optuna_tables.write_study_system_attrs(connection, study_id, {"dashboard:note_ver": 1, "note": "ü\x01 text"})
+        first = connection.execute(select(queue_table.c.trial_id).where(queue_table.c.study == STUDY)).scalars().first()
+        connection.execute(insert(metrics_table).values(trial_id=first, step=10, metrics='{"accuracy": 0.1}'))
         optuna_tables.insert_waiting_trials(connection, study_id, [{}])  # of another program: it has no row
 
     database.write(add_notes)
