@@ -84,6 +84,67 @@ def line_chart(lines: Sequence[Line], title: str, x_label: str, y_label: str, re
     return svg(WIDTH, HEIGHT, title, "".join(parts))
 
 
+@dataclass(frozen=True)
+class Dot:
+    """A point of a scatter chart; a marked one is larger and of another colour."""
+
+    x: float
+    y: float
+    label: str
+    is_marked: bool = False
+
+
+def scatter_chart(
+    dots: Sequence[Dot],
+    title: str,
+    x_label: str,
+    y_label: str,
+    *,
+    line: Sequence[tuple[float, float]] = (),
+    x_is_log: bool = False,
+    x_names: Mapping[float, str] | None = None,
+) -> Markup:
+    """Dots, and perhaps a line of steps through other points.
+
+    Args:
+        dots: At least one.
+        x_is_log: Whether the x axis is logarithmic; all x are positive then.
+        x_names: The places of an x axis without numbers, and what they are.
+    """
+    scale = unit(dot.y for dot in dots)
+    place = math.log10 if x_is_log else float
+    xs, ys = [place(dot.x) for dot in dots], [dot.y / scale for dot in dots]
+    (x_low, x_high), (y_low, y_high) = _with_margin(min(xs), max(xs)), _with_margin(min(ys), max(ys))
+    x_at, y_at = _scale(x_low, x_high, LEFT, WIDTH - RIGHT), _scale(y_low, y_high, HEIGHT - BOTTOM, TOP)
+    x_ticks = sorted(x_names) if x_names else log_ticks(x_low, x_high) if x_is_log else ticks(x_low, x_high)
+    texts = x_names or {at: f"{10**at:.3g}" if x_is_log else f"{at:g}" for at in x_ticks}
+    parts = [_frame(x_at, y_at, x_ticks, ticks(y_low, y_high), x_label, y_label, scale, texts)]
+    if line:
+        moves = [f"M{x_at(line[0][0]):.1f} {y_at(line[0][1] / scale):.1f}"]
+        moves += [f"H{x_at(x):.1f}V{y_at(y / scale):.1f}" for x, y in line[1:]]
+        parts.append(f'<path class="line c1" d="{"".join(moves)}"/>')
+    for dot in sorted(dots, key=lambda dot: dot.is_marked):
+        where = f'cx="{x_at(place(dot.x)):.1f}" cy="{y_at(dot.y / scale):.1f}" r="{5 if dot.is_marked else 3}"'
+        text = f"{dot.label}: {dot.y:g}"
+        parts.append(f'<circle class="dot c{int(dot.is_marked)}" {where}><title>{escape(text)}</title></circle>')
+    return svg(WIDTH, HEIGHT, title, "".join(parts))
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """The logarithms of round numbers from low to high, which are logarithms too: powers of ten, or more in between."""
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    for factors in ((1,), (1, 3), (1, 2, 5)):
+        found = [at for at in (power + math.log10(each) for power in powers for each in factors) if low <= at <= high]
+        if len(found) >= 3:
+            break
+    return found
+
+
+def _with_margin(low: float, high: float) -> tuple[float, float]:
+    margin = (high - low) * 0.05 if high > low else 0.05
+    return low - margin, high + margin
+
+
 def _divided(point: Point, scale: float) -> Point:
     return Point(point.x, point.mean / scale, point.low / scale, point.high / scale)
 
@@ -101,13 +162,17 @@ def _frame(
     x_label: str,
     y_label: str,
     scale: float = 1.0,
+    x_texts: Mapping[float, str] | None = None,
 ) -> str:
     parts = []
     for value in y_ticks:
         y = y_at(value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="end" x="{LEFT - 6}" y="{y + 4:.1f}">{value * scale:g}</text>')
-    parts += [f'<text class="mid" x="{x_at(v):.1f}" y="{HEIGHT - BOTTOM + 16}">{v:g}</text>' for v in x_ticks]
+    texts = x_texts or {value: f"{value:g}" for value in x_ticks}
+    for value in x_ticks:
+        name = escape(texts[value])
+        parts.append(f'<text class="mid" x="{x_at(value):.1f}" y="{HEIGHT - BOTTOM + 16}">{name}</text>')
     middle = (TOP + HEIGHT - BOTTOM) / 2
     parts.append(f'<text class="mid" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}">{escape(x_label)}</text>')
     parts.append(f'<text class="mid" transform="translate(14 {middle}) rotate(-90)">{escape(y_label)}</text>')

@@ -14,6 +14,7 @@ from search.reporting.charts import LINE_STYLES, Line, line_chart, timeline
 from search.reporting.failure_text import MOST_SHOWN, failure_lines, failure_title
 from search.reporting.heatmaps import RAMP
 from search.reporting.report_data import BEST_LINES, ReportData
+from search.reporting.search_charts import search_charts
 from search.reporting.tables import further_names
 from search.reporting.verdict_text import largest_difference, losses_to_compare
 from search.statistics.ranking import Row
@@ -66,6 +67,7 @@ def _view(report_data: ReportData, top: int | None) -> dict[str, Any]:
             "comparison": 0.0 if report_data.verdicts is None else largest_difference(report_data.verdicts.comparisons),
         },
         "has_seeds": any(row.trials[1] > 1 for row in rows),
+        "search_charts": search_charts(report_data),
         "heat_maps": report_data.heat_maps(),
         "ramp": Markup(", ".join(RAMP)),
         "charts": [
@@ -155,6 +157,11 @@ def summary(report_data: ReportData) -> list[str]:
 
 def _results(report_data: ReportData) -> list[str]:
     sentences, ranked = [], report_data.ranked
+    if (on_front := sum(row.on_front is True for row in ranked)) > 0:
+        named = " and ".join(each.name for each in report_data.stored.definition.metrics)
+        sentences.append(
+            f"{_count(on_front, 'cell')} {'is' if on_front == 1 else 'are'} on the Pareto front of {named}."
+        )
     if ranked:
         sentences.append(_winner(report_data, ranked[0]))
         verdicts = report_data.verdicts

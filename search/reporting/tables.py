@@ -6,8 +6,9 @@ import csv
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from search.reporting.escapes import csv_value, markdown_text
@@ -28,11 +29,13 @@ class Column:
         title: Its heading.
         text: The text of the column in a row; "" if the row has no such value.
         is_number: Whether it is aligned right.
+        is_metric: Whether it is a metric besides the first.
     """
 
     title: str
     text: Callable[[Row], str]
     is_number: bool = True
+    is_metric: bool = False
 
 
 def columns(rows: Sequence[Row]) -> list[Column]:
@@ -47,10 +50,9 @@ def columns(rows: Sequence[Row]) -> list[Column]:
     if metrics[0].name == DEFAULT_NAME or any(row.train_loss is not None for row in rows):
         found.append(Column("train_loss", lambda row: loss_text(row.train_loss)))
     found.append(Column(metrics[0].name, lambda row: loss_text(row.val_loss)))
-    further = further_names(rows)
     if any(row.interval is not None for row in rows):
         found.append(Column("± 95 %", lambda row: loss_text(row.interval)))
-    found += [_metric(name) for name in further]
+    found += [_metric(name) for name in further_names(rows)]
     if any(row.on_front is not None for row in rows):
         found.append(Column("front", lambda row: "yes" if row.on_front else "", is_number=False))
     found += [_axis(name, digits) for name in ordered if name != "model"]
@@ -68,7 +70,16 @@ def columns(rows: Sequence[Row]) -> list[Column]:
         found.append(Column("in seeds' range", lambda row: _INSIDE[row.published_inside], is_number=False))
     found.append(Column("seconds", lambda row: "" if row.seconds is None else f"{row.seconds:.1f}"))
     found.append(Column("state", _state, is_number=False))
-    return found
+    return _distinct(found)
+
+
+def _distinct(found: Sequence[Column]) -> list[Column]:
+    """The columns; a metric that is called as another column gets a prefix, as in Optuna's own tables."""
+    taken = Counter(column.title for column in found)
+    return [
+        replace(column, title=f"values_{column.title}") if column.is_metric and taken[column.title] > 1 else column
+        for column in found
+    ]
 
 
 def further_names(rows: Sequence[Row]) -> list[str]:
@@ -79,7 +90,7 @@ def further_names(rows: Sequence[Row]) -> list[str]:
 
 
 def _metric(name: str) -> Column:
-    return Column(name, lambda row: loss_text(row.further.get(name)))
+    return Column(name, lambda row: loss_text(row.further.get(name)), is_metric=True)
 
 
 def _axis(name: str, digits: Mapping[str, int]) -> Column:

@@ -237,6 +237,7 @@ class TrialHistory:
         ended: Time of its end, UTC; None before it.
         curve: Step to validation loss, steps ascending; losses may be NaN or infinite where training diverged.
         attrs: The requested user attributes.
+        value: The final value; None unless it is complete.
     """
 
     study: str
@@ -246,6 +247,7 @@ class TrialHistory:
     ended: datetime | None
     curve: Mapping[int, float]
     attrs: Mapping[str, Any]
+    value: float | None = None
 
     @property
     def seed(self) -> int:
@@ -264,6 +266,7 @@ def trial_histories(database: Database, studies: Sequence[str], attrs: Sequence[
         queue_table.c.cell,
         queue_table.c.state,
         queue_table.c.outcome,
+        queue_table.c.value,
         queue_table.c.trial_id,
     )
     query = select(*columns).where(queue_table.c.study.in_(studies)).order_by(queue_table.c.study, queue_table.c.number)
@@ -284,6 +287,7 @@ def trial_histories(database: Database, studies: Sequence[str], attrs: Sequence[
                 ended=times.get(row.trial_id, (None, None))[1],
                 curve=curves.get(row.trial_id, {}),
                 attrs=found.get(row.trial_id, {}),
+                value=row.value if row.outcome == "complete" else None,
             )
             for row in rows
         ]

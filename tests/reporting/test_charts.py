@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.reporting.charts import Bar, Line, Point, line_chart, over_seeds, ticks, timeline
+from search.reporting.charts import (
+    Bar,
+    Dot,
+    Line,
+    Point,
+    line_chart,
+    log_ticks,
+    over_seeds,
+    scatter_chart,
+    ticks,
+    timeline,
+)
 from search.reporting.heatmaps import RAMP, MapAxes, choose_axes, contrast, heat_maps, ramp_colour, text_colour
 from search.statistics.ranking import Row
 
@@ -130,3 +141,19 @@ def test_ramp_darkens_evenly() -> None:
     lightness = [contrast(ramp_colour(at / 20), "#000000") for at in range(21)]
     assert lightness == sorted(lightness, reverse=True)
     assert (ramp_colour(0), ramp_colour(1)) == (RAMP[0], RAMP[-1])
+
+
+def test_dots_on_a_logarithmic_axis_and_on_named_places() -> None:
+    dots = [Dot(10.0**at, float(at), f"cell {at}", is_marked=at == 2) for at in range(-5, 0)]
+    image = scatter_chart(dots, "t", "rate", "error", line=[(1e-5, 1.0), (1e-1, 0.5)], x_is_log=True)
+    assert image.count("<circle") == 5
+    assert all(f">{text}</text>" in image for text in ("1e-05", "0.001", "0.1"))
+    named = scatter_chart([Dot(0.0, 1e200, "<a>")], "t", "kind", "error", x_names={0.0: "<a>"})
+    assert ">&lt;a&gt;</text>" in named
+    assert "nan" not in named
+
+
+def test_logarithmic_ticks_are_round() -> None:
+    assert log_ticks(-5.0, -1.0) == [-5.0, -4.0, -3.0, -2.0, -1.0]
+    assert [round(10**at, 6) for at in log_ticks(-2.1, -0.9)] == [0.01, 0.03, 0.1]
+    assert [round(10**at, 6) for at in log_ticks(0.0, 0.8)] == [1.0, 2.0, 5.0]

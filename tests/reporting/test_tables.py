@@ -147,3 +147,10 @@ def test_columns_that_no_row_has_are_left_out() -> None:
 )
 def test_losses_of_any_size(loss: float | None, digits: int, text: str) -> None:
     assert loss_text(loss, digits) == text
+
+
+def test_a_metric_called_as_a_column_has_a_prefix() -> None:
+    score = Row(1, {"x": 1}, "complete", (1, 1), None, 0.5, 1, None, 2.0, None, further={"seconds": 3.0, "state": 4.0})
+    assert [column.title for column in columns([score])][-4:] == ["values_state", "x", "seconds", "state"]
+    header, line = as_csv([score]).splitlines()
+    assert dict(zip(header.split(","), line.split(","), strict=True))["values_seconds"] == "3.0"

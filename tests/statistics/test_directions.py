@@ -32,12 +32,14 @@ from search.storage.queue import TrialQueue
 from search.strategies.pruners import make_pruner
 from search.strategies.racing import _losses, next_seeds
 from search.strategies.samplers import ask, check_sampler, make_sampler
+from search.strategies.slot_sampling import make_sampling
 from search.study.claims import Claim
 from search.study.definition import load_definition
 from search.study.metrics import Direction, Metric
 from search.study.planner import Study, ensure_planned
 from search.study.pruner_settings import PrunerSettings
 from search.study.search_space import RacingSettings, SamplerSettings
+from search.study.stored import read_stored_study
 
 LOSS, SCORE = Metric(), Metric("score", "maximize")
 OBSERVATIONS = [
@@ -260,3 +262,46 @@ def test_a_study_of_the_database(tmp_path: Path) -> None:
         storage = optuna.load_study(study_name="small", storage=sqlite(tmp_path / "twin"))
         assert storage.direction == StudyDirection.MAXIMIZE
         storage._storage.remove_session()
+
+
+TWO = """
+objective = "fake_objective:start"
+metrics = ["score", "seconds"]
+directions = ["maximize", "minimize"]
+sampler = "NSGAIISampler"
+trials = 8
+axes.x = { low = 0.0, high = 1.0 }
+"""
+
+
+def test_several_objectives(tmp_path: Path) -> None:
+    """A sampler chooses by both, reports show the front first, and Optuna finds the same one."""
+    definition = load_definition(write_study(tmp_path, TWO))
+    with open_database(sqlite(tmp_path), create=True).closing() as database:
+        ensure_planned(database, Study(definition, "small", None))
+        stored = read_stored_study(database, "small")
+        assert stored is not None
+        sampling = make_sampling(database, stored)
+        assert sampling is not None
+        queue = TrialQueue(database)
+        for at in range(8):
+            [claimed] = queue.claim(["small"], "worker")
+            lease = sampling.fill(claimed)
+            x = json.loads(lease.cell)["x"]
+            score = x if at % 2 else x - 0.5
+            queue.report([Report(lease, 4, None, score)])
+            queue.finish(lease, "complete", score, further_values=[x * x])
+        rows = ranked_rows(database, ["small"])
+        front = [each.cell["x"] for each in rows if each.on_front]
+        assert 1 <= len(front) < 8
+        assert [each.on_front for each in rows] == [True] * len(front) + [False] * (8 - len(front))
+        page = render(database, ["small"], "html")
+        assert "Pareto front: seconds against score" in page
+        assert page.count(", on the front</td>") == len(front)
+        assert "The best so far" in page
+        assert "score against x" in page
+    storage = optuna.storages.RDBStorage(sqlite(tmp_path))
+    study = optuna.load_study(study_name="small", storage=storage)
+    assert sorted(trial.params["x"] for trial in study.best_trials) == sorted(front)
+    assert study.metric_names == ["score", "seconds"]
+    storage.engine.dispose()
