@@ -43,7 +43,7 @@ def run(options: RunOptions) -> None:
 
 
 def _print(result: StudyResult, as_json: bool) -> None:
-    from search.reporting.report_data import target_sentence
+    from search.reporting.missing_text import target_sentence
     from search.reporting.tables import as_json as to_json
     from search.reporting.tables import as_markdown
     from search.reporting.terminal_table import as_terminal_table

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from benchmarks.compare.task import Task
 from search.storage.connect import open_database
-from search.storage.queries import trial_histories, trial_summaries
+from search.storage.queries import trial_summaries
+from search.storage.trial_histories import trial_histories
 
 ROOT = Path(__file__).parents[2]
 STUDIES = ("bigram", "bigram-baselines")

@@ -22,6 +22,7 @@ from search.study.formatting import MAX_DIGITS, difference_text, largest_size, l
 from search.study.metrics import DEFAULT_NAME
 
 TEMPLATE = "page.html.jinja"
+MOST_METRICS = 8  # of those that have a chart of their own, besides the first
 MOST_ROWS = 200  # of the comparisons, and of the table unless --top sets another number
 OUTCOMES = {"complete": "trained to the end", "pruned": "pruned", "diverged": "diverged", "failed": "failed"}
 
@@ -44,7 +45,6 @@ def as_html(report_data: ReportData, top: int | None = None) -> str:
 
 def _view(report_data: ReportData, top: int | None) -> dict[str, Any]:
     leaders = report_data.leaders()
-    best = report_data.ranked[:BEST_LINES]
     rows = report_data.rows[: MOST_ROWS if top is None else top]
     bars = report_data.bars()
     return {
@@ -70,21 +70,7 @@ def _view(report_data: ReportData, top: int | None) -> dict[str, Any]:
         "search_charts": search_charts(report_data),
         "heat_maps": report_data.heat_maps(),
         "ramp": Markup(", ".join(RAMP)),
-        "charts": [
-            chart
-            for chart in (
-                _chart(
-                    report_data, report_data.curves(leaders), "Learning curves: the best of each kind", "training steps"
-                ),
-                _chart(
-                    report_data,
-                    report_data.curves(best),
-                    f"Learning curves: the best {len(best)} cells",
-                    "training steps",
-                ),
-            )
-            if chart
-        ],
+        "charts": _curves(report_data, leaders),
         "positions": _chart(
             report_data,
             report_data.by_position(leaders),
@@ -114,10 +100,26 @@ def _metric_words(report_data: ReportData) -> dict[str, Any]:
     }
 
 
-def _chart(report_data: ReportData, lines: Sequence[Line], title: str, x_label: str) -> dict[str, Any] | None:
+def _curves(report_data: ReportData, leaders: Sequence[Row]) -> list[dict[str, Any]]:
+    """Learning curves of the metric, and of each other one."""
+    best = report_data.ranked[:BEST_LINES]
+    of_best, below = f"the best {len(best)} cells", "training steps"
+    found = [
+        _chart(report_data, report_data.curves(leaders), "Learning curves: the best of each kind", below),
+        _chart(report_data, report_data.curves(best), f"Learning curves: {of_best}", below),
+    ]
+    for name in further_names(best)[:MOST_METRICS]:
+        found.append(_chart(report_data, report_data.metric_curves(best, name), f"{name}: {of_best}", below, name))
+    return [chart for chart in found if chart is not None]
+
+
+def _chart(
+    report_data: ReportData, lines: Sequence[Line], title: str, x_label: str, y_label: str | None = None
+) -> dict[str, Any] | None:
     if not lines:
         return None
-    image = line_chart(lines, title, x_label, report_data.metric_title, report_data.bigram_baseline)
+    baseline = report_data.bigram_baseline if y_label is None else None
+    image = line_chart(lines, title, x_label, y_label or report_data.metric_title, baseline)
     legend = [(index % LINE_STYLES, line.label) for index, line in enumerate(lines)]
     return {"title": title, "image": image, "legend": legend}
 

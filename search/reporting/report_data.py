@@ -9,17 +9,19 @@ from typing import Any
 
 from search.reporting.charts import Bar, Line, over_seeds
 from search.reporting.heatmaps import HeatMaps, MapAxes, choose_axes, heat_maps
+from search.reporting.missing_text import missing, target_sentence
 from search.reporting.toml_export import study_as_toml
-from search.statistics.ranking import Row, best_value, is_reached, metrics_of, ranked_rows
+from search.statistics.ranking import Row, ranked_rows
 from search.statistics.verdicts import Verdicts, judge
 from search.storage.database import Database
-from search.storage.queries import TrialHistory, TrialSummary, counts, trial_histories, trial_summaries
+from search.storage.queries import TrialSummary, counts, trial_summaries
+from search.storage.trial_histories import TrialHistory, trial_histories
 from search.storage.values import canonical
 from search.study.cells import BASELINES_SUFFIX, without_seed
 from search.study.claims import Cell
 from search.study.code_versions import trials_by_code
-from search.study.formatting import axis_digits, count_text, describe_level, loss_text
-from search.study.metrics import DEFAULT_METRIC, DEFAULT_NAME, Metric
+from search.study.formatting import axis_digits, describe_level
+from search.study.metrics import DEFAULT_NAME, Metric
 from search.study.stored import StoredStudy, read_stored_study
 from search.study.trial_facts import PAGE_FACTS, trial_facts
 from search.study.user_modules import user_modules
@@ -172,6 +174,17 @@ class ReportData:
                 lines.append(Line(self.label(row.cell), points))
         return lines
 
+    def metric_curves(self, rows: Sequence[Row], name: str) -> list[Line]:
+        """The curves of another metric of cells; none of one that was reported at one step."""
+        lines = []
+        for row in rows:
+            trials = self._by_cell.get(canonical(row.cell), [])
+            curves = [{at: each[name] for at, each in trial.metrics.items() if name in each} for trial in trials]
+            points = over_seeds(curves)
+            if len(points) > 1:
+                lines.append(Line(self.label(row.cell), points))
+        return lines
+
     def by_position(self, rows: Sequence[Row]) -> list[Line]:
         """Validation loss by position in the window; position 1 is the first predicted character."""
         lines = []
@@ -232,66 +245,9 @@ def read_report_data(database: Database, names: Sequence[str], *, with_trials: b
     codes = trials_by_code(database, names)
     if not with_trials:
         return ReportData(names[0], stored, found, rows, failed=failed, codes=codes)
-    trials = trial_histories(database, names, PAGE_FACTS)
+    trials = trial_histories(database, names, PAGE_FACTS, with_metrics=not stored.definition.is_ours)
     sibling = next((name for name in names[1:] if name.endswith(BASELINES_SUFFIX)), None)
     stored_sibling = None if sibling is None else read_stored_study(database, sibling)
     baselines = () if stored_sibling is None else stored_sibling.definition.baselines
     verdicts = judge(database, names, stored.claims)
     return ReportData(names[0], stored, found, rows, trials, baselines, verdicts, failed, codes)
-
-
-def target_sentence(target: float | None, rows: Sequence[Row]) -> str:
-    """Whether the target of a run is reached; "" without a target.
-
-    Args:
-        rows: The ranked table.
-    """
-    if target is None:
-        return ""
-    best, metric = best_value(rows), metrics_of(rows)[0]
-    reached = "reached" if is_reached(target, rows) else "not reached"
-    found = (
-        "no trial is complete"
-        if best is None
-        else f"the {metric.superlative} {metric.short_label} of a trial is {loss_text(best)}"
-    )
-    return f"The target {target:g} is {reached}: {found}."
-
-
-def missing(found: Mapping[str, int], rows: Sequence[Row], metric: Metric = DEFAULT_METRIC) -> list[str]:
-    """Sentences about what the table of these trials lacks; empty if it is complete.
-
-    Args:
-        found: The number of trials by state.
-        rows: The ranked table.
-        metric: What ranks the cells.
-    """
-    total, sentences = sum(found.values()), []
-    plural = "losses" if metric.name == DEFAULT_NAME else "values"
-    ended = total - found["waiting"] - found["running"]
-    if total == 0:
-        return ["This study has no trials."]
-    if ended == 0:
-        sentences.append(f"None of the {count_text(total, 'trial')} has ended yet, so there is nothing to rank.")
-    elif ended < total:
-        sentences.append(
-            f"{total - ended} of {count_text(total, 'trial')} have not ended yet; the ranks may still change."
-        )
-    if ended and not found["complete"]:
-        sentences.append(
-            f"No trial was trained to its end, so no cell has a final {metric.short_label} and none is ranked."
-        )
-    if found["pruned"]:
-        sentences.append(
-            f"{found['pruned']} of {count_text(total, 'trial')} were pruned (stopped early); their {plural} are not "
-            "final and cannot be compared with those of complete trials."
-        )
-    for state, words in (
-        ("failed", "failed with an error"),
-        ("diverged", f"diverged (their {metric.short_label} became NaN or infinite)"),
-    ):
-        if found[state]:
-            sentences.append(f"{found[state]} of {count_text(total, 'trial')} {words}.")
-    if found["complete"] and all(row.trials[1] <= 1 for row in rows):
-        sentences.append("Every cell has one seed, so there are no intervals and small differences may be chance.")
-    return sentences

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search.storage.queries import TrialHistory
+from search.storage.trial_histories import TrialHistory
 from search.study.axis_tables import null_spelled
 from search.study.metrics import DEFAULT_METRICS, Metric
 from search.study.stored import StoredDefinition, StoredStudy

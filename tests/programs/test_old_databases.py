@@ -14,8 +14,9 @@ import pytest
 from postgres import PostgresServer
 from study_files import opened
 
-from search.storage.queries import trial_histories, trial_summaries
+from search.storage.queries import trial_summaries
 from search.storage.schema import SCHEMA_VERSION
+from search.storage.trial_histories import trial_histories
 
 # Built-in names in study files of the older version, and their names now.
 RENAMED = {

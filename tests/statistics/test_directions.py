@@ -18,9 +18,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from study_files import sqlite, write_study
 
+from search.reporting.missing_text import target_sentence
 from search.reporting.progress import Snapshot, summary_line
 from search.reporting.render import render
-from search.reporting.report_data import target_sentence
 from search.statistics.losses import Losses
 from search.statistics.ranking import Row, is_reached, ranked, ranked_rows
 from search.statistics.verdicts import decide
@@ -29,6 +29,7 @@ from search.storage.database import Database
 from search.storage.leases import Report
 from search.storage.planning import EndedTrial
 from search.storage.queue import TrialQueue
+from search.storage.tracking_queries import trials_with_news
 from search.strategies.pruners import make_pruner
 from search.strategies.racing import _losses, next_seeds
 from search.strategies.samplers import ask, check_sampler, make_sampler
@@ -40,6 +41,7 @@ from search.study.planner import Study, ensure_planned
 from search.study.pruner_settings import PrunerSettings
 from search.study.search_space import RacingSettings, SamplerSettings
 from search.study.stored import read_stored_study
+from search.trackers.feed import events_of
 
 LOSS, SCORE = Metric(), Metric("score", "maximize")
 OBSERVATIONS = [
@@ -228,6 +230,7 @@ def finished(folder: Path, text: str, sign: int) -> Iterator[Database]:
             [lease] = queue.claim(["small"], "worker")
             cell = json.loads(lease.cell)
             value = sign * (cell["n"] + 0.25 * cell["seed"])
+            queue.report([Report(lease, 2, None, value + 1.0, {"recall": 0.4, "@seconds": 1.0})])
             queue.report([Report(lease, 4, None, value, {"recall": 0.5, "@seconds": 3.0})])
             queue.finish(lease, "complete", value)
         yield database
@@ -259,6 +262,11 @@ def test_a_study_of_the_database(tmp_path: Path) -> None:
             assert "recall" in text
             assert format == "html" or "val_loss" in render(one, ["small"], format).replace("\\_", "_"), format
         assert "The highest mean score, -1.1250" in text
+        assert "recall: the best 3 cells" in text
+        first = next(each for each in trials_with_news(twin, ["small"], 0.0) if each.number == 0)
+        *steps, end = events_of(first, ["score"])
+        assert [each.metrics for each in steps] == [{"recall": 0.4, "score": 0.0}, {"recall": 0.5, "score": -1.0}]
+        assert end.metrics == {"recall": 0.5, "score": -1.0}
         storage = optuna.load_study(study_name="small", storage=sqlite(tmp_path / "twin"))
         assert storage.direction == StudyDirection.MAXIMIZE
         storage._storage.remove_session()

@@ -10,8 +10,9 @@ from sample_study import STUDY, sample_plan
 from search.storage.database import Database
 from search.storage.leases import Report
 from search.storage.planning import plan
-from search.storage.queries import attr_counts, trial_histories
+from search.storage.queries import attr_counts
 from search.storage.queue import TrialQueue
+from search.storage.trial_histories import trial_histories
 
 
 def test_curve_times_and_attrs(database: Database) -> None:

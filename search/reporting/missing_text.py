@@ -1,0 +1,66 @@
+"""Sentences about what a table lacks, and whether a run has reached its target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from search.statistics.ranking import Row, best_value, is_reached, metrics_of
+from search.study.formatting import count_text, loss_text
+from search.study.metrics import DEFAULT_METRIC, DEFAULT_NAME, Metric
+
+
+def target_sentence(target: float | None, rows: Sequence[Row]) -> str:
+    """Whether the target of a run is reached; "" without a target.
+
+    Args:
+        rows: The ranked table.
+    """
+    if target is None:
+        return ""
+    best, metric = best_value(rows), metrics_of(rows)[0]
+    reached = "reached" if is_reached(target, rows) else "not reached"
+    found = (
+        "no trial is complete"
+        if best is None
+        else f"the {metric.superlative} {metric.short_label} of a trial is {loss_text(best)}"
+    )
+    return f"The target {target:g} is {reached}: {found}."
+
+
+def missing(found: Mapping[str, int], rows: Sequence[Row], metric: Metric = DEFAULT_METRIC) -> list[str]:
+    """Sentences about what the table of these trials lacks; empty if it is complete.
+
+    Args:
+        found: The number of trials by state.
+        rows: The ranked table.
+        metric: What ranks the cells.
+    """
+    total, sentences = sum(found.values()), []
+    plural = "losses" if metric.name == DEFAULT_NAME else "values"
+    ended = total - found["waiting"] - found["running"]
+    if total == 0:
+        return ["This study has no trials."]
+    if ended == 0:
+        sentences.append(f"None of the {count_text(total, 'trial')} has ended yet, so there is nothing to rank.")
+    elif ended < total:
+        sentences.append(
+            f"{total - ended} of {count_text(total, 'trial')} have not ended yet; the ranks may still change."
+        )
+    if ended and not found["complete"]:
+        sentences.append(
+            f"No trial was trained to its end, so no cell has a final {metric.short_label} and none is ranked."
+        )
+    if found["pruned"]:
+        sentences.append(
+            f"{found['pruned']} of {count_text(total, 'trial')} were pruned (stopped early); their {plural} are not "
+            "final and cannot be compared with those of complete trials."
+        )
+    for state, words in (
+        ("failed", "failed with an error"),
+        ("diverged", f"diverged (their {metric.short_label} became NaN or infinite)"),
+    ):
+        if found[state]:
+            sentences.append(f"{found[state]} of {count_text(total, 'trial')} {words}.")
+    if found["complete"] and all(row.trials[1] <= 1 for row in rows):
+        sentences.append("Every cell has one seed, so there are no intervals and small differences may be chance.")
+    return sentences

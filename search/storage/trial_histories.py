@@ -1,0 +1,92 @@
+"""Reads trials over time: their curves, times and results, for the page of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from search.storage import optuna_queries
+from search.storage.database import Database
+from search.storage.metrics import has_metrics, read_metrics
+from search.storage.queries import cells_of
+from search.storage.schema import queue_table
+
+
+@dataclass(frozen=True)
+class TrialHistory:
+    """One trial over time.
+
+    Attributes:
+        cell: The parameters with the seed.
+        state: One of `search.storage.queries.STATES`.
+        started: Time of the first claim, UTC; None before it.
+        ended: Time of its end, UTC; None before it.
+        curve: Step to validation loss, steps ascending; losses may be NaN or infinite where training diverged.
+        attrs: The requested user attributes.
+        value: The final value; None unless it is complete.
+        metrics: Step to the metrics besides the value, by name; empty if they were not read.
+    """
+
+    study: str
+    cell: Mapping[str, Any]
+    state: str
+    started: datetime | None
+    ended: datetime | None
+    curve: Mapping[int, float]
+    attrs: Mapping[str, Any]
+    value: float | None = None
+    metrics: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def seed(self) -> int:
+        """The trial's seed."""
+        return int(self.cell["seed"])
+
+
+def trial_histories(
+    database: Database, studies: Sequence[str], attrs: Sequence[str] = (), with_metrics: bool = False
+) -> list[TrialHistory]:
+    """The trials of `studies`, ordered by study and number.
+
+    Args:
+        attrs: Names of the user attributes to include.
+        with_metrics: Whether to read the curves of further metrics.
+    """
+    columns = (
+        queue_table.c.study,
+        queue_table.c.cell,
+        queue_table.c.state,
+        queue_table.c.outcome,
+        queue_table.c.value,
+        queue_table.c.trial_id,
+    )
+    query = select(*columns).where(queue_table.c.study.in_(studies)).order_by(queue_table.c.study, queue_table.c.number)
+
+    def work(connection: Connection) -> list[TrialHistory]:
+        rows = connection.execute(query).all()
+        ids = [row.trial_id for row in rows]
+        curves = optuna_queries.read_curves(connection, ids)
+        metrics = read_metrics(connection, ids) if with_metrics and has_metrics(connection) else {}
+        times = optuna_queries.read_times(connection, ids)
+        found = optuna_queries.read_user_attrs(connection, ids, attrs)
+        cells = cells_of(connection, rows)
+        return [
+            TrialHistory(
+                study=row.study,
+                cell=cells[row.trial_id],
+                state=row.outcome if row.state == "done" else row.state,
+                started=times.get(row.trial_id, (None, None))[0],
+                ended=times.get(row.trial_id, (None, None))[1],
+                curve=curves.get(row.trial_id, {}),
+                attrs=found.get(row.trial_id, {}),
+                metrics=metrics.get(row.trial_id, {}),
+                value=row.value if row.outcome == "complete" else None,
+            )
+            for row in rows
+        ]
+
+    return database.read(work)
