@@ -36,6 +36,7 @@ from search.study.lookup import refusal_of_optunas
 from search.study.names import name_fault
 from search.study.planner import Study, ensure_planned, stored_definitions, study_plans
 from search.study.stored import read_stored_study
+from search.study.study_file import sweep_notes
 from search.study.user_modules import extend_sys_path, module_folder, resolve_objective, user_sources
 from search.workers.group_size import check_fuse
 from search.workers.provenance import code_digest
@@ -58,6 +59,8 @@ def load_study(options: PlanningOptions, modules: Path | None = None) -> Study:
     check_fuse(options.fuse)
     artifact_store(options.artifacts, options.out)
     definition = load_definition(options.study, options.settings)
+    if notes := sweep_notes(options.study):
+        log.warning("%s: %s", options.study, "; ".join(notes))
     changes: dict[str, object] = {}
     if options.name is not None and (fault := name_fault(options.name)):
         raise UsageError(f"--name {options.name!r}: {fault}")

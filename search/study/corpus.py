@@ -7,6 +7,7 @@ from pathlib import Path
 from search.errors import UsageError
 from search.objectives.corpus import Corpus, load_corpus
 from search.study.definition import load_definition
+from search.study.names import is_study_file
 from search.study.stored import StoredStudy
 from search.study.user_modules import takes_corpus
 
@@ -39,7 +40,7 @@ def corpus_of_file(study: str) -> str | None:
     Raises:
         UsageError: The file cannot be read.
     """
-    return load_definition(study).corpus if study.endswith(".toml") else None
+    return load_definition(study).corpus if is_study_file(study) else None
 
 
 def corpus_difference(stored: StoredStudy, corpus: Corpus | None) -> str | None:

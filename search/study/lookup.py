@@ -15,6 +15,7 @@ from search.storage.migrations.runner import Outdated
 from search.storage.optuna_studies import optuna_study_names, planned_names
 from search.storage.url import display_url
 from search.study.cells import BASELINES_SUFFIX
+from search.study.names import is_study_file
 from search.study.optuna_study import copy_in_memory
 
 
@@ -90,7 +91,7 @@ def no_study(name: str, storage: str, there: Sequence[str]) -> str:
 
 def stored_name(study: str) -> str:
     """The name in the database of a study, which is given as that name or as the study file."""
-    if not study.endswith(".toml"):
+    if not is_study_file(study):
         return study
     from search.study.definition import load_definition  # slow to import, and a plain name does not need it
 

@@ -19,7 +19,7 @@ from types import ModuleType
 DISTRIBUTION = "lm-search"
 # When lm-search runs from its sources, no metadata lists its dependencies.
 _DIRECT = ("torch", "optuna", "optuna-dashboard", "sqlalchemy", "pydantic", "typer", "rich", "plotly", "scipy", "numpy",
-           "waitress", "jinja2", "safetensors", "alembic", "psycopg", "boto3")  # fmt: skip
+           "waitress", "jinja2", "safetensors", "alembic", "pyyaml", "psycopg", "boto3")  # fmt: skip
 
 
 class StudyFolderFinder:

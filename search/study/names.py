@@ -6,6 +6,14 @@ import re
 
 from search.study.cells import BASELINES_SUFFIX
 
+# TOML; YAML is a sweep file of Weights & Biases.
+SUFFIXES = (".toml", ".yaml", ".yml")
+
+
+def is_study_file(study: str) -> bool:
+    """Whether a study is given as a file, not by its name."""
+    return study.endswith(SUFFIXES)
+
 
 def name_fault(name: str) -> str | None:
     """What is wrong with a study's name, which is also the name of a folder; None if it is valid."""

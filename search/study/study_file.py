@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import stat
 import tomllib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.errors import UsageError
 from search.storage.texts import printable
+from search.study.names import is_study_file
 from search.study.validation_messages import did_you_mean
+
+if TYPE_CHECKING:
+    from search.study.sweep_file import Sweep
 
 # A larger file is not a study.
 MAX_BYTES = 10_000_000
@@ -26,7 +31,7 @@ def read_study_file(study: str) -> tuple[str, dict[str, Any]]:
     """Read a study, not yet validated.
 
     Args:
-        study: The name of a built-in study, or the path of a TOML file.
+        study: The name of a built-in study, or the path of a study file: TOML, or a sweep file of Weights & Biases.
 
     Returns:
         The file's name, and its content.
@@ -35,17 +40,34 @@ def read_study_file(study: str) -> tuple[str, dict[str, Any]]:
         UsageError: There is no such study, or the file cannot be read.
     """
     source, text = _read(study)
+    if _is_sweep(study):
+        return source, dict(_sweep(source, text).content)
     try:
         return source, tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also a number of thousands of digits, or thousands of brackets
         raise UsageError(f"{source} is not valid TOML: {printable(error)}") from error
 
 
+def sweep_notes(study: str) -> Sequence[str]:
+    """What was chosen where a sweep file has no counterpart in a study file; empty for any other study."""
+    return _sweep(*_read(study)).notes if _is_sweep(study) else ()
+
+
+def _sweep(source: str, text: str) -> Sweep:
+    from search.study.sweep_file import read_sweep  # imports a reader of YAML
+
+    return read_sweep(text, source)
+
+
+def _is_sweep(study: str) -> bool:
+    return is_study_file(study) and not study.endswith(".toml")
+
+
 def _read(study: str) -> tuple[str, str]:
     choices = ", ".join(builtin_studies())
     if study in builtin_studies():
         return f"{study}.toml", (resources.files("search.studies") / f"{study}.toml").read_text(encoding="utf-8")
-    if not study.endswith(".toml"):
+    if not is_study_file(study):
         raise UsageError(
             f"unknown study {study!r}; built-in studies: {choices}; or give the path of a .toml file"
             + _suggestion(study)

@@ -18,6 +18,7 @@ from search.objectives.command.objective import CommandObjective, sources
 from search.objectives.protocol import Objective
 from search.objectives.registry import COMMAND, OBJECTIVES, as_objective
 from search.study.module_finder import study_folder, use_study_folder
+from search.study.names import is_study_file
 from search.study.validation_messages import did_you_mean
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ MOVED = {"objectives.language_model:start": "language_model"}
 
 def module_folder(study: str) -> Path | None:
     """The folder of a study file, which may contain its modules; None for a built-in study or a name."""
-    return Path(study).absolute().parent if study.endswith(".toml") else None
+    return Path(study).absolute().parent if is_study_file(study) else None
 
 
 def extend_sys_path(folder: Path | None) -> None:
