@@ -239,7 +239,7 @@ def finished(folder: Path, text: str, sign: int) -> Iterator[Database]:
 def test_a_study_of_the_database(tmp_path: Path) -> None:
     with (
         finished(tmp_path / "one", "", 1) as one,
-        finished(tmp_path / "twin", 'metric = "score"\ndirection = "maximize"', -1) as twin,
+        finished(tmp_path / "twin", 'metric = "score"\ndirection = "maximize"\nsettings.epochs = 3', -1) as twin,
     ):
         rows, mirror = ranked_rows(one, ["small"]), ranked_rows(twin, ["small"])
         assert [(each.rank, each.cell) for each in mirror] == [(each.rank, each.cell) for each in rows]
@@ -258,9 +258,12 @@ def test_a_study_of_the_database(tmp_path: Path) -> None:
             text = render(twin, ["small"], format)
             assert "val_loss" not in text.replace("val_loss = ", ""), format
             assert "nats" not in text
+            assert format == "json" or "batch_size" not in text, "it sets none of [training]"
             assert "score" in text
             assert "recall" in text
             assert format == "html" or "val_loss" in render(one, ["small"], format).replace("\\_", "_"), format
+        assert "- settings: epochs 3" in render(twin, ["small"], "markdown")
+        assert "[settings]\nepochs = 3" in text
         assert "The highest mean score, -1.1250" in text
         assert "recall: the best 3 cells" in text
         first = next(each for each in trials_with_news(twin, ["small"], 0.0) if each.number == 0)
