@@ -120,7 +120,8 @@ def test_study_in_readme_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     best = cells(done.stdout.splitlines()[2])
     assert best[0] == "1"
-    assert "3" in best or "3.0" in best, "the parabola's lowest point"
+    assert abs(float(best[2]) - 3) < 1, "near the parabola's lowest point"
+    assert len(done.stdout.splitlines()) == 2 + 40
 
 
 TABLE = """\
