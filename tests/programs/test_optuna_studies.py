@@ -149,11 +149,11 @@ def test_what_a_report_shows(file: Path) -> None:
     assert len(rows) == 14  # each trial that has parameters, and the diverged one
     trials = optuna.load_study(study_name="conditional", storage=url).trials
     best = min((each for each in trials[:12] if each.state == TrialState.COMPLETE), key=lambda each: each.values[0])
-    assert float(rows[0]["val_loss"]) == best.value
+    assert float(rows[0]["value"]) == best.value
     assert float(rows[0]["learning rate"]) == best.params["learning rate"]
     assert rows[0]["params_seed"] == str(best.params["seed"])
     pruned = next(row for row in rows if row["state"] == "pruned")
-    assert float(pruned["val_loss"]) == trials[3].intermediate_values[0]
+    assert float(pruned["value"]) == trials[3].intermediate_values[0]
     page = reported(url, "conditional", "--format", "html").stdout
     assert "To run it again" not in page
     assert "every combination" not in page
@@ -181,7 +181,7 @@ def test_a_parameter_called_seed_tells_repetitions_apart(tmp_path: Path) -> None
 def test_status_shows_no_lease_and_offers_no_retry(file: Path) -> None:
     text = status_of(f"sqlite:///{file}", "conditional").stdout
     assert "conditional: 16 trials; 1 waiting, 2 running, 10 complete, 1 pruned, 1 diverged, 1 failed" in text
-    assert "step 7, val_loss 2.5000\n" in text
+    assert "step 7, value 2.5000\n" in text
     for lacking in ("lease", "attempt", "; None", "--retry-failed", "time limits", " seed=0"):
         assert lacking not in text
 
