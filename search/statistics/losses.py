@@ -162,13 +162,14 @@ def missing_notes(database: Database, studies: Sequence[str], losses: Losses) ->
     stored = read_stored_study(database, studies[0])
     # Nothing can be advised about a study that lm-search cannot run.
     is_ours = stored is None or not stored.is_made_by_optuna
+    takes_seeds = is_ours and not (stored is not None and stored.definition.suggests_parameters)
     notes, name = [], losses.metric.short_label
     if not losses.cells:
         notes.append("No trial is complete yet, so there is nothing to compare.")
     elif len(losses.seeds) + len(losses.dropped) < 2:
         notes.append(
             "Each cell has one seed, so no difference can be separated from chance."
-            + (" Run the study with --seeds 5." if is_ours else "")
+            + (" Run the study with --seeds 5." if takes_seeds else "")
         )
     if found["pruned"]:
         notes.append(

@@ -21,6 +21,7 @@ from swarm import ForkedWorker
 from search.errors import UsageError
 from search.options import PlanningOptions
 from search.planning import open_planned
+from search.statistics.losses import final_losses, missing_notes
 from search.storage.metrics import read_metrics
 from search.storage.queries import trial_summaries
 from search.storage.url import parse_url
@@ -120,6 +121,9 @@ def test_summaries_have_the_suggested_parameters(tmp_path: Path) -> None:
     database, _ = open_planned(chosen)
     with database.closing():
         summaries = trial_summaries(database, ["theirs"])
+        notes = " ".join(missing_notes(database, ["theirs"], final_losses(database, ["theirs"])))
+    assert "Each cell has one seed" in notes
+    assert "--seeds" not in notes  # it takes none
     for summary, trial in zip(summaries, trials_of(url), strict=True):
         assert summary.cell == {**trial.params, "seed": summary.seed}
         assert summary.val_loss == trial.value
