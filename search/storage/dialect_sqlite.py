@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -42,6 +43,9 @@ _FAULTS: dict[int, tuple[FaultKind, str]] = {
     18: ("final", "a text is too long; shorten it"),
     26: ("final", "this is not an SQLite database; give another file"),
 }
+
+# How often a transaction looks for the write lock before SQLite waits for it, and the seconds between two looks.
+LOOKS, LOOK_S = 40, 0.0003
 
 # What a deleted trial or study leaves would turn up in the next one, because Optuna's ids are used again.
 _OF_TRIAL = (
@@ -215,5 +219,33 @@ def _begin(connection: Connection) -> None:
         # Not possible inside a transaction.
         connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else info['synchronous']}")
         info["is_durable"] = durable
-    only_reads = options.get("search_read_only", False) or info["is_read_only"]
-    connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
+    if options.get("search_read_only", False) or info["is_read_only"]:
+        connection.exec_driver_sql("BEGIN")
+    elif not _begins_soon(connection):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begins_soon(connection: Connection) -> bool:
+    """Begin a writing transaction if the write lock gets free within some milliseconds.
+
+    SQLite sleeps for 1, 2, 5, 10, … ms between two looks, and most transactions are shorter: two workers with short
+    trials would take longer than one.
+
+    Returns:
+        False if it has not begun.
+    """
+    driver = connection.connection.dbapi_connection
+    assert isinstance(driver, sqlite3.Connection)
+    (wait_ms,) = driver.execute("PRAGMA busy_timeout").fetchone()
+    driver.execute("PRAGMA busy_timeout = 0")
+    try:
+        for _ in range(LOOKS):
+            try:
+                driver.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:  # if it is more than a lock, the statement after this one says so
+                time.sleep(LOOK_S)
+            else:
+                return True
+        return False
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {wait_ms}")
