@@ -128,6 +128,8 @@ class PrunerStorage(_CachedStorage):
         self.written_attrs: dict[int, dict[str, Any]] = {}
         self._seen_until = 0.0
         self._refreshed_at = -float("inf")
+        # A running trial that this process knows best; -1 for none.
+        self._held_id = -1
         self._directions: list[StudyDirection] = []
 
     def get_study_id_from_name(self, study_name: str) -> int:
@@ -192,6 +194,10 @@ class PrunerStorage(_CachedStorage):
         column = self._columns.get(step)
         return len(self._complete), np.empty(0) if column is None else column.values()
 
+    def expire(self) -> None:
+        """Let the next look at the study be a new one."""
+        self._refreshed_at = -float("inf")
+
     def _refresh(self) -> None:
         if time.monotonic() - self._refreshed_at < self._refresh_s:
             return
@@ -222,7 +228,9 @@ class PrunerStorage(_CachedStorage):
         # A failed trial that was put back into the queue ends a second time.
         new = {trial_id: at for trial_id, at in ended if self._ended_at.get(trial_id) != at}
         running = select(queue_table.c.trial_id).where(
-            queue_table.c.study == self._study, queue_table.c.state == "running"
+            queue_table.c.study == self._study,
+            queue_table.c.state == "running",
+            queue_table.c.trial_id != self._held_id,
         )
         return (
             new,

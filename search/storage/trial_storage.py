@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.storage import optuna_tables
 from search.storage.leased_writes import LeasedWrites
 from search.storage.leases import Lease
-from search.storage.optuna_storage import PrunerStorage
+from search.storage.optuna_storage import PrunerStorage, SearchStorage
 from search.storage.optuna_tables import Parameter
 from search.storage.slots import is_empty_slot
 
@@ -31,6 +31,10 @@ class TrialStorage(PrunerStorage):
     # While this is a dict, system attributes of the trial are kept here instead of being written.
     kept_attrs: dict[str, Any] | None = None
 
+    def __init__(self, backend: SearchStorage, study: str) -> None:
+        super().__init__(backend, study)
+        self._distributions: dict[str, BaseDistribution] = {}
+
     def begin(self, writes: LeasedWrites) -> FrozenTrial:
         """Hold the trial of a lease, after what earlier attempts must not leave to it was removed."""
         writes.begin()
@@ -39,12 +43,14 @@ class TrialStorage(PrunerStorage):
         # Nothing is known of a trial that begins for the first time.
         is_new = lease.token == 1 and is_empty_slot(lease.cell)
         self._own = new_trial(lease) if is_new else super().get_trial(lease.trial_id)
-        self._refreshed_at = -float("inf")
+        self._held_id = lease.trial_id
+        self.expire()
         return self._own
 
     def end(self) -> None:
         """Let go of the trial."""
         self._own = self._writes = self.kept_attrs = None
+        self._held_id = -1
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         return copy.copy(self._own) if self._is_own(trial_id) and self._own else super().get_trial(trial_id)
@@ -74,15 +80,21 @@ class TrialStorage(PrunerStorage):
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
         own, writes = self._expect_own(trial_id)
-        self._refresh()
-        for trial in [*self._finished.values(), *self._running]:
-            if param_name in trial.distributions:
-                check_distribution_compatibility(trial.distributions[param_name], distribution)
-                break
+        check_distribution_compatibility(self._first_distribution(param_name) or distribution, distribution)
         value = distribution.to_external_repr(param_value_internal)
         writes.parameter(param_name, Parameter(value, distribution))
         own.params[param_name] = value
         own.distributions[param_name] = distribution
+
+    def _first_distribution(self, name: str) -> BaseDistribution | None:
+        """A distribution that the study has for a parameter; None if no trial has had the parameter yet."""
+        if name not in self._distributions:
+            self._refresh()
+            for trial in [*self._finished.values(), *self._running]:
+                if name in trial.distributions:
+                    self._distributions[name] = trial.distributions[name]
+                    break
+        return self._distributions.get(name)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: JSONSerializable) -> None:
         own, writes = self._expect_own(trial_id)

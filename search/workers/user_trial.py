@@ -18,7 +18,7 @@ from search.objectives.settings import TrainingSettings
 from search.storage.errors import LeaseLost, StorageUnavailable
 from search.storage.leased_writes import LeasedWrites
 from search.storage.leases import Lease, Report
-from search.storage.optuna_storage import SearchStorage
+from search.storage.optuna_storage import PrunerStorage, SearchStorage
 from search.storage.private_files import make_private_folder
 from search.storage.queue import TrialQueue
 from search.storage.slots import slot_of
@@ -214,6 +214,9 @@ class UserTrials:
         self._stored, self._queue, self._folder_of = stored, queue, folder_of
         self._settings, self._check = settings, check
         self._backend, self._storage = backend, TrialStorage(backend, stored.name)
+        # Pruners compare one metric.
+        has_one = len(stored.definition.metrics) == 1
+        self._judged = self._storage if has_one else PrunerStorage(backend, stored.name)
         self._study: UserStudy | None = None
 
     def make(self, lease: Lease) -> UserTrial:
@@ -224,9 +227,11 @@ class UserTrials:
         """
         writes = LeasedWrites(self._queue, lease)
         self._storage.begin(writes)
+        self._judged.expire()
         sampler = self._sampler(lease)
         if self._study is None:
-            judge = PruningJudge(self._backend, self._stored.name, self._stored.settings.pruner, self._storage)
+            settings = self._stored.settings.pruner
+            judge = PruningJudge(self._backend, self._stored.name, settings, self._judged)
             self._study = UserStudy(self._stored.name, self._storage, sampler, _JudgePruner(judge))
         self._study.sampler = sampler
         return UserTrial(self._study, writes, self._folder_of(lease), self._settings, self._check)

@@ -166,3 +166,13 @@ KINDS: dict[str, str] = {
 def call(reference: str, trial: Any) -> Any:
     """Call an objective by name."""
     return globals()[reference](trial)
+
+
+def pair_with_reports(trial: Trial) -> tuple[float, float]:
+    """Two objectives, with reports of the first, which Optuna itself refuses."""
+    x = trial.suggest_float("x", 0, 1)
+    for step in range(3):
+        trial.report(x + 1 / (step + 1), step)
+        if trial.should_prune():
+            raise TrialPruned
+    return x, 1 - x

@@ -479,3 +479,16 @@ def subprocess_imports(folder: Path) -> Iterator[None]:
     finally:
         sys.path.remove(str(folder))
         sys.modules.pop("resuming", None)
+
+
+def test_several_objectives_are_pruned_by_the_first(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/search.db"
+    head = 'directions = ["minimize", "minimize"]\npruner = { name = "MedianPruner", n_startup_trials = 2 }'
+    chosen = options(tmp_path, url, "pair_with_reports", head)
+    plan(chosen)
+    work(chosen)
+    trials = trials_of(url)
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE, TrialState.PRUNED}
+    for trial in trials:
+        if trial.state is TrialState.COMPLETE:
+            assert trial.values == [trial.params["x"], 1 - trial.params["x"]]
