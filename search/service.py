@@ -17,6 +17,8 @@ from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_STOPPED, Us
 from search.hints import command_of
 from search.launchers.protocol import Launcher, Places, WorkerJob
 from search.launchers.registry import make_launcher
+from search.models.errors import ModelError
+from search.objectives.errors import ObjectiveError
 from search.option_fields import as_docstring, option_fields, python_signature
 from search.options import RunStudyOptions, WorkerOptions
 from search.planning import open_planned, warn_of_other_code
@@ -71,7 +73,11 @@ def run_study(study: Any = "bigram", **options: Any) -> StudyResult:
         keys |= {"name": options["name"]} if options.get("name") is not None else {}
     out = options.get("out")
     file = study_file(study, keys, RunStudyOptions.out if out is None else Path(out))
-    result = run_with_options(RunStudyOptions.from_keywords({"study": file.path, **options}), file.modules)
+    try:
+        result = run_with_options(RunStudyOptions.from_keywords({"study": file.path, **options}), file.modules)
+    except (UsageError, ModelError, ObjectiveError):
+        file.remove()
+        raise
     if result.exit_code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt(f"{result.study} was stopped with trials left; run the same call again to resume it")
     return result

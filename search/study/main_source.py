@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import importlib
 import inspect
 import io
 import linecache
@@ -17,7 +16,6 @@ import sys
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -196,19 +194,17 @@ def _literal(value: Any) -> str | None:
     return text if is_same else None
 
 
-def write_module(folder: Path, module: str, function: Callable[..., Any]) -> None:
-    """Write the module of a function of `__main__`.
+def module_files(module: str, function: Callable[..., Any]) -> dict[str, bytes]:
+    """The files of the module of a function of `__main__`, by name: its source, and pickled values if it needs them.
 
     Args:
-        folder: Where to put `module`.py, and a file with pickled values.
+        module: The name to give it.
 
     Raises:
         UsageError: As for `collect`; or a value that it uses cannot be pickled.
     """
     found = collect(function)
     pickled = found.pickled_bytes()
-    if found.pickled:
-        (folder / f"{module}.pickle").write_bytes(pickled)
-    (folder / f"{module}.py").write_text(found.as_python(function.__name__, f"{module}.pickle"), encoding="utf-8")
+    values = {f"{module}.pickle": pickled} if found.pickled else {}
     sys.modules.pop(module, None)  # an earlier version of it
-    importlib.invalidate_caches()
+    return {f"{module}.py": found.as_python(function.__name__, f"{module}.pickle").encode(), **values}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import linecache
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -90,7 +92,8 @@ def test_a_dictionary(work_folder: Path) -> None:
     study = {"objective": "fake_objective:start", "grid": {"n_embd": range(1, 3), "block_size": (8,)}, "seeds": 2}
     result = run_study(study, name="mine", training={"max_iters": 4}, plan_only=True)
     assert result.counts["waiting"] == 4
-    assert run_study(work_folder / "search-out/mine/study.toml", plan_only=True).counts == result.counts
+    [file] = (work_folder / "search-out/mine").glob("study-*/study.toml")
+    assert run_study(file, plan_only=True).counts == result.counts
     assert sorted(row["cell"]["n_embd"] for row in all_rows(sqlite(work_folder))) == [1, 1, 2, 2]
     with pytest.raises(UsageError, match=r"unknown option 'sede'"):
         run_study(study, sede=2)
@@ -124,6 +127,31 @@ def test_a_module_that_runs_its_study_when_it_is_imported(work_folder: Path, mon
     with pytest.raises(UsageError, match=r"'unguarded' calls run_study when it is imported, .* if __name__ == '__main"):
         run_study({"objective": "unguarded:loss", "grid": {"x": [1]}})
     assert not (work_folder / "search.db").exists()
+
+
+def test_a_refused_study_changes_no_file_of_another(work_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two scripts in one folder have an objective of the same name; workers of the first are importing its module."""
+    name = "<script>"
+
+    def objective(source: str) -> Any:
+        module = ModuleType("__main__")
+        monkeypatch.setitem(sys.modules, "__main__", module)
+        monkeypatch.setitem(linecache.cache, name, (len(source), None, source.splitlines(keepends=True), name))
+        exec(compile(source, name, "exec"), vars(module))
+        return module.objective
+
+    first = objective("def objective(trial):\n    return trial.suggest_float('x', 0, 1)\n")
+    run_study(first, trials=3, plan_only=True)
+    files = {path: path.read_bytes() for path in (work_folder / "search-out").rglob("*") if path.is_file()}
+    assert len(files) == 2
+    second = objective("def objective(trial):\n    return trial.suggest_float('x', 0, 1) + 1000\n")
+    with pytest.raises(UsageError, match="planned with another definition"):
+        run_study(second, trials=3, direction="maximize", plan_only=True)
+    with pytest.raises(UsageError, match="seeds"):
+        run_study(second, name="other", trials=3, seeds=2)
+    assert {path: path.read_bytes() for path in (work_folder / "search-out").rglob("*") if path.is_file()} == files
+    run_study(second, trials=3, plan_only=True)  # the same definition, with other code: the first code stays
+    assert all(path.read_bytes() == content for path, content in files.items())
 
 
 SCRIPT = """

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from search.errors import UsageError
-from search.study.main_source import write_module
+from search.study.main_source import module_files
 
 Main = Callable[..., ModuleType]
 
@@ -35,7 +35,9 @@ def main(monkeypatch: pytest.MonkeyPatch) -> Main:
 
 
 def written(folder: Path, function: Any, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    write_module(folder, "of_notebook", function)
+    for name, content in module_files("of_notebook", function).items():
+        (folder / name).write_bytes(content)
+    importlib.invalidate_caches()
     monkeypatch.syspath_prepend(str(folder))
     found = importlib.import_module("of_notebook")
     sys.modules.pop("of_notebook")
@@ -82,11 +84,11 @@ def test_a_changed_function_is_written_anew(main: Main, tmp_path: Path, monkeypa
 def test_what_cannot_be_written(main: Main, tmp_path: Path, cell: str, name: str, message: str) -> None:
     module = main(cell)
     with pytest.raises(UsageError, match=message):
-        write_module(tmp_path, "of_notebook", getattr(module, name))
+        module_files("of_notebook", getattr(module, name))
 
 
 def test_without_source(main: Main, tmp_path: Path) -> None:
     module = main("def objective(): ...\n")
     linecache.cache.pop("<cell 0>")
     with pytest.raises(UsageError, match=r"the source of objective is not known; put it into a file, such as train.py"):
-        write_module(tmp_path, "of_notebook", module.objective)
+        module_files("of_notebook", module.objective)
