@@ -151,7 +151,9 @@ def open_planned(options: PlanningOptions, modules: Path | None = None) -> tuple
             for sentence in (*unreached_ends(axes), *unlearned):
                 log.warning("%s", sentence)
         check_cells(study)
-    _check_out(options.out)
+    _check_folder("--out", options.out)
+    if options.artifacts not in (None, "none") and "://" not in str(options.artifacts):
+        _check_folder("--artifacts", Path(str(options.artifacts)))
     # --from reads another study, so the database must exist.
     create = options.warm_start is None
     database = open_database(options.storage, create=create, outdated="upgrade", wait_s=options.storage_wait_s)
@@ -187,10 +189,10 @@ def _is_planned(options: PlanningOptions, study: Study) -> bool:
     return canonical(stored) == canonical(stored_definitions(study))
 
 
-def _check_out(out: Path) -> None:
+def _check_folder(option: str, out: Path) -> None:
     try:
         nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     except (OSError, ValueError) as error:  # a name that no file has
-        raise UsageError(f"--out {printable(out)}: {error}; choose another --out") from error
+        raise UsageError(f"{option} {printable(out)}: {error}; choose another {option}") from error
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise UsageError(f"--out {out}: {nearest} is not a writable folder; choose another --out")
+        raise UsageError(f"{option} {out}: {nearest} is not a writable folder; choose another {option}")

@@ -34,7 +34,8 @@ class Row:
     Attributes:
         rank: From 1; None unless the cell is complete and feasible.
         cell: Its parameters without the seed.
-        state: The state of its trial that is last in `STATE_ORDER`; "complete" only if all its trials are complete.
+        state: The state of its trial that is last in `STATE_ORDER`; "complete" only if all its trials are complete. If
+            its objective suggests the parameters, the first in `STATE_ORDER`.
         trials: The number of trials behind the losses, and of planned trials.
         train_loss: Mean over its complete trials, or if there are none over those that reached the latest step; nats
             per character.
@@ -158,7 +159,9 @@ def ranked_rows(database: Database, studies: Sequence[str], published: Sequence[
         # A slot without a cell yet cannot be ranked.
         if cell or trial.state not in ("waiting", "running"):
             cells.setdefault(canonical(cell), []).append(trial)
-    rows = [_row(trials, losses.get(cell), metrics, further) for cell, trials in cells.items()]
+    # Where parameters are drawn, equal ones are chance: a pruned trial says nothing about the others.
+    is_drawn = stored is not None and (stored.definition.suggests_parameters or stored.is_made_by_optuna)
+    rows = [_row(trials, losses.get(cell), metrics, further, is_drawn) for cell, trials in cells.items()]
     return ranked(rows)
 
 
@@ -183,8 +186,10 @@ def _row(
     published: float | None,
     metrics: Sequence[Metric],
     further: Mapping[tuple[str, int], FurtherResults],
+    is_drawn: bool,
 ) -> Row:
-    state = max((trial.state for trial in trials), key=STATE_ORDER.index)
+    choose = min if is_drawn else max
+    state = choose((trial.state for trial in trials), key=STATE_ORDER.index)
     # A mean needs losses at one step: those of the complete trials, or if there are none of the latest step.
     complete = [trial for trial in trials if trial.state == "complete"]
     with_loss = [trial for trial in trials if trial.val_loss is not None and trial.state != "diverged"]

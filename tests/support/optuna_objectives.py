@@ -176,3 +176,13 @@ def pair_with_reports(trial: Trial) -> tuple[float, float]:
         if trial.should_prune():
             raise TrialPruned
     return x, 1 - x
+
+
+def few(trial: Trial) -> float:
+    """Two choices, each drawn several times."""
+    depth = trial.suggest_int("depth", 1, 2)
+    for step in range(4):
+        trial.report(depth + trial.number % 3 + 1 / (step + 1), step)
+        if trial.should_prune():
+            raise TrialPruned
+    return depth + trial.number % 3

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from search.errors import UsageError
 from search.options import PlanningOptions
 from search.planning import open_planned
 from search.statistics.losses import final_losses, missing_notes
+from search.statistics.ranking import ranked_rows
+from search.storage.errors import StorageError
 from search.storage.metrics import read_metrics
 from search.storage.queries import trial_summaries
 from search.storage.url import parse_url
@@ -479,6 +482,32 @@ def subprocess_imports(folder: Path) -> Iterator[None]:
     finally:
         sys.path.remove(str(folder))
         sys.modules.pop("resuming", None)
+
+
+def test_equal_parameters_are_ranked_by_their_complete_trials(tmp_path: Path) -> None:
+    """Few choices are drawn again and again, and some of the trials are pruned."""
+    url = f"sqlite:///{tmp_path}/search.db"
+    chosen = options(tmp_path, url, "few", 'pruner = { name = "MedianPruner", n_startup_trials = 2 }')
+    plan(chosen)
+    work(chosen)
+    trials = trials_of(url)
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE, TrialState.PRUNED}
+    database, _ = open_planned(chosen)
+    with database.closing():
+        rows = ranked_rows(database, ["theirs"])
+    complete = {trial.params["depth"] for trial in trials if trial.state is TrialState.COMPLETE}
+    assert {row.cell["depth"] for row in rows if row.rank is not None} == complete
+
+
+@pytest.mark.parametrize("place", ["file/artifacts", "artifacts"])
+def test_artifacts_that_cannot_be_written_are_refused_before_planning(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "artifacts").write_text("")
+    url = f"sqlite:///{tmp_path}/search.db"
+    chosen = replace(options(tmp_path, url, "empty"), artifacts=str(tmp_path / place))
+    with pytest.raises((UsageError, StorageError), match="--artifacts"):
+        plan(chosen)
+    assert not (tmp_path / "search.db").exists()
 
 
 def test_several_objectives_are_pruned_by_the_first(tmp_path: Path) -> None:
