@@ -135,6 +135,8 @@ removals_table = Table(
     # What the trial's checkpoint was written with.
     Column("identity", Text),
     Index("search_removals_study", "study"),
+    # Two workers can remove the same files: with ids used again, one would forget what was recorded since.
+    sqlite_autoincrement=True,
 )
 
 # What a trial reported besides the value: JSON of metrics by name, for each step that has any.

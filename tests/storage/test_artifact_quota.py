@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from optuna.study import StudyDirection
 from sample_study import STUDY, sample_plan
 from sqlalchemy import update
 
+from search.storage import removals
 from search.storage.artifact_quota import ArtifactQuota
 from search.storage.artifact_store import FolderStore
 from search.storage.connect import open_database
@@ -95,6 +97,31 @@ def test_workers_at_the_same_time(database: Database, out: Path) -> None:
     ends = TrialQueue(database).unfinished([STUDY])
     assert ends == 0
     assert {name for files in found.values() for name in files} == {"record.json", "curve.csv"}
+
+
+def test_a_slow_worker_forgets_nothing_that_was_recorded_since(
+    database: Database, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has read what to remove; before it says that this is done, another has done it, and recorded more."""
+    quota = planned(database, out, 1)
+    end(database, out, "complete", 1.0)
+    end(database, out, "complete", 2.0)
+    forget, calls = removals._forget, list[Sequence[int]]()
+
+    def slow(database: Database, ids: Sequence[int]) -> None:
+        calls.append(ids)
+        if len(calls) == 1:
+            quota.apply(database)
+            end(database, out, "complete", 3.0)
+            recorded = removals.Removals(STUDY, quota.uid)
+            database.write(lambda connection: quota._record(database, connection, recorded))
+        forget(database, ids)
+
+    monkeypatch.setattr(removals, "_forget", slow)
+    quota.apply(database)
+    monkeypatch.setattr(removals, "_forget", forget)
+    quota.apply(database)
+    assert kept(database, out) == [0]
 
 
 DEATHS = [

@@ -19,5 +19,6 @@ def upgrade() -> None:
         sa.Column("artifact_id", sa.String(512)),
         sa.Column("number", sa.Integer),
         sa.Column("identity", sa.Text),
+        sqlite_autoincrement=True,
     )
     op.create_index("search_removals_study", "search_removals", ["study"])
