@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, select
 
 from search.storage import optuna_queries, optuna_tables
 from search.storage.artifact_store import ArtifactStore
+from search.storage.chunks import chunks
 from search.storage.database import Database
 from search.storage.removals import Removals, remove_recorded
 from search.storage.schema import queue_table, studies_table
@@ -20,7 +21,6 @@ from search.storage.schema import queue_table, studies_table
 log = logging.getLogger("storage")
 
 _ORDER = ("complete", "pruned", "diverged", "failed")
-_CHUNK = 500
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ class ArtifactQuota:
         ended = sorted(_ended(connection, self.uid, list(artifacts)), key=lambda row: _place(row, is_better_high))
         surplus = [row.trial_id for row in ended[self.keep :]]
         removals.record_artifacts(connection, (each for trial_id in surplus for each in artifacts[trial_id]))
-        for start in range(0, len(surplus), _CHUNK):
-            optuna_tables.remove_artifacts(connection, surplus[start : start + _CHUNK])
+        for chunk in chunks(surplus):
+            optuna_tables.remove_artifacts(connection, chunk)
 
 
 def _ended(connection: Connection, uid: str, trial_ids: Sequence[int]) -> list[Row[Any]]:
     found: list[Row[Any]] = []
-    for start in range(0, len(trial_ids), _CHUNK):
-        of_chunk = queue_table.c.trial_id.in_(trial_ids[start : start + _CHUNK])
+    for chunk in chunks(trial_ids):
+        of_chunk = queue_table.c.trial_id.in_(chunk)
         ended = select(queue_table).where(queue_table.c.study_uid == uid, queue_table.c.state == "done", of_chunk)
         found += connection.execute(ended).all()
     return found

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, select
 
 from search.storage import optuna_queries
+from search.storage.chunks import chunks
 from search.storage.database import Database
 from search.storage.dialects import upsert
 from search.storage.optuna_queries import read_curves
 from search.storage.schema import metrics_table, queue_table, schema_info
 from search.storage.texts import storable_json
 
-# Databases limit the number of bound values of one statement.
-_CHUNK = 500
 # How the names of metrics begin that are not the objective's.
 INTERNAL = "@"
 METRICS_VERSION = 5
@@ -109,10 +108,8 @@ def read_metrics(connection: Connection, trial_ids: Sequence[int]) -> dict[int, 
     """The metrics of many trials: trial_id to step to metrics by name, steps ascending."""
     found: dict[int, dict[int, dict[str, float]]] = {}
     table = metrics_table.c
-    for start in range(0, len(trial_ids), _CHUNK):
-        query = select(table.trial_id, table.step, table.metrics).order_by(table.trial_id, table.step)
-        for trial_id, step, text in connection.execute(
-            query.where(table.trial_id.in_(trial_ids[start : start + _CHUNK]))
-        ):
+    query = select(table.trial_id, table.step, table.metrics).order_by(table.trial_id, table.step)
+    for chunk in chunks(trial_ids):
+        for trial_id, step, text in connection.execute(query.where(table.trial_id.in_(chunk))):
             found.setdefault(trial_id, {})[step] = json.loads(text)
     return found

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Column, ColumnElement, Connection, Select, Table, func, select
 
 from search.storage.artifact_store import ATTR_PREFIX
+from search.storage.chunks import chunks
 
 _studies: Table = models.StudyModel.__table__
 _study_attrs: Table = models.StudyUserAttributeModel.__table__
@@ -24,15 +25,11 @@ _intermediate: Table = models.TrialIntermediateValueModel.__table__
 _user_attrs: Table = models.TrialUserAttributeModel.__table__
 _system_attrs: Table = models.TrialSystemAttributeModel.__table__
 
-# Databases limit the number of bound values of one statement.
-_CHUNK = 500
-
 
 def read_user_attrs(connection: Connection, trial_ids: Sequence[int], keys: Sequence[str]) -> dict[int, dict[str, Any]]:
     """The user attributes called `keys` of many trials, by trial_id."""
     found: dict[int, dict[str, Any]] = {}
-    for start in range(0, len(trial_ids) if keys else 0, _CHUNK):
-        chunk = trial_ids[start : start + _CHUNK]
+    for chunk in chunks(trial_ids if keys else ()):
         query = select(_user_attrs).where(_user_attrs.c.trial_id.in_(chunk), _user_attrs.c.key.in_(keys))
         for row in connection.execute(query):
             found.setdefault(row.trial_id, {})[row.key] = json.loads(row.value_json)
@@ -62,10 +59,10 @@ def read_curves(connection: Connection, trial_ids: Sequence[int]) -> dict[int, d
     """The reported values of many trials: trial_id to step to value, steps ascending."""
     found: dict[int, dict[int, float]] = {}
     table = _intermediate.c
-    for start in range(0, len(trial_ids), _CHUNK):
+    for chunk in chunks(trial_ids):
         query = select(table.trial_id, table.step, table.intermediate_value, table.intermediate_value_type)
-        chunk = query.where(table.trial_id.in_(trial_ids[start : start + _CHUNK])).order_by(table.trial_id, table.step)
-        for trial_id, step, stored, kind in connection.execute(chunk):
+        of_chunk = query.where(table.trial_id.in_(chunk)).order_by(table.trial_id, table.step)
+        for trial_id, step, stored, kind in connection.execute(of_chunk):
             value = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value(stored, kind)
             found.setdefault(trial_id, {})[step] = value
     return found
@@ -74,10 +71,10 @@ def read_curves(connection: Connection, trial_ids: Sequence[int]) -> dict[int, d
 def read_times(connection: Connection, trial_ids: Sequence[int]) -> dict[int, tuple[datetime | None, datetime | None]]:
     """The times of first claim and end of trials, in UTC, by trial_id; None for a time not yet reached."""
     found: dict[int, tuple[datetime | None, datetime | None]] = {}
-    for start in range(0, len(trial_ids), _CHUNK):
-        query = select(_trials.c.trial_id, _trials.c.datetime_start, _trials.c.datetime_complete)
-        chunk = query.where(_trials.c.trial_id.in_(trial_ids[start : start + _CHUNK]))
-        found.update({row.trial_id: (row.datetime_start, row.datetime_complete) for row in connection.execute(chunk)})
+    query = select(_trials.c.trial_id, _trials.c.datetime_start, _trials.c.datetime_complete)
+    for chunk in chunks(trial_ids):
+        rows = connection.execute(query.where(_trials.c.trial_id.in_(chunk)))
+        found.update({row.trial_id: (row.datetime_start, row.datetime_complete) for row in rows})
     return found
 
 
@@ -129,8 +126,8 @@ def read_parameters(connection: Connection, trial_ids: Sequence[int]) -> dict[in
     """The parameters of many trials, by trial_id, in the order in which they were set."""
     found: dict[int, dict[str, Any]] = {}
     parsed: dict[str, BaseDistribution] = {}
-    for start in range(0, len(trial_ids), _CHUNK):
-        query = select(_params).where(_params.c.trial_id.in_(trial_ids[start : start + _CHUNK]))
+    for chunk in chunks(trial_ids):
+        query = select(_params).where(_params.c.trial_id.in_(chunk))
         for row in connection.execute(query.order_by(_params.c.param_id)):
             if row.distribution_json not in parsed:
                 parsed[row.distribution_json] = json_to_distribution(row.distribution_json)
@@ -171,12 +168,12 @@ def read_trials(connection: Connection, trial_ids: Iterable[int]) -> list[Frozen
     """Trials with all their data, ordered by number; about ten times faster than Optuna's object mapper."""
     ids = sorted(trial_ids)
     trials: list[FrozenTrial] = []
-    for start in range(0, len(ids), _CHUNK):
-        trials += _read_chunk(connection, ids[start : start + _CHUNK])
+    for chunk in chunks(ids):
+        trials += _read_chunk(connection, chunk)
     return sorted(trials, key=lambda trial: trial.number)
 
 
-def _read_chunk(connection: Connection, ids: list[int]) -> list[FrozenTrial]:
+def _read_chunk(connection: Connection, ids: Sequence[int]) -> list[FrozenTrial]:
     found = {
         row.trial_id: FrozenTrial(
             number=row.number,

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy import Connection, Row, Select, bindparam, func, select, union_all
 
 from search.storage import optuna_queries, optuna_tables
+from search.storage.chunks import chunks
 from search.storage.database import Database
 from search.storage.schema import DEFINITION, queue_table, studies_table
 from search.storage.slots import REPETITION, SLOT, is_empty_slot
@@ -18,8 +19,6 @@ from search.storage.values import canonical
 
 # A worker that pauses inside its last transaction commits later than its timestamp.
 _LATE_COMMIT_S = 10.0
-# Databases limit the number of bound values of one statement.
-_CHUNK = 500
 # How the cell of a trial without one begins, and how no cell begins that was chosen in this version.
 _NO_CELL = '{"@'
 
@@ -149,9 +148,9 @@ class SlotHistory:
         filled = {slot for row in rows if (slot := self._note_row(row)) is not None}
         # Their other trials have a cell too, but may be waiting.
         others = [each.queue_id for slot in filled for each in self.empty_trials(slot)]
-        for start in range(0, len(others), _CHUNK):
-            chunk: Select[Any] = select(*_ROW).where(_queue.id.in_(others[start : start + _CHUNK]), _of_uid)
-            for row in connection.execute(chunk, {"uid": self._uid}):
+        for chunk in chunks(others):
+            of_chunk: Select[Any] = select(*_ROW).where(_queue.id.in_(chunk), _of_uid)
+            for row in connection.execute(of_chunk, {"uid": self._uid}):
                 self._note_row(row)
 
     def _note_row(self, row: Row[Any]) -> int | None:
@@ -202,9 +201,9 @@ class SlotHistory:
             if each.queue_id in self._filled
         )
         rows: list[Row[Any]] = []
-        for start in range(0, len(ids), _CHUNK):
-            chunk = select(_queue.id, _queue.state, _queue.outcome).where(_queue.id.in_(ids[start : start + _CHUNK]))
-            rows += connection.execute(chunk.order_by(_queue.id))
+        for chunk in chunks(ids):
+            of_chunk = select(_queue.id, _queue.state, _queue.outcome).where(_queue.id.in_(chunk))
+            rows += connection.execute(of_chunk.order_by(_queue.id))
         trial_ids = [self._rows[row.id].trial_id for row in rows]
         trials = {each._trial_id: each for each in optuna_queries.read_trials(connection, trial_ids)}
         found = [
