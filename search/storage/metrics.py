@@ -13,7 +13,7 @@ from search.storage.chunks import chunks
 from search.storage.database import Database
 from search.storage.dialects import upsert
 from search.storage.optuna_queries import read_curves
-from search.storage.schema import metrics_table, queue_table, schema_info
+from search.storage.schema import metrics_table, queue_table, stored_version
 from search.storage.texts import storable_json
 
 # How the names of metrics begin that are not the objective's.
@@ -100,8 +100,8 @@ def reported(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def has_metrics(connection: Connection) -> bool:
-    """Whether the database has the table; programs that only read do not upgrade an older one."""
-    return (connection.execute(select(schema_info.c.version)).scalar() or 0) >= METRICS_VERSION
+    """Whether the database has the table."""
+    return stored_version(connection) >= METRICS_VERSION
 
 
 def read_metrics(connection: Connection, trial_ids: Sequence[int]) -> dict[int, dict[int, dict[str, float]]]:

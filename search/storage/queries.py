@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, null, select, tuple_
 from search.storage import optuna_queries, optuna_tables
 from search.storage.database import Database
 from search.storage.failures import Failure
-from search.storage.schema import DEFINITION, queue_table, schema_info, studies_table
+from search.storage.schema import DEFINITION, queue_table, stored_version, studies_table
 from search.storage.slots import is_empty_slot, parameters_of
 
 STATES = ("waiting", "running", "complete", "pruned", "diverged", "failed")
@@ -107,8 +107,8 @@ def study_names(database: Database) -> list[str]:
 
 
 def _has_uids(connection: Connection) -> bool:
-    """Whether the tables have what revision 0003 added; programs that only read do not upgrade older ones."""
-    return (connection.execute(select(schema_info.c.version)).scalar() or 0) >= 3
+    """Whether the tables have what revision 0003 added."""
+    return stored_version(connection) >= 3
 
 
 def counts(database: Database, studies: Sequence[str]) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from optuna.storages._rdb import models
 from sqlalchemy import (
     Column,
+    Connection,
     Dialect,
     Float,
     ForeignKey,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    select,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -149,6 +151,12 @@ metrics_table = Table(
 )
 
 schema_info = Table("search_schema", metadata, Column("version", Integer, primary_key=True))
+
+
+def stored_version(connection: Connection) -> int:
+    """The version of the tables, which must exist; programs that only read do not upgrade older ones."""
+    return connection.execute(select(schema_info.c.version)).scalar() or 0
+
 
 # Tables of ours with rows of trials, besides the queue.
 TRIAL_TABLES = [table for table in metadata.sorted_tables if "trial_id" in table.c and table is not queue_table]

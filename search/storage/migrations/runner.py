@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, insert, inspect, select, text
 
 from search.storage.database import Database
 from search.storage.errors import NoStudyYet, StorageError
-from search.storage.schema import OLDEST_READABLE, SCHEMA_VERSION, metadata, queue_table, schema_info
+from search.storage.schema import OLDEST_READABLE, SCHEMA_VERSION, metadata, queue_table, schema_info, stored_version
 from search.storage.url import display_url
 
 # Alembic is imported only where tables are created or upgraded: programs that only read start in a fifth less time.
@@ -89,7 +89,7 @@ def _version(database: Database, connection: Connection) -> int:
     _refuse_foreign(database, connection, tables)
     if not has_our_tables(connection):
         return 0
-    return connection.execute(select(schema_info.c.version)).scalar() or 0
+    return stored_version(connection)
 
 
 def _upgrade(database: Database, connection: Connection) -> None:
