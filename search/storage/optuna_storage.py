@@ -25,13 +25,10 @@ from sqlalchemy.pool import NullPool
 
 from search.storage import optuna_queries, optuna_tables
 from search.storage.database import Database, open_engine
-from search.storage.schema import queue_table
+from search.storage.schema import LATE_COMMIT_S, queue_table
 from search.storage.url import parse_url
 
 Result = TypeVar("Result")
-
-# A worker that pauses inside its last transaction commits later than its timestamp.
-_LATE_COMMIT_S = 10.0
 
 
 class SearchStorage(RDBStorage):
@@ -219,7 +216,7 @@ class PrunerStorage(_CachedStorage):
 
     def _read_changes(self, connection: Connection) -> tuple[dict[int, float], list[FrozenTrial], list[FrozenTrial]]:
         # Leaves the object unchanged: `Database` reruns it when the database becomes unavailable.
-        since = self._seen_until - _LATE_COMMIT_S
+        since = self._seen_until - LATE_COMMIT_S
         ended = connection.execute(
             select(queue_table.c.trial_id, queue_table.c.finished_at).where(
                 queue_table.c.study == self._study, queue_table.c.state == "done", queue_table.c.finished_at >= since

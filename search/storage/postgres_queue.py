@@ -16,7 +16,7 @@ from optuna.storages._rdb.models import TrialIntermediateValueModel, TrialValueM
 from optuna.trial import TrialState
 from sqlalchemy import text
 
-from search.storage.leases import ClaimedNow, ExpiredLease, Lease, Report
+from search.storage.leases import ClaimedNow, ExpiredLease, Lease, Report, held_values
 from search.storage.state_transitions import nan_to_none
 from search.storage.texts import storable_json, storable_text
 
@@ -29,7 +29,7 @@ _UTC = "(clock_timestamp() AT TIME ZONE 'UTC')"
 # As `search.storage.crashes.has_progressed`, `search.storage.leases.LEASE_FACTOR` and `claimed_by`.
 _PROGRESSED = "coalesce(run.highest_step, 0) > coalesce(run.step_at_claim, 0)"
 _UNTIL = f"{_NOW} + :lease_s * (1 << run.lost_leases)"
-_HELD = "run.id = :queue_id AND run.study_uid = :study_uid AND run.owner = :owner AND run.token = :token"
+_HELD = "run.id = :held_id AND run.study_uid = :held_uid AND run.owner = :held_owner AND run.token = :held_token"
 
 _CLAIM = text(f"""
 WITH expired AS (
@@ -106,7 +106,7 @@ WITH held AS (
     UPDATE search_runs
     SET state = 'done', outcome = :outcome, value = :row_value, reason = :reason, finished_at = {_NOW},
         lease_until = NULL
-    FROM trial_ended WHERE search_runs.id = :queue_id
+    FROM trial_ended WHERE search_runs.id = :held_id
 ), valued AS (
     INSERT INTO trial_values (trial_id, objective, value, value_type)
     SELECT trial_id, 0, :value, CAST(:kind AS trialvaluetype) FROM trial_ended WHERE :kind IS NOT NULL
@@ -144,7 +144,7 @@ def report(database: Database, one: Report, lease_s: float) -> bool:
     value, kind = TrialIntermediateValueModel.intermediate_value_to_stored_repr(one.value)
     losses = {"train_loss": nan_to_none(one.train_loss), "val_loss": nan_to_none(one.value)}
     metrics = storable_json(dict(one.metrics)) if one.metrics else None
-    values = {**_held(one.lease), "lease_s": lease_s, "step": one.step, "metrics": metrics, **losses}
+    values = {**held_values(one.lease), "lease_s": lease_s, "step": one.step, "metrics": metrics, **losses}
     return bool(database.execute_autocommit(_REPORT, {**values, "value": value, "kind": kind.name})[0][0])
 
 
@@ -162,7 +162,7 @@ def finish(
     row_value = nan_to_none(value)
     stored, kind = (None, None) if row_value is None else TrialValueModel.value_to_stored_repr(row_value)
     values = {
-        **_held(lease),
+        **held_values(lease),
         "outcome": outcome,
         "state": state.name,
         "row_value": row_value,
@@ -175,12 +175,3 @@ def finish(
         "system_texts": [storable_json(each) for each in system_attrs.values()],
     }
     return bool(database.execute_autocommit(_FINISH, values)[0][0])
-
-
-def _held(lease: Lease) -> dict[str, Any]:
-    return {
-        "queue_id": lease.queue_id,
-        "study_uid": lease.study_uid,
-        "owner": lease.owner,
-        "token": lease.token,
-    }

@@ -27,6 +27,9 @@ SCHEMA_VERSION = 5
 # The oldest version of the tables that programs can read without an upgrade.
 OLDEST_READABLE = 1
 
+# A process that pauses inside its last transaction commits later than its timestamp, `finished_at`; in seconds.
+LATE_COMMIT_S = 10.0
+
 # Lengths of columns, in characters. PostgreSQL refuses a longer text, and an index of more than 2,700 bytes.
 MAX_CELL = 2000
 MAX_SHAPE_KEY = 255

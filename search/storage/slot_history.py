@@ -13,12 +13,10 @@ from sqlalchemy import Connection, Row, Select, bindparam, func, select, union_a
 from search.storage import optuna_queries, optuna_tables
 from search.storage.chunks import chunks
 from search.storage.database import Database
-from search.storage.schema import DEFINITION, queue_table, studies_table
+from search.storage.schema import DEFINITION, LATE_COMMIT_S, queue_table, studies_table
 from search.storage.slots import REPETITION, SLOT, is_empty_slot
 from search.storage.values import canonical
 
-# A worker that pauses inside its last transaction commits later than its timestamp.
-_LATE_COMMIT_S = 10.0
 # How the cell of a trial without one begins, and how no cell begins that was chosen in this version.
 _NO_CELL = '{"@'
 
@@ -130,7 +128,7 @@ class SlotHistory:
         names = {"study": self._study, "uid": self._uid}
         since = self._seen_until
         # Counts show whether anything is missing: a late commit, or a failed trial that is back in the queue.
-        for late_s in (0.0, _LATE_COMMIT_S) if self._rows else ():
+        for late_s in (0.0, LATE_COMMIT_S) if self._rows else ():
             changed = {**names, "since": since - late_s, "last_id": self._last_id}
             self._note(connection, connection.execute(_CHANGED, changed))
             if self._is_all(connection.execute(_STUDY, names).one()):

@@ -14,10 +14,8 @@ from search.storage.database import Database
 from search.storage.metrics import read_metrics, reported
 from search.storage.planning import UID
 from search.storage.queries import cells_of
-from search.storage.schema import queue_table
+from search.storage.schema import LATE_COMMIT_S, queue_table
 
-# A process that pauses inside its last transaction commits later than its timestamp.
-LATE_COMMIT_S = 10.0
 _COLUMNS = tuple(
     queue_table.c[name]
     for name in (

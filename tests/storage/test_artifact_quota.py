@@ -155,7 +155,7 @@ def test_what_a_killed_worker_leaves_is_removed_at_the_next_end(death: Death, tm
 
 def test_more_surplus_than_one_query_takes(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after a lower number in the study file."""
-    monkeypatch.setattr("search.storage.artifact_quota._CHUNK", 2)
+    monkeypatch.setattr("search.storage.chunks.CHUNK", 2)
     monkeypatch.setattr("search.storage.removals._CHUNK", 3)
     with open_database(f"sqlite:///{tmp_path / 'search.db'}", create=True).closing() as database:
         quota = planned(database, out, 1)
