@@ -138,7 +138,7 @@ class Attempt:
 
 @runtime_checkable
 class KnowsAttempt(Protocol):
-    """A run that is told of its trial, once, before it is restored or advanced."""
+    """A run that gets the facts of its trial, once, before it is restored or advanced."""
 
     def attach(self, attempt: Attempt) -> None:
         """Take what the attempt knows."""

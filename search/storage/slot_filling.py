@@ -86,7 +86,7 @@ class _Made:
     Attributes:
         definition: The JSON of the study's definition.
         cell: What the slot had already, if only a repetition was added.
-        seen: The number of filled trials; None to accept the choice whatever it is.
+        seen: The number of filled trials; None accepts any choice.
     """
 
     choice: Choice

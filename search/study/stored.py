@@ -78,6 +78,11 @@ class StoredDefinition:
         return self.metrics[0]
 
     @property
+    def objective_settings(self) -> dict[str, Any]:
+        """What the objective's settings are made from: [training] and [settings]."""
+        return {**self.training.model_dump(), **self.user_settings}
+
+    @property
     def suggests_parameters(self) -> bool:
         """Whether the objective chooses its parameters itself."""
         return self.sampler is not None and not self.grid and not self.axes

@@ -160,7 +160,7 @@ def takes_corpus(reference: str) -> bool:
 def user_sources(definition: StoredDefinition) -> tuple[list[str], list[Path]]:
     """The modules of `user_modules`, and the files that a planned study's command names."""
     is_command = definition.objective == COMMAND
-    files = sources({**definition.training.model_dump(), **definition.user_settings}, _folder()) if is_command else []
+    files = sources(definition.objective_settings, _folder()) if is_command else []
     return user_modules(definition), files
 
 

@@ -217,8 +217,7 @@ def _again(
 ) -> float | None:
     """The value of a new run of a trial; None if it is not finite, or ends before the step that the trial reached."""
     definition, trial = recorded.study.definition, recorded.trial
-    settings = {**definition.training.model_dump(), **definition.user_settings}
-    training = read_settings(objective.settings_class, settings)
+    training = read_settings(objective.settings_class, definition.objective_settings)
     metrics = [each.name for each in definition.metrics]
     last_step = trial.step if trial.state == "pruned" else None
     cell = objective_values(without_seed(trial.cell), definition.named)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from search.errors import UsageError
+from search.objectives.generator_run import shortened
 
 
 def values_of(result: object, metrics: Sequence[str]) -> tuple[list[float], dict[str, float]]:
@@ -45,10 +46,9 @@ def _number(value: object, result: object) -> float:
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        text = repr(result)
         raise UsageError(
-            f"the objective returned {text if len(text) <= 80 else text[:77] + '…'}; it must return a number, several "
-            "numbers, or numbers by metric"
+            f"the objective returned {shortened(result)}; it must return a number, several numbers, or numbers by "
+            "metric"
         ) from None
     if math.isnan(number):
         raise UsageError("the objective returned NaN; return a number, or raise optuna.TrialPruned")

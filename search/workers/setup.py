@@ -150,7 +150,7 @@ def _worker_study(
             f"the study {stored.name!r} {difference}; give the right file with --corpus, or another --name"
         )
     objective = resolve_objective(definition.objective)
-    training = read_settings(objective.settings_class, {**definition.training.model_dump(), **definition.user_settings})
+    training = read_settings(objective.settings_class, definition.objective_settings)
 
     values_of = NamedValues(backend.database, stored).values_of
 

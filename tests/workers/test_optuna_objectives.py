@@ -367,20 +367,26 @@ def yields(params, trial):
 """
 
 
+def stolen_study(folder: Path, monkeypatch: pytest.MonkeyPatch, function: str, space: str) -> PlanningOptions:
+    """Run a study of one of the functions of `STOLEN` to its end."""
+    module = f"stolen_{folder.name}"
+    (folder / f"{module}.py").write_text(STOLEN.format(database=folder / "search.db"))
+    monkeypatch.syspath_prepend(str(folder))
+    file = folder / "theirs.toml"
+    file.write_text(f'objective = "{module}:{function}"\n{space}\n')
+    chosen = PlanningOptions(study=str(file), storage=f"sqlite:///{folder}/search.db", out=folder / "out")
+    plan(chosen)
+    assert work(chosen)
+    return chosen
+
+
 @pytest.mark.parametrize("function", ["suggests", "yields"])
 def test_a_lost_lease_ends_the_attempt_whatever_is_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
-    module = f"stolen_{tmp_path.name}"
-    (tmp_path / f"{module}.py").write_text(STOLEN.format(database=tmp_path / "search.db"))
-    monkeypatch.syspath_prepend(str(tmp_path))
     space = "trials = 1" if function == "suggests" else "[grid]\nx = [0.5]\n[training]\nmax_iters = 2"
-    file = tmp_path / "theirs.toml"
-    file.write_text(f'objective = "{module}:{function}"\n{space}\n')
-    url = f"sqlite:///{tmp_path}/search.db"
-    chosen = PlanningOptions(study=str(file), storage=url, out=tmp_path / "out")
-    plan(chosen)
-    assert work(chosen)
+    chosen = stolen_study(tmp_path, monkeypatch, function, space)
+    url = chosen.storage
     [row] = all_rows(url)
     assert (row["outcome"], row["token"]) == ("complete", 3)  # the first attempt, the thief, and the last attempt
     [trial] = trials_of(url)
@@ -398,16 +404,7 @@ def test_a_lost_lease_ends_the_attempt_whatever_is_caught(
 
 
 def test_an_attempt_that_suggests_other_parameters_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = f"stolen_{tmp_path.name}"
-    (tmp_path / f"{module}.py").write_text(STOLEN.format(database=tmp_path / "search.db"))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    file = tmp_path / "theirs.toml"
-    file.write_text(f'objective = "{module}:changes"\ntrials = 1\n')
-    url = f"sqlite:///{tmp_path}/search.db"
-    chosen = PlanningOptions(study=str(file), storage=url, out=tmp_path / "out")
-    plan(chosen)
-    assert work(chosen)
-    [row] = all_rows(url)
+    [row] = all_rows(stolen_study(tmp_path, monkeypatch, "changes", "trials = 1").storage)
     assert row["outcome"] == "failed"
     assert "attempt 3 did not suggest x, as an earlier one did; which parameters an objective" in row["reason"]
 

@@ -1,4 +1,4 @@
-"""Runs one program, and ends it with all its descendants when it is told to, or when the worker has ended.
+"""Runs one program; ends it and all its descendants on request, or when the worker has ended.
 
 A program of its own, in plain Python and without imports of ours: it starts in 30 ms. A worker starts it as
 `supervisor.py GRACE_S LOCK PROGRAM ARGUMENT…`: its stdin is a pipe that the worker holds open, its stdout gets the
