@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Update, update
 from search.storage import optuna_tables
 from search.storage.errors import LeaseLost
 from search.storage.leases import LEASE_FACTOR, Lease, Report, held, held_values
-from search.storage.metrics import delete_metrics, write_metrics
+from search.storage.metrics import add_metrics, delete_metrics
 from search.storage.optuna_tables import Parameter
 from search.storage.queue import TrialQueue
 from search.storage.schema import queue_table
@@ -50,8 +50,8 @@ class LeasedWrites:
         self._write(lambda c: optuna_tables.write_user_attrs(c, self.lease.trial_id, attrs))
 
     def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Store metrics beside the value of a step."""
-        self._write(lambda c: write_metrics(c, self.lease.trial_id, step, metrics))
+        """Add metrics to those of a step."""
+        self._write(lambda c: add_metrics(c, self.lease.trial_id, step, metrics))
 
     def report(self, report: Report, *, replaces_later: bool) -> None:
         """Store an evaluation and renew the lease.

@@ -28,6 +28,13 @@ def write_metrics(connection: Connection, trial_id: int, step: int, metrics: Map
         upsert(connection, metrics_table, [row], ("trial_id", "step"))
 
 
+def add_metrics(connection: Connection, trial_id: int, step: int, metrics: Mapping[str, float]) -> None:
+    """Add metrics to those of one step; the new ones win."""
+    which = (metrics_table.c.trial_id == trial_id, metrics_table.c.step == step)
+    stored = connection.execute(select(metrics_table.c.metrics).where(*which)).scalar()
+    write_metrics(connection, trial_id, step, {**({} if stored is None else json.loads(stored)), **metrics})
+
+
 def delete_metrics(connection: Connection, trial_id: int, from_step: int = 0) -> None:
     """Delete the metrics of a trial from a step on."""
     which = (metrics_table.c.trial_id == trial_id, metrics_table.c.step >= from_step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 from optuna.trial import FrozenTrial
 
@@ -109,7 +110,8 @@ class TrainedTrial(LeasedTrial):
             values = self._trial.intermediate_values
             for each in [each for each in values if each >= step]:
                 del values[each]
-        return report_of(self.lease, evaluation)
+        logged = {} if self.user_trial is None else self.user_trial.logged.get(evaluation.step, {})
+        return report_of(self.lease, replace(evaluation, metrics={**logged, **evaluation.metrics}))
 
     def close_run(self) -> None:
         """Let go of what the run holds, such as a process; the trial may still end."""

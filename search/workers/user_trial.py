@@ -62,6 +62,7 @@ class UserTrial(optuna.Trial):
         resumed: Whether an earlier attempt has begun it.
         settings: The study's settings.
         kept: The files to keep of the trial: paths by name.
+        logged: The further metrics of this attempt, by step.
         interrupted: What ended the user code, if anything did, even if it was caught there.
     """
 
@@ -77,6 +78,7 @@ class UserTrial(optuna.Trial):
         self.attempt, self.resumed = writes.lease.token, writes.lease.token > 1
         self.settings = settings
         self.kept: dict[str, Path] = {}
+        self.logged: dict[int, dict[str, float]] = {}
         self.interrupted: TrialInterrupted | None = None
         self._reported: set[int] = set()
         self._suggested: set[str] = set()
@@ -119,8 +121,9 @@ class UserTrial(optuna.Trial):
         Args:
             metrics: Numbers by name.
         """
-        named = {str(name): float(value) for name, value in metrics.items()}
-        self._guarded(lambda: self._writes.metrics(int(step), named))
+        named, step = {str(name): float(value) for name, value in metrics.items()}, int(step)
+        self._guarded(lambda: self._writes.metrics(step, named))
+        self.logged.setdefault(step, {}).update(named)
 
     def report(self, value: float, step: int) -> None:
         """As `optuna.Trial.report`; also for a study with several metrics, of which it is the first."""
@@ -135,7 +138,8 @@ class UserTrial(optuna.Trial):
             return
         values = self._cached_frozen_trial.intermediate_values
         later = [each for each in values if each >= step and each not in self._reported]
-        metrics = {} if self.seconds is None else {SECONDS: self.seconds()}
+        seconds = {} if self.seconds is None else {SECONDS: self.seconds()}
+        metrics = {**self.logged.get(step, {}), **seconds}
         report = Report(self._writes.lease, step, None, value, metrics)
         self._guarded(lambda: self._writes.report(report, replaces_later=bool(later)))
         for each in later:

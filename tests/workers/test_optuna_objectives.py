@@ -400,7 +400,7 @@ def test_a_lost_lease_ends_the_attempt_whatever_is_caught(
         with database.closing():
             found = database.read(lambda connection: read_metrics(connection, [trial._trial_id]))[trial._trial_id]
         named = {step: {k: v for k, v in each.items() if k[0] != "@"} for step, each in found.items()}
-        assert named == {1: {"more": 2.0}, 2: {"extra": 2.0}}  # the same folder in both attempts
+        assert named == {1: {"extra": 1.0, "more": 2.0}, 2: {"extra": 2.0}}  # the same folder in both attempts
 
 
 def test_an_attempt_that_suggests_other_parameters_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -518,3 +518,41 @@ def test_several_objectives_are_pruned_by_the_first(tmp_path: Path) -> None:
     for trial in trials:
         if trial.state is TrialState.COMPLETE:
             assert trial.values == [trial.params["x"], 1 - trial.params["x"]]
+
+
+LOGGING = """
+def suggests(trial):
+    x = trial.suggest_float("x", 0, 1)
+    trial.log({"before": 1.0}, 0)
+    trial.report(x, 0)
+    trial.log({"after": 2.0}, 0)
+    trial.log({"after": 3.0, "again": 4.0}, 0)
+    return x
+
+def yields(params, trial):
+    trial.log({"before": 1.0}, 1)
+    yield 1, {"val_loss": 0.5}
+    trial.log({"after": 2.0}, 1)
+    trial.log({"after": 3.0, "again": 4.0}, 1)
+    yield 2, 0.25
+"""
+
+
+@pytest.mark.parametrize("function", ["suggests", "yields"])
+def test_metrics_of_a_step_are_added_to_each_other(
+    tmp_path: Path, storage_url: str, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    module = f"logging_{tmp_path.name}"
+    (tmp_path / f"{module}.py").write_text(LOGGING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    space = "trials = 1" if function == "suggests" else "[grid]\nx = [0.5]"
+    (tmp_path / "theirs.toml").write_text(f'objective = "{module}:{function}"\n{space}\n')
+    chosen = PlanningOptions(study=str(tmp_path / "theirs.toml"), storage=storage_url, out=tmp_path / "out")
+    plan(chosen)
+    assert work(chosen)
+    [trial] = trials_of(storage_url)
+    with opened(storage_url).closing() as database:
+        found = database.read(lambda connection: read_metrics(connection, [trial._trial_id]))[trial._trial_id]
+    first = found[0 if function == "suggests" else 1]
+    assert first.pop("@seconds") >= 0
+    assert first == {"before": 1.0, "after": 3.0, "again": 4.0}
