@@ -25,6 +25,7 @@ from search.planning import open_planned, warn_of_other_code
 from search.python_study import study_file
 from search.reporting.progress import Snapshot, progress_display
 from search.reporting.study_result import StudyResult
+from search.reporting.unpruned import IdlePruner
 from search.statistics.ranking import ranked_rows
 from search.storage.artifact_store import ARTIFACTS_FOLDER
 from search.storage.checkpoint_store import CheckpointStore
@@ -172,6 +173,7 @@ def _train(
     """
     stop = database.interrupt
     metric = study.definition.ranked_metrics(study.metric)[0]
+    idle_pruner = IdlePruner(study.definition)
     with progress_display(quiet, study.name, study.definition.training.max_iters) as progress:
         snapshot = Snapshot(database, study.names, metric)
         progress.show(snapshot, 0)  # do not announce trials that ended before
@@ -188,12 +190,14 @@ def _train(
                 snapshot = Snapshot(database, study.names, metric)
                 snapshot_s = time.monotonic() - began
                 progress.show(snapshot, launcher.running)
+                idle_pruner.look(snapshot)
                 if _is_met(target, snapshot):
                     return False
                 if deadline is not None and time.monotonic() >= deadline:
                     return snapshot.done < snapshot.total
             snapshot = Snapshot(database, study.names, metric)
             progress.show(snapshot, 0)
+            idle_pruner.look(snapshot, is_last=True)
             # Workers that were stopped from outside end before all trials do.
             return stop.is_set() or snapshot.done < snapshot.total
         finally:

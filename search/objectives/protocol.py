@@ -180,6 +180,23 @@ class ObjectiveCall(Protocol):
 
 
 @runtime_checkable
+class ChecksStudy(Protocol):
+    """An objective that checks what concerns all cells of a study, before anything is planned."""
+
+    def check_study(self, axes: Sequence[str], metrics: Sequence[str], settings: TrainingSettings) -> None:
+        """Check the axes and metrics of a study.
+
+        Args:
+            axes: All axes, also those that only some cells have.
+            metrics: What trials are ranked by.
+
+        Raises:
+            ObjectiveError: They cannot be right; the message explains what to change.
+        """
+        ...
+
+
+@runtime_checkable
 class KeepsFiles(Protocol):
     """A `TrainingRun` that has files to keep besides its losses."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from search.errors import USER_ERRORS, UsageError
 from search.objectives.errors import ObjectiveError, UnknownAxesError
-from search.objectives.protocol import Objective
+from search.objectives.protocol import ChecksStudy, Objective
 from search.objectives.settings import TrainingSettings, read_settings
 from search.storage.schema import MAX_CELL
 from search.storage.values import compact_json
@@ -71,6 +71,9 @@ def check_cells(study: Study) -> None:
                 f"objective = {definition.objective!r}: the check of the cell {describe_cell(cell)} failed "
                 f"({type(error).__name__}: {error}); let it raise ObjectiveError for a cell that cannot be trained"
             ) from error
+    if isinstance(objective, ChecksStudy):
+        metrics = [each.name for each in definition.ranked_metrics(study.metric)]
+        objective.check_study(definition.axis_order, metrics, training)
 
 
 def _condition_example(

@@ -86,10 +86,13 @@ def _check_metrics(definition: StudyDefinition) -> None:
         if getattr(definition, one) is not None and several:
             raise ValueError(f"{one} and {one}s exclude each other; remove one of them")
     names, directions = definition.metric_names, definition.metric_directions
-    if names and directions and len(names) != len(directions):
-        raise ValueError(f"metrics = {names} needs as many directions, not {directions}")
     if len(set(names)) < len(names):
         raise ValueError(f"metrics = {names} has a name twice")
+    if len(names) > 1 and not directions:
+        example = ", ".join(['"minimize"', '"maximize"', *['"minimize"'] * len(names)][: len(names)])
+        raise ValueError(f"metrics = {names} needs directions, one for each, such as directions = [{example}]")
+    if names and directions and len(names) != len(directions):
+        raise ValueError(f"metrics = {names} needs as many directions, not {directions}")
 
 
 def _check_baselines(definition: StudyDefinition) -> None:

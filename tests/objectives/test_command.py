@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,38 @@ def test_checked_before_anything_is_planned(tmp_path: Path, command: str, cell: 
         CommandObjective(tmp_path).check_cell(cell, settings_of(command.replace("python", sys.executable)), None)
 
 
+def test_a_script_that_is_not_executable(tmp_path: Path) -> None:
+    for name, interpreter in (("train.py", "python"), ("a job.sh", "bash")):
+        (tmp_path / name).touch()
+        with pytest.raises(ObjectiveError, match=rf"chmod \+x .*/{name}'?, or .* such as {interpreter} '?\./{name}"):
+            CommandObjective(tmp_path).check_cell({}, settings_of([f"./{name}"]), None)
+        (tmp_path / name).chmod(0o755)
+        CommandObjective(tmp_path).check_cell({}, settings_of([f"./{name}"]), None)
+
+
+@pytest.mark.parametrize(
+    ("command", "others", "message"),
+    [
+        ("t --lr={lr}", {}, r"never uses the axis n, .* such as --n=\{n\}; .* env SEARCH_PARAM_N=\{n\} …"),
+        (["t", "{lr}", "{{n}}"], {}, "never uses the axis n"),
+        ("t {lr} {n}", {"pattern": r"a (?P<acc>\d)"}, r"the groups acc, but not 'loss'.* metric = .acc."),
+        ("t {lr} {n?} {n:d}", {"pattern": [r"a (?P<acc>\d)", r"(?P<loss>\d)"]}, None),
+        ("t $SEARCH_PARAM_N ${{SEARCH_PARAM_LR}}", {"shell": True}, None),
+        ("t reads.py", {}, None),
+    ],
+)
+def test_axes_and_metrics_of_a_command(
+    tmp_path: Path, command: Any, others: dict[str, Any], message: str | None
+) -> None:
+    (tmp_path / "reads.py").write_text("os.environ['SEARCH_PARAM_' + name]")
+    objective, settings = CommandObjective(tmp_path), settings_of(command, **others)
+    with nullcontext() if message is None else pytest.raises(ObjectiveError, match=message):
+        objective.check_study(["lr", "n"], ["loss"], settings)
+    if "pattern" in others:
+        with pytest.raises(ObjectiveError, match=r"but not 'f1', by which the study ranks; add \(\?P<f1>…\)$"):
+            objective.check_study(["lr", "n"], ["acc", "f1"], settings)
+
+
 def test_its_scripts_belong_to_the_record(tmp_path: Path) -> None:
     for name in ("train.py", "conf.yaml"):
         (tmp_path / name).touch()
@@ -161,6 +194,36 @@ def test_the_first_source_with_the_metric_counts(tmp_path: Path) -> None:
     assert metrics.at_the_end("it", tmp_path / LOG) is None
 
 
+@pytest.mark.parametrize(
+    ("lines", "others", "expected"),
+    [
+        (["epoch=1 loss=3", "epoch=2 loss=2"], {}, [(1, {"loss": 3}), (2, {"loss": 2})]),
+        (['{"loss": 3, "Iteration": 1}', '{"loss": 2, "Iteration": 2}'], {}, [(1, {"loss": 3}), (2, {"loss": 2})]),
+        (["epoch=1 step=50 loss=3"], {}, [(50, {"epoch": 1, "loss": 3})]),
+        (["epoch=1 step=50 loss=3"], {"step": "epoch"}, [(1, {"step": 50, "loss": 3})]),
+        (["step=50 train=9", "epoch=1 loss=3", "step=99 train=8", "epoch=2 loss=2"], {},
+         [(1, {"loss": 3}), (2, {"loss": 2})]),
+        (["epoch=0.1 loss=3", "epoch=1.0 loss=2"], {}, []),
+        (["at 3 loss=2"], {"pattern": [r"at (?P<epoch>\d)", r"loss=(?P<loss>\d)"]}, [(3, {"loss": 2})]),
+    ],
+)  # fmt: skip
+def test_the_step_has_one_of_the_usual_names(
+    tmp_path: Path, lines: list[str], others: dict[str, Any], expected: list[tuple[int, dict[str, float]]]
+) -> None:
+    metrics = Metrics(settings_of(**others), "loss", tmp_path)
+    (tmp_path / LOG).write_text("\n".join(lines))
+    assert metrics.read(to_the_end=True) == expected
+    goes_on = Metrics(settings_of(**others), "loss", tmp_path)
+    assert goes_on.read(to_the_end=True) == expected
+
+
+def test_steps_that_start_again(tmp_path: Path) -> None:
+    metrics = Metrics(settings_of(), "loss", tmp_path)
+    (tmp_path / LOG).write_text("fold: 1\nepoch=1 loss=3\nepoch=2 loss=3\nfold: 2\nepoch=1 loss=2\n")
+    with pytest.raises(ObjectiveError, match=r'prints epoch = 1 after epoch = 2; .* step = "" for a program without'):
+        metrics.read(to_the_end=True)
+
+
 def test_a_program_that_goes_on_has_its_earlier_metrics(tmp_path: Path) -> None:
     log = tmp_path / LOG
     log.write_text("step=0 loss=9\nstep=1 loss=8\nstep=2 loss=7\nloss=6\n--- attempt 2\nstep=1 loss=5\n")
@@ -185,7 +248,9 @@ def test_a_program_that_goes_on_has_its_earlier_metrics(tmp_path: Path) -> None:
         ("los=3 acc=4\n", {}, r"it gives the metrics los, acc, but not 'loss'.*metric = .los."),
         ("nothing\n", {}, r"gave no metric: .*metrics.jsonl.*step=1 loss=0.5.*pattern.*output.log"),
         ("nothing\n", {"pattern": r"l (?P<loss>\d)"}, r"no line .* matches the pattern .*the last is nothing"),
-        ("step=0.5 loss=1\n", {}, r"the step step = 0.5 is no whole number"),
+        ("step=0.5 loss=1\n", {}, Evaluation(1, 1.0, {"step": 0.5})),
+        ("step=0.5 loss=1\n", {"step": "step"}, r"the step step = 0.5 is no whole number"),
+        ("epoch=3 loss=1\n", {"step": ""}, Evaluation(1, 1.0, {"epoch": 3})),
         ("", {"pattern": r"(?P<los>\d)"}, r"the pattern has the groups los, but not 'loss'.*metric = .los."),
     ],
 )

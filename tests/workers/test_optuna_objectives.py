@@ -281,6 +281,7 @@ def test_errors_of_report_are_optunas(tmp_path: Path, monkeypatch: pytest.Monkey
         ('trials = 3\ndirection = "up"', r"direction"),
         ('trials = 3\nmetric = "a"\nmetrics = ["a", "b"]', r"metric and metrics exclude each other"),
         ('trials = 3\nmetrics = ["a", "a"]', r"has a name twice"),
+        ('trials = 3\nmetrics = ["a", "b"]', r'needs directions, .* directions = \["minimize", "maximize"\]'),
         ('trials = 3\nmetrics = ["a", "b"]\ndirections = ["minimize"]', r"needs as many directions"),
     ],
 )

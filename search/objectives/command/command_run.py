@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shlex
 import signal
 import sys
@@ -16,7 +15,7 @@ from typing import Any
 from search.objectives.command.errors import CommandFailed
 from search.objectives.command.metrics import Metrics
 from search.objectives.command.output import LOG, LOG_ATTRIBUTE, MARK, last_lines, shortened_log, shown
-from search.objectives.command.program import Program, private, program_environment
+from search.objectives.command.program import Program, private, program_environment, variable
 from search.objectives.command.settings import CommandSettings
 from search.objectives.command.template import command_line
 from search.objectives.errors import ObjectiveError
@@ -91,7 +90,7 @@ class CommandRun(GeneratorRun):
             **{"device": device, "study": attempt.study},
         }
         own = {f"SEARCH_{name.upper()}": str(value) for name, value in facts.items()}
-        own |= {_variable(name): str(value) for name, value in self._cell.items()}
+        own |= {variable(name): str(value) for name, value in self._cell.items()}
         resumes = trial.resumed and (settings.checkpoint is None or (folder / settings.checkpoint).exists())
         values = {"max_iters": settings.max_iters, **self._cell, **facts, "python": sys.executable}
         return command_line(settings, values, resumes=resumes), own
@@ -153,10 +152,6 @@ def _announce(attempt: int, command: list[str], path: Path) -> None:
             file.write(f"{MARK}{attempt}: {shlex.join(command)}\n".encode())
     except OSError as error:
         raise ObjectiveError(f"cannot write {path} ({error.strerror}); give another --out") from error
-
-
-def _variable(axis: str) -> str:
-    return "SEARCH_PARAM_" + re.sub(r"\W", "_", axis).upper()
 
 
 def _signal_name(number: int) -> str:

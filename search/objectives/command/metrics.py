@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from search.objectives.command.metric_lines import GrowingFile, Row, json_row, pattern_row, plain_row
+from search.objectives.command.metric_lines import GrowingFile, Parse, Row, json_row, pattern_row, plain_row
 from search.objectives.command.output import LOG, last_lines, shown
 from search.objectives.command.settings import CommandSettings
+from search.objectives.command.step_name import COMMON_NAMES, StepName
 from search.objectives.errors import ObjectiveError
 from search.objectives.generator_run import split_metrics
 from search.objectives.protocol import Evaluation
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """A file with metrics, and what reads its lines."""
+
+    file: GrowingFile
+    parse: Parse
+
+
+def check_pattern(settings: CommandSettings, metrics: Sequence[str]) -> None:
+    """Check that the pattern finds what the study ranks by.
+
+    Args:
+        metrics: The names of the study's metrics.
+
+    Raises:
+        ObjectiveError: It has no group of a metric.
+    """
+    groups = [name for pattern in settings.patterns for name in pattern.groupindex]
+    if groups and (missing := [metric for metric in metrics if metric not in groups]):
+        steps = (*COMMON_NAMES, settings.step)
+        names = [group for group in groups if group.lower() not in steps]
+        other = f', or name another in the study file: metric = "{names[0]}"' if names and len(metrics) == 1 else ""
+        raise ObjectiveError(
+            f"the pattern has the groups {', '.join(groups)}, but not {missing[0]!r}, by which the study ranks; add "
+            f"(?P<{missing[0]}>…){other}"
+        )
 
 
 class Metrics:
@@ -28,30 +58,31 @@ class Metrics:
     """
 
     def __init__(self, settings: CommandSettings, metric: str, folder: Path) -> None:
-        patterns = settings.patterns
-        groups = [name for pattern in patterns for name in pattern.groupindex]
-        if patterns and metric not in groups:
-            raise ObjectiveError(
-                f"the pattern has the groups {', '.join(groups)}, but not {metric!r}, by which the study ranks; add "
-                f'(?P<{metric}>…), or name another in the study file: metric = "{groups[0]}"'
-            )
+        check_pattern(settings, [metric])
         self._settings, self._metric = settings, metric
-        self._sources = [(GrowingFile(folder / LOG), pattern_row(patterns) if patterns else plain_row)]
+        patterns = settings.patterns
+        self._sources = [_Source(GrowingFile(folder / LOG), pattern_row(patterns) if patterns else plain_row)]
         if not patterns:
-            self._sources.insert(0, (GrowingFile(folder / settings.metrics), json_row))
-        self._chosen: GrowingFile | None = None
+            self._sources.insert(0, _Source(GrowingFile(folder / settings.metrics), json_row))
+        self._steps = {source: StepName(settings.step, metric) for source in self._sources}
+        self._chosen: _Source | None = None
         self._names: dict[str, None] = {}
+        self._at_step: float | None = None
         self._same_step: Row = {}
         self._final: Row = {}
         self._last_step: int | None = None
-        self._earlier = {id(source): self._by_step(map(parse, source.earlier)) for source, parse in self._sources}
+        self._earlier = {source: self._by_step(map(source.parse, source.file.earlier)) for source in self._sources}
         self.has_grown = False
 
     def _by_step(self, rows: Iterable[Row]) -> dict[int, Row]:
         """The rows of earlier attempts that have a step and the study's metric; a later one replaces an earlier one."""
-        name = self._settings.step
-        found = {int(row[name]): row for row in rows if self._metric in row and row.get(name, 0.5).is_integer()}
-        return {step: {key: each for key, each in row.items() if key != name} for step, row in sorted(found.items())}
+        step_name = StepName(self._settings.step, self._metric)
+        found = {}
+        for row in rows:
+            name = step_name.of(row)
+            if name is not None and self._metric in row and row[name].is_integer():
+                found[int(row.pop(name))] = row
+        return dict(sorted(found.items()))
 
     def read(self, *, to_the_end: bool) -> list[tuple[int, Row]]:
         """The evaluations that are new.
@@ -73,41 +104,45 @@ class Metrics:
         return [*before, *found]
 
     def _earlier_rows(self) -> dict[int, Row]:
-        sources = [source for source, _ in self._sources if self._chosen in (None, source)]
-        return next((rows for source in sources if (rows := self._earlier[id(source)])), {})
+        sources = [source for source in self._sources if self._chosen in (None, source)]
+        return next((rows for source in sources if (rows := self._earlier[source])), {})
 
     def _read(self, to_the_end: bool) -> list[tuple[int, Row]]:
         found = []
         self.has_grown = False
-        for source, parse in self._sources:
-            lines = source.lines(to_the_end=to_the_end)
-            self.has_grown |= source.has_grown
+        for source in self._sources:
+            lines = source.file.lines(to_the_end=to_the_end)
+            self.has_grown |= source.file.has_grown
             if self._chosen not in (None, source):
                 continue
-            for row in map(parse, lines):
+            for row in map(source.parse, lines):
                 if self._metric in row:
                     self._chosen = source
-                if (evaluation := self._evaluation(row)) is not None:
+                if (evaluation := self._evaluation(row, self._steps[source])) is not None:
                     found.append(evaluation)
         return found
 
-    def _evaluation(self, row: Row) -> tuple[int, Row] | None:
+    def _evaluation(self, row: Row, step_name: StepName) -> tuple[int, Row] | None:
         self._names.update(dict.fromkeys(row))
-        step = row.pop(self._settings.step, None)
-        if step is None:
+        name = step_name.of(row)
+        if name is None:
             self._final.update(row)
             return None
+        step = row.pop(name)
         if not step.is_integer():
-            raise ObjectiveError(
-                f"the step {self._settings.step} = {step} is no whole number; name another in [settings]: step = …"
-            )
-        if step != self._same_step.get(self._settings.step):
-            self._same_step = {self._settings.step: step}
+            raise ObjectiveError(f"the step {name} = {step} is no whole number; name another in [settings]: step = …")
+        if step != self._at_step:
+            self._at_step, self._same_step = step, {}
         self._same_step.update(row)
         if self._metric not in row or step == self._last_step:
             return None
+        if self._last_step is not None and step < self._last_step:
+            raise ObjectiveError(
+                f"the program prints {name} = {int(step)} after {name} = {self._last_step}; steps must increase: name "
+                'another in [settings], such as step = "global_step", or step = "" for a program without steps'
+            )
         self._last_step = int(step)
-        return self._last_step, {name: each for name, each in self._same_step.items() if name != self._settings.step}
+        return self._last_step, dict(self._same_step)
 
     def at_the_end(self, name: str, path: Path) -> Evaluation | None:
         """The result of a program without steps; None for one with steps.

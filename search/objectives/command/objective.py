@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from search.objectives.command.command_run import CommandRun
+from search.objectives.command.metrics import check_pattern
+from search.objectives.command.program import VARIABLES, variable
 from search.objectives.command.settings import CommandSettings
-from search.objectives.command.template import OWN_PLACEHOLDERS, command_line, script_files
+from search.objectives.command.template import OWN_PLACEHOLDERS, command_line, placeholders, script_files
 from search.objectives.corpus import Corpus
 from search.objectives.errors import ObjectiveError
 from search.objectives.protocol import Objective
 from search.objectives.settings import TrainingSettings
 
 SCRIPTS = (".py", ".sh")
+# As much of a script is searched for the variables that it reads.
+MAX_SCRIPT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,30 @@ class CommandObjective(Objective):
     def settings_class(self) -> type[TrainingSettings]:
         """The command and what belongs to it."""
         return CommandSettings
+
+    def check_study(self, axes: Sequence[str], metrics: Sequence[str], settings: TrainingSettings) -> None:
+        """As `search.objectives.protocol.ChecksStudy`.
+
+        Raises:
+            ObjectiveError: The pattern lacks a metric, or the program gets no value of an axis.
+        """
+        assert isinstance(settings, CommandSettings)
+        check_pattern(settings, metrics)
+        used = placeholders(settings)
+        if (unused := [axis for axis in axes if axis not in used]) and not self._reads_variables(settings):
+            axis = unused[0]
+            raise ObjectiveError(
+                f"the command never uses the axis {axis}, so its values would change nothing; write {{{axis}}} in it, "
+                f"such as --{axis}={{{axis}}}; a program that reads variables: env {variable(axis)}={{{axis}}} …"
+            )
+
+    def _reads_variables(self, settings: CommandSettings) -> bool:
+        """Whether the command, or a script that it names, mentions the variables with the values of axes."""
+        texts = [word.encode() for word in settings.words]
+        for path in script_files(settings, self.folder):
+            with path.open("rb") as file:
+                texts.append(file.read(MAX_SCRIPT))
+        return any(VARIABLES.encode() in text for text in texts)
 
     def check_cell(self, cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus | None) -> None:
         """Check the command with the values of a cell.
@@ -57,6 +87,11 @@ class CommandObjective(Objective):
     def _check_files(self, words: list[str], command: list[str]) -> None:
         if "{" not in words[0]:
             place = self.folder / words[0] if "/" in words[0] else words[0]
+            if Path(place).is_file() and not os.access(place, os.X_OK):
+                raise ObjectiveError(
+                    f"command: {words[0]!r} is not executable; chmod +x {shlex.quote(str(place))}, or put the program "
+                    f"that runs it before it, such as {_interpreter(words[0])} {shlex.quote(words[0])}"
+                )
             if shutil.which(place) is None:
                 raise ObjectiveError(
                     f"command: the program {words[0]!r} is not on the PATH; install it, or give its path "
@@ -75,6 +110,10 @@ class CommandObjective(Objective):
         assert isinstance(settings, CommandSettings)
         identity = json.dumps({"cell": dict(cell), "seed": seed}, sort_keys=True)
         return CommandRun(settings, cell, seed, device, self.folder, identity)
+
+
+def _interpreter(script: str) -> str:
+    return "bash" if script.endswith(".sh") else "python"
 
 
 def sources(settings: Mapping[str, Any], folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from search.objectives.command import supervisor
 MARGIN_S = 3.0
 # Variables that lead to the database: those of libpq, and those of its container image.
 _DATABASE = ("PG", "POSTGRES_")
+# What the variables with the values of axes begin with.
+VARIABLES = "SEARCH_PARAM_"
 
 
 class Program:
@@ -96,6 +99,11 @@ class Program:
 def private(path: str, flags: int) -> int:
     """Open a new file so that other users of the machine cannot read it."""
     return os.open(path, flags | os.O_CLOEXEC, 0o660)
+
+
+def variable(axis: str) -> str:
+    """The environment variable with the value of an axis."""
+    return VARIABLES + re.sub(r"\W", "_", axis).upper()
 
 
 def program_environment(

@@ -29,8 +29,8 @@ class CommandSettings(TrainingSettings):
     metrics: str = "metrics.jsonl"
     # A regular expression, or several, with a named group for each metric and for the step.
     pattern: str | list[str] = Field(default=[], min_length=1)
-    # What the program calls its step.
-    step: str = "step"
+    # What the program calls its step; None for one of the usual names, "" for a program without steps.
+    step: str | None = None
     # How long a stopped program has after SIGTERM before SIGKILL, in seconds.
     grace_s: Annotated[float, Field(ge=0, le=MAX_GRACE_S, strict=False)] = 10.0
     # Files of the trial's folder that are kept as artifacts: names, or patterns such as "*.png".

@@ -50,6 +50,12 @@ def fill(text: str, values: Mapping[str, object]) -> str | None:
     return "".join(filled)
 
 
+def placeholders(settings: CommandSettings) -> set[str]:
+    """The names in the brackets of a command."""
+    words = [settings.command] if isinstance(settings.command, str) else settings.command
+    return {name.removesuffix("?") for word in words for _, name, _, _ in Formatter().parse(word) if name}
+
+
 def command_line(settings: CommandSettings, values: Mapping[str, object], *, resumes: bool) -> list[str]:
     """The arguments that start a program.
 
