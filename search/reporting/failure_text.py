@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from search.hints import command_of
 from search.storage.failures import Failure
 from search.storage.queries import TrialSummary
 from search.storage.texts import printable
 from search.study.cells import without_seed
-from search.study.formatting import describe_cell
+from search.study.formatting import count_text, describe_cell
 
 TRACEBACK_LINES = 8  # the last ones; the log has the rest
-MOST_SHOWN = 20  # of the failed trials of a report
+MOST_SHOWN = 20  # of the different failures of a report
+MOST_NUMBERS = 30  # of the trials that failed alike
 MAX_LINE = 2_000
+_PATH = re.compile(r"\S*/\S*")
 
 
 def failure_title(trial: TrialSummary) -> str:
@@ -85,15 +88,37 @@ def duration_text(seconds: float) -> str:
     return f"{seconds / 86_400:.0f} days"
 
 
+def failure_groups(trials: Sequence[TrialSummary]) -> list[list[TrialSummary]]:
+    """Trials that failed alike together; the groups and their trials are in the given order."""
+    groups: dict[Hashable, list[TrialSummary]] = {}
+    for trial in trials:
+        kind = None if trial.failure is None else trial.failure.kind
+        # A path names the trial.
+        reason = _PATH.sub("/", trial.reason or trial.state)
+        groups.setdefault((trial.study, kind, reason), []).append(trial)
+    return list(groups.values())
+
+
+def group_lines(group: Sequence[TrialSummary]) -> list[str]:
+    """As `failure_lines` of the first trial of a group, with the numbers of the others."""
+    first, *others = group
+    if not others:
+        return failure_lines(first)
+    numbers = ", ".join(str(trial.number) for trial in others[:MOST_NUMBERS])
+    more = ", …" if len(others) > MOST_NUMBERS else ""
+    return [*failure_lines(first), f"the same in {count_text(len(others), 'more trial')}: {numbers}{more}"]
+
+
 def failures_as_markdown(trials: Sequence[TrialSummary]) -> str:
     """A section on failed trials; "" without any."""
     if not trials:
         return ""
     blocks = ["## Failed trials"]
-    for trial in trials[:MOST_SHOWN]:
-        text = "\n".join([failure_title(trial), *failure_lines(trial)])
+    groups = failure_groups(trials)
+    for group in groups[:MOST_SHOWN]:
+        text = "\n".join([failure_title(group[0]), *group_lines(group)])
         # Indented text is shown as it is, whatever it contains.
         blocks.append("\n".join(f"    {line}" for line in text.splitlines()))
-    if len(trials) > MOST_SHOWN:
-        blocks.append(f"{len(trials) - MOST_SHOWN} more; `{command_of('status')} --json` has all.")
+    if len(groups) > MOST_SHOWN:
+        blocks.append(f"{len(groups) - MOST_SHOWN} more; `{command_of('status')} --json` has all.")
     return "\n\n".join(blocks)

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from search.hints import command_of
 from search.reporting.charts import LINE_STYLES, Line, line_chart, timeline
-from search.reporting.failure_text import MOST_SHOWN, failure_lines, failure_title
+from search.reporting.failure_text import MOST_SHOWN, failure_groups, failure_title, group_lines
 from search.reporting.heatmaps import RAMP
 from search.reporting.report_data import BEST_LINES, ReportData
 from search.reporting.search_charts import search_charts
@@ -78,10 +78,12 @@ def _view(report_data: ReportData, top: int | None) -> dict[str, Any]:
             "position, characters",
         ),
         "timeline": timeline(bars, "When each trial ran, and how it ended") if bars else None,
+        "failures_left_out": max(0, len(failure_groups(report_data.failed)) - MOST_SHOWN),
         "outcomes": [(name, words) for name, words in OUTCOMES.items() if any(bar.outcome == name for bar in bars)],
         "environments": report_data.environments(),
         "failures": [
-            {"title": failure_title(trial), "lines": failure_lines(trial)} for trial in report_data.failed[:MOST_SHOWN]
+            {"title": failure_title(group[0]), "lines": group_lines(group)}
+            for group in failure_groups(report_data.failed)[:MOST_SHOWN]
         ],
         "generated_texts": report_data.generated_texts(leaders),
         "most_comparisons": MOST_ROWS,

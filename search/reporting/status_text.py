@@ -6,18 +6,24 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 
 from search.objectives.command.output import LOG_ATTRIBUTE, where_and_last_line
-from search.reporting.failure_text import duration_text, failure_lines, failure_title, silence_text, trial_title
+from search.reporting.failure_text import (
+    duration_text,
+    failure_groups,
+    failure_title,
+    group_lines,
+    silence_text,
+    trial_title,
+)
 from search.reporting.tables import finite
 from search.storage.database import Database
 from search.storage.queries import TrialSummary, counts, trial_summaries
 from search.study.formatting import count_text, loss_text
 from search.study.stored import StoredStudy, read_stored_study
 
-# Trials of a kind; --json has all.
-MAX_TRIALS = 50
+# Trials of a kind, of those that failed alike one; --json has all.
+MAX_BLOCKS = 50
 
 
 def status_as_json(database: Database, names: Sequence[str], retried: int | None) -> str:
@@ -50,20 +56,24 @@ def status_as_text(database: Database, names: Sequence[str], retried: int | None
     running = trial_summaries(database, names, ("running",), (LOG_ATTRIBUTE,))
     retrying = [trial for trial in trial_summaries(database, names, ("waiting",)) if trial.attempts]
     failed = trial_summaries(database, names, ("failed", "diverged"))
-    for title, trials, line in (
-        ("running", running, partial(_running, name=stored.definition.metric.name)),
-        ("waiting for another attempt", retrying, failure_title),
-        ("failed", failed, failure_title),
+    name = stored.definition.metric.name
+    for title, blocks in (
+        ("running", [[_running(trial, name), *_output(trial)] for trial in running]),
+        ("waiting for another attempt", _failures(retrying)),
+        ("failed", _failures(failed)),
     ):
-        if trials:
+        if blocks:
             lines += ["", f"{title}:"]
-        for trial in trials[:MAX_TRIALS]:
-            more = _output(trial) if title == "running" else failure_lines(trial)
-            lines += [f"  {line(trial)}", *(f"    {each}" for each in more)]
-        lines += [f"  and {len(trials) - MAX_TRIALS} more"] if len(trials) > MAX_TRIALS else []
+        for first, *more in blocks[:MAX_BLOCKS]:
+            lines += [f"  {first}", *(f"    {each}" for each in more)]
+        lines += [f"  and {len(blocks) - MAX_BLOCKS} more"] if len(blocks) > MAX_BLOCKS else []
     if failed and not stored.is_made_by_optuna:
         lines.append("retry them with --retry-failed")
     return "\n".join(lines)
+
+
+def _failures(trials: Sequence[TrialSummary]) -> list[list[str]]:
+    return [[failure_title(group[0]), *group_lines(group)] for group in failure_groups(trials)]
 
 
 def _limits(stored: StoredStudy) -> str:

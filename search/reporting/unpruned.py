@@ -7,6 +7,8 @@ import logging
 from search.objectives.registry import COMMAND
 from search.reporting.progress import Snapshot
 from search.study.definition import StudyDefinition
+from search.study.pruner_settings import PrunerSettings
+from search.study.search_space import OPTUNAS_PRUNER
 
 log = logging.getLogger("search")
 
@@ -22,7 +24,9 @@ class IdlePruner:
     """
 
     def __init__(self, definition: StudyDefinition) -> None:
-        self._pruner = definition.pruner.name if "pruner" in definition.model_fields_set else "none"
+        is_default = definition.suggests_parameters and definition.pruner == PrunerSettings(name=OPTUNAS_PRUNER)
+        is_asked = "pruner" in definition.model_fields_set and not is_default
+        self._pruner = definition.pruner.name if is_asked else "none"
         self._is_command = definition.objective == COMMAND
 
     def look(self, snapshot: Snapshot, *, is_last: bool = False) -> None:

@@ -12,6 +12,8 @@ from search.storage.texts import printable
 from search.storage.values import canonical
 
 GRID = "grid"
+# Of an objective that suggests its parameters.
+OPTUNAS_SAMPLER, OPTUNAS_PRUNER = "tpe", "MedianPruner"
 # Of a step: the largest error of a number of steps, as Optuna has it.
 _STEP_TOLERANCE = Decimal("1e-8")
 
@@ -124,8 +126,8 @@ def normalize_seeds(raw: Any) -> Any:
     raw = dict(raw)
     if not raw.get("grid") and not raw.get("axes") and "trials" in raw:
         # The objective suggests its parameters; Optuna's defaults.
-        raw.setdefault("sampler", "tpe")
-        raw.setdefault("pruner", "MedianPruner")
+        raw.setdefault("sampler", OPTUNAS_SAMPLER)
+        raw.setdefault("pruner", OPTUNAS_PRUNER)
     if raw.get("seeds") == "adaptive":
         racing = raw.get("racing", {})
         first = racing.get("first") if isinstance(racing, Mapping) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,10 +20,13 @@ from search.objectives.protocol import Objective
 from search.objectives.registry import COMMAND, OBJECTIVES, as_objective
 from search.study.module_finder import study_folder, use_study_folder
 from search.study.names import is_study_file
+from search.study.no_arguments import ArgumentsMissing, without_arguments
 from search.study.validation_messages import did_you_mean
 
 if TYPE_CHECKING:
     from search.study.stored import StoredDefinition
+
+log = logging.getLogger("search")
 
 OURS = "search."
 # The modules that `import_user_module` is importing now.
@@ -63,17 +67,34 @@ def import_user_module(module: str, named: str) -> ModuleType:
     """
     _importing.append(module)
     try:
-        with _refusing_optimize():
-            return importlib.import_module(module)
+        with _refusing_optimize(), without_arguments() as parsed:
+            found = importlib.import_module(module)
+        if parsed:
+            log.warning(
+                "warning: the module %r reads the command line when it is imported, and gets no arguments, so each has "
+                "its default; give values that vary to the study file",
+                module,
+            )
+        return found
     except USER_ERRORS:
         raise
+    except ArgumentsMissing as error:
+        raise UsageError(
+            f"{named}: the module {module!r} reads the command line when it is imported, and gets no arguments "
+            f"(argparse: {error.message}); give them defaults, or read it under: if __name__ == '__main__':"
+        ) from error
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise UsageError(f"{named}: the module {module!r} needs {error.name!r}, which is not installed") from error
         raise UsageError(
             f"{named}: no module {module!r} on the Python path; put {module}.py beside the study file"
         ) from error
-    except (Exception, SystemExit) as error:  # a script that is imported can raise anything, or parse a command line
+    except SystemExit as error:
+        raise UsageError(
+            f"{named}: the module {module!r} exits when it is imported ({_describe(error)}); put what it does as a "
+            "script under: if __name__ == '__main__':"
+        ) from error
+    except Exception as error:  # a script that is imported can raise anything
         raise UsageError(f"{named}: the import of the module {module!r} failed ({_describe(error)})") from error
     finally:
         _importing.pop()

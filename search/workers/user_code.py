@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from search.storage.texts import storable_text
+from search.study.no_arguments import without_arguments
 
 
 class UserCodeError(Exception):
@@ -77,7 +78,8 @@ class UserCode:
             UserCodeError: It raised anything.
         """
         try:
-            yield
+            with without_arguments():
+                yield
         except BaseException as error:
             if os.getpid() != self._pid:
                 # A process that user code forked must not go on as a second worker.

@@ -19,7 +19,7 @@ import pytest
 from finished_studies import End, ended_study, nothing
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import String, cast, text, update
 
 from search.reporting.escapes import csv_value, markdown_text
 from search.reporting.progress import PlainLines, Snapshot, summary_line
@@ -29,6 +29,7 @@ from search.reporting.status_text import status_as_json, status_as_text
 from search.statistics.inference import mean
 from search.statistics.ranking import half_interval, ranked_rows
 from search.storage.database import Database
+from search.storage.schema import queue_table
 from search.study.formatting import describe_cell, enough_digits, value_text
 from search.web.dashboard_publisher import note, publish
 
@@ -184,8 +185,21 @@ def test_a_thousand_levels_are_bounded(tmp_path: Path, seeds: int) -> None:
 def test_status_of_many_failures_is_bounded(tmp_path: Path) -> None:
     grid = f'objective = "fake_objective:start"\n[grid]\nblock_size = {list(range(1, 301))}\n'
     with ended_study(tmp_path, lambda cell: End("failed", {}), seeds=1, study=grid) as database:
-        lines = status_as_text(database, NAMES, None).splitlines()
-    assert len(lines) < 70
+        alike = status_as_text(database, NAMES, None).splitlines()
+        numbered = "no file /out/" + cast(queue_table.c.number, String) + "/output.log"
+        for reason, shown in ((numbered, 1), (cast(queue_table.c.number, String), 50)):
+            change = update(queue_table).values(reason=reason)
+            database.write(lambda connection, change=change: connection.execute(change))  # type: ignore[misc]
+            lines = status_as_text(database, NAMES, None).splitlines()
+            page, report = (render(database, NAMES, each) for each in ("html", "markdown"))
+            assert sum("attempt 1: " in line for line in lines) == shown
+            assert page.count("<details><summary>small trial") == report.count("    small trial") == min(shown, 20)
+            assert ("280 more; " in page) == ("280 more; " in report) == (shown > 1)
+    first = "small trial 0 (block_size=1 seed=1337), attempt 1: "
+    assert [line for line in alike if "attempt" in line and first not in line] == []
+    assert any(
+        line.startswith("    the same in 299 more trials: 1, 2, 3, ") and line.endswith(", 30, …") for line in alike
+    )
     assert "  and 250 more" in lines
 
 

@@ -14,6 +14,7 @@ from search.study.definition import StudyDefinition
 
 COMMAND = {"name": "s", "command": "t {x}", "grid": {"x": [1, 2]}}
 FUNCTION = {"name": "s", "objective": "m:f", "grid": {"x": [1, 2]}}
+THEIRS = {"name": "s", "objective": "m:f", "trials": 5}
 PRUNER = {"pruner": {"name": "median"}}
 
 
@@ -31,6 +32,8 @@ def snapshot(*steps: int | None, states: str = "complete") -> Snapshot:
         (FUNCTION | PRUNER, snapshot(None, None, 7), False, None),
         (FUNCTION | PRUNER, snapshot(None, None, None, states="failed"), True, None),
         (FUNCTION, snapshot(None, None, None), True, None),
+        (THEIRS, snapshot(None, None, None), True, None),
+        (THEIRS | PRUNER, snapshot(None, None, None), True, "nothing to judge"),
         (FUNCTION | {"pruner": {"name": "none"}}, snapshot(None, None, None), True, None),
     ],
 )

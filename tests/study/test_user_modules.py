@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -19,12 +20,14 @@ from search.options import PlanningOptions
 from search.planning import load_study
 from search.storage.connect import open_database
 from search.storage.queries import trial_summaries
+from search.storage.texts import error_text
 from search.study.cell_checks import check_cells
 from search.study.definition import load_definition
 from search.study.planner import Study
 from search.study.stored import parse_study, read_stored_study
 from search.study.user_modules import resolve_objective, user_modules
 from search.workers.setup import open_worker
+from search.workers.user_code import UserCode, UserCodeError
 
 ROOT = Path(__file__).parents[2]
 
@@ -234,7 +237,16 @@ class TestText:
             r"the import of the module 'own_absent' failed \(SyntaxError at line 1: invalid syntax\)",
         ),
         ("1 / 0\n", "loss", r"the import of the module 'own_absent' failed \(ZeroDivisionError: division by zero\)"),
-        ("import sys\nsys.exit(2)\n", "loss", r"the import of the module 'own_absent' failed \(SystemExit: 2\)"),
+        (
+            "import sys\nsys.exit(2)\n",
+            "loss",
+            r"the module 'own_absent' exits when it is imported \(SystemExit: 2\); put .* under: if __name__ ==",
+        ),
+        (
+            "import argparse\np = argparse.ArgumentParser()\np.add_argument('data')\np.parse_args()\n",
+            "loss",
+            r"the module 'own_absent' reads the command line .*arguments are required: data\); give them defaults, or",
+        ),
         ("x = 1\n", "loss", r"the module 'own_absent' has no function 'loss'"),
     ],
 )
@@ -246,6 +258,38 @@ def test_objective_that_cannot_be_had(
         (own / "own_absent.py").write_text(module)
     with pytest.raises(UsageError, match=rf"^objective = 'own_absent:{name}': {said}"):
         resolve_objective(f"own_absent:{name}")
+
+
+def test_a_module_gets_no_command_line(
+    own: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The arguments of lm-search are not those of the module, which may have options of the same names."""
+    monkeypatch.setattr("sys.argv", ["run", "--study", "x", "--device", "cuda"])
+    monkeypatch.syspath_prepend(str(own))
+    (own / "own_parsing.py").write_text(
+        "import argparse\np = argparse.ArgumentParser()\np.add_argument('--device', default='cpu')\n"
+        "args, rest = p.parse_known_args()\ndef loss(params): return 1\n"
+    )
+    resolve_objective("own_parsing:loss")
+    parsed = sys.modules.pop("own_parsing")
+    assert (parsed.args.device, parsed.rest) == ("cpu", [])
+    assert "'own_parsing' reads the command line when it is imported, and gets no arguments" in caplog.text
+    assert sys.argv[1:] == ["--study", "x", "--device", "cuda"]
+    with pytest.raises(SystemExit, match="^2$"):
+        parsed.p.parse_args(["--nope"])
+    assert "unrecognized arguments: --nope" in capfd.readouterr().err
+
+
+def test_an_objective_gets_no_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", required=True)
+    monkeypatch.setattr("sys.argv", ["worker", "--data", "d"])
+    with pytest.raises(UserCodeError) as raised, UserCode().running_trials():
+        parser.parse_args()
+    assert error_text(raised.value.error) == (
+        "ArgumentsMissing: argparse: the following arguments are required: --data; an objective gets no command line: "
+        "give each argument a default"
+    )
 
 
 @pytest.mark.parametrize(
