@@ -43,8 +43,8 @@ def without_arguments() -> Iterator[list[str]]:
         return parse(parser, args, namespace, **others)
 
     sys.argv = arguments[:1]
-    ArgumentParser.error = refuse  # type: ignore[method-assign]
-    ArgumentParser.parse_known_args = note  # type: ignore[method-assign]
+    ArgumentParser.error = refuse  # type: ignore[assignment, method-assign]
+    ArgumentParser.parse_known_args = note  # type: ignore[assignment, method-assign]
     try:
         yield read
     finally:

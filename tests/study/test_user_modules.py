@@ -275,7 +275,7 @@ def test_a_module_gets_no_command_line(
     assert (parsed.args.device, parsed.rest) == ("cpu", [])
     assert "'own_parsing' reads the command line when it is imported, and gets no arguments" in caplog.text
     assert sys.argv[1:] == ["--study", "x", "--device", "cuda"]
-    with pytest.raises(SystemExit, match="^2$"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         parsed.p.parse_args(["--nope"])
     assert "unrecognized arguments: --nope" in capfd.readouterr().err
 
