@@ -25,7 +25,7 @@ from search.strategies.pruners import check_pruner, read_pruner
 from search.strategies.racing import make_race
 from search.strategies.samplers import check_sampler, make_sampler
 from search.strategies.warm_start import warm_started
-from search.study.cell_checks import check_cells
+from search.study.cell_checks import check_cells, check_judged_metric
 from search.study.code_versions import trials_by_code
 from search.study.corpus import read_corpus
 from search.study.definition import MAX_SEEDS, StudyDefinition, load_definition
@@ -79,6 +79,8 @@ def load_study(options: PlanningOptions, modules: Path | None = None) -> Study:
         check_size(definition)
     except ValueError as error:
         raise UsageError(f"--seeds {options.seeds}: {error}") from error
+    objective = resolve_objective(definition.objective)
+    check_judged_metric(definition, objective)
     corpus = read_corpus(definition.objective, options.corpus, definition.corpus)
     left_out = _why_not_comparable(options, definition, corpus) if definition.published else ""
     if left_out:
@@ -91,7 +93,7 @@ def load_study(options: PlanningOptions, modules: Path | None = None) -> Study:
         modules=modules,
         target=options.target,
         published_left_out=left_out,
-        metric=resolve_objective(definition.objective).metric,
+        metric=objective.metric,
     )
 
 

@@ -244,6 +244,10 @@ class Objective(Protocol):
         """The class of a study's training settings; a subclass can allow fewer values."""
         return TrainingSettings
 
+    def metric_names(self, settings: TrainingSettings) -> Sequence[str] | None:
+        """The names of all metrics that its evaluations have; None if they are not known before it runs."""
+        return None
+
     def prepare(self) -> None:
         """Import what training needs. Only processes that train call this, so a launcher never imports torch."""
         return

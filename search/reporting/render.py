@@ -18,7 +18,7 @@ from search.statistics.ranking import Row
 from search.statistics.verdicts import judge
 from search.storage.database import Database
 from search.study.formatting import count_text, describe_cell, loss_text, values_text
-from search.study.metrics import DEFAULT_METRIC, DEFAULT_NAME
+from search.study.metrics import DEFAULT_METRIC, DEFAULT_NAME, Metric
 from search.study.pruner_settings import PrunerSettings
 from search.study.search_space import Range, SamplerSettings
 from search.study.warm_starts import WarmStart
@@ -111,7 +111,7 @@ def _as_page(report_data: ReportData, shown: Sequence[Row], width: int | None) -
         *(f"- {name}: {markdown_text(_settings_text(each))}" for name, each in settings.items() if each),
         *([f"- objective: {definition.objective}"] if definition.objective not in (*OBJECTIVES, "") else []),
         *([f"- corpus: {markdown_text(stored.corpus)}, SHA-256 {definition.corpus_sha256}"] if stored.corpus else []),
-        *([] if stored.is_made_by_optuna else [f"- pruner: {_pruner(stored.settings.pruner)}"]),
+        *([] if stored.is_made_by_optuna else [f"- pruner: {_pruner(stored.settings.pruner, definition.metrics)}"]),
         *(
             [f"- bigram baseline: {loss_text(report_data.bigram_baseline)}, the loss of counting character pairs"]
             if report_data.bigram_baseline is not None
@@ -184,6 +184,10 @@ def _range(axis: str, ends: Range) -> str:
     return f"{axis}: {ends.low} to {ends.high}" + (", log" if ends.log else "")
 
 
-def _pruner(settings: PrunerSettings) -> str:
+def _pruner(settings: PrunerSettings, metrics: Sequence[Metric]) -> str:
     used = markdown_text(", ".join(f"{key} {value}" for key, value in settings.arguments.items()))
-    return f"{settings.name} ({used})" if used else settings.name
+    named = f"{settings.name} ({used})" if used else settings.name
+    if settings.metric is None:
+        return named
+    judged = settings.judged(metrics)
+    return f"{named}, judges by {markdown_text(judged.name)} ({judged.better} is better)"

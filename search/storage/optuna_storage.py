@@ -6,7 +6,7 @@ import copy
 import functools
 import time
 import weakref
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,7 +24,9 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
 
 from search.storage import optuna_queries, optuna_tables
+from search.storage.compared_metric import ComparedMetric, as_compared
 from search.storage.database import Database, open_engine
+from search.storage.metrics import read_metrics, reported
 from search.storage.schema import LATE_COMMIT_S, queue_table
 from search.storage.url import parse_url
 
@@ -105,15 +107,19 @@ for _name in sorted(name for name in dir(BaseStorage) if name.startswith(("get_"
 class PrunerStorage(_CachedStorage):
     """A cache for pruners: reads each finished trial once, and running trials at most once per second.
 
-    A pruner compares what trials report, one metric; so of a study with several objectives it sees the first alone.
+    A pruner compares one metric: what trials report to Optuna, the first of several objectives, or another one, which
+    it then sees in place of that.
     Optuna reads all trials of the study at the first check, and every unfinished trial again at each check. Its storage
     also fails as soon as the database does not answer, which would fail a worker's trial.
     """
 
     objectives: int | None = 1  # how many are seen; None for all
 
-    def __init__(self, backend: SearchStorage, study: str, refresh_s: float = 1.0) -> None:
+    def __init__(
+        self, backend: SearchStorage, study: str, refresh_s: float = 1.0, metric: ComparedMetric | None = None
+    ) -> None:
         super().__init__(backend)
+        self._metric = metric
         self._database, self._study, self._refresh_s = backend.database, study, refresh_s
         self._finished: dict[int, FrozenTrial] = {}
         self._ended_at: dict[int, float] = {}
@@ -136,6 +142,8 @@ class PrunerStorage(_CachedStorage):
         return study_id
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        if self._metric is not None:
+            return [self._metric.direction]
         if not self._directions:
             self._directions = self._backend.get_study_directions(study_id)[: self.objectives]
         return self._directions
@@ -231,9 +239,26 @@ class PrunerStorage(_CachedStorage):
         )
         return (
             new,
-            optuna_queries.read_trials(connection, new),
-            optuna_queries.read_trials(connection, connection.execute(running).scalars()),
+            self._read_trials(connection, new),
+            self._read_trials(connection, connection.execute(running).scalars()),
         )
+
+    def _read_trials(self, connection: Connection, trial_ids: Iterable[int]) -> list[FrozenTrial]:
+        trials = optuna_queries.read_trials(connection, trial_ids)
+        return trials if self._metric is None else as_compared(connection, trials, self._metric)
+
+    def metric_names(self, trial: FrozenTrial) -> list[str]:
+        """The names of what a trial has reported besides the value for Optuna."""
+        by_step = self._database.read(lambda connection: read_metrics(connection, [trial._trial_id]))
+        return list({name: None for each in by_step.get(trial._trial_id, {}).values() for name in reported(each)})
+
+    def as_compared(self, trial: FrozenTrial) -> FrozenTrial:
+        """A running trial as the pruner sees it; it shares its attributes with `trial`."""
+        metric = self._metric
+        if metric is None:
+            return trial
+        # Read each time: another attempt, or a report of an earlier step, may have removed values.
+        return self._database.read(lambda connection: as_compared(connection, [trial], metric))[0]
 
 
 class _Column:

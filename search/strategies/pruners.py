@@ -130,6 +130,8 @@ def _parameters(make: Callable[..., Any], named: str) -> list[str]:
 
 
 def _settings(value: object, named: str) -> PrunerSettings:
+    if isinstance(value, Mapping) and (misplaced := value.keys() & {"metric", "direction"}):
+        raise UsageError(f"{named}: wrapped_pruner has the key {min(misplaced)}; write that beside it, in [pruner]")
     if isinstance(value, (str, Mapping)) and (isinstance(value, str) or "name" in value):
         return PrunerSettings.model_validate(value)
     raise UsageError(f"{named}: wrapped_pruner = {value!r}; write it as {{ name = NAME, ARGUMENT = VALUE }}")
@@ -140,13 +142,19 @@ def read_pruner(text: str, before: PrunerSettings | None = None) -> PrunerSettin
 
     Args:
         text: Such as "median" or "PercentilePruner(25.0, n_warmup_steps=500)".
-        before: The pruner that it replaces; `PrunerSettings.with_name` may keep its settings.
+        before: The pruner that it replaces; its metric stays, and `PrunerSettings.with_name` may keep its settings.
 
     Raises:
         UsageError: There is no such pruner, or it does not accept these arguments.
     """
     named = f"--pruner {text}"
-    settings = _called(text, named) if "(" in text else (before or PrunerSettings()).with_name(text)
+    before = before or PrunerSettings()
+    if "(" in text:
+        settings = _called(text, named)
+        if settings.metric is None:
+            settings = settings.model_copy(update={"metric": before.metric, "direction": before.direction})
+    else:
+        settings = before.with_name(text)
     check_pruner(settings, named)
     return settings
 

@@ -17,6 +17,7 @@ from search.study.definition import StudyDefinition
 from search.study.formatting import describe_cell
 from search.study.planner import Study, edge_cells
 from search.study.user_modules import resolve_objective
+from search.study.validation_messages import did_you_mean
 
 # The axis that decides which other axes a cell can have.
 MODEL = "model"
@@ -74,6 +75,28 @@ def check_cells(study: Study) -> None:
     if isinstance(objective, ChecksStudy):
         metrics = [each.name for each in definition.ranked_metrics(study.metric)]
         objective.check_study(definition.axis_order, metrics, training)
+
+
+def check_judged_metric(definition: StudyDefinition, objective: Objective) -> None:
+    """Check the metric that the pruner judges by, as far as it is known before a trial runs.
+
+    Raises:
+        UsageError: It lacks a direction, or the objective reports no such metric.
+        ObjectiveError: As for `read_settings`.
+    """
+    try:
+        judged = definition.pruner.judged(definition.ranked_metrics(objective.metric))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if definition.pruner.metric is None:
+        return
+    training = read_settings(objective.settings_class, {**definition.training.model_dump(), **definition.settings})
+    names = objective.metric_names(training)
+    if names is not None and judged.name not in names:
+        raise UsageError(
+            f"pruner.metric = {judged.name!r}: the objective does not report it{did_you_mean(judged.name, names)}; "
+            f"choices: {', '.join(names)}"
+        )
 
 
 def _condition_example(

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from search.errors import UsageError
 from search.storage.texts import printable
+from search.study.pruner_settings import OWN
 from search.study.validation_messages import did_you_mean
 
 # "KEY=VALUE,…" as on the command line, or a key and a Python value.
@@ -47,10 +48,13 @@ def with_setting(
         if key in table:
             table[key] = _with_values(table[key], setting, text, named)
             return raw
-    section_of = {name: section for section, model in sections.items() for name in model.model_fields if name != "name"}
+    # The top of the file has keys of these names too.
+    section_of = {
+        name: section for section, model in sections.items() for name in model.model_fields if name not in OWN
+    }
     # Only the file has the names of another pruner's arguments.
     pruner = raw.get("pruner", {})
-    section_of |= {name: "pruner" for name in (pruner if isinstance(pruner, Mapping) else ()) if name != "name"}
+    section_of |= {name: "pruner" for name in (pruner if isinstance(pruner, Mapping) else ()) if name not in OWN}
     settable = ["first_seed", "seeds", "trials", *section_of]
     if key not in settable:
         raise UsageError(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from search.study.metrics import Direction, Metric
 
 # The settings that each of the pruners with shared settings uses.
 USED_BY: dict[str, tuple[str, ...]] = {
@@ -15,6 +17,10 @@ USED_BY: dict[str, tuple[str, ...]] = {
     "sha": ("warmup_steps",),
     "hyperband": ("warmup_steps",),
 }
+
+
+# What every pruner has besides its arguments.
+OWN = ("name", "metric", "direction")
 
 
 class SharedSettings(BaseModel):
@@ -29,6 +35,9 @@ class SharedSettings(BaseModel):
     keep: int = Field(default=5, ge=1)
     # median: no trial is compared before this many trials are complete.
     min_trials: int = Field(default=4, ge=1)
+    # See `PrunerSettings`.
+    metric: str | None = Field(default=None, min_length=1)
+    direction: Direction | None = None
 
 
 class PrunerSettings(BaseModel):
@@ -38,6 +47,9 @@ class PrunerSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
     name: str = "top"
+    # What trials are judged by; by default the study's first metric. One that is no objective needs a direction.
+    metric: str | None = Field(default=None, min_length=1)
+    direction: Direction | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -47,6 +59,11 @@ class PrunerSettings(BaseModel):
             return SharedSettings.model_validate(dict(value)).model_dump()
         return value
 
+    @model_serializer(mode="wrap")
+    def _used(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Absent where it is not set, so that an earlier version reads the settings.
+        return {key: value for key, value in dump(self).items() if key == "name" or key not in OWN or value is not None}
+
     @property
     def arguments(self) -> Mapping[str, Any]:
         """The arguments of the pruner."""
@@ -54,8 +71,38 @@ class PrunerSettings(BaseModel):
         return {key: given[key] for key in USED_BY[self.name]} if self.name in USED_BY else given
 
     def with_name(self, name: str) -> PrunerSettings:
-        """The settings of another pruner: these settings if both are in `USED_BY`, otherwise its defaults."""
+        """The settings of another pruner with the same metric: these settings if both are in `USED_BY`, otherwise its
+        defaults."""
         if name == self.name:
             return self
         both_share = {name, self.name} <= USED_BY.keys()
-        return PrunerSettings.model_validate({**self.model_dump(), "name": name} if both_share else {"name": name})
+        kept = self.model_dump()
+        if not both_share:
+            kept = {key: value for key, value in kept.items() if key in OWN}
+        return PrunerSettings.model_validate({**kept, "name": name})
+
+    def judged(self, metrics: Sequence[Metric]) -> Metric:
+        """The metric that trials are judged by.
+
+        Args:
+            metrics: Those of the study.
+
+        Raises:
+            ValueError: Its direction is missing, or another one than the study has.
+        """
+        if self.metric is None:
+            if self.direction is not None:
+                raise ValueError(f"pruner.direction = {self.direction!r} needs pruner.metric, the metric that it is of")
+            return metrics[0]
+        found = next((each for each in metrics if each.name == self.metric), None)
+        if found is None and self.direction is None:
+            raise ValueError(
+                f"pruner.metric = {self.metric!r} is no metric that the study ranks by "
+                f"({', '.join(each.name for each in metrics)}), so it needs pruner.direction: 'minimize' or 'maximize'"
+            )
+        if found is not None and self.direction not in (None, found.direction):
+            raise ValueError(
+                f"pruner.direction = {self.direction!r}, but the study has direction {found.direction!r} for "
+                f"{self.metric!r}; remove pruner.direction"
+            )
+        return found or Metric(self.metric, self.direction or "minimize")

@@ -127,7 +127,9 @@ def normalize_seeds(raw: Any) -> Any:
     if not raw.get("grid") and not raw.get("axes") and "trials" in raw:
         # The objective suggests its parameters; Optuna's defaults.
         raw.setdefault("sampler", OPTUNAS_SAMPLER)
-        raw.setdefault("pruner", OPTUNAS_PRUNER)
+        pruner = raw.setdefault("pruner", OPTUNAS_PRUNER)
+        if isinstance(pruner, Mapping) and pruner.keys() <= {"metric", "direction"}:
+            raw["pruner"] = {"name": OPTUNAS_PRUNER, **pruner}
     if raw.get("seeds") == "adaptive":
         racing = raw.get("racing", {})
         first = racing.get("first") if isinstance(racing, Mapping) else None

@@ -114,9 +114,11 @@ class CalledTrial(LeasedTrial):
         self._end(trial, TrialState.COMPLETE, values)
 
     def _prune(self, trial: UserTrial) -> None:
-        step = trial.frozen.last_step
-        values = [] if step is None else [trial.frozen.intermediate_values[step]]
-        at = "before its first report" if step is None else f"at step {step}"
+        reports = trial.frozen.intermediate_values
+        values = [reports[max(reports)]] if reports else []
+        # One that is judged by another metric may log that alone.
+        steps = [*reports, *trial.logged]
+        at = f"at step {max(steps)}" if steps else "before its first report"
         self._end(trial, TrialState.PRUNED, values, f"pruned by the objective {at}")
 
     def _end(self, trial: UserTrial, state: TrialState, values: list[float], reason: str | None = None) -> None:

@@ -162,7 +162,7 @@ def _worker_study(
         return sizes.of(shape, lambda: objective.group_size(values_of(cell), training, corpus, sizes.device))
 
     stack_runs = objective.stack_runs if objective.can_stack else None
-    judge = PruningJudge(backend, stored.name, settings.pruner)
+    judge = PruningJudge(backend, stored.name, settings.pruner, definition.metrics)
     facts = {
         "objective": definition.objective,
         "training": training.model_dump(),

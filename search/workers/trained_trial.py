@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 
 from optuna.trial import FrozenTrial
 
+from search.errors import UsageError
 from search.objectives.errors import CheckpointError, ObjectiveError
 from search.objectives.protocol import Attempt, Closes, Evaluation, KnowsAttempt, Replaces, TrainingRun
 from search.storage.errors import LeaseLost
@@ -73,7 +75,7 @@ class TrainedTrial(LeasedTrial):
             self._finish("diverged", f"the loss was not finite at step {evaluation.step}")
         elif self.run.finished:
             self._finish("complete", None, self._values(evaluation))
-        elif self._study.judge.should_prune(self._trial):
+        elif self._should_prune(self._trial):
             self.close_run()
             self._finish("pruned", f"pruned at step {evaluation.step}")
         else:
@@ -82,15 +84,22 @@ class TrainedTrial(LeasedTrial):
             return False
         return True
 
+    def _should_prune(self, trial: FrozenTrial) -> bool:
+        try:
+            return self._study.judge.should_prune(trial)
+        except UsageError as error:
+            raise UserCodeError(error) from error
+
     def _values(self, last: Evaluation) -> list[float]:
         first, *others = self._study.metrics
-        missing = [each.name for each in others if each.name not in last.metrics]
+        metrics = self._metrics(last)
+        missing = [each.name for each in others if each.name not in metrics]
         if missing:
-            found = ", ".join([first.name, *last.metrics])
+            found = ", ".join([first.name, *metrics])
             raise UserCodeError(
                 ObjectiveError(f"the last evaluation has the metrics {found}, but not {missing[0]!r}; yield it too")
             )
-        return [last.value, *(last.metrics[each.name] for each in others)]
+        return [last.value, *(metrics[each.name] for each in others)]
 
     def save_and_release(self) -> None:
         """Write a checkpoint and put the trial back into the queue."""
@@ -110,8 +119,12 @@ class TrainedTrial(LeasedTrial):
             values = self._trial.intermediate_values
             for each in [each for each in values if each >= step]:
                 del values[each]
+        return report_of(self.lease, replace(evaluation, metrics=self._metrics(evaluation)))
+
+    def _metrics(self, evaluation: Evaluation) -> Mapping[str, float]:
+        """The metrics of an evaluation, with those that the trial logged at its step."""
         logged = {} if self.user_trial is None else self.user_trial.logged.get(evaluation.step, {})
-        return report_of(self.lease, replace(evaluation, metrics={**logged, **evaluation.metrics}))
+        return {**logged, **evaluation.metrics}
 
     def close_run(self) -> None:
         """Let go of what the run holds, such as a process; the trial may still end."""

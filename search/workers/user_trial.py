@@ -18,7 +18,7 @@ from search.objectives.settings import TrainingSettings
 from search.storage.errors import LeaseLost, StorageUnavailable
 from search.storage.leased_writes import LeasedWrites
 from search.storage.leases import Lease, Report
-from search.storage.optuna_storage import PrunerStorage, SearchStorage
+from search.storage.optuna_storage import SearchStorage
 from search.storage.private_files import make_private_folder
 from search.storage.queue import TrialQueue
 from search.storage.slots import slot_of
@@ -148,7 +148,11 @@ class UserTrial(optuna.Trial):
         values[step] = value
 
     def should_prune(self) -> bool:
-        """As `optuna.Trial.should_prune`; a study with several metrics judges by what was reported."""
+        """As `optuna.Trial.should_prune`; also for a study with several metrics, and by one that was logged.
+
+        Raises:
+            UsageError: The newest report lacks the metric of the study's pruner.
+        """
         return bool(self._guarded(lambda: self.study.pruner.prune(self.study, self._cached_frozen_trial)))
 
     def _suggest(self, name: str, distribution: Any) -> Any:
@@ -218,9 +222,7 @@ class UserTrials:
         self._stored, self._queue, self._folder_of = stored, queue, folder_of
         self._settings, self._check = settings, check
         self._backend, self._storage = backend, TrialStorage(backend, stored.name)
-        # Pruners compare one metric.
-        has_one = len(stored.definition.metrics) == 1
-        self._judged = self._storage if has_one else PrunerStorage(backend, stored.name)
+        self._judge: PruningJudge | None = None
         self._study: UserStudy | None = None
 
     def make(self, lease: Lease) -> UserTrial:
@@ -231,12 +233,16 @@ class UserTrials:
         """
         writes = LeasedWrites(self._queue, lease)
         self._storage.begin(writes)
-        self._judged.expire()
         sampler = self._sampler(lease)
         if self._study is None:
+            metrics = self._stored.definition.metrics
+            # A pruner compares one metric.
+            history = self._storage if len(metrics) == 1 else None
             settings = self._stored.settings.pruner
-            judge = PruningJudge(self._backend, self._stored.name, settings, self._judged)
-            self._study = UserStudy(self._stored.name, self._storage, sampler, _JudgePruner(judge))
+            self._judge = PruningJudge(self._backend, self._stored.name, settings, metrics, history)
+            self._study = UserStudy(self._stored.name, self._storage, sampler, _JudgePruner(self._judge))
+        assert self._judge is not None, "made with the study"
+        self._judge.expire()
         self._study.sampler = sampler
         return UserTrial(self._study, writes, self._folder_of(lease), self._settings, self._check)
 
@@ -273,4 +279,4 @@ class _JudgePruner(BasePruner):
         self._judge = judge
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        return self._judge.should_prune(trial)
+        return self._judge.should_prune(trial, at_each_report=True)

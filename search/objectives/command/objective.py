@@ -15,6 +15,7 @@ from search.objectives.command.command_run import CommandRun
 from search.objectives.command.metrics import check_pattern
 from search.objectives.command.program import VARIABLES, variable
 from search.objectives.command.settings import CommandSettings
+from search.objectives.command.step_name import COMMON_NAMES
 from search.objectives.command.template import OWN_PLACEHOLDERS, command_line, placeholders, script_files
 from search.objectives.corpus import Corpus
 from search.objectives.errors import ObjectiveError
@@ -64,6 +65,12 @@ class CommandObjective(Objective):
             with path.open("rb") as file:
                 texts.append(file.read(MAX_SCRIPT))
         return any(VARIABLES.encode() in text for text in texts)
+
+    def metric_names(self, settings: TrainingSettings) -> Sequence[str] | None:
+        """The groups of the patterns; None without a pattern."""
+        assert isinstance(settings, CommandSettings)
+        groups = [name for pattern in settings.patterns for name in pattern.groupindex]
+        return [name for name in dict.fromkeys(groups) if name not in (*COMMON_NAMES, settings.step)] or None
 
     def check_cell(self, cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus | None) -> None:
         """Check the command with the values of a cell.

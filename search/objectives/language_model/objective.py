@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from search.models.registry import build_model
 from search.objectives.corpus import Corpus
 from search.objectives.language_model.cells import check_cell, check_logits, read_cell
-from search.objectives.protocol import Objective, RunGroup, TrainingRun
+from search.objectives.protocol import TRAIN_LOSS, Objective, RunGroup, TrainingRun
 from search.objectives.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ class LanguageModelObjective(Objective):
 
     takes_corpus = True
     can_stack = True
+
+    def metric_names(self, settings: TrainingSettings) -> Sequence[str]:
+        """The two losses."""
+        return (self.metric, TRAIN_LOSS)
 
     def prepare(self) -> None:
         """Import torch."""
