@@ -172,10 +172,10 @@ def _train(
         True if trials are left: a signal, the deadline or an outside stop of the workers interrupted the run.
     """
     stop = database.interrupt
-    metric = study.definition.ranked_metrics(study.metric)[0]
+    metrics = study.definition.ranked_metrics(study.metric)
     idle_pruner = IdlePruner(study.definition)
     with progress_display(quiet, study.name, study.definition.training.max_iters) as progress:
-        snapshot = Snapshot(database, study.names, metric)
+        snapshot = Snapshot(database, study.names, metrics)
         progress.show(snapshot, 0)  # do not announce trials that ended before
         if _is_met(target, snapshot):
             return False
@@ -187,7 +187,7 @@ def _train(
                 stop.wait(min(max(POLL_S, 20 * snapshot_s), MAX_POLL_S))
                 launcher.tend()
                 began = time.monotonic()
-                snapshot = Snapshot(database, study.names, metric)
+                snapshot = Snapshot(database, study.names, metrics)
                 snapshot_s = time.monotonic() - began
                 progress.show(snapshot, launcher.running)
                 idle_pruner.look(snapshot)
@@ -195,7 +195,7 @@ def _train(
                     return False
                 if deadline is not None and time.monotonic() >= deadline:
                     return snapshot.done < snapshot.total
-            snapshot = Snapshot(database, study.names, metric)
+            snapshot = Snapshot(database, study.names, metrics)
             progress.show(snapshot, 0)
             idle_pruner.look(snapshot, is_last=True)
             # Workers that were stopped from outside end before all trials do.

@@ -86,12 +86,13 @@ def line_chart(lines: Sequence[Line], title: str, x_label: str, y_label: str, re
 
 @dataclass(frozen=True)
 class Dot:
-    """A point of a scatter chart; a marked one is larger and of another colour."""
+    """A point of a scatter chart; a marked one is larger and of another colour, a hollow one is a ring."""
 
     x: float
     y: float
     label: str
     is_marked: bool = False
+    is_hollow: bool = False
 
 
 def scatter_chart(
@@ -126,7 +127,8 @@ def scatter_chart(
     for dot in sorted(dots, key=lambda dot: dot.is_marked):
         where = f'cx="{x_at(place(dot.x)):.1f}" cy="{y_at(dot.y / scale):.1f}" r="{5 if dot.is_marked else 3}"'
         text = f"{dot.label}: {dot.y:g}"
-        parts.append(f'<circle class="dot c{int(dot.is_marked)}" {where}><title>{escape(text)}</title></circle>')
+        mark = f"{'ring' if dot.is_hollow else 'dot'} c{int(dot.is_marked)}"
+        parts.append(f'<circle class="{mark}" {where}><title>{escape(text)}</title></circle>')
     return svg(WIDTH, HEIGHT, title, "".join(parts))
 
 

@@ -98,9 +98,9 @@ class LiveDisplay:
         fitting = max(1, self._live.console.height - OTHER_LINES)
         for trial in snapshot.running[:fitting]:
             label = (trial.owner or "").rsplit("/", 1)[0].rpartition("/")[2]
-            step = trial.step or 0
-            bar = ProgressBar(total=self._max_steps, completed=min(step, self._max_steps), width=WORKER_BAR)
-            texts = (f"step {step}", loss_text(trial.val_loss, 4), describe_cell(trial.cell))
+            bar = ProgressBar(total=self._max_steps, completed=min(trial.step or 0, self._max_steps), width=WORKER_BAR)
+            at = "no step yet" if trial.step is None else f"step {trial.step}"
+            texts = (at, loss_text(trial.val_loss, 4), describe_cell(trial.cell))
             table.add_row(Text(label), bar, *map(Text, texts))
         if (more := len(snapshot.running) - fitting) > 0:
             table.add_row(Text(f"… {more} more"))
@@ -108,9 +108,12 @@ class LiveDisplay:
 
     def _best(self, snapshot: Snapshot) -> RenderableType:
         table = _grid(2)
-        for rank, trial in enumerate(snapshot.ranked[:BEST]):
-            loss, cell = loss_text(trial.val_loss, 4), describe_cell(trial.cell)
-            table.add_row(Text("best" if rank == 0 else ""), Text(f"{loss}  {cell}"))
+        n_front = snapshot.n_front
+        # A dominated trial is nowhere the best.
+        for rank, trial in enumerate(snapshot.ranked[: BEST if n_front is None else min(BEST, n_front)]):
+            title = "best" if n_front is None else f"front ({n_front})"
+            text = f"{snapshot.value_text(trial)}  {describe_cell(trial.cell)}"
+            table.add_row(Text(title if rank == 0 else ""), Text(text))
         return table
 
     def _lasts(self) -> Iterator[RenderableType]:

@@ -14,7 +14,7 @@ from search.reporting.report_data import BEST_LINES, ReportData, read_report_dat
 from search.reporting.tables import columns
 from search.statistics.ranking import Row
 from search.storage.database import Database
-from search.study.formatting import count_text, describe_cell, loss_text
+from search.study.formatting import count_text, describe_cell
 
 # Rows of the table, and of the best trials while a study runs.
 MOST_ROWS, MOST_BEST = 10, 5
@@ -103,7 +103,8 @@ class NotebookDisplay:
     def show(self, snapshot: Snapshot, workers: int) -> None:
         """Update it if anything is new."""
         text = summary_line(snapshot, workers)
-        best = [f"{loss_text(each.val_loss, 4)}  {describe_cell(each.cell)}" for each in snapshot.ranked[:MOST_BEST]]
+        most = MOST_BEST if snapshot.n_front is None else min(MOST_BEST, snapshot.n_front)
+        best = [f"{snapshot.value_text(each)}  {describe_cell(each.cell)}" for each in snapshot.ranked[:most]]
         failed = [each for each in snapshot.ended if each.state in FAILED][-1:]
         lines = [text, *best, *(f"last {each.state}: {each.reason or ''}" for each in failed)]
         html = _framed(

@@ -14,13 +14,14 @@ from typing import Protocol
 
 from rich.console import Console
 
+from search.statistics.pareto import pareto_front
 from search.storage.database import Database
 from search.storage.metrics import FurtherResults, further_results
 from search.storage.queries import TrialSummary, counts, trial_summaries
 from search.storage.texts import error_text, printable
 from search.streams import write_line
-from search.study.formatting import describe_cell, loss_text
-from search.study.metrics import DEFAULT_METRIC, Metric
+from search.study.formatting import count_text, describe_cell, loss_text
+from search.study.metrics import DEFAULT_METRICS, Metric
 
 PLAIN_INTERVAL_S = 30.0
 ENDED = ("complete", "pruned", "diverged", "failed")
@@ -33,15 +34,17 @@ class Snapshot:
     Args:
         database: The database with the study.
         studies: The names of the study and its sibling.
-        metric: What ranks the trials.
+        metrics: What ranks the trials.
 
     Attributes:
+        ranked: The complete and feasible trials, the best first; of several objectives those on the Pareto front first.
+        n_front: How many of them are on the Pareto front; None with one objective.
         total: The number of planned trials.
         done: The number of trials that have ended, with any outcome: those in `ended`.
     """
 
-    def __init__(self, database: Database, studies: Sequence[str], metric: Metric = DEFAULT_METRIC) -> None:
-        self.metric = metric
+    def __init__(self, database: Database, studies: Sequence[str], metrics: Sequence[Metric] = DEFAULT_METRICS) -> None:
+        self.metric, self._metrics = metrics[0], metrics
         before = counts(database, studies)
         self.running = trial_summaries(database, studies, ("running",))
         self.ended = trial_summaries(database, studies, ENDED)
@@ -52,15 +55,38 @@ class Snapshot:
         unfinished = {state: count for state, count in before.items() if state not in ENDED}
         unfinished["running"] = max(0, self.total - self.done - unfinished["waiting"])
         self.counts = {**unfinished, **{state: ended[state] for state in ENDED}}
-        complete = [(trial.val_loss, trial) for trial in self.ended if trial.state == "complete"]
-        further = further_results(database, studies, with_metrics=False)
-        feasible = [
-            (metric.loss(value), trial)
-            for value, trial in complete
-            if value is not None and further.get((trial.study, trial.number), FurtherResults()).is_feasible
-        ]
-        self.ranked = [trial for _, trial in sorted(feasible, key=lambda each: each[0])]
+        self._further = further_results(database, studies, with_metrics=False)
+        self.ranked, self.n_front = self._rank()
         self.best = self.ranked[0] if self.ranked else None
+
+    def _rank(self) -> tuple[list[TrialSummary], int | None]:
+        complete = [trial for trial in self.ended if trial.state == "complete" and trial.val_loss is not None]
+        feasible = [trial for trial in complete if self._further_of(trial).is_feasible]
+        points = [
+            [metric.loss(value) for metric, value in zip(self._metrics, self.values(trial), strict=False)]
+            for trial in feasible
+        ]
+        if len(self._metrics) == 1:
+            return [feasible[at] for at in sorted(range(len(points)), key=points.__getitem__)], None
+        # One that lacks a value cannot be compared.
+        whole = [at for at, point in enumerate(points) if len(point) == len(self._metrics)]
+        on_front = {at for at, yes in zip(whole, pareto_front([points[at] for at in whole]), strict=True) if yes}
+        order = sorted(range(len(points)), key=lambda at: (at not in on_front, points[at][0]))
+        return [feasible[at] for at in order], len(on_front)
+
+    def _further_of(self, trial: TrialSummary) -> FurtherResults:
+        return self._further.get((trial.study, trial.number), FurtherResults())
+
+    def values(self, trial: TrialSummary) -> list[float]:
+        """The value of each objective of a complete trial."""
+        return [*([] if trial.val_loss is None else [trial.val_loss]), *self._further_of(trial).values]
+
+    def value_text(self, trial: TrialSummary) -> str:
+        """The value of a complete trial; with several objectives each one with its name."""
+        if self.n_front is None:
+            return loss_text(trial.val_loss, 4)
+        named = zip(self._metrics, self.values(trial), strict=False)
+        return ", ".join(f"{printable(metric.name)} {loss_text(value, 4)}" for metric, value in named)
 
     def seconds_left(self, workers: int) -> float | None:
         """An estimate from the seconds that ended trials took; None before the first has ended.
@@ -112,7 +138,10 @@ def end_line(trial: TrialSummary, done: int, snapshot: Snapshot) -> str:
     Args:
         done: How many trials have ended, this one included.
     """
-    loss = "" if trial.val_loss is None else f" {snapshot.metric.name} {loss_text(trial.val_loss, 4)}"
+    if trial.state == "complete" and snapshot.n_front is not None:
+        loss = f" {snapshot.value_text(trial)}"
+    else:
+        loss = "" if trial.val_loss is None else f" {snapshot.metric.name} {loss_text(trial.val_loss, 4)}"
     took = "" if trial.seconds is None else f" in {trial.seconds:.0f} s"
     why = f": {printable(trial.reason, 500)}" if trial.reason and trial.state in FAILED else ""
     return f"[{done}/{snapshot.total}] {trial.state}{loss}  {describe_cell(trial.cell)}{took}{why}"
@@ -178,10 +207,12 @@ def _live(console: Console, name: str, max_steps: int) -> Iterator[Progress]:
 
 
 def summary_line(snapshot: Snapshot, workers: int) -> str:
-    """Totals, the best trial so far and the remaining time, in one line."""
+    """Totals, the best trial so far or how many are on the Pareto front, and the remaining time, in one line."""
     parts = [f"{snapshot.done}/{snapshot.total} done"]
     parts += [f"{snapshot.counts[state]} {state}" for state in ("running", *ENDED) if snapshot.counts[state]]
-    if snapshot.best is not None:
+    if snapshot.n_front is not None:
+        parts += [f"{count_text(snapshot.n_front, 'trial')} on the Pareto front"] if snapshot.n_front else []
+    elif snapshot.best is not None:
         parts.append(f"best {loss_text(snapshot.best.val_loss, 4)} ({describe_cell(snapshot.best.cell)})")
     return "; ".join([*parts, *filter(None, [time_left(snapshot, workers)])])
 

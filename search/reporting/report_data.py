@@ -165,11 +165,12 @@ class ReportData:
         return list(chosen.values())[:MOST_FACETS]
 
     def curves(self, rows: Sequence[Row]) -> list[Line]:
-        """Learning curves of cells, without the loss before training."""
+        """Learning curves of cells; those of our own objective without the loss before training, at step 0."""
+        first = 1 if self.stored.definition.is_ours else 0
         lines = []
         for row in rows:
             trials = self._by_cell.get(canonical(row.cell), [])
-            points = [point for point in over_seeds([trial.curve for trial in trials]) if point.x > 0]
+            points = [point for point in over_seeds([trial.curve for trial in trials]) if point.x >= first]
             if points:
                 lines.append(Line(self.label(row.cell), points))
         return lines

@@ -11,21 +11,32 @@ from markupsafe import Markup
 
 from search.reporting.charts import Dot, scatter_chart
 from search.reporting.report_data import ReportData
+from search.reporting.search_dots import KINDS, Kind, best_so_far, objective_pairs
 from search.statistics.ranking import Row
 from search.storage.values import canonical
 from search.study.cells import without_seed
+from search.study.formatting import count_text
 
 # More axes than these are left out.
 MOST_AXES = 8
 MIN_DOTS = 3
+# The classes of the kinds of dots in a legend.
+_MARKS: Mapping[Kind, str] = {"front": "dot c1", "other": "dot c0", "infeasible": "ring c0"}
 
 
 @dataclass(frozen=True)
 class SearchChart:
-    """A chart, its title, and a note below it."""
+    """A chart.
+
+    Attributes:
+        panels: Its images, each with a heading of its own; "" for a single one.
+        legend: The class of each kind of dot, and what it is.
+        note: A sentence below it.
+    """
 
     title: str
-    image: Markup
+    panels: Sequence[tuple[str, Markup]]
+    legend: Sequence[tuple[str, str]] = ()
     note: str = ""
 
 
@@ -38,45 +49,55 @@ def search_charts(report_data: ReportData) -> list[SearchChart]:
 
 
 def _front(report_data: ReportData) -> SearchChart | None:
-    """The first two objectives; further ones are in the table."""
-    one, other = report_data.stored.definition.metrics[:2]
-    rows = [row for row in report_data.rows if row.state == "complete" and _number(row.further.get(other.name))]
-    dots = [
-        Dot(row.val_loss, row.further[other.name], report_data.label(row.cell), is_marked=row.on_front is True)
-        for row in rows
-        if row.val_loss is not None
-    ]
-    if not dots:
+    """A panel for each pair of objectives."""
+    metrics = report_data.stored.definition.metrics
+    pairs, left_out = objective_pairs(report_data.rows, metrics)
+    if not pairs:
         return None
-    title = f"Pareto front: {other.name} against {one.name}"
-    note = f"{one.name}: {one.better} is better; {other.name}: {other.better} is better. Large dots are on the front."
-    if len(report_data.stored.definition.metrics) > 2:
-        note += " Of all objectives: the table has the others."
-    return SearchChart(title, scatter_chart(dots, title, one.name, other.name), note)
+    single = len(pairs) == 1
+    title = f"Pareto front: {pairs[0].title}" if single else "Pareto front, by pairs of objectives"
+    panels = []
+    for pair in pairs:
+        dots = [
+            Dot(dot.x, dot.y, report_data.label(dot.row.cell), dot.kind == "front", dot.kind == "infeasible")
+            for dot in pair.dots
+        ]
+        panels.append(("" if single else pair.title, scatter_chart(dots, pair.title, pair.x.name, pair.y.name)))
+    note = "; ".join(f"{each.name}: {each.better} is better" for each in metrics) + "."
+    if not single:
+        note += " The front is that of all objectives together."
+    if left_out:
+        note += f" {count_text(left_out, 'further pair')} {'is' if left_out == 1 else 'are'} left out."
+    kinds = {dot.kind for pair in pairs for dot in pair.dots}
+    return SearchChart(title, panels, [(_MARKS[kind], KINDS[kind]) for kind in KINDS if kind in kinds], note)
 
 
 def _so_far(report_data: ReportData) -> SearchChart | None:
     """The values of complete trials in the order of their ends, and the best feasible one until then."""
-    metric = report_data.metric
     feasible = {canonical(row.cell): row.is_feasible for row in report_data.rows}
     ended = [
         (trial.ended, trial.value, without_seed(trial.cell))
         for trial in report_data.trials
-        if trial.study == report_data.name and trial.ended is not None and _number(trial.value)
+        if trial.study == report_data.name
+        and trial.ended is not None
+        and trial.value is not None
+        and math.isfinite(trial.value)
     ]
     ended.sort(key=lambda each: each[0])
     if len(ended) < MIN_DOTS:
         return None
-    dots, best, so_far = [], [], None
-    for at, (_, value, cell) in enumerate(ended, start=1):
-        assert value is not None, "a number"
-        dots.append(Dot(at, value, report_data.label(cell)))
-        if feasible.get(canonical(cell), True):
-            so_far = value if so_far is None or metric.loss(value) < metric.loss(so_far) else so_far
-        if so_far is not None:
-            best.append((float(at), so_far))
+    trials, best = best_so_far(
+        ((value, cell, feasible.get(canonical(cell), True)) for _, value, cell in ended), report_data.metric
+    )
+    dots = [
+        Dot(trial.at, trial.value, report_data.label(trial.cell), is_hollow=not trial.is_feasible) for trial in trials
+    ]
+    line = [(float(at), value) for at, value in [*best, *((len(trials), best[-1][1]) for _ in best[-1:])]]
     title, below = "The best so far", "complete trials, in the order of their ends"
-    return SearchChart(title, scatter_chart(dots, title, below, report_data.metric_title, line=best))
+    legend = []
+    if any(not trial.is_feasible for trial in trials):
+        legend = [(_MARKS["other"], "feasible trials"), (_MARKS["infeasible"], KINDS["infeasible"])]
+    return SearchChart(title, [("", scatter_chart(dots, title, below, report_data.metric_title, line=line))], legend)
 
 
 def _against_axes(report_data: ReportData) -> list[SearchChart]:
@@ -96,7 +117,7 @@ def _against_axes(report_data: ReportData) -> list[SearchChart]:
         title = f"{report_data.metric.label} against {name}"
         dots, x_text = _dots(report_data, of_axis, name, is_log)
         image = scatter_chart(dots, title, name, report_data.metric_title, x_is_log=is_log, x_names=x_text)
-        charts.append(SearchChart(title, image))
+        charts.append(SearchChart(title, [("", image)]))
     return charts[:MOST_AXES]
 
 

@@ -15,7 +15,7 @@ from search.storage.database import Database
 from search.storage.queries import TrialSummary, trial_summaries
 from search.storage.values import canonical
 from search.study.cells import without_seed
-from search.study.formatting import describe_cell, loss_text
+from search.study.formatting import count_text, describe_cell, loss_text
 from search.study.lookup import open_studies
 from search.study.metrics import DEFAULT_NAME
 from search.study.stored import read_stored_study
@@ -149,6 +149,8 @@ class StudyResult:
         ended = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count) or "no trials"
         best = next((row for row in self.rows if row.rank is not None), None)
         found = "" if best is None else f"; best {loss_text(best.val_loss)} ({describe_cell(best.cell)})"
+        if on_front := sum(row.on_front is True for row in self.rows):
+            found = f"; {count_text(on_front, 'cell')} on the Pareto front"
         return f"StudyResult({self.study}: {ended}{found}; {self.seconds:.1f} s)"
 
     def _repr_html_(self) -> str:

@@ -103,7 +103,7 @@ def _axis(name: str, digits: Mapping[str, int]) -> Column:
 
 def _state(row: Row) -> str:
     # With the step, because such a cell may have complete trials, and its loss is then that of the complete ones.
-    if row.state in ("pruned", "running") and row.step:
+    if row.state in ("pruned", "running") and row.step is not None:
         return f"{row.state}, {row.metric.short_label} at step {row.step}"
     return row.state if row.is_feasible else f"{row.state}, infeasible"
 

@@ -16,4 +16,12 @@ def pareto_front(losses: Sequence[Sequence[float]]) -> list[bool]:
     if not losses:
         return []
     table = np.asarray(losses, dtype=np.float64)
-    return [not bool(((table <= point).all(axis=1) & (table < point).any(axis=1)).any()) for point in table]
+    # What dominates a point comes before it in this order, and so does a point of the front that does.
+    order = np.lexsort(table.T[::-1])
+    front, count, found = np.empty_like(table), 0, [False] * len(table)
+    for at in order:
+        point, before = table[at], front[:count]
+        if not ((before <= point).all(axis=1) & (before < point).any(axis=1)).any():
+            front[count], found[at] = point, True
+            count += 1
+    return found

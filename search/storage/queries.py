@@ -38,6 +38,7 @@ class TrialSummary:
         seconds: From the last claim to the end; None before the end.
         attrs: The requested user attributes.
         failure: What last went wrong with it, if anything did.
+        finished_at: When it ended, in seconds since 1970; None before.
     """
 
     study: str
@@ -55,6 +56,7 @@ class TrialSummary:
     seconds: float | None
     attrs: Mapping[str, Any]
     failure: Failure | None = None
+    finished_at: float | None = None
 
     @property
     def seed(self) -> int:
@@ -198,6 +200,7 @@ def _summary(row: Any, cell: Mapping[str, Any], attrs: Mapping[str, Any]) -> Tri
         seconds=row.finished_at - row.started_at if ended else None,
         attrs=attrs,
         failure=Failure.from_json(row.failure),
+        finished_at=row.finished_at,
     )
 
 

@@ -31,7 +31,7 @@ def heat_maps(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> dict[st
         return None
     # plotly draws no axes for a panel without a tile.
     facets = [facet for facet in found.facets if any(place[0] == facet for place in found.best)][:MAX_PANELS]
-    layout = _layout(
+    layout = plot_layout(
         f"{found.metric.name} by {' and '.join(filter(None, (found.x, found.y)))}: {found.metric.better} is better"
     )
     low, high = sorted(found.extremes)
@@ -44,8 +44,8 @@ def heat_maps(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> dict[st
     for at, facet in enumerate(facets):
         axis, left = str(at + 1 if at else ""), at / len(facets)
         domain = [left, left + 0.88 / len(facets)]
-        layout[f"xaxis{axis}"] = _axis(found.x, domain=domain, anchor=f"y{axis}", type="category")
-        layout[f"yaxis{axis}"] = _axis(
+        layout[f"xaxis{axis}"] = plot_axis(found.x, domain=domain, anchor=f"y{axis}", type="category")
+        layout[f"yaxis{axis}"] = plot_axis(
             "" if at else found.y, anchor=f"x{axis}", type="category", showticklabels=at == 0
         )
         name = "" if facet is None else str(facet)
@@ -89,7 +89,7 @@ def parallel_coordinates(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]])
     lines = {"type": "parcats", "dimensions": dimensions, "line": colour, "hoveron": "color", "hoverinfo": "count"}
     return {
         "data": [lines],
-        "layout": _layout(f"Parallel coordinates: one line per cell, coloured by its {metric.name}"),
+        "layout": plot_layout(f"Parallel coordinates: one line per cell, coloured by its {metric.name}"),
     }
 
 
@@ -126,8 +126,10 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], metric: str = DEFAULT
         data.append({**line, "x": steps, "y": means, "name": label})
     if not data:
         return None
-    layout = _layout(f"Learning curves of the best {len(curves)} cells: mean over seeds, band from lowest to highest")
-    layout |= {"xaxis": _axis("training steps"), "yaxis": _axis(metric), "height": 450 + 22 * len(curves)}
+    layout = plot_layout(
+        f"Learning curves of the best {len(curves)} cells: mean over seeds, band from lowest to highest"
+    )
+    layout |= {"xaxis": plot_axis("training steps"), "yaxis": plot_axis(metric), "height": 450 + 22 * len(curves)}
     layout["legend"] = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}
     return {"data": data, "layout": layout}
 
@@ -139,10 +141,12 @@ def _band(steps: list[int], by_step: Mapping[int, list[float]], colour: str, lab
     return {**style, **outline, "showlegend": False, "legendgroup": label, "hoverinfo": "skip", "mode": "lines"}
 
 
-def _layout(title: str) -> dict[str, Any]:
+def plot_layout(title: str) -> dict[str, Any]:
+    """The layout of a plot."""
     margin = {"t": 90, "l": 70, "r": 40, "b": 60}
     return {"title": {"text": title, "font": {"size": 15}}, "margin": margin, "height": 450}
 
 
-def _axis(title: str, **more: Any) -> dict[str, Any]:
+def plot_axis(title: str, **more: Any) -> dict[str, Any]:
+    """An axis of a plot."""
     return {"title": {"text": title}, **more}

@@ -8,6 +8,7 @@ when a run ends. The dashboard does not publish: it is read-only, and its databa
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ from search.study.formatting import describe_cell
 from search.study.metrics import DEFAULT_METRICS
 from search.study.stored import read_stored_study
 from search.web.dashboard_plots import MAX_SEEDS, best_cells, heat_maps, learning_curves, parallel_coordinates
+from search.web.dashboard_search_plots import best_values, pareto_front
 
 log = logging.getLogger("search")
 
@@ -106,7 +108,22 @@ def plots(database: Database, names: Sequence[str], rows: Sequence[Row]) -> dict
         "learning-curves": _curves(database, names, best_cells(rows)),
         "parallel-coordinates": parallel_coordinates(rows, grid),
     }
+    if stored is not None and stored.definition.sampler is not None:
+        figures["best-so-far"] = _so_far(database, names[0], rows)
+    if len(metrics_of(rows)) > 1:
+        figures["pareto-front"] = pareto_front(rows, metrics_of(rows))
     return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def _so_far(database: Database, name: str, rows: Sequence[Row]) -> dict[str, Any] | None:
+    feasible = {canonical(row.cell): row.is_feasible for row in rows}
+    ended = []
+    trials = trial_summaries(database, [name], states=("complete",))
+    for trial in sorted(trials, key=lambda trial: trial.finished_at or 0.0):
+        if trial.val_loss is not None and math.isfinite(trial.val_loss):
+            cell = without_seed(trial.cell)
+            ended.append((trial.val_loss, cell, feasible.get(canonical(cell), True)))
+    return best_values(ended, metrics_of(rows)[0])
 
 
 def _curves(database: Database, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any] | None:

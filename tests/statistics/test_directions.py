@@ -251,7 +251,7 @@ def test_a_study_of_the_database(tmp_path: Path) -> None:
         assert target_sentence(-0.5, mirror) == (
             "The target -0.5 is not reached: the highest score of a trial is -1.00000."
         )
-        snapshot = Snapshot(twin, ["small"], SCORE)
+        snapshot = Snapshot(twin, ["small"], [SCORE])
         assert snapshot.best is not None
         assert "best -1.0000 (n=1 seed=0)" in summary_line(snapshot, 1)
         for format in ("markdown", "csv", "json", "latex", "html"):
