@@ -6,9 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Float,
+    Integer,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    case,
+    or_,
+    select,
+    update,
+)
 
-from search.storage import crashes, optuna_tables
+from search.storage import crashes, optuna_states
 from search.storage.crashes import has_progressed
 from search.storage.leases import LEASE_FACTOR, ExpiredLease, Lease
 from search.storage.schema import queue_table
@@ -21,9 +34,45 @@ LEASE_COLUMNS = tuple(
 EXPIRED_COLUMNS = ("id", "study_uid", "owner", "attempts", "step", "failure")
 
 
-def is_due(now: float) -> ColumnElement[bool]:
-    """Waiting trials whose back-off has ended."""
-    return and_(queue_table.c.state == "waiting", queue_table.c.not_before <= now)
+# The frequent statements are built once: building one takes longer than running it, while the write lock is held.
+_table = queue_table.c
+_mine = _table.owner == bindparam("me", type_=_table.owner.type)
+_now = bindparam("now", type_=_table.not_before.type)
+# Waiting trials whose back-off has ended.
+IS_DUE = and_(_table.state == "waiting", _table.not_before <= _now)
+
+
+def picking(condition: ColumnElement[bool]) -> Select[Any]:
+    """Select what `Claims.expired` needs of the first trials that meet a condition, for `Claims.pick`."""
+    return (
+        select(queue_table, has_progressed().label("progressed"))
+        .where(_table.study_uid.in_(bindparam("uids", expanding=True)), condition)
+        .order_by(_table.priority, _table.id)
+        .limit(bindparam("most", type_=Integer))
+        # Skip trials that another worker is claiming now, instead of waiting for it.
+        .with_for_update(skip_locked=True)
+    )
+
+
+_DUE = picking(IS_DUE)
+_EXPIRED = picking(and_(_table.state == "running", or_(_table.lease_until < _now, _mine)))
+# A trial that this worker already holds costs no attempt: no worker crashed.
+_already_held = and_(_table.state == "running", _mine)
+_LEASE = (
+    update(queue_table)
+    .where(_table.id.in_(bindparam("ids", expanding=True)))
+    .values(
+        state="running",
+        owner=bindparam("me", type_=_table.owner.type),
+        token=_table.token + 1,
+        attempts=case((_already_held, _table.attempts), (has_progressed(), 1), else_=_table.attempts + 1),
+        lost_leases=case((and_(~_already_held, has_progressed()), 0), else_=_table.lost_leases),
+        step_at_claim=case((_already_held, _table.step_at_claim), else_=_table.highest_step),
+        lease_until=_now + bindparam("lease_s", type_=Float) * LEASE_FACTOR,
+        started_at=_now,
+    )
+    .returning(*LEASE_COLUMNS)
+)
 
 
 @dataclass(frozen=True)
@@ -42,8 +91,7 @@ class Claims:
 
     def expired(self, connection: Connection, uids: Sequence[str], limit: int, now: float) -> list[int]:
         """Ids of running trials of this worker or with an expired lease; exhausted trials fail instead."""
-        expired = or_(queue_table.c.lease_until < now, queue_table.c.owner == self.owner)
-        trials = self.pick(connection, uids, and_(queue_table.c.state == "running", expired), limit)
+        trials = self.pick(connection, _EXPIRED, uids, limit, now)
         others = [each for each in trials if each.owner != self.owner]
         gone = [ExpiredLease(*(getattr(each, name) for name in EXPIRED_COLUMNS)) for each in others]
         crashes.note_hosts_gone(connection, gone, now)
@@ -55,43 +103,27 @@ class Claims:
     def _is_exhausted(self, trial: Row[Any]) -> bool:
         return bool(trial.attempts >= self.max_attempts and not trial.progressed and trial.owner != self.owner)
 
+    def due(self, connection: Connection, uids: Sequence[str], limit: int, now: float) -> list[int]:
+        """Ids of waiting trials."""
+        return [each.id for each in self.pick(connection, _DUE, uids, limit, now)]
+
     def pick(
-        self, connection: Connection, uids: Sequence[str], condition: ColumnElement[bool], limit: int
+        self, connection: Connection, query: Select[Any], uids: Sequence[str], limit: int, now: float, **values: Any
     ) -> Sequence[Row[Any]]:
-        """Lock the first trials that meet a condition; returns what `expired` needs of each."""
-        table = queue_table.c
-        query: Select[Any] = (
-            select(queue_table, has_progressed().label("progressed"))
-            .where(table.study_uid.in_(uids), condition)
-            .order_by(table.priority, table.id)
-            .limit(limit)
-            # Skip trials that another worker is claiming now, instead of waiting for it.
-            .with_for_update(skip_locked=True)
-        )
-        return connection.execute(query).all()
+        """Lock the first trials that a query of `picking` finds.
+
+        Args:
+            values: The further parameters of its condition.
+        """
+        shared = {"uids": list(uids), "most": limit, "now": now, "me": self.owner}
+        return connection.execute(query, {**shared, **values}).all()
 
     def lease(self, connection: Connection, ids: list[int], now: float) -> list[Lease]:
         """Assign trials to the worker; the leases have the order of `ids`."""
         if not ids:
             return []
-        table = queue_table.c
-        # A trial that this worker already holds costs no attempt: no worker crashed.
-        already_held = and_(table.state == "running", table.owner == self.owner)
-        claimed = connection.execute(
-            update(queue_table)
-            .where(table.id.in_(ids))
-            .values(
-                state="running",
-                owner=self.owner,
-                token=table.token + 1,
-                attempts=case((already_held, table.attempts), (has_progressed(), 1), else_=table.attempts + 1),
-                lost_leases=case((and_(~already_held, has_progressed()), 0), else_=table.lost_leases),
-                step_at_claim=case((already_held, table.step_at_claim), else_=table.highest_step),
-                lease_until=now + self.lease_s * LEASE_FACTOR,
-                started_at=now,
-            )
-            .returning(*LEASE_COLUMNS)
-        )
-        leases = sorted((Lease(*row) for row in claimed), key=lambda lease: ids.index(lease.queue_id))
-        optuna_tables.start_trials(connection, [lease.trial_id for lease in leases], now)
+        values = {"ids": ids, "me": self.owner, "now": now, "lease_s": self.lease_s}
+        leases = [Lease(*row) for row in connection.execute(_LEASE, values)]
+        leases.sort(key=lambda lease: ids.index(lease.queue_id))
+        optuna_states.start_trials(connection, [lease.trial_id for lease in leases], now)
         return leases

@@ -12,7 +12,7 @@ from typing import Any
 from optuna.trial import TrialState
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, select, update
 
-from search.storage import optuna_tables
+from search.storage import optuna_states
 from search.storage.failures import Failure
 from search.storage.leases import MAX_LOST_LEASES, ExpiredLease, Lease, row_of
 from search.storage.schema import queue_table
@@ -71,7 +71,7 @@ def note_alive(connection: Connection, lease: Lease, now: float) -> str:
     if row.state == "done":
         ended = ("owner", "lease_until", "finished_at", "outcome", "value", "reason")
         values |= {"state": "waiting", **dict.fromkeys(ended)}
-        optuna_tables.reopen_trial(connection, row.trial_id)
+        optuna_states.reopen_trial(connection, row.trial_id)
     current = 1 if row.state == "running" else 0
     values["attempts"] = max(current, row.attempts - 1)
     if known is None or known.worker in (None, lease.owner):
@@ -92,4 +92,4 @@ def fail_exhausted(connection: Connection, trial: Row[Any], now: float) -> None:
     known = connection.execute(select(queue_table.c.failure).where(same)).scalar()
     found = Failure.from_json(known)
     attrs = {"outcome": "failed", "reason": reason, **({} if found is None else {"failure": found.as_dict()})}
-    optuna_tables.finish_trial(connection, trial.trial_id, TrialState.FAIL, (), attrs, now)
+    optuna_states.finish_trial(connection, trial.trial_id, TrialState.FAIL, (), attrs, now)

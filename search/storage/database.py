@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, select
+from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, Select, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
@@ -64,7 +64,7 @@ class Database:
         Raises:
             See `retry`.
         """
-        return self.retry(lambda: self._transaction(work, search_read_only=False, search_durable=durable))
+        return self.retry(lambda: self._transaction(work, durable, search_read_only=False))
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` on a consistent snapshot; it never waits for a writer.
@@ -151,11 +151,14 @@ class Database:
         """The engine, whose statements wait no longer than this object allows; it shares the connections."""
         return self.engine.execution_options(search_silence_s=self._silence_s)
 
-    def _transaction(self, work: Callable[[Connection], Result], **options: Any) -> Result:
+    def _transaction(self, work: Callable[[Connection], Result], durable: bool = False, **options: Any) -> Result:
         with self.limited_engine.connect() as connection:
             connection = connection.execution_options(**options)
             with connection.begin():
-                return work(connection)
+                result = work(connection)
+            if durable:
+                self.dialect.sync(connection)
+            return result
 
     @property
     def _patience_s(self) -> float:
@@ -174,7 +177,12 @@ class Database:
 
     def time(self, connection: Connection) -> float:
         """The database's clock: seconds since 1970."""
-        return float(connection.execute(select(self.now())).scalar_one())
+        return float(connection.execute(self._clock).scalar_one())
+
+    @cached_property
+    def _clock(self) -> Select[float]:
+        # Built once: building it takes longer than running it.
+        return select(self.now())
 
     def lock(self, connection: Connection, name: str) -> None:
         """Hold the lock called `name` until the transaction ends."""

@@ -75,6 +75,9 @@ class PostgresDialect:
     def cascade_deletions(self, connection: Connection) -> None:
         """Does nothing: foreign keys are always enforced."""
 
+    def sync(self, connection: Connection) -> None:
+        """Does nothing: the server syncs each commit."""
+
     def upsert(self, table: Table, columns: Sequence[str], key: Sequence[str]) -> Executable:
         """As `Dialect`."""
         statement = insert(table)

@@ -7,7 +7,7 @@ import os
 import shlex
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, Executable, Table, create_engine, event, literal_column
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from search.storage.dialect_sqlite_optuna import ReadOnlyConnection, journal_advice, keep_unchanged, table_names
@@ -46,6 +46,8 @@ _FAULTS: dict[int, tuple[FaultKind, str]] = {
 
 # How often a transaction looks for the write lock before SQLite waits for it, and the seconds between two looks.
 LOOKS, LOOK_S = 40, 0.0003
+
+_sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 # What a deleted trial or study leaves would turn up in the next one, because Optuna's ids are used again.
 _OF_TRIAL = (
@@ -136,6 +138,21 @@ class SqliteDialect:
         # A program that rebuilds Optuna's tables drops the triggers, and can delete trials before they are made again.
         connection.exec_driver_sql("DELETE FROM search_runs WHERE trial_id NOT IN (SELECT trial_id FROM trials)")
 
+    def sync(self, connection: Connection) -> None:
+        """As `Dialect`."""
+        # After the commit, not with it: a sync takes longer than the transaction, and would keep the write lock.
+        if (log := connection.info["log"]) is None:
+            return  # each commit is synced
+        try:
+            with open(log, "rb") as file:
+                _sync(file.fileno())
+        except FileNotFoundError:
+            pass  # someone has deleted the database
+        except OSError as error:
+            fault = sqlite3.OperationalError(f"cannot sync {log}: {error.strerror}")
+            fault.sqlite_errorcode = sqlite3.SQLITE_IOERR
+            raise OperationalError("sync", None, fault) from error
+
     def upsert(self, table: Table, columns: Sequence[str], key: Sequence[str]) -> Executable:
         """As `Dialect`."""
         statement = insert(table)
@@ -204,8 +221,11 @@ def _prepare(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> Non
     if not record.info["is_read_only"] and (not tables or schema_info.name in tables):
         cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA foreign_keys=ON")
-    # A killed process loses no commit; a power cut can lose those since the last durable one, which syncs.
-    cursor.execute("PRAGMA synchronous=NORMAL")
+    (mode,) = cursor.execute("PRAGMA journal_mode").fetchone()
+    (_, _, file) = cursor.execute("PRAGMA database_list").fetchone()
+    record.info["log"] = f"{file}-wal" if mode == "wal" else None
+    # With a log a killed process loses no commit; a power cut can lose those since the last `sync`.
+    cursor.execute(f"PRAGMA synchronous={'NORMAL' if mode == 'wal' else 'FULL'}")
     cursor.close()
 
 
@@ -213,12 +233,6 @@ def _begin(connection: Connection) -> None:
     # IMMEDIATE takes the write lock at once. A deferred transaction that reads first and writes later cannot
     # wait for the lock: SQLite answers "database is locked" whatever the timeout.
     options, info = connection.get_execution_options(), connection.info
-    if (durable := options.get("search_durable", False)) != info.get("is_durable", False):
-        if durable:
-            info["synchronous"] = connection.exec_driver_sql("PRAGMA synchronous").scalar_one()
-        # Not possible inside a transaction.
-        connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else info['synchronous']}")
-        info["is_durable"] = durable
     if options.get("search_read_only", False) or info["is_read_only"]:
         connection.exec_driver_sql("BEGIN")
     elif not _begins_soon(connection):

@@ -155,6 +155,14 @@ class Dialect(Protocol):
         """Make the database delete our rows with Optuna's, also for programs that do not enforce foreign keys."""
         ...
 
+    def sync(self, connection: Connection) -> None:
+        """Make all that was committed survive a power cut; called after the commit.
+
+        Raises:
+            DBAPIError: It cannot.
+        """
+        ...
+
     def upsert(self, table: Table, columns: Sequence[str], key: Sequence[str]) -> Executable:
         """An INSERT of `columns` that updates the row if its `key` exists."""
         ...

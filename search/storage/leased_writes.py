@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, Update, update
+from sqlalchemy import Connection
 
 from search.storage import optuna_tables
 from search.storage.errors import LeaseLost
-from search.storage.leases import LEASE_FACTOR, Lease, Report, held, held_values
+from search.storage.leases import Lease, Report, held_values
 from search.storage.metrics import add_metrics, delete_metrics
 from search.storage.optuna_tables import Parameter
 from search.storage.queue import TrialQueue
-from search.storage.schema import queue_table
 
 # What Optuna stores on a trial that an earlier attempt must not leave to the next one.
 _OF_ATTEMPT = ("constraints", "completed_rung_")
@@ -78,20 +76,14 @@ class LeasedWrites:
 
     def _write(self, work: Callable[[Connection], None]) -> None:
         def write(connection: Connection) -> bool:
-            if connection.execute(self._renewal, held_values(self.lease)).rowcount == 0:
+            # A write is a sign of life, as a report is; and the row that it locks keeps another worker from the trial.
+            if connection.execute(self.queue.renewal, held_values(self.lease)).rowcount == 0:
                 return False
             work(connection)
             return True
 
         if not self.queue.database.write(write):
             raise self._lost()
-
-    @cached_property
-    def _renewal(self) -> Update:
-        # A write is a sign of life, as a report is; and the row that it locks keeps another worker from the trial.
-        until = self.queue.database.now() + self.queue.lease_s * LEASE_FACTOR
-        which = (held, optuna_tables.is_unfinished(queue_table.c.trial_id))
-        return update(queue_table).where(*which).values(lease_until=until)
 
     def _lost(self) -> LeaseLost:
         return LeaseLost(f"trial {self.lease.number} of {self.lease.study}")

@@ -1,15 +1,14 @@
 """Writes Optuna's tables inside our transactions.
 
 Optuna's storage commits each small write separately, so a worker that crashes between two of them leaves a partial
-trial. Here a trial and its row in the queue change together or not at all. Only this module, `optuna_queries`,
-`optuna_records`, `postgres_queue`, `dashboard_attrs` and the migrations depend on the layout of Optuna's tables
-(unchanged since Optuna 3.2); Optuna's test suite for storages checks it.
+trial. Here a trial and its row in the queue change together or not at all. Only this module, `optuna_states`,
+`optuna_queries`, `optuna_records`, `postgres_queue`, `dashboard_attrs` and the migrations depend on the layout of
+Optuna's tables (unchanged since Optuna 3.2); Optuna's test suite for storages checks it.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,11 +19,10 @@ from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.study.study import _SYSTEM_ATTR_METRIC_NAMES
 from optuna.trial import TrialState
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Table, delete, func, insert, or_, select
 
 from search.storage.artifact_store import ATTR_PREFIX
 from search.storage.dialects import upsert
-from search.storage.schema import metrics_table
 from search.storage.texts import storable_json, storable_text
 
 _trials: Table = models.TrialModel.__table__
@@ -41,7 +39,6 @@ _study_system_attrs: Table = models.StudySystemAttributeModel.__table__
 
 # Characters of the name of an attribute; the limit of Optuna's column.
 MAX_KEY = 512
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass(frozen=True)
@@ -195,29 +192,6 @@ def _parameter_row(trial_id: int, name: str, parameter: Parameter, distribution:
     return {"trial_id": trial_id, "param_name": name, "param_value": value, "distribution_json": distribution}
 
 
-def start_trials(connection: Connection, trial_ids: Sequence[int], now: float) -> None:
-    """Set WAITING trials to RUNNING; a trial that was running before keeps its first start time."""
-    connection.execute(
-        update(_trials)
-        .where(_trials.c.trial_id.in_(trial_ids), _trials.c.state == TrialState.WAITING)
-        .values(state=TrialState.RUNNING, datetime_start=func.coalesce(_trials.c.datetime_start, utc(now)))
-    )
-
-
-def is_unfinished(trial_id: ColumnElement[int]) -> ColumnElement[bool]:
-    """Whether the trial of this id exists and has not ended, as a condition on a row of another table."""
-    return select(_trials.c.trial_id).where(_trials.c.trial_id == trial_id, _trials.c.state.not_in(FINISHED)).exists()
-
-
-def release_trials(connection: Connection, trial_ids: Sequence[int]) -> None:
-    """Set RUNNING trials back to WAITING."""
-    connection.execute(
-        update(_trials)
-        .where(_trials.c.trial_id.in_(trial_ids), _trials.c.state == TrialState.RUNNING)
-        .values(state=TrialState.WAITING)
-    )
-
-
 def write_intermediate_value(connection: Connection, trial_id: int, step: int, value: float) -> None:
     """Store the value of one step, replacing an earlier one."""
     stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
@@ -225,58 +199,11 @@ def write_intermediate_value(connection: Connection, trial_id: int, step: int, v
     upsert(connection, _intermediate, [row], ("trial_id", "step"))
 
 
-def finish_trial(
-    connection: Connection,
-    trial_id: int,
-    state: TrialState,
-    values: Sequence[float],
-    attrs: Mapping[str, Any],
-    now: float,
-    system_attrs: Mapping[str, Any] | None = None,
-) -> bool:
-    """Set the final state and values of a trial, and its user and system attributes.
-
-    Args:
-        values: One for each objective of the study; empty for a trial without a value, as is a single NaN.
-
-    Returns:
-        False when a program that uses Optuna directly has already finished it; nothing is changed then.
-    """
-    finished = connection.execute(
-        update(_trials)
-        .where(_trials.c.trial_id == trial_id, _trials.c.state.not_in(FINISHED))
-        .values(
-            state=state,
-            datetime_start=func.coalesce(_trials.c.datetime_start, utc(now)),
-            datetime_complete=utc(now),
-        )
-    )
-    if finished.rowcount == 0:
-        return False
-    for objective, value in enumerate(values):
-        if not math.isnan(value):
-            write_value(connection, trial_id, value, objective)
-    write_user_attrs(connection, trial_id, attrs)
-    write_system_attrs(connection, trial_id, system_attrs or {})
-    return True
-
-
 def write_value(connection: Connection, trial_id: int, value: float, objective: int = 0) -> None:
     """Set the value of a trial, replacing an earlier one."""
     stored, kind = models.TrialValueModel.value_to_stored_repr(value)
     row = {"trial_id": trial_id, "objective": objective, "value": stored, "value_type": kind}
     upsert(connection, _values, [row], ("trial_id", "objective"))
-
-
-def reopen_trial(connection: Connection, trial_id: int) -> None:
-    """Make a finished trial WAITING again, as if it had never run."""
-    for table in (_values, _intermediate, _user_attrs, _system_attrs, metrics_table):
-        connection.execute(table.delete().where(table.c.trial_id == trial_id))
-    connection.execute(
-        update(_trials)
-        .where(_trials.c.trial_id == trial_id)
-        .values(state=TrialState.WAITING, datetime_start=None, datetime_complete=None)
-    )
 
 
 def write_user_attrs(connection: Connection, trial_id: int, attrs: Mapping[str, Any]) -> None:

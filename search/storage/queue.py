@@ -15,8 +15,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Update, and_, bindparam, case, func, or_, select, update
 
-from search.storage import crashes, optuna_tables
-from search.storage.claiming import Claims, is_due
+from search.storage import crashes, optuna_states, optuna_tables
+from search.storage.claiming import IS_DUE, Claims, picking
 from search.storage.crashes import has_progressed
 from search.storage.database import Database
 from search.storage.errors import EndedElsewhere, LeaseLost
@@ -73,7 +73,7 @@ class TrialQueue:
             now = self.database.time(connection)
             ids = claims.expired(connection, uids, limit, now)
             if len(ids) < limit:
-                ids += [trial.id for trial in claims.pick(connection, uids, is_due(now), limit - len(ids))]
+                ids += claims.due(connection, uids, limit - len(ids), now)
             return claims.lease(connection, ids, now)
 
         return self.database.write(work)
@@ -86,16 +86,16 @@ class TrialQueue:
         """
         first, claims = held[0], Claims(owner, self.lease_s, self.max_attempts)
         others = queue_table.c.id.not_in([each.queue_id for each in held])
+        # Another running trial of this owner was claimed by a transaction whose answer was lost.
+        mine = and_(queue_table.c.state == "running", queue_table.c.owner == owner, others)
+        # A trial that used an attempt trains alone: it may have been the reason.
+        untried = and_(IS_DUE, queue_table.c.attempts == 0)
+        alike = picking(and_(queue_table.c.shape_key == first.shape_key, or_(mine, untried)))
 
         def work(connection: Connection) -> list[Lease]:
             now = self.database.time(connection)
-            # Another running trial of this owner was claimed by a transaction whose answer was lost.
-            mine = and_(queue_table.c.state == "running", queue_table.c.owner == owner, others)
-            # A trial that used an attempt trains alone: it may have been the reason.
-            untried = and_(is_due(now), queue_table.c.attempts == 0)
-            alike = and_(queue_table.c.shape_key == first.shape_key, or_(mine, untried))
-            ids = [trial.id for trial in claims.pick(connection, [first.study_uid], alike, limit)]
-            return claims.lease(connection, ids, now)
+            found = claims.pick(connection, alike, [first.study_uid], limit, now)
+            return claims.lease(connection, [trial.id for trial in found], now)
 
         return self.database.write(work)
 
@@ -141,8 +141,15 @@ class TrialQueue:
         higher = or_(table.highest_step.is_(None), table.highest_step < new["step"])
         highest = case((higher, new["step"]), else_=table.highest_step)
         until = self.database.now() + self.lease_s * LEASE_FACTOR
-        which = (held, optuna_tables.is_unfinished(table.trial_id))
+        which = (held, optuna_states.is_unfinished(table.trial_id))
         return update(queue_table).where(*which).values(lease_until=until, highest_step=highest, **new)
+
+    @cached_property
+    def renewal(self) -> Update:
+        """Renews the lease of a trial that has not ended; takes `held_values`. Built once, as the one above."""
+        until = self.database.now() + self.lease_s * LEASE_FACTOR
+        which = (held, optuna_states.is_unfinished(queue_table.c.trial_id))
+        return update(queue_table).where(*which).values(lease_until=until)
 
     def renew(self, leases: Sequence[Lease]) -> list[Lease]:
         """Renew leases between two reports.
@@ -194,7 +201,7 @@ class TrialQueue:
                 )
             )
             if back.rowcount:
-                optuna_tables.release_trials(connection, [lease.trial_id])
+                optuna_states.release_trials(connection, [lease.trial_id])
             return back.rowcount > 0
 
         return self.database.write(work)
@@ -233,7 +240,7 @@ class TrialQueue:
         def work(connection: Connection) -> bool:
             now = self.database.time(connection)
             found = None if failure is None else of_lease(failure, lease, connection, now)
-            if not end_trials(connection, held_by(lease), outcome, value, reason, now, found):
+            if not end_trials(connection, lease, outcome, value, reason, now, found):
                 done = and_(claimed_by(lease), queue_table.c.state == "done")
                 ended = connection.execute(select(queue_table.c.reason).where(done)).first()
                 if ended is None:
@@ -241,7 +248,7 @@ class TrialQueue:
                 return bool(ended.reason != ENDED_ELSEWHERE)  # took effect already; only its answer was lost
             described = attrs if found is None else {**attrs, "failure": found.as_dict()}
             values = () if value is None else (value, *further_values)
-            if not optuna_tables.finish_trial(connection, lease.trial_id, state, values, described, now, system_attrs):
+            if not optuna_states.finish_trial(connection, lease.trial_id, state, values, described, now, system_attrs):
                 end_as_elsewhere(connection, claimed_by(lease), now)
                 return False
             return True

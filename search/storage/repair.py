@@ -9,7 +9,7 @@ from optuna.distributions import IntDistribution
 from optuna.trial import TrialState
 from sqlalchemy import Connection, Row, select
 
-from search.storage import optuna_queries, optuna_tables
+from search.storage import optuna_queries, optuna_states, optuna_tables
 from search.storage.database import Database
 from search.storage.optuna_tables import Parameter
 from search.storage.schema import queue_table
@@ -53,7 +53,7 @@ def _repair_ends(connection: Connection, study_id: int, rows: Sequence[Row[Any]]
             attrs = {"outcome": row.outcome, **({"reason": row.reason} if row.reason else {})}
             end, at = OPTUNA_STATE[row.outcome], row.finished_at or now
             values = () if row.value is None else (row.value,)
-            optuna_tables.finish_trial(connection, row.trial_id, end, values, attrs, at)
+            optuna_states.finish_trial(connection, row.trial_id, end, values, attrs, at)
         else:
             end_as_elsewhere(connection, queue_table.c.id == row.id, now)
     return {row.id for row in found}

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from optuna.trial import TrialState
-from sqlalchemy import ColumnElement, Connection, and_, select, update
+from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, func, select, update
 
-from search.storage import optuna_queries, optuna_tables
+from search.storage import optuna_queries, optuna_states
 from search.storage.failures import Failure
+from search.storage.leases import Lease, held, held_values
 from search.storage.schema import queue_table
 
 Outcome = Literal["complete", "pruned", "diverged", "failed"]
@@ -36,28 +37,47 @@ FRESH: dict[str, Any] = {
 }
 
 
+def _ending(which: ColumnElement[bool]) -> Update:
+    new = {
+        name: bindparam(f"new_{name}", type_=queue_table.c[name].type)
+        for name in ("outcome", "value", "reason", "finished_at", "failure")
+    }
+    recorded = {"failure": func.coalesce(new["failure"], queue_table.c.failure)}
+    return update(queue_table).where(which).values(state="done", lease_until=None, **{**new, **recorded})
+
+
+# Built once: building it takes longer than running it.
+_END_HELD = _ending(held)
+
+
 def end_trials(
     connection: Connection,
-    which: ColumnElement[bool],
+    which: ColumnElement[bool] | Lease,
     outcome: Outcome,
     value: float | None,
     reason: str | None,
     now: float,
     failure: Failure | None = None,
 ) -> bool:
-    """End the trials that match `which`, in the queue only.
+    """End trials, in the queue only.
 
     Args:
+        which: A condition, or the lease of one trial, which must be valid.
         failure: What to record; None keeps an earlier record.
 
     Returns:
         False when none match.
     """
-    ended = {"outcome": outcome, "value": nan_to_none(value), "reason": reason, "finished_at": now}
-    if failure is not None:
-        ended["failure"] = failure.to_json()
-    done = update(queue_table).where(which).values(state="done", lease_until=None, **ended)
-    return connection.execute(done).rowcount > 0
+    new = {
+        "new_outcome": outcome,
+        "new_value": nan_to_none(value),
+        "new_reason": reason,
+        "new_finished_at": now,
+        "new_failure": None if failure is None else failure.to_json(),
+    }
+    if isinstance(which, Lease):
+        return connection.execute(_END_HELD, {**held_values(which), **new}).rowcount > 0
+    return connection.execute(_ending(which), new).rowcount > 0
 
 
 def end_as_elsewhere(connection: Connection, which: ColumnElement[bool], now: float) -> bool:
@@ -85,7 +105,7 @@ def withdraw_waiting(connection: Connection, uids: Sequence[str], now: float) ->
     end_trials(connection, queue_table.c.id.in_([row.id for row in rows]), "pruned", None, STUDY_STOPPED, now)
     attrs = {"outcome": "pruned", "reason": STUDY_STOPPED}
     for row in rows:
-        optuna_tables.finish_trial(connection, row.trial_id, OPTUNA_STATE["pruned"], (), attrs, now)
+        optuna_states.finish_trial(connection, row.trial_id, OPTUNA_STATE["pruned"], (), attrs, now)
     return len(rows)
 
 
@@ -95,7 +115,7 @@ def retry_failed(connection: Connection, uids: Sequence[str]) -> int:
     again = connection.execute(update(queue_table).where(failed).values(FRESH).returning(queue_table.c.trial_id))
     trial_ids = again.scalars().all()
     for trial_id in trial_ids:
-        optuna_tables.reopen_trial(connection, trial_id)
+        optuna_states.reopen_trial(connection, trial_id)
     return len(trial_ids)
 
 

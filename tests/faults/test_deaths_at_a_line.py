@@ -26,8 +26,8 @@ PLANNING = [
 
 WORK = [
     # The row is claimed, but Optuna's trial has not started.
-    Death("search.storage.optuna_tables:start_trials", "before"),
-    Death("search.storage.optuna_tables:start_trials", "after"),
+    Death("search.storage.optuna_states:start_trials", "before"),
+    Death("search.storage.optuna_states:start_trials", "after"),
     Death("search.storage.queue:TrialQueue.claim", "after", 2),
     # The lease is renewed, but the loss is not written.
     Death("search.storage.optuna_tables:write_intermediate_value", "before", 5),
@@ -39,8 +39,8 @@ WORK = [
     Death("pathlib:Path.replace", "before", 4),
     Death("pathlib:Path.replace", "after", 4),
     # The row is finished, but Optuna's trial is not.
-    Death("search.storage.optuna_tables:finish_trial", "before"),
-    Death("search.storage.optuna_tables:finish_trial", "after"),
+    Death("search.storage.optuna_states:finish_trial", "before"),
+    Death("search.storage.optuna_states:finish_trial", "after"),
     # The trial is finished, but its checkpoint still exists.
     Death("search.storage.queue:TrialQueue.finish", "after"),
     Death("search.storage.checkpoint_store:CheckpointStore.remove_checkpoint", "before", 3),
@@ -48,15 +48,15 @@ WORK = [
 
 # PostgreSQL runs these transactions as one statement, so a process can only die before or after them.
 ONE_STATEMENT = {
-    "search.storage.optuna_tables:start_trials": "search.storage.postgres_queue:claim",
+    "search.storage.optuna_states:start_trials": "search.storage.postgres_queue:claim",
     "search.storage.optuna_tables:write_intermediate_value": "search.storage.postgres_queue:report",
-    "search.storage.optuna_tables:finish_trial": "search.storage.postgres_queue:finish",
+    "search.storage.optuna_states:finish_trial": "search.storage.postgres_queue:finish",
 }
 
 STOPPING = [
     Death("search.workers.trained_trial:TrainedTrial.save_and_release", "before"),
     Death("search.storage.queue:TrialQueue.release", "before"),
-    Death("search.storage.optuna_tables:release_trials", "before"),
+    Death("search.storage.optuna_states:release_trials", "before"),
     Death("search.storage.queue:TrialQueue.release", "after"),
 ]
 

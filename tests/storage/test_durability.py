@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -9,9 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from sample_study import CELLS, optuna_trials, rows
+from sample_study import CELLS, STUDY, optuna_trials, rows, sample_plan
 
+from search.storage import dialect_sqlite
 from search.storage.connect import open_database
+from search.storage.leases import Lease
+from search.storage.planning import plan
+from search.storage.queue import TrialQueue
 
 # Writes a line "path size" for each sync of a file.
 SHIM = r"""
@@ -42,6 +47,7 @@ import os, sys
 from sample_study import STUDY, sample_plan
 from search.storage.connect import open_database
 from search.storage.leases import Report
+from search.storage.leases import Lease
 from search.storage.planning import plan
 from search.storage.queue import TrialQueue
 
@@ -82,3 +88,24 @@ def test_a_finished_trial_survives_the_loss_of_all_that_was_not_synced(tmp_path:
     trials = [trial for trial in optuna_trials(f"sqlite:///{file}") if trial.state.is_finished()]
     assert [trial.value for trial in trials] == [2.0 + n for n in range(finished)]
     assert len(sizes) <= finished + 3, "one sync a trial"
+
+
+def test_a_sync_keeps_no_other_worker_from_writing_and_is_repeated_after_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/search.db"
+    claimed: list[list[Lease]] = []  # by each attempt to sync
+    with open_database(url, create=True).closing() as database, open_database(url, create=False).closing() as other:
+        plan(database, [sample_plan()])
+        queue, further = TrialQueue(database), TrialQueue(other)
+        [lease] = queue.claim([STUDY], "ann")
+
+        def sync(file: int) -> None:
+            claimed.append(further.claim([STUDY], f"bob {len(claimed)}"))
+            if len(claimed) == 1:
+                raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(dialect_sqlite, "_sync", sync)
+        queue.finish(lease, "complete", 2.0)
+        assert [row.state for row in rows(database)][:3] == ["done", "running", "running"]
+    assert [len(leases) for leases in claimed] == [1, 1]
