@@ -212,6 +212,7 @@ class RunStudyOptions(QuietOptions, PlanningOptions):
     ] = None
     dashboard: Annotated[bool, Option("Serve the dashboard during the run, and print its address.")] = False
     plan_only: Annotated[bool, Option("Plan the study without training.")] = False
+    resume_stopped: Annotated[bool, Option("Train what the objective left out with study.stop().")] = False
 
 
 @dataclass(frozen=True, kw_only=True)

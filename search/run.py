@@ -34,7 +34,7 @@ def run(options: RunOptions) -> None:
         from search.service import run_with_options
 
         result = run_with_options(options)
-    _print(result, options.json)
+    _print(result, options.study, options.json)
     if options.profile:
         from search.workers.profile import as_text
 
@@ -42,8 +42,8 @@ def run(options: RunOptions) -> None:
     raise SystemExit(result.exit_code)
 
 
-def _print(result: StudyResult, as_json: bool) -> None:
-    from search.reporting.missing_text import target_sentence
+def _print(result: StudyResult, named: str, as_json: bool) -> None:
+    from search.reporting.missing_text import not_run_line, target_sentence
     from search.reporting.tables import as_json as to_json
     from search.reporting.tables import as_markdown
     from search.reporting.terminal_table import as_terminal_table
@@ -62,6 +62,8 @@ def _print(result: StudyResult, as_json: bool) -> None:
     lines = ["", f"{result.study}: {ended}; {result.seconds:.1f} s"]
     if sentence := target_sentence(result.target, result.rows):
         lines.append(sentence)
+    if line := not_run_line(result.counts, named):
+        lines.append(line)
     of_study = f"--study {result.study} --storage {shlex.quote(shown)}"
     if result.exit_code == EXIT_FAILED_TRIALS:
         lines.append(f"why:    {command_of('status')} {of_study}")

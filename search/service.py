@@ -109,6 +109,8 @@ def run_with_options(options: RunStudyOptions, modules: Path | None = None) -> S
     ):
         warn_of_other_code(database, planned)
         queue = TrialQueue(database, uids=study_uids(database, planned.names))
+        if options.resume_stopped:
+            queue.resume_stopped(planned.names)
         unfinished = queue.unfinished(planned.names)
         interrupted = False
         if unfinished and not options.plan_only:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from search.reporting.progress import FAILED, News, Snapshot, end_line, time_left
 from search.storage.queries import TrialSummary
+from search.storage.schema import NOT_RUN
 from search.storage.texts import printable
 from search.study.formatting import describe_cell, loss_text
 
@@ -88,7 +89,9 @@ class LiveDisplay:
     def _study(self, snapshot: Snapshot, workers: int) -> RenderableType:
         table = _grid(4)
         bar = ProgressBar(total=max(1, snapshot.total), completed=snapshot.done, width=STUDY_BAR)
-        states = ", ".join(f"{snapshot.counts[each]} {each}" for each in ("pruned", *FAILED) if snapshot.counts[each])
+        states = ", ".join(
+            f"{snapshot.counts[each]} {each}" for each in ("pruned", *FAILED, NOT_RUN) if snapshot.counts[each]
+        )
         done = f"{snapshot.done}/{snapshot.total} done" + (f" ({states})" if states else "")
         table.add_row(Text(self._name, style="bold"), bar, Text(done), Text(time_left(snapshot, workers)))
         return table

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 
+from search.hints import command_of
 from search.statistics.ranking import Row, best_value, is_reached, metrics_of
+from search.storage.schema import NOT_RUN
+from search.storage.state_transitions import STUDY_STOPPED
 from search.study.formatting import count_text, loss_text
 from search.study.metrics import DEFAULT_METRIC, DEFAULT_NAME, Metric
 
@@ -27,6 +31,22 @@ def target_sentence(target: float | None, rows: Sequence[Row]) -> str:
     return f"The target {target:g} is {reached}: {found}."
 
 
+def not_run_line(found: Mapping[str, int], study: str) -> str:
+    """Why trials were left out, and how to train them; "" without any.
+
+    Args:
+        found: The number of trials by state.
+        study: As `--study` names it.
+    """
+    if not (not_run := found.get(NOT_RUN, 0)):
+        return ""
+    them = "it" if not_run == 1 else "them"
+    return (
+        f"{not_run} not run: {STUDY_STOPPED}; train {them} with: {command_of('run')} --study {shlex.quote(study)} "
+        "--resume-stopped"
+    )
+
+
 def missing(found: Mapping[str, int], rows: Sequence[Row], metric: Metric = DEFAULT_METRIC) -> list[str]:
     """Sentences about what the table of these trials lacks; empty if it is complete.
 
@@ -37,14 +57,17 @@ def missing(found: Mapping[str, int], rows: Sequence[Row], metric: Metric = DEFA
     """
     total, sentences = sum(found.values()), []
     plural = "losses" if metric.name == DEFAULT_NAME else "values"
-    ended = total - found["waiting"] - found["running"]
+    not_run = found.get(NOT_RUN, 0)
+    ended = total - found["waiting"] - found["running"] - not_run
     if total == 0:
         return ["This study has no trials."]
     if ended == 0:
         sentences.append(f"None of the {count_text(total, 'trial')} has ended yet, so there is nothing to rank.")
-    elif ended < total:
+    elif left := total - ended - not_run:
+        sentences.append(f"{left} of {count_text(total, 'trial')} have not ended yet; the ranks may still change.")
+    if not_run:
         sentences.append(
-            f"{total - ended} of {count_text(total, 'trial')} have not ended yet; the ranks may still change."
+            f"{not_run} of {count_text(total, 'trial')} {'was' if not_run == 1 else 'were'} not run: {STUDY_STOPPED}."
         )
     if ended and not found["complete"]:
         sentences.append(

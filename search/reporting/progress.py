@@ -18,6 +18,7 @@ from search.statistics.pareto import pareto_front
 from search.storage.database import Database
 from search.storage.metrics import FurtherResults, further_results
 from search.storage.queries import TrialSummary, counts, trial_summaries
+from search.storage.schema import NOT_RUN
 from search.storage.texts import error_text, printable
 from search.streams import write_line
 from search.study.formatting import count_text, describe_cell, loss_text
@@ -39,7 +40,7 @@ class Snapshot:
     Attributes:
         ranked: The complete and feasible trials, the best first; of several objectives those on the Pareto front first.
         n_front: How many of them are on the Pareto front; None with one objective.
-        total: The number of planned trials.
+        total: The number of planned trials, without those that the objective left out with `trial.study.stop()`.
         done: The number of trials that have ended, with any outcome: those in `ended`.
     """
 
@@ -48,13 +49,13 @@ class Snapshot:
         before = counts(database, studies)
         self.running = trial_summaries(database, studies, ("running",))
         self.ended = trial_summaries(database, studies, ENDED)
-        self.total = sum(before.values())
+        self.total = sum(before.values()) - before.get(NOT_RUN, 0)
         self.done = len(self.ended)
         # Trials may have ended since the first query.
         ended = Counter(trial.state for trial in self.ended)
         unfinished = {state: count for state, count in before.items() if state not in ENDED}
         unfinished["running"] = max(0, self.total - self.done - unfinished["waiting"])
-        self.counts = {**unfinished, **{state: ended[state] for state in ENDED}}
+        self.counts = {NOT_RUN: 0, **unfinished, **{state: ended[state] for state in ENDED}}
         self._further = further_results(database, studies, with_metrics=False)
         self.ranked, self.n_front = self._rank()
         self.best = self.ranked[0] if self.ranked else None
@@ -209,10 +210,15 @@ def _live(console: Console, name: str, max_steps: int) -> Iterator[Progress]:
 def summary_line(snapshot: Snapshot, workers: int) -> str:
     """Totals, the best trial so far or how many are on the Pareto front, and the remaining time, in one line."""
     parts = [f"{snapshot.done}/{snapshot.total} done"]
+<<<<<<< HEAD
     parts += [f"{snapshot.counts[state]} {state}" for state in ("running", *ENDED) if snapshot.counts[state]]
     if snapshot.n_front is not None:
         parts += [f"{count_text(snapshot.n_front, 'trial')} on the Pareto front"] if snapshot.n_front else []
     elif snapshot.best is not None:
+=======
+    parts += [f"{snapshot.counts[state]} {state}" for state in ("running", *ENDED, NOT_RUN) if snapshot.counts[state]]
+    if snapshot.best is not None:
+>>>>>>> 2c7f162 (Trials that an objective left out with study.stop() are not run, instead of pruned; run --resume-stopped trains them)
         parts.append(f"best {loss_text(snapshot.best.val_loss, 4)} ({describe_cell(snapshot.best.cell)})")
     return "; ".join([*parts, *filter(None, [time_left(snapshot, workers)])])
 

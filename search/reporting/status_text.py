@@ -16,6 +16,7 @@ from search.reporting.failure_text import (
     silence_text,
     trial_title,
 )
+from search.reporting.missing_text import not_run_line
 from search.reporting.tables import finite
 from search.storage.database import Database
 from search.storage.queries import TrialSummary, counts, trial_summaries
@@ -49,6 +50,7 @@ def status_as_text(database: Database, names: Sequence[str], retried: int | None
         lines.append(
             f"{name}: {count_text(total, 'trial')}; " + ", ".join(f"{count} {state}" for state, count in found.items())
         )
+        lines += filter(None, [not_run_line(found, name)])
     stored = read_stored_study(database, names[0])
     assert stored is not None, "open_studies checked that it exists"
     if not stored.is_made_by_optuna:

@@ -14,7 +14,8 @@ from search.statistics.pareto import pareto_front
 from search.statistics.student import t_quantile
 from search.storage.database import Database
 from search.storage.metrics import FurtherResults, further_results
-from search.storage.queries import TrialSummary, trial_summaries
+from search.storage.queries import UNFINISHED, TrialSummary, trial_summaries
+from search.storage.schema import NOT_RUN
 from search.storage.values import canonical
 from search.study.cells import without_seed
 from search.study.claims import Published
@@ -24,7 +25,7 @@ from search.study.trial_facts import TABLE_FACTS, trial_facts
 
 TRAIN_LOSS = "train_loss"  # it has its own column
 # The most informative states first: final losses, then losses at pruning, then no losses.
-STATE_ORDER = ("complete", "pruned", "running", "waiting", "diverged", "failed")
+STATE_ORDER = ("complete", "pruned", "running", "waiting", NOT_RUN, "diverged", "failed")
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def ranked_rows(database: Database, studies: Sequence[str], published: Sequence[
     for trial in trial_summaries(database, studies, attrs=TABLE_FACTS):
         cell = without_seed(trial.cell)
         # A slot without a cell yet cannot be ranked.
-        if cell or trial.state not in ("waiting", "running"):
+        if cell or trial.state not in UNFINISHED:
             cells.setdefault(canonical(cell), []).append(trial)
     # Where parameters are drawn, equal ones are chance: a pruned trial says nothing about the others.
     is_drawn = stored is not None and (stored.definition.suggests_parameters or stored.is_made_by_optuna)

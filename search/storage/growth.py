@@ -17,11 +17,15 @@ from sqlalchemy import Connection, Row, Table, delete, func, select, update
 
 from search.storage.database import Database
 from search.storage.errors import StorageError
-from search.storage.schema import queue_table
+from search.storage.schema import NOT_RUN, queue_table
 from search.storage.slots import cell_and_seed
 
 _trials: Table = models.TrialModel.__table__
 _params: Table = models.TrialParamModel.__table__
+
+
+# States of a trial that no worker has begun.
+UNBEGUN = ("waiting", NOT_RUN)
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class TrialCell:
 
 def trial_cells(rows: Sequence[Row[Any]]) -> list[TrialCell]:
     """The cells of the trials that have one."""
-    found = [TrialCell(cell_and_seed(row.cell)[0], row.state != "waiting" or row.token > 0) for row in rows]
+    found = [TrialCell(cell_and_seed(row.cell)[0], row.state not in UNBEGUN or row.token > 0) for row in rows]
     return [each for each in found if each.cell]
 
 
@@ -66,7 +70,7 @@ def remove_trials(connection: Connection, study: str, trial_ids: Sequence[int]) 
         StorageError: A worker has claimed one meanwhile.
     """
     for trial_id in trial_ids:
-        unclaimed = (queue_table.c.trial_id == trial_id, queue_table.c.state == "waiting", queue_table.c.token == 0)
+        unclaimed = (queue_table.c.trial_id == trial_id, queue_table.c.state.in_(UNBEGUN), queue_table.c.token == 0)
         if connection.execute(delete(queue_table).where(*unclaimed)).rowcount == 0:
             raise StorageError(f"a worker has just begun a trial that {study!r} would lose; stop the workers first")
         connection.execute(delete(_params).where(_params.c.trial_id == trial_id))

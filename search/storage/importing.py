@@ -24,7 +24,7 @@ from search.storage.errors import StorageError
 from search.storage.optuna_records import Record
 from search.storage.planning import UID
 from search.storage.removals import Removals, of_studies, remove_recorded
-from search.storage.schema import SCHEMA_VERSION, TRIAL_TABLES, queue_table, studies_table
+from search.storage.schema import NOT_RUN, SCHEMA_VERSION, TRIAL_TABLES, queue_table, studies_table
 from search.storage.study_archive import ARTIFACTS, CHECKPOINTS, ArchiveReader
 from search.storage.texts import printable
 
@@ -216,7 +216,7 @@ def _moved(study: _NewStudy, attrs: Mapping[str, Any], there: frozenset[str]) ->
 def _waiting(record: Record) -> Record:
     """A trial that a worker of the other database trains waits here."""
     run = record["run"]
-    if run is None or run["state"] == "done":
+    if run is None or run["state"] in ("done", NOT_RUN):
         return record
     attempts = run["attempts"] - (1 if run["state"] == "running" else 0)
     state = "WAITING" if record["state"] == "RUNNING" else record["state"]

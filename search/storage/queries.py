@@ -14,10 +14,11 @@ from sqlalchemy import Connection, func, null, select, tuple_
 from search.storage import optuna_queries, optuna_tables
 from search.storage.database import Database
 from search.storage.failures import Failure
-from search.storage.schema import DEFINITION, queue_table, stored_version, studies_table
+from search.storage.schema import DEFINITION, NOT_RUN, queue_table, stored_version, studies_table
 from search.storage.slots import is_empty_slot, parameters_of
 
-STATES = ("waiting", "running", "complete", "pruned", "diverged", "failed")
+UNFINISHED = ("waiting", "running", NOT_RUN)
+STATES = (*UNFINISHED, "complete", "pruned", "diverged", "failed")
 _SUMMARY_COLUMNS = tuple(
     queue_table.c[name]
     for name in (
@@ -114,7 +115,7 @@ def _has_uids(connection: Connection) -> bool:
 
 
 def counts(database: Database, studies: Sequence[str]) -> dict[str, int]:
-    """The number of trials in each of `STATES`."""
+    """The number of trials in each of `STATES`; "not run" only if there are any."""
     query = (
         select(queue_table.c.state, queue_table.c.outcome, func.count())
         .where(queue_table.c.study.in_(studies))
@@ -123,7 +124,7 @@ def counts(database: Database, studies: Sequence[str]) -> dict[str, int]:
     found: Counter[str] = Counter()
     for state, outcome, count in database.read(lambda connection: connection.execute(query).all()):
         found[outcome if state == "done" else state] += count
-    return {state: found[state] for state in STATES}
+    return {state: found[state] for state in STATES if state != NOT_RUN or found[state]}
 
 
 def attr_counts(database: Database, studies: Sequence[str], key: str) -> list[tuple[str, Any, int]]:
@@ -147,7 +148,7 @@ def trial_summaries(
     Args:
         attrs: Names of the user attributes to include.
     """
-    unfinished = [state for state in ("waiting", "running") if state in states]
+    unfinished = [state for state in UNFINISHED if state in states]
     query = (
         select(*_SUMMARY_COLUMNS, (queue_table.c.lease_until - database.now()).label("lease_left_s"))
         .where(
@@ -175,7 +176,7 @@ def cells_of(connection: Connection, rows: Sequence[Any]) -> dict[int, dict[str,
         rows: Rows of the queue with `trial_id`, `cell` and `state`.
     """
     cells = {row.trial_id: parameters_of(row.cell) for row in rows}
-    suggested = [row.trial_id for row in rows if row.state != "waiting" and is_empty_slot(row.cell)]
+    suggested = [row.trial_id for row in rows if row.state not in ("waiting", NOT_RUN) and is_empty_slot(row.cell)]
     for trial_id, parameters in optuna_queries.read_parameters(connection, suggested).items():
         cells[trial_id] = {**parameters, **cells[trial_id]}
     return cells

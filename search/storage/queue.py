@@ -32,6 +32,7 @@ from search.storage.state_transitions import (
     end_as_elsewhere,
     end_trials,
     nan_to_none,
+    resume_stopped,
     retry_failed,
 )
 
@@ -286,6 +287,11 @@ class TrialQueue:
         """Return failed and diverged trials to the queue, with no attempts used; returns their number."""
         uids = self._uids(list(studies))
         return self.database.write(lambda connection: retry_failed(connection, uids))
+
+    def resume_stopped(self, studies: Iterable[str]) -> int:
+        """Return the trials that an objective left out with `trial.study.stop()` to the queue; returns their number."""
+        uids = self._uids(list(studies))
+        return self.database.write(lambda connection: resume_stopped(connection, uids))
 
     def _uids(self, studies: Sequence[str]) -> list[str]:
         named = [study for study in studies if study not in self.uids]

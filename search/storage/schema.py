@@ -34,6 +34,9 @@ LATE_COMMIT_S = 10.0
 MAX_CELL = 2000
 MAX_SHAPE_KEY = 255
 
+# The state of a trial that no worker has begun and that its objective left out with `trial.study.stop()`.
+NOT_RUN = "not run"
+
 # The key of the user attribute of Optuna's study that has its definition.
 DEFINITION = "definition"
 
@@ -89,7 +92,7 @@ queue_table = Table(
     Column("shape_key", String(MAX_SHAPE_KEY), nullable=False),
     # Lower values are claimed first.
     Column("priority", Integer, nullable=False),
-    # waiting, running, done. A running row whose lease has expired can be claimed like a waiting one.
+    # waiting, running, done, not run. A running row whose lease has expired can be claimed like a waiting one.
     Column("state", String(16), nullable=False, default="waiting"),
     # How many attempts in a row made no progress, the current one included.
     Column("attempts", Integer, nullable=False, default=0),

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, func,
 from search.storage import optuna_queries, optuna_states
 from search.storage.failures import Failure
 from search.storage.leases import Lease, held, held_values
-from search.storage.schema import queue_table
+from search.storage.schema import NOT_RUN, queue_table
 
 Outcome = Literal["complete", "pruned", "diverged", "failed"]
 
@@ -24,7 +24,7 @@ OPTUNA_STATE: dict[Outcome, TrialState] = {
 }
 _OUTCOME: dict[TrialState, Outcome] = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
 ENDED_ELSEWHERE = "ended by another program, such as the dashboard"
-STUDY_STOPPED = "not started: the objective has ended the study with study.stop()"
+STUDY_STOPPED = "its objective stopped the study with study.stop()"
 # A trial as it was planned, except for its token, which keeps counting: no earlier lease becomes valid again.
 FRESH: dict[str, Any] = {
     "state": "waiting",
@@ -96,17 +96,26 @@ def end_as_elsewhere(connection: Connection, which: ColumnElement[bool], now: fl
     return end_trials(connection, which, outcome, value, ENDED_ELSEWHERE, now, failure if outcome == "failed" else None)
 
 
-def withdraw_waiting(connection: Connection, uids: Sequence[str], now: float) -> int:
-    """End the waiting trials of studies whose objective has ended them; returns their number."""
-    waiting = and_(queue_table.c.study_uid.in_(uids), queue_table.c.state == "waiting")
+def withdraw_waiting(connection: Connection, uids: Sequence[str]) -> int:
+    """Leave out the trials that no worker has begun of studies whose objective has stopped them.
+
+    Their Optuna trials stay as they are, waiting: under `study.optimize` there would be none, and no sampler sees them.
+
+    Returns:
+        Their number.
+    """
+    # One that was interrupted has begun: it is resumed.
+    waiting = and_(queue_table.c.study_uid.in_(uids), queue_table.c.state == "waiting", queue_table.c.token == 0)
     # A worker may be claiming one.
-    locked = select(queue_table.c.id, queue_table.c.trial_id).where(waiting).with_for_update(skip_locked=True)
-    rows = connection.execute(locked).all()
-    end_trials(connection, queue_table.c.id.in_([row.id for row in rows]), "pruned", None, STUDY_STOPPED, now)
-    attrs = {"outcome": "pruned", "reason": STUDY_STOPPED}
-    for row in rows:
-        optuna_states.finish_trial(connection, row.trial_id, OPTUNA_STATE["pruned"], (), attrs, now)
-    return len(rows)
+    locked = select(queue_table.c.id).where(waiting).with_for_update(skip_locked=True)
+    withdrawn = update(queue_table).where(queue_table.c.id.in_(locked)).values(state=NOT_RUN, reason=STUDY_STOPPED)
+    return connection.execute(withdrawn).rowcount
+
+
+def resume_stopped(connection: Connection, uids: Sequence[str]) -> int:
+    """Return the trials that `withdraw_waiting` has left out to the queue; returns their number."""
+    left_out = and_(queue_table.c.study_uid.in_(uids), queue_table.c.state == NOT_RUN)
+    return connection.execute(update(queue_table).where(left_out).values(state="waiting", reason=None)).rowcount
 
 
 def retry_failed(connection: Connection, uids: Sequence[str]) -> int:

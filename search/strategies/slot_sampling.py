@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search.statistics.inference import mean
 from search.storage.database import Database
 from search.storage.leases import Lease
+from search.storage.schema import NOT_RUN
 from search.storage.slot_filling import Choice, fill, is_unfilled
 from search.storage.slot_history import SlotHistory, SlotTrial
 from search.storage.values import canonical
@@ -147,7 +148,7 @@ def merged(seeds: Sequence[SlotTrial], n_values: int = 1) -> FrozenTrial:
     Args:
         n_values: The number of values of a complete trial.
     """
-    states = {each.state for each in seeds}
+    states = {each.state for each in seeds} - {NOT_RUN}
     first = seeds[0].trial
     params = {name: value for name, value in first.params.items() if name != "seed"}
     make = functools.partial(

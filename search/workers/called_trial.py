@@ -12,7 +12,6 @@ from optuna.trial import TrialState
 from search.objectives.protocol import Evaluation, ObjectiveCall
 from search.storage.errors import LeaseLost
 from search.storage.leases import Lease
-from search.storage.state_transitions import withdraw_waiting
 from search.workers.leased_trial import LeasedTrial, WorkerContext, WorkerStudy
 from search.workers.lost_leases import end_interrupted
 from search.workers.results import values_of
@@ -76,18 +75,14 @@ class CalledTrial(LeasedTrial):
             StorageUnavailable: The database was unavailable for too long.
             UserCodeError: What the function raised; the trial has not ended.
         """
-        trial, trials = self.user_trial, self._study.user_trials
+        trial = self.user_trial
         assert trial is not None
-        assert trials is not None
         try:
             self._call(function, trial)
         except TrialInterrupted as interrupted:
             end_interrupted(self._context, self.lease, self._study, interrupted)
         finally:
-            trials.end()
-        if trials.has_stopped():
-            database = self._context.queue.database
-            database.write(lambda c: withdraw_waiting(c, [self.lease.study_uid], database.time(c)))
+            self.end_user_trial()
 
     def _call(self, function: ObjectiveCall, trial: UserTrial) -> None:
         user_code = self._context.user_code

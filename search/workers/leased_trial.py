@@ -22,7 +22,7 @@ from search.storage.failures import Failure
 from search.storage.leases import Lease
 from search.storage.queue import TrialQueue
 from search.storage.slots import cell_and_seed
-from search.storage.state_transitions import Outcome
+from search.storage.state_transitions import Outcome, withdraw_waiting
 from search.storage.texts import error_text
 from search.strategies.pruning_judge import PruningJudge
 from search.study.metrics import DEFAULT_METRICS, Metric
@@ -164,6 +164,15 @@ class LeasedTrial:
             except (LeaseLost, StorageUnavailable) as error:
                 raise TrialInterrupted(error) from error
         return self.user_trial
+
+    def end_user_trial(self) -> None:
+        """Let go of what user code got as `trial`; leave out the trials to come if it has stopped its study."""
+        trials = self._study.user_trials
+        if self.user_trial is None or trials is None:
+            return
+        trials.end()
+        if trials.has_stopped():
+            self._context.queue.database.write(lambda c: withdraw_waiting(c, [self.lease.study_uid]))
 
     def _finish(
         self,

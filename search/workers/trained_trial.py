@@ -138,8 +138,7 @@ class TrainedTrial(LeasedTrial):
     def close(self) -> None:
         """Let go of what the run and the trial hold."""
         self.close_run()
-        if self.user_trial is not None and self._study.user_trials is not None:
-            self._study.user_trials.end()
+        self.end_user_trial()
 
     def _save(self) -> None:
         checkpoints, lease = self._context.checkpoints, self.lease

@@ -165,9 +165,9 @@ def test_target_ends_the_run_early(
     assert 0 < result.counts["complete"] < 9
     again = run_study(study_file, corpus=corpus_file, workers=1, target=100.0, quiet=True)
     assert (again.exit_code, again.counts, again.target_reached) == (0, result.counts, True)
-    print_result(again, as_json=False)
+    print_result(again, "small", as_json=False)
     assert "\nThe target 100 is reached: the lowest loss of a trial is " in capsys.readouterr().err
-    print_result(again, as_json=True)
+    print_result(again, "small", as_json=True)
     assert json.loads(capsys.readouterr().out)["target_reached"] is True
 
 

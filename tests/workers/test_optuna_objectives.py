@@ -202,9 +202,6 @@ def three(trial): return 1, 2, 3
 def fails(trial): return 1 / 0
 def other(trial): return trial.suggest_float("x", 0, 1) + trial.suggest_int("x", 0, 1)
 def shrinks(trial): return trial.suggest_categorical("x", list(range(trial.number + 2)))
-def stops(trial):
-    trial.study.stop()
-    return trial.number
 def swallows(trial):
     try:
         trial.report(float(trial.suggest_float("x", 0, 1)), 0)
@@ -255,12 +252,6 @@ def test_choices_that_change_between_trials_fail(tmp_path: Path, monkeypatch: py
     rows = outcomes(tmp_path, monkeypatch, "shrinks")
     assert [row["outcome"] for row in rows] == ["complete", "failed", "failed"]
     assert "CategoricalDistribution does not support dynamic value space" in rows[1]["reason"]
-
-
-def test_an_objective_can_end_its_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = outcomes(tmp_path, monkeypatch, "stops")
-    assert [row["outcome"] for row in rows] == ["complete", "pruned", "pruned"]
-    assert "study.stop()" in rows[1]["reason"]
 
 
 def test_errors_of_report_are_optunas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
