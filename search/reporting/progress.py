@@ -210,15 +210,10 @@ def _live(console: Console, name: str, max_steps: int) -> Iterator[Progress]:
 def summary_line(snapshot: Snapshot, workers: int) -> str:
     """Totals, the best trial so far or how many are on the Pareto front, and the remaining time, in one line."""
     parts = [f"{snapshot.done}/{snapshot.total} done"]
-<<<<<<< HEAD
-    parts += [f"{snapshot.counts[state]} {state}" for state in ("running", *ENDED) if snapshot.counts[state]]
+    parts += [f"{snapshot.counts[state]} {state}" for state in ("running", *ENDED, NOT_RUN) if snapshot.counts[state]]
     if snapshot.n_front is not None:
         parts += [f"{count_text(snapshot.n_front, 'trial')} on the Pareto front"] if snapshot.n_front else []
     elif snapshot.best is not None:
-=======
-    parts += [f"{snapshot.counts[state]} {state}" for state in ("running", *ENDED, NOT_RUN) if snapshot.counts[state]]
-    if snapshot.best is not None:
->>>>>>> 2c7f162 (Trials that an objective left out with study.stop() are not run, instead of pruned; run --resume-stopped trains them)
         parts.append(f"best {loss_text(snapshot.best.val_loss, 4)} ({describe_cell(snapshot.best.cell)})")
     return "; ".join([*parts, *filter(None, [time_left(snapshot, workers)])])
 

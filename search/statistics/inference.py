@@ -53,7 +53,8 @@ def mean(values: Sequence[float]) -> float:
     try:
         return statistics.fmean(values)
     except OverflowError:
-        return math.fsum(value / len(values) for value in values)
+        scale = unit(values)
+        return statistics.fmean(value / scale for value in values) * scale
 
 
 def unit(values: Iterable[float]) -> float:
