@@ -246,6 +246,9 @@ class ReportOptions(BaselinesOptions, StudyOptions):
     ] = None
     output: Annotated[Path | None, Option("Write to this file.", "FILE", unset="stdout", convert=Path)] = None
     top: Annotated[int | None, Option("Only the best N rows.", "N", minimum=1)] = None
+    columns: Annotated[
+        str | None, Option("Columns of the table, metrics included.", "NAME,…", unset="those with something to say")
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,9 @@ def report(options: ReportOptions) -> None:
         chosen = options.format or format_of(options.output)
         if chosen not in FORMATS:
             raise UsageError(f"--format {chosen}: choices are {', '.join(FORMATS)}")
+        columns = None if options.columns is None else [name.strip() for name in options.columns.split(",")]
+        if columns is not None and not all(columns):
+            raise UsageError(f"--columns {options.columns!r}: write NAME,NAME, such as --columns rank,val_loss,state")
         from search.study.lookup import open_studies
 
         database, names = open_studies(
@@ -26,7 +29,7 @@ def report(options: ReportOptions) -> None:
         with database.closing():
             # On a terminal the table is as wide as that; a pipe and a file get markdown.
             width = terminal_width() if options.output is None and options.format is None else None
-            text = render(database, names, chosen, options.top, width)
+            text = render(database, names, chosen, options.top, width, columns)
         if options.output is None:
             if not write_line(text):
                 raise UsageError("cannot write the report to stdout; is the disk full? choose a file with --output")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from search.reporting.tables import columns
+from search.reporting.columns import Column, columns
 from search.statistics.ranking import Row
 
 _ESCAPES = {
@@ -31,14 +31,17 @@ def escaped(text: str) -> str:
     return "".join(_ESCAPES.get(letter, letter) for letter in text)
 
 
-def as_latex(name: str, values: str, rows: Sequence[Row], remarks: Sequence[str] = ()) -> str:
+def as_latex(
+    name: str, values: str, rows: Sequence[Row], remarks: Sequence[str] = (), cols: Sequence[Column] | None = None
+) -> str:
     """A table environment; it needs \\usepackage{booktabs}, and UTF-8 if the study's names contain such characters.
 
     Args:
         values: What the values are, such as "validation losses in nats per character".
         remarks: Sentences for the caption.
+        cols: Its columns; None for those with something to say.
     """
-    cols = columns(rows)
+    cols = columns(rows) if cols is None else cols
     caption = " ".join([f"Study {name}: {values}, means over the seeds of a cell.", *remarks])
     lines = [
         "% needs \\usepackage{booktabs}",

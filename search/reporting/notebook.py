@@ -9,9 +9,9 @@ from typing import Any
 from markupsafe import Markup
 
 from search.reporting.charts import LINE_STYLES, line_chart
+from search.reporting.columns import columns
 from search.reporting.progress import FAILED, Snapshot, summary_line
 from search.reporting.report_data import BEST_LINES, ReportData, read_report_data
-from search.reporting.tables import columns
 from search.statistics.ranking import Row
 from search.storage.database import Database
 from search.study.formatting import count_text, describe_cell

@@ -11,11 +11,11 @@ from markupsafe import Markup
 
 from search.hints import command_of
 from search.reporting.charts import LINE_STYLES, Line, line_chart, timeline
+from search.reporting.columns import Column, further_names
 from search.reporting.failure_text import MOST_SHOWN, failure_groups, failure_title, group_lines
 from search.reporting.heatmaps import RAMP
 from search.reporting.report_data import BEST_LINES, ReportData
 from search.reporting.search_charts import search_charts
-from search.reporting.tables import further_names
 from search.reporting.verdict_text import largest_difference, losses_to_compare
 from search.statistics.ranking import Row
 from search.study.formatting import MAX_DIGITS, difference_text, largest_size, loss_text, value_text
@@ -27,11 +27,12 @@ MOST_ROWS = 200  # of the comparisons, and of the table unless --top sets anothe
 OUTCOMES = {"complete": "trained to the end", "pruned": "pruned", "diverged": "diverged", "failed": "failed"}
 
 
-def as_html(report_data: ReportData, top: int | None = None) -> str:
+def as_html(report_data: ReportData, top: int | None = None, cols: Sequence[Column] | None = None) -> str:
     """The page.
 
     Args:
         top: The number of rows of the table; None for the best 200.
+        cols: The columns of the table; None for those of a page.
     """
     loader = PackageLoader("search.reporting", "")
     environment = Environment(
@@ -40,7 +41,7 @@ def as_html(report_data: ReportData, top: int | None = None) -> str:
     environment.filters.update(
         loss=_loss, amount=_amount, duration=_duration, signed=_signed, quote=shlex.quote, command_of=command_of
     )
-    return environment.get_template(TEMPLATE).render(**_view(report_data, top))
+    return environment.get_template(TEMPLATE).render(**_view(report_data, top), cols=cols)
 
 
 def _view(report_data: ReportData, top: int | None) -> dict[str, Any]:

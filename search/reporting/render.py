@@ -7,7 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from search.errors import UsageError
 from search.objectives.registry import OBJECTIVES
+from search.reporting.columns import Column
+from search.reporting.columns import columns as columns_of
 from search.reporting.escapes import markdown_text
 from search.reporting.failure_text import failures_as_markdown
 from search.reporting.latex import as_latex
@@ -34,7 +37,12 @@ def format_of(output: Path | None) -> str:
 
 
 def render(
-    database: Database, names: Sequence[str], format: str, top: int | None = None, width: int | None = None
+    database: Database,
+    names: Sequence[str],
+    format: str,
+    top: int | None = None,
+    width: int | None = None,
+    columns: Sequence[str] | None = None,
 ) -> str:
     """The report of a study.
 
@@ -43,18 +51,24 @@ def render(
         format: "markdown", "csv", "json", "latex" or "html".
         top: The number of rows of the table; None for all, or on the page the best 200.
         width: The number of columns of the terminal that will show the markdown; None for markdown alone.
+        columns: The columns of the table, in their order; None for those with something to say.
+
+    Raises:
+        UsageError: The table has no such column, or the format takes none.
     """
+    if columns is not None and format == "json":
+        raise UsageError("json has all columns; leave the columns out, or choose markdown, csv, latex or html")
     report_data = read_report_data(database, names, with_trials=format == "html")
     if format == "html":
         from search.reporting.page import as_html
 
-        return as_html(report_data, top)
-    shown = report_data.rows[:top]
+        return as_html(report_data, top, _chosen(report_data, columns))
+    shown, cols = report_data.rows[:top], _chosen(report_data, columns)
     if format == "csv":
-        return as_csv(shown)
+        return as_csv(shown, cols)
     if format == "latex":
         return as_latex(
-            names[0], _values(report_data), shown, [*report_data.missing, *_left_out(report_data.rows, shown)]
+            names[0], _values(report_data), shown, [*report_data.missing, *_left_out(report_data.rows, shown)], cols
         )
     verdicts = judge(database, names, report_data.stored.claims)
     if format == "json":
@@ -72,18 +86,22 @@ def render(
         }
         return as_json(shown, {**facts, **results})
     decided = verdicts_as_markdown(verdicts, report_data.digits, report_data.metric).rstrip()
-    return f"{_as_page(report_data, shown, width)}\n\n{decided}"
+    return f"{_as_page(report_data, shown, width, cols)}\n\n{decided}"
 
 
-def _as_table(rows: Sequence[Row], width: int | None) -> str:
+def _chosen(report_data: ReportData, names: Sequence[str] | None) -> list[Column] | None:
+    return None if names is None else columns_of(report_data.rows, names)
+
+
+def _as_table(rows: Sequence[Row], width: int | None, cols: Sequence[Column] | None) -> str:
     if width is None:
-        return as_markdown(rows)
+        return as_markdown(rows, cols)
     from search.reporting.terminal_table import as_terminal_table  # imports rich
 
-    return as_terminal_table(rows, width)
+    return as_terminal_table(rows, width, cols)
 
 
-def _as_page(report_data: ReportData, shown: Sequence[Row], width: int | None) -> str:
+def _as_page(report_data: ReportData, shown: Sequence[Row], width: int | None, cols: Sequence[Column] | None) -> str:
     stored, found, rows = report_data.stored, report_data.counts, report_data.rows
     definition = stored.definition
     where = definition.space.where
@@ -121,7 +139,7 @@ def _as_page(report_data: ReportData, shown: Sequence[Row], width: int | None) -
         "",
         _how_to_read(report_data),
         "",
-        _as_table(shown, width),
+        _as_table(shown, width, cols),
     ]
     for remark in [*_left_out(rows, shown), failures_as_markdown(report_data.failed)]:
         lines += ["", remark] if remark else []

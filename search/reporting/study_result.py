@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from search.errors import UsageError
 from search.reporting.render import FORMATS, format_of, render
-from search.statistics.ranking import Row, is_reached
+from search.statistics.ranking import TRAIN_LOSS, Row, is_reached
 from search.storage.database import Database
+from search.storage.metrics import FurtherResults, further_results
 from search.storage.queries import TrialSummary, trial_summaries
 from search.storage.values import canonical
 from search.study.cells import without_seed
@@ -89,9 +90,10 @@ class StudyResult:
         return None
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """The trials as a pandas DataFrame: a column for each parameter, and seed, state, metric and seconds.
+        """The trials as a pandas DataFrame: a column for each parameter and metric, and seed, state, step and seconds.
 
-        A parameter that is called as another column gets the prefix "params_".
+        A parameter that is called as another column gets the prefix "params_", a further metric "values_". Columns that
+        are empty for all trials are left out, and so is the seed of an objective that takes none.
 
         Raises:
             UsageError: pandas is not installed.
@@ -103,29 +105,39 @@ class StudyResult:
         with self._opened() as (database, names):
             trials = trial_summaries(database, names, attrs=TABLE_FACTS)
             stored = read_stored_study(database, self.study)
-        metric = DEFAULT_NAME if stored is None else stored.definition.metrics[0].name
+            results = further_results(database, names)
+        metrics = [DEFAULT_NAME] if stored is None else [each.name for each in stored.definition.metrics]
+        further = [_further(results.get((trial.study, trial.number)), metrics) for trial in trials]
+        own = (*BEFORE, metrics[0], *AFTER)
+        others = {name: f"values_{name}" if name in own else name for each in further for name in each}
         axes = {name: None for trial in trials for name in without_seed(trial.cell)}
-        titles = {name: f"params_{name}" if name in (*BEFORE, metric, *AFTER) else name for name in axes}
-        before = [name for name in BEFORE if name != "study" or len(names) > 1]
-        has_train_loss = any(trial.train_loss is not None for trial in trials)
-        after = [name for name in AFTER if name != "train_loss" or has_train_loss]
-        rows = [_as_dict(trial, titles, metric) for trial in trials]
-        return pandas.DataFrame(rows, columns=[*before, *titles.values(), metric, *after])
+        titles = {name: f"params_{name}" if name in (*own, *others.values()) else name for name in axes}
+        rows = [
+            _as_dict(trial, titles, metrics[0]) | {others[name]: value for name, value in each.items()}
+            for trial, each in zip(trials, further, strict=True)
+        ]
+        takes_seed = stored is None or not (stored.definition.suggests_parameters or stored.is_made_by_optuna)
+        left_out = {"study"} if len(names) == 1 else set()
+        left_out |= set() if takes_seed else {"seed"}
+        left_out |= {name for name in AFTER if rows and all(row[name] is None for row in rows)}
+        columns = [*BEFORE, *titles.values(), metrics[0], *others.values(), *AFTER]
+        return pandas.DataFrame(rows, columns=[name for name in columns if name not in left_out])
 
-    def report(self, format: str = "markdown", top: int | None = None) -> str:
+    def report(self, format: str = "markdown", top: int | None = None, columns: Sequence[str] | None = None) -> str:
         """The report, as `search.report` prints it.
 
         Args:
             format: "markdown", "csv", "json", "latex" or "html".
             top: Only the best rows of the table; None for all.
+            columns: The columns of the table, in their order; None for those with something to say.
 
         Raises:
-            UsageError: The format is unknown, or the study was deleted.
+            UsageError: The format or a column is unknown, or the study was deleted.
         """
         if format not in FORMATS:
             raise UsageError(f"format = {format!r}: choices are {', '.join(FORMATS)}")
         with self._opened() as (database, names):
-            return render(database, names, format, top)
+            return render(database, names, format, top, columns=columns)
 
     def save_report(self, path: str | Path) -> Path:
         """Write the report to a file; its suffix is .html, .md, .csv, .json or .tex.
@@ -164,6 +176,14 @@ class StudyResult:
         database, names = open_studies(self.study, self.storage, WAIT_S, baselines=True)
         with database.closing():
             yield database, names
+
+
+def _further(result: FurtherResults | None, metrics: Sequence[str]) -> dict[str, float]:
+    """A trial's further objectives and metrics."""
+    if result is None:
+        return {}
+    values = dict(zip(metrics[1:], result.values, strict=False))
+    return {**values, **{name: value for name, value in result.metrics.items() if name not in (*metrics, TRAIN_LOSS)}}
 
 
 def _as_dict(trial: TrialSummary, titles: Mapping[str, str], metric: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 
-from search.reporting.tables import Column, columns
+from search.reporting.columns import Column, columns
 from search.statistics.ranking import Row, metrics_of
 from search.storage.texts import printable
 
@@ -27,11 +27,18 @@ SPARE = (
 KEPT = ("#", "front", "state")
 
 
-def as_terminal_table(rows: Sequence[Row], width: int) -> str:
-    """The ranked table in lines of at most `width` cells; a last line names the columns that do not fit."""
-    found = columns(rows)
+def as_terminal_table(rows: Sequence[Row], width: int, cols: Sequence[Column] | None = None) -> str:
+    """The ranked table in lines of at most `width` cells; a last line names the columns that do not fit.
+
+    Args:
+        cols: Its columns, of which the last ones are left out first; None for those with something to say.
+    """
+    found = columns(rows) if cols is None else cols
     texts = {each.title: [_cut(printable(each.text(row)), MAX_CELL) for row in rows] for each in found}
-    shown = _fitting(found, texts, width, {*KEPT, *(each.name for each in metrics_of(rows))})
+    if cols is None:
+        shown = _fitting(found, texts, width, {*KEPT, *(each.name for each in metrics_of(rows))})
+    else:
+        shown = _first(found, texts, width)
     sizes = [_size(column, texts) for column in shown]
     lines = [_line(shown, sizes, [column.title for column in shown], width)]
     lines += [_line(shown, sizes, [texts[column.title][at] for column in shown], width) for at in range(len(rows))]
@@ -49,6 +56,14 @@ def _fitting(found: Sequence[Column], texts: dict[str, list[str]], width: int, k
             break
         if title not in kept:
             shown = [column for column in shown if column.title != title]
+    return shown
+
+
+def _first(found: Sequence[Column], texts: dict[str, list[str]], width: int) -> list[Column]:
+    """As many columns from the left as fit; at least one."""
+    shown = list(found)
+    while len(shown) > 1 and sum(_size(column, texts) + GAP for column in shown) - GAP > width:
+        shown.pop()
     return shown
 
 

@@ -157,7 +157,15 @@ def row(rank: int, **cell: object) -> Row:
 @pytest.mark.parametrize("width", [20, 40, 80, 120, 250])
 def test_the_table_fits(width: int) -> None:
     rows = [
-        row(at, model="bigram_v2", pe_type="rope", n_embd=64 * at, block_size=8, text="漢字 | " + "x" * 90, zero=0)
+        row(
+            at,
+            model=f"gpt{at}",
+            pe_type=f"rope{at}",
+            n_embd=64 * at,
+            block_size=at,
+            text=f"{at} 漢字 | " + "x" * 90,
+            zero=at,
+        )
         for at in range(1, 12)
     ]
     lines = as_terminal_table(rows, width).splitlines()

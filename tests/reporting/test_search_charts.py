@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plotly.graph_objects import Figure
-from study_files import opened, sqlite
+from study_files import opened
+from trained_studies import trained
 
-from search.options import PlanningOptions
-from search.planning import open_planned
 from search.reporting.progress import Snapshot, end_line, summary_line
 from search.reporting.render import render
 from search.reporting.search_dots import MOST_PAIRS, objective_pairs
@@ -25,24 +24,8 @@ from search.storage.database import Database
 from search.study.metrics import Metric
 from search.study.stored import read_stored_study
 from search.web.dashboard_publisher import plots
-from search.workers.setup import open_worker
 
 TRIALS = 9
-
-
-def trained(folder: Path, source: str, head: str, name: str = "pareto") -> str:
-    """Train an objective, written as source text, in this process; the URL of its database."""
-    (folder / f"{name}_objective.py").write_text(source)
-    file = folder / f"{name}.toml"
-    file.write_text(f'objective = "{name}_objective:objective"\n{head}\n')
-    database, _ = open_planned(PlanningOptions(study=str(file), storage=sqlite(folder), out=folder / "out"))
-    database.engine.dispose()
-    worker = open_worker(str(file), sqlite(folder), "cpu", out=folder / "out")
-    try:
-        worker.run()
-    finally:
-        worker.queue.database.engine.dispose()
-    return sqlite(folder)
 
 
 CONSTRAINED = """

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from search.reporting.tables import as_csv, as_json, as_markdown, columns
+from search.reporting.columns import columns
+from search.reporting.tables import as_csv, as_json, as_markdown
 from search.statistics.ranking import Row
 from search.study.formatting import difference_text, largest_size, loss_text
 
@@ -51,11 +52,11 @@ def test_columns_for_what_some_rows_have() -> None:
 
 def test_markdown() -> None:
     first = [
-        "|   # | model     | train_loss | val_loss | pe_type | n_embd | block_size | parameters |",
-        "| --: | --------- | ---------: | -------: | ------- | -----: | ---------: | ---------: |",
-        "|   1 | bigram_v2 |    2.46747 |  2.48691 | rope    |    128 |         64 |      12345 |",
-        "|   2 | bigram    |    2.46747 |  2.50000 |         |        |          8 |      12345 |",
-        "|     | bigram_v2 |    2.46747 |  2.48691 | rope    |    128 |         64 |      12345 |",
+        "|   # | model     | train_loss | val_loss | pe_type | n_embd | block_size |",
+        "| --: | --------- | ---------: | -------: | ------- | -----: | ---------: |",
+        "|   1 | bigram_v2 |    2.46747 |  2.48691 | rope    |    128 |         64 |",
+        "|   2 | bigram    |    2.46747 |  2.50000 |         |        |          8 |",
+        "|     | bigram_v2 |    2.46747 |  2.48691 | rope    |    128 |         64 |",
     ]
     rest = [
         " published | difference | seconds | state                     |",
