@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from search.command_line import one_line_errors
 from search.hints import PACKAGE, called_as
 from search.streams import make_streams_tolerant
 
@@ -50,6 +51,14 @@ class _Programs(TyperGroup):
         if args and args[0].startswith("-") and args[0].partition("=")[0] not in flags:
             args = [DEFAULT_PROGRAM, *args]
         return super().parse_args(ctx, args)
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        with one_line_errors(str(info_name)):
+            return super().make_context(info_name, args, parent, **extra)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        with one_line_errors(ctx.command_path, PROGRAMS):
+            return super().resolve_command(ctx, args)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Examples"):

@@ -16,7 +16,10 @@ from typer.core import TyperCommand
 
 from search.hints import command_of
 from search.option_fields import OptionField, Options, option_fields
+from search.storage.texts import printable
 from search.streams import make_streams_tolerant, write_line
+
+MAX_MESSAGE = 3_800
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
 
@@ -95,6 +98,27 @@ def _no_garbage_collection() -> Iterator[None]:
         gc.enable()
 
 
+@contextmanager
+def one_line_errors(path: str, choices: Sequence[str] = ()) -> Iterator[None]:
+    """Print an error in a command line as one line, which ends with the next step, and exit with code 2.
+
+    Args:
+        path: The command, such as "lm-search run".
+        choices: What the user can write instead.
+    """
+    try:
+        yield
+    except Exception as error:
+        # Typer has click's classes of its own, or uses those of an installed click.
+        say = getattr(error, "format_message", None)
+        if say is None or type(error).__name__ == "NoArgsIsHelpError":
+            raise
+        named = f"; choices: {', '.join(choices)}" if choices else ""
+        message = printable(" ".join(say().split()), MAX_MESSAGE).rstrip(".")
+        write_line(f"error: {message}{named}; see: {path} --help", sys.stderr)
+        raise SystemExit(2) from error
+
+
 class _Command(TyperCommand):
     """A command whose help ends with examples, which use the name that started the program."""
 
@@ -103,6 +127,11 @@ class _Command(TyperCommand):
     def main(self, *args: Any, **extra: Any) -> Any:
         make_streams_tolerant()  # before the help is printed
         return super().main(*args, **extra)
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        above = "" if parent is None else f"{parent.command_path} "
+        with one_line_errors(f"{above}{info_name}"):
+            return super().make_context(info_name, args, parent, **extra)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Examples"):

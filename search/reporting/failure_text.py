@@ -27,7 +27,7 @@ def failure_title(trial: TrialSummary) -> str:
 
 def trial_title(trial: TrialSummary) -> str:
     """Which trial, with its cell and attempt; one that no worker has claimed has no attempt, and needs no seed."""
-    cell = describe_cell(trial.cell if trial.attempts else without_seed(trial.cell))
+    cell = describe_cell(trial.shown_cell if trial.attempts else without_seed(trial.cell))
     title = f"{trial.study} trial {trial.number}" + (f" ({cell})" if cell else "")
     return f"{title}, attempt {trial.attempts}" if trial.attempts else title
 

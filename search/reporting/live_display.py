@@ -103,7 +103,7 @@ class LiveDisplay:
             label = (trial.owner or "").rsplit("/", 1)[0].rpartition("/")[2]
             bar = ProgressBar(total=self._max_steps, completed=min(trial.step or 0, self._max_steps), width=WORKER_BAR)
             at = "no step yet" if trial.step is None else f"step {trial.step}"
-            texts = (at, loss_text(trial.val_loss, 4), describe_cell(trial.cell))
+            texts = (at, loss_text(trial.val_loss, 4), describe_cell(trial.shown_cell))
             table.add_row(Text(label), bar, *map(Text, texts))
         if (more := len(snapshot.running) - fitting) > 0:
             table.add_row(Text(f"… {more} more"))
@@ -115,7 +115,7 @@ class LiveDisplay:
         # A dominated trial is nowhere the best.
         for rank, trial in enumerate(snapshot.ranked[: BEST if n_front is None else min(BEST, n_front)]):
             title = "best" if n_front is None else f"front ({n_front})"
-            text = f"{snapshot.value_text(trial)}  {describe_cell(trial.cell)}"
+            text = f"{snapshot.value_text(trial)}  {describe_cell(trial.shown_cell)}"
             table.add_row(Text(title if rank == 0 else ""), Text(text))
         return table
 
@@ -123,7 +123,7 @@ class LiveDisplay:
         for kind, trial in self._last.items():
             why = f": {printable(trial.reason, 200)}" if trial.reason else ""
             table = _grid(1)
-            table.add_row(Text(f"last {kind}  {describe_cell(trial.cell)}{why}"))
+            table.add_row(Text(f"last {kind}  {describe_cell(trial.shown_cell)}{why}"))
             yield table
 
 

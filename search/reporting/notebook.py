@@ -104,7 +104,7 @@ class NotebookDisplay:
         """Update it if anything is new."""
         text = summary_line(snapshot, workers)
         most = MOST_BEST if snapshot.n_front is None else min(MOST_BEST, snapshot.n_front)
-        best = [f"{snapshot.value_text(each)}  {describe_cell(each.cell)}" for each in snapshot.ranked[:most]]
+        best = [f"{snapshot.value_text(each)}  {describe_cell(each.shown_cell)}" for each in snapshot.ranked[:most]]
         failed = [each for each in snapshot.ended if each.state in FAILED][-1:]
         lines = [text, *best, *(f"last {each.state}: {each.reason or ''}" for each in failed)]
         html = _framed(

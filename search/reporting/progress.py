@@ -145,7 +145,7 @@ def end_line(trial: TrialSummary, done: int, snapshot: Snapshot) -> str:
         loss = "" if trial.val_loss is None else f" {snapshot.metric.name} {loss_text(trial.val_loss, 4)}"
     took = "" if trial.seconds is None else f" in {trial.seconds:.0f} s"
     why = f": {printable(trial.reason, 500)}" if trial.reason and trial.state in FAILED else ""
-    return f"[{done}/{snapshot.total}] {trial.state}{loss}  {describe_cell(trial.cell)}{took}{why}"
+    return f"[{done}/{snapshot.total}] {trial.state}{loss}  {describe_cell(trial.shown_cell)}{took}{why}"
 
 
 class PlainLines:
@@ -214,7 +214,7 @@ def summary_line(snapshot: Snapshot, workers: int) -> str:
     if snapshot.n_front is not None:
         parts += [f"{count_text(snapshot.n_front, 'trial')} on the Pareto front"] if snapshot.n_front else []
     elif snapshot.best is not None:
-        parts.append(f"best {loss_text(snapshot.best.val_loss, 4)} ({describe_cell(snapshot.best.cell)})")
+        parts.append(f"best {loss_text(snapshot.best.val_loss, 4)} ({describe_cell(snapshot.best.shown_cell)})")
     return "; ".join([*parts, *filter(None, [time_left(snapshot, workers)])])
 
 

@@ -40,6 +40,7 @@ class TrialSummary:
         attrs: The requested user attributes.
         failure: What last went wrong with it, if anything did.
         finished_at: When it ended, in seconds since 1970; None before.
+        has_seed: Whether its seed has a meaning: not for an objective that suggests its parameters.
     """
 
     study: str
@@ -58,11 +59,17 @@ class TrialSummary:
     attrs: Mapping[str, Any]
     failure: Failure | None = None
     finished_at: float | None = None
+    has_seed: bool = True
 
     @property
     def seed(self) -> int:
         """The trial's seed."""
         return int(self.cell["seed"])
+
+    @property
+    def shown_cell(self) -> Mapping[str, Any]:
+        """The parameters, with the seed if it has a meaning."""
+        return self.cell if self.has_seed else {name: each for name, each in self.cell.items() if name != "seed"}
 
 
 def planned_study(database: Database, study: str) -> tuple[str, Mapping[str, Any]] | None:
@@ -201,6 +208,7 @@ def _summary(row: Any, cell: Mapping[str, Any], attrs: Mapping[str, Any]) -> Tri
         seconds=row.finished_at - row.started_at if ended else None,
         attrs=attrs,
         failure=Failure.from_json(row.failure),
+        has_seed=not is_empty_slot(row.cell),
         finished_at=row.finished_at,
     )
 

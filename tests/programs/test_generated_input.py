@@ -190,11 +190,9 @@ def check(case: Case, monkeypatch: pytest.MonkeyPatch) -> bool:
         return False
     assert result.exit_code == 2, about
     assert result.stdout == "", about
-    is_usage = result.stderr.startswith("Usage: ")
-    lines = [line for line in result.stderr.splitlines() if line.startswith("Error: " if is_usage else "error: ")]
-    assert len(lines) == 1, about
-    assert is_usage or len(result.stderr.splitlines()) == 1, about
-    assert is_usage or len(lines[0]) <= 4_100, about
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: "), about
+    assert len(line) <= 4_100, about
     assert os.listdir() == [], about
     return True
 

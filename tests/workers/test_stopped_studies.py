@@ -13,7 +13,7 @@ from study_files import all_rows, opened
 from search.options import PlanningOptions
 from search.planning import open_planned
 from search.reporting.missing_text import not_run_line
-from search.reporting.progress import Snapshot, summary_line
+from search.reporting.progress import Snapshot, end_line, summary_line
 from search.reporting.render import render
 from search.reporting.status_text import status_as_json, status_as_text
 from search.storage.queries import counts
@@ -90,6 +90,11 @@ def test_the_trials_to_come_are_not_run(tmp_path: Path, monkeypatch: pytest.Monk
         snapshot = Snapshot(database, ["it"])
         assert (snapshot.done, snapshot.total, snapshot.counts["running"]) == (2, 2, 0)
         assert "3 not run" in summary_line(snapshot, 0)
+        has_no_seed = kind in ("suggests", "raises")
+        assert (
+            "seed="
+            in summary_line(snapshot, 0) + status + "".join(end_line(each, 1, snapshot) for each in snapshot.ended)
+        ) is not has_no_seed
         queue = TrialQueue(database)
         assert (queue.unfinished(["it"]), queue.resume_stopped(["it"]), queue.unfinished(["it"])) == (0, 3, 3)
         assert not_run_line(counts(database, ["it"]), "it") == ""
