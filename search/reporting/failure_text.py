@@ -40,6 +40,8 @@ def failure_lines(trial: TrialSummary) -> list[str]:
     lines = [_headline(failure, trial.reason)]
     if failure.log is not None:
         lines.append(f"log: {failure.log}")
+    if failure.artifact is not None:
+        lines.append(f"log, as an artifact of the trial: {failure.artifact}")
     stack = [line for line in (failure.traceback or "").splitlines() if line.strip()]
     if len(stack) > TRACEBACK_LINES:
         stack = ["…", *stack[-TRACEBACK_LINES:]]

@@ -29,7 +29,10 @@ ATTR_PREFIX = "artifacts:"  # of the system attributes; Optuna's
 STALE_S = 3600.0
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NAMESPACE = uuid.UUID("6f0b0d0e-6c5c-4f5c-9d0a-3f1d4f2f7a11")
-_MIME_TYPES = {".safetensors": "application/octet-stream", ".csv": "text/csv", ".txt": "text/plain; charset=utf-8"}
+_MIME_TYPES = {
+    **{".safetensors": "application/octet-stream", ".csv": "text/csv", ".gz": "application/gzip"},
+    **dict.fromkeys((".txt", ".log"), "text/plain; charset=utf-8"),
+}
 
 
 class ArtifactStore(Protocol):

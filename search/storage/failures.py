@@ -38,7 +38,8 @@ class Failure:
         signal: The signal that ended the worker, such as "SIGKILL".
         host: The worker's host.
         worker: The worker's unique name, the owner of its leases.
-        log: The path of the worker's log, on its host.
+        log: The path of the log of the worker, or of the program that it ran, on its host.
+        artifact: The name and the id of the trial's artifact with that log, if it was kept.
         attempt: The number of the attempt.
         step: The last step that was reported.
         at: Seconds since 1970, by the database's clock.
@@ -52,6 +53,7 @@ class Failure:
     host: str | None = None
     worker: str | None = None
     log: str | None = None
+    artifact: str | None = None
     attempt: int | None = None
     step: int | None = None
     at: float | None = None

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from search.objectives.command.output import COMPRESSED_LOG, LOG
 from search.objectives.protocol import TRAIN_LOSS, Evaluation, KeepsFiles, Recorded
 from search.storage.artifact_store import ArtifactStore, artifact_id, put
 from search.storage.leases import Lease
@@ -21,6 +22,7 @@ from search.study.metrics import DEFAULT_NAME
 
 log = logging.getLogger("search.worker")
 
+LOGS = (LOG, COMPRESSED_LOG)
 MAX_EARLIER = 20  # how many earlier claims of a trial are searched for files
 
 
@@ -38,6 +40,12 @@ class StoredArtifacts:
     token: int = 0
     names: tuple[str, ...] = ()
     attrs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str | None:
+        """The names and ids of the files that are stored; None without any."""
+        found = [json.loads(meta) for meta in self.attrs.values()]
+        return ", ".join(f"{each['filename']} ({each['artifact_id']})" for each in found) or None
 
     def remove_earlier(self) -> None:
         """Remove the files of earlier workers that stored them and crashed before they finished the trial."""
@@ -108,11 +116,31 @@ class ArtifactWriter:
                 files[name] = content
                 attrs |= put(self.store, artifact_id(identity, lease.token, name), name, content)
         except Exception as error:
-            why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error_text(error)
             log.warning(
-                "trial %d of %s: cannot store %s: %s; the losses are stored", lease.number, lease.study, name, why
+                "trial %d of %s: cannot store %s: %s; the losses are stored",
+                *(lease.number, lease.study, name, _why(error)),
             )
-        return StoredArtifacts(self.store, identity, lease.token, tuple(files), attrs)
+        # Another attempt's log may have had the other name.
+        names = dict.fromkeys((*files, *(LOGS if files.keys() & set(LOGS) else ())))
+        return StoredArtifacts(self.store, identity, lease.token, tuple(names), attrs)
+
+    def store_log(self, lease: Lease, identity: str, files: Mapping[str, bytes]) -> StoredArtifacts:
+        """Store the log of a trial that is about to fail; an error is logged and costs only the file.
+
+        Args:
+            lease: The lease of the trial.
+            identity: Distinguishes the trial from all others.
+            files: The log, by file name.
+        """
+        if self.store is None or not files:
+            return StoredArtifacts()
+        attrs: dict[str, str] = {}
+        try:
+            for name, content in files.items():
+                attrs |= put(self.store, artifact_id(identity, lease.token, name), name, content)
+        except Exception as error:
+            log.warning("trial %d of %s: cannot store its log: %s", lease.number, lease.study, _why(error))
+        return StoredArtifacts(self.store, identity, lease.token, tuple({*files, *LOGS}), attrs)
 
     def remove_stale_parts(self) -> None:
         """Remove partly written files of workers that were killed."""
@@ -141,6 +169,10 @@ class ArtifactWriter:
         if facts.get("sample"):
             files["sample.txt"] = str(facts["sample"]).encode()
         return {**files, **run.files()} if isinstance(run, KeepsFiles) else files
+
+
+def _why(error: Exception) -> str:
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error_text(error)
 
 
 def _curve(evaluations: Sequence[Evaluation], metric: str) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from optuna import TrialPruned
 
 from search.errors import USER_ERRORS
+from search.objectives.command.output import kept_log
 from search.objectives.protocol import (
     ObjectiveCall,
     Recorded,
@@ -27,7 +29,7 @@ from search.storage.texts import error_text
 from search.strategies.pruning_judge import PruningJudge
 from search.study.metrics import DEFAULT_METRICS, Metric
 from search.study.trial_facts import ENVIRONMENT
-from search.workers.artifact_writer import ArtifactWriter
+from search.workers.artifact_writer import ArtifactWriter, StoredArtifacts
 from search.workers.failure_records import failure_of
 from search.workers.trial_errors import TrialTimeout, cause_of, is_transient
 from search.workers.user_code import UserCode, UserCodeError
@@ -53,6 +55,7 @@ class WorkerStudy:
         metrics: What trials are ranked by.
         suggests_parameters: Whether the objective chooses its parameters itself.
         user_trials: Makes what user code gets as `trial`.
+        program_log: The log of the program that a trial runs; None if its objective runs none.
         race: Plans more seeds once all trials have ended and returns how many; None when the study does not race.
     """
 
@@ -69,6 +72,7 @@ class WorkerStudy:
     metrics: Sequence[Metric] = DEFAULT_METRICS
     suggests_parameters: bool = False
     user_trials: UserTrials | None = None
+    program_log: Callable[[Lease], Path] | None = None
 
     def identity(self, cell: str) -> str:
         """Return what distinguishes a trial of this study from others of the same name and number."""
@@ -140,7 +144,7 @@ class LeasedTrial:
                 error = another
             else:
                 return
-        release_or_fail(self._context, self.lease, error)
+        release_or_fail(self._context, self.lease, self._study, error)
 
     def release(self, failure: Failure | None = None) -> None:
         """Put the trial back into the queue; it resumes from its last checkpoint.
@@ -230,8 +234,12 @@ def start_run(context: WorkerContext, lease: Lease, study: WorkerStudy) -> Train
         return study.start(cell, seed)
 
 
-def release_or_fail(context: WorkerContext, lease: Lease, error: BaseException) -> None:
-    """Put a trial back into the queue after a transient error; fail it for good after any other."""
+def release_or_fail(context: WorkerContext, lease: Lease, study: WorkerStudy, error: BaseException) -> None:
+    """Put a trial back into the queue after a transient error; fail it for good after any other.
+
+    Args:
+        study: The study of the lease.
+    """
     error = cause_of(error)
     reason, failure = error_text(error), failure_of(error)
     delay_s = context.retry_delay_s * 2 ** (lease.attempt - 1)
@@ -241,14 +249,28 @@ def release_or_fail(context: WorkerContext, lease: Lease, error: BaseException) 
     # A trial that is pruned before its first step never became a `LeasedTrial`.
     is_pruned = isinstance(error, TrialPruned)
     outcome: Outcome = "pruned" if is_pruned else "failed"
+    stored = StoredArtifacts() if is_pruned else _store_log(lease, study)
+    recorded = None if is_pruned else replace(failure, artifact=stored.text)
     try:
         context.queue.finish(
-            lease, outcome, None, {"device": context.device}, reason, failure=None if is_pruned else failure
+            lease, outcome, None, {"device": context.device}, reason, system_attrs=stored.attrs, failure=recorded
         )
     except LeaseLost:
+        stored.discard()
         # The error may come from that: what the database had of a deleted trial is missing.
         log.warning("lost the lease of trial %d of %s (%s)", lease.number, lease.study, reason)
         return
+    stored.remove_earlier()
     # A traceback helps to find a bug, not a wrong value.
     shown = None if isinstance(error, (*USER_ERRORS, TrialTimeout)) else error
     log.error("trial %d of %s failed: %s", lease.number, lease.study, reason, exc_info=shown)
+    if stored.attrs:
+        study.trim_artifacts()
+
+
+def _store_log(lease: Lease, study: WorkerStudy) -> StoredArtifacts:
+    """Keep the log of the program that a failed trial has run, if it has run one."""
+    path = None if study.program_log is None else study.program_log(lease)
+    if path is None or not path.is_file():
+        return StoredArtifacts()
+    return study.artifact_writer.store_log(lease, study.identity(lease.cell), kept_log(path))

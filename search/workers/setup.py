@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import UsageError
+from search.objectives.command.output import LOG
 from search.objectives.corpus import Corpus
 from search.objectives.protocol import Objective, ObjectiveCall, TrainingRun
+from search.objectives.registry import COMMAND
 from search.objectives.settings import read_settings
 from search.storage.artifact_quota import ArtifactQuota
 from search.storage.artifact_store import ArtifactStore, artifact_store
@@ -188,6 +190,9 @@ def _worker_study(
         user_trials=user_trials,
         suggests_parameters=definition.suggests_parameters,
     )
+    if definition.objective == COMMAND:
+        folder_of = partial(_work_folder, context.checkpoints, stored.uid)
+        worker_study = replace(worker_study, program_log=lambda lease: folder_of(lease) / LOG)
     return worker_study if sampling is None else replace(worker_study, fill=sampling.fill)
 
 

@@ -7,12 +7,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from search.errors import EXIT_SPOILED, EXIT_STOPPED
 from search.storage.leases import Lease
 from search.workers.failure_records import preemption
-from search.workers.leased_trial import WorkerContext, release_or_fail
+from search.workers.leased_trial import WorkerContext, WorkerStudy, release_or_fail
 from search.workers.process_end import end_at_once
 from search.workers.trial_errors import TrialTimeout
 
@@ -25,6 +25,8 @@ STOP_GRACE_S = 5.0
 # What may take longer is a checkpoint that is being written. Schedulers kill 30 s after they asked.
 MAX_STOP_S = 20.0
 RELEASE_S = 3.0
+# A program's log is kept then, perhaps in a bucket.
+FAIL_S = 10.0
 
 
 class Watchdog:
@@ -32,12 +34,19 @@ class Watchdog:
 
     Args:
         context: What the trials of the worker need.
+        studies: The worker's studies, by name.
         stop: Set when the worker was asked to stop.
         leases: Returns the leases that the worker holds.
     """
 
-    def __init__(self, context: WorkerContext, stop: threading.Event, leases: Callable[[], Sequence[Lease]]) -> None:
-        self._context, self._stop, self._leases = context, stop, leases
+    def __init__(
+        self,
+        context: WorkerContext,
+        studies: Mapping[str, WorkerStudy],
+        stop: threading.Event,
+        leases: Callable[[], Sequence[Lease]],
+    ) -> None:
+        self._context, self._studies, self._stop, self._leases = context, studies, stop, leases
         self._main = threading.get_ident()
         self._done = threading.Event()
 
@@ -83,13 +92,15 @@ class Watchdog:
 
     def _release_all(self) -> None:
         log.warning("the trial did not stop; putting it back into the queue as of its last checkpoint")
-        self._for_each_lease(lambda lease: self._context.queue.release(lease, failure=preemption()))
+        self._for_each_lease(lambda lease: self._context.queue.release(lease, failure=preemption()), RELEASE_S)
 
     def _fail_all(self, error: TrialTimeout) -> None:
         log.error("%s; it is here:\n%s", error, error.stack)
-        self._for_each_lease(lambda lease: release_or_fail(self._context, lease, error))
+        self._for_each_lease(
+            lambda lease: release_or_fail(self._context, lease, self._studies[lease.study], error), FAIL_S
+        )
 
-    def _for_each_lease(self, act: Callable[[Lease], object]) -> None:
+    def _for_each_lease(self, act: Callable[[Lease], object], within_s: float) -> None:
         def act_on_all() -> None:
             for lease in self._leases():
                 act(lease)
@@ -98,7 +109,7 @@ class Watchdog:
         self._context.user_code.must_end = self._context.user_code.is_training
         thread = threading.Thread(target=act_on_all, name="release", daemon=True)
         thread.start()
-        thread.join(RELEASE_S)
+        thread.join(within_s)
 
     def _end_process(self, code: int) -> None:
         if not self._done.is_set():

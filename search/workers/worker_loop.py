@@ -79,7 +79,7 @@ class Worker:
         """
         self.context.user_code.must_pause = self._must_pause
         threading.Thread(target=self._renew_leases, name="lease", daemon=True).start()
-        with Watchdog(self.context, self.stop, lambda: list(self._leases)):
+        with Watchdog(self.context, self.studies, self.stop, lambda: list(self._leases)):
             return self._work()
 
     def _work(self) -> bool:
@@ -129,7 +129,7 @@ class Worker:
             drop_lost(self.context, lease, self.studies[lease.study])
             self._forget(lease)
         except BaseException as error:
-            release_or_fail(self.context, lease, error)
+            release_or_fail(self.context, lease, self.studies[lease.study], error)
             self._forget(lease)
             end_if_spoiled(error)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from search.objectives.command.errors import CommandFailed
 from search.objectives.command.metrics import Metrics
-from search.objectives.command.output import LOG, LOG_ATTRIBUTE, MARK, last_lines, shortened_log, shown
+from search.objectives.command.output import LOG, LOG_ATTRIBUTE, MARK, kept_log, last_lines, shown
 from search.objectives.command.program import Program, private, program_environment, variable
 from search.objectives.command.settings import CommandSettings
 from search.objectives.command.template import command_line
@@ -123,7 +123,7 @@ class CommandRun(GeneratorRun):
         )  # fmt: skip
 
     def files(self) -> Mapping[str, bytes]:
-        """The log, shortened if it is long, and the files that the study file keeps."""
+        """The log, shortened and compressed if it is long, and the files that the study file keeps."""
         if self._folder is None:
             return {}
         found = {}
@@ -132,7 +132,7 @@ class CommandRun(GeneratorRun):
             if not paths:
                 log.warning("there is no %s in %s to keep", name, self._folder)
             found.update({path.relative_to(self._folder).as_posix(): path.read_bytes() for path in paths})
-        return {LOG: shortened_log(self._folder / LOG), **found}
+        return {**kept_log(self._folder / LOG), **found}
 
 
 def _wait_for_stop(attempt: Attempt, program: Program) -> Iterator[None]:

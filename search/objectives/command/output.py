@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,9 @@ MARK = "--- attempt "
 LAST_LINES = 20
 # The log that is kept as an artifact has this much of the beginning and of the end.
 HEAD_BYTES, END_BYTES = 200_000, 800_000
+# A longer one is compressed.
+PLAIN_BYTES = 100_000
+COMPRESSED_LOG = f"{LOG}.gz"
 
 
 def shown(text: str, most: int = 100) -> str:
@@ -47,6 +51,14 @@ def where_and_last_line(attribute: Mapping[str, str]) -> str:
         return f"log: {attribute['host']}:{path}"
     lines = last_lines(path, 1)
     return f"output: {shown(lines[0], 200)}" if lines else "no output yet"
+
+
+def kept_log(path: Path) -> dict[str, bytes]:
+    """The log as a file to keep: its name and content."""
+    content = shortened_log(path)
+    if len(content) <= PLAIN_BYTES:
+        return {LOG: content}
+    return {COMPRESSED_LOG: gzip.compress(content, mtime=0)}
 
 
 def shortened_log(path: Path) -> bytes:
