@@ -16,11 +16,11 @@ from search.storage.connect import open_database
 from search.storage.database import Database
 from search.storage.errors import NoStudyYet
 from search.storage.optuna_studies import optuna_study_names, planned_names
-from search.storage.queries import study_attrs
+from search.storage.queries import counts, has_cell, study_attrs
 from search.storage.schema import DEFINITION
 from search.storage.texts import printable
 from search.storage.url import display_url
-from search.storage.values import canonical
+from search.storage.values import canonical, compact_json
 from search.strategies.pruners import check_pruner, read_pruner
 from search.strategies.racing import make_race
 from search.strategies.samplers import check_sampler, make_sampler
@@ -164,6 +164,8 @@ def open_planned(options: PlanningOptions, modules: Path | None = None) -> tuple
         if options.warm_start is not None:
             plans[0] = warm_started(database, study, plans[0], options.warm_start)
         ensure_planned(database, study, plans)
+        if fewer := _asks_for_fewer(database, study):
+            log.warning("warning: %s: all of them stay and are trained; for fewer give another --name", fewer)
         # The last worker may have been killed after its last trial, before it planned more seeds.
         stored = read_stored_study(database, study.name)
         if stored is not None and (race := make_race(database, stored)) is not None:
@@ -172,6 +174,21 @@ def open_planned(options: PlanningOptions, modules: Path | None = None) -> tuple
         database.engine.dispose()
         raise
     return database, study
+
+
+def _asks_for_fewer(database: Database, study: Study) -> str:
+    """What the definition asks for, if the database has planned more; else ""."""
+    definition = study.definition
+    if definition.is_sampled:
+        planned = sum(counts(database, [study.name]).values())
+        more = planned > (definition.trials or 0) * definition.seeds
+        seeds = "" if definition.seeds == 1 else f" with seeds = {definition.seeds}"
+        return f"trials = {definition.trials}{seeds} is below the {planned} trials that are planned" if more else ""
+    if definition.racing is not None:
+        return ""
+    next_seed = {**definition.cells[0], "seed": definition.first_seed + definition.seeds}
+    more = has_cell(database, study.name, compact_json(next_seed))
+    return f"seeds = {definition.seeds} is below the number of seeds that are planned" if more else ""
 
 
 def _is_planned(options: PlanningOptions, study: Study) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_STOPPED, UsageError
+from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_STOPPED, USER_ERRORS, UsageError
 from search.hints import command_of
 from search.launchers.protocol import Launcher, Places, WorkerJob
 from search.launchers.registry import make_launcher
@@ -66,6 +66,14 @@ def run_study(study: Any = "bigram", **options: Any) -> StudyResult:
         UsageError, ModelError, ObjectiveError, StorageError: An error that the user can fix.
         KeyboardInterrupt: Ctrl-C, or a kernel's interrupt, after the workers have released their trials.
     """
+    try:
+        return _run_study(study, options)
+    except USER_ERRORS as error:
+        # The message says what to change; frames of lm-search and causes inside it would hide the caller's line.
+        raise error.with_traceback(None) from None
+
+
+def _run_study(study: Any, options: dict[str, Any]) -> StudyResult:
     refuse_while_importing("run_study")
     keys = {}
     if not isinstance(study, (str, os.PathLike)):

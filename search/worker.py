@@ -84,6 +84,7 @@ def _open(options: WorkerOptions) -> Worker:
     from search.storage.errors import NoStudyYet
     from search.storage.url import display_url
     from search.study.lookup import UnknownStudy
+    from search.study.study_file import run_argument
     from search.workers.setup import open_worker
 
     try:
@@ -106,7 +107,7 @@ def _open(options: WorkerOptions) -> Worker:
         name = "" if options.name is None else f" --name {shlex.quote(options.name)}"
         raise UsageError(
             f"the study {options.name or options.study!r} is not in {shown}, and a worker never plans a study; "
-            f"plan it with: {command_of('run')} --study {shlex.quote(options.study)}{name} "
+            f"plan it with: {command_of('run')} --study {shlex.quote(run_argument(options.study))}{name} "
             f"--storage {shlex.quote(shown)} --plan-only"
         ) from error
 

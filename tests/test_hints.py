@@ -17,6 +17,7 @@ from search.storage.connect import open_database
 from search.storage.errors import NoStudyYet
 from search.study.definition import load_definition
 from search.study.lookup import open_studies
+from search.study.study_file import run_argument
 from search.study.user_modules import resolve_objective
 
 SOURCES = Path(__file__).parent.parent / "search"
@@ -34,7 +35,7 @@ def test_form(form: str | None, command: str | None, tmp_path: Path, monkeypatch
     command = command or "python -m search.run"
     assert command_of("run") == command
     storage = f"sqlite:///{tmp_path / 'search.db'}"
-    plan = re.escape(f"{command} --study small --storage {storage}")
+    plan = re.escape(f"{command} --study FILE.toml --storage {storage}")
     with pytest.raises(NoStudyYet, match=f"no such file; give --storage, or plan a study first with: {plan}$"):
         open_studies("small", storage, 0, baselines=True)
     (tmp_path / "search.db").touch()
@@ -45,6 +46,15 @@ def test_form(form: str | None, command: str | None, tmp_path: Path, monkeypatch
         open_studies("small", storage, 0, baselines=True)
 
 
+def test_a_study_is_named_by_what_can_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.toml", "theirs.yaml", "bigram-tuned.toml"):
+        Path(name).touch()
+    shown = {"mine": "mine.toml", "theirs": "theirs.yaml", "bigram": "bigram", "bigram-tuned": "bigram-tuned.toml",
+             "a function": "FILE.toml", "out/x/study.toml": "out/x/study.toml"}  # fmt: skip
+    assert {study: run_argument(study) for study in shown} == shown
+
+
 def test_the_script_and_its_children(tmp_path: Path) -> None:
     """`lm-search` says so to the processes that it starts."""
     environment = {**os.environ, "PYTHONPATH": str(SOURCES.parent)}
@@ -52,7 +62,7 @@ def test_the_script_and_its_children(tmp_path: Path) -> None:
     call = "import sys; sys.argv = ['lm-search', 'report', '--study', 'small']; from search.console import main; main()"
     done = subprocess.run([sys.executable, "-c", call], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "plan a study first with: lm-search run --study small --storage sqlite:///search.db" in done.stderr
+    assert "plan a study first with: lm-search run --study FILE.toml --storage sqlite:///search.db" in done.stderr
 
 
 def strings(path: Path) -> list[str]:

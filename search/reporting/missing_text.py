@@ -11,6 +11,7 @@ from search.storage.schema import NOT_RUN
 from search.storage.state_transitions import STUDY_STOPPED
 from search.study.formatting import count_text, loss_text
 from search.study.metrics import DEFAULT_METRIC, DEFAULT_NAME, Metric
+from search.study.study_file import run_argument
 
 
 def target_sentence(target: float | None, rows: Sequence[Row]) -> str:
@@ -36,14 +37,14 @@ def not_run_line(found: Mapping[str, int], study: str) -> str:
 
     Args:
         found: The number of trials by state.
-        study: As `--study` names it.
+        study: Its name, or its file.
     """
     if not (not_run := found.get(NOT_RUN, 0)):
         return ""
     them = "it" if not_run == 1 else "them"
     return (
-        f"{not_run} not run: {STUDY_STOPPED}; train {them} with: {command_of('run')} --study {shlex.quote(study)} "
-        "--resume-stopped"
+        f"{not_run} not run: {STUDY_STOPPED}; train {them} with: {command_of('run')} "
+        f"--study {shlex.quote(run_argument(study))} --resume-stopped"
     )
 
 

@@ -221,6 +221,16 @@ def cell_texts(database: Database, study: str, numbers: Sequence[int]) -> dict[i
     return database.read(lambda connection: {row.number: row.cell for row in connection.execute(query)})
 
 
+def has_cell(database: Database, study: str, cell: str) -> bool:
+    """Whether a study has a trial of a cell.
+
+    Args:
+        cell: JSON of the cell with its seed, as planned.
+    """
+    query = select(queue_table.c.id).where(queue_table.c.study == study, queue_table.c.cell == cell)
+    return database.read(lambda connection: connection.execute(query).first()) is not None
+
+
 def val_curves(database: Database, trials: Sequence[tuple[str, int]]) -> dict[tuple[str, int], list[tuple[int, float]]]:
     """The validation losses of a few trials: (study, number) to (step, loss) pairs, NaN and infinite losses omitted."""
     wanted = tuple_(queue_table.c.study, queue_table.c.number).in_(trials)

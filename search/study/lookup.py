@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
 
@@ -17,6 +16,7 @@ from search.storage.url import display_url
 from search.study.cells import BASELINES_SUFFIX
 from search.study.names import is_study_file
 from search.study.optuna_study import copy_in_memory
+from search.study.study_file import run_argument
 
 
 class UnknownStudy(UsageError):
@@ -69,9 +69,8 @@ def open_studies(
 
 
 def _planning_command(study: str, storage: str) -> str:
-    # A study has the name of its file.
-    named = f"{study}.toml" if os.path.isfile(f"{study}.toml") else study
-    return f"{command_of('run')} --study {shlex.quote(named)} --storage {shlex.quote(display_url(storage))}"
+    named = shlex.quote(run_argument(study))
+    return f"{command_of('run')} --study {named} --storage {shlex.quote(display_url(storage))}"
 
 
 def refusal_of_optunas(name: str, storage: str) -> str:

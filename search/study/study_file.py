@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import tomllib
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.errors import UsageError
 from search.storage.texts import printable
-from search.study.names import is_study_file
+from search.study.names import SUFFIXES, is_study_file
 from search.study.validation_messages import did_you_mean
 
 if TYPE_CHECKING:
@@ -25,6 +26,18 @@ def builtin_studies() -> list[str]:
     """The names of the studies that come with lm-search."""
     files = resources.files("search.studies").iterdir()
     return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
+
+
+def run_argument(study: str) -> str:
+    """What `run --study` takes for a study: its file if that is here, a built-in name, or else FILE.toml.
+
+    Args:
+        study: Its name in the database, or a study file.
+    """
+    if is_study_file(study):
+        return study
+    files = [f"{study}{suffix}" for suffix in SUFFIXES if os.path.isfile(f"{study}{suffix}")]
+    return next(iter(files), study if study in builtin_studies() else "FILE.toml")
 
 
 def read_study_file(study: str) -> tuple[str, dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("search")
 
 OURS = "search."
+_IMPORTLIB = Path(importlib.__file__).parent
 # The modules that `import_user_module` is importing now.
 _importing: list[str] = []
 # Old names of built-in objectives in study files of lm-search 0.1. Only messages use them: a user's module may have
@@ -95,7 +97,9 @@ def import_user_module(module: str, named: str) -> ModuleType:
             "script under: if __name__ == '__main__':"
         ) from error
     except Exception as error:  # a script that is imported can raise anything
-        raise UsageError(f"{named}: the import of the module {module!r} failed ({_describe(error)})") from error
+        raise UsageError(
+            f"{named}: the import of the module {module!r} failed{_place_of(error)} ({_describe(error)})"
+        ) from error
     finally:
         _importing.pop()
 
@@ -129,6 +133,14 @@ def refuse_while_importing(call: str) -> None:
             f"the module {_importing[-1]!r} calls {call} when it is imported, which worker processes do too; put the "
             "call under: if __name__ == '__main__':"
         )
+
+
+def _place_of(error: BaseException) -> str:
+    """Which line of the imported module raised an error; "" for one that could not be read."""
+    ours = str(Path(__file__).parent)
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith(("<", ours))]
+    lines = [each for each in frames if Path(each.filename).parent != _IMPORTLIB]
+    return f" at {Path(lines[0].filename).name} line {lines[0].lineno}" if lines else ""
 
 
 def _describe(error: BaseException) -> str:

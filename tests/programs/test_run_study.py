@@ -8,6 +8,7 @@ import json
 import math
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,14 @@ def test_settings_as_texts_and_what_is_wrong_with_them(study_file: str, corpus_f
             run_study(study_file, corpus=corpus_file, settings=settings)
     with pytest.raises(UsageError, match=r"^--seeds 0: give a number from 1 to 1000"):
         run_study(study_file, corpus=corpus_file, seeds=0)
+    with pytest.raises(UsageError, match=r"no module 'absent_module'") as raised:
+        run_study({"objective": "absent_module:loss", "grid": {"x": [1]}})
+    shown = "".join(traceback.format_exception(raised.value))
+    assert "direct cause" not in shown, "causes inside lm-search would come before the caller's own line"
+    assert [frame.name for frame in raised.traceback] == [
+        "test_settings_as_texts_and_what_is_wrong_with_them",
+        "run_study",
+    ]
     assert list(work_folder.iterdir()) == []
 
 

@@ -119,7 +119,7 @@ CASES: dict[str, tuple[str, list[str], str]] = {
         "worker",
         ["--study", "nope"],
         r"the study 'nope' is not in sqlite:///search\.db, and a worker never plans a study; plan it with: "
-        r"python -m search\.run --study nope --storage sqlite:///search\.db --plan-only",
+        r"python -m search\.run --study FILE\.toml --storage sqlite:///search\.db --plan-only",
     ),
     "worker of a study file that is not planned": (
         "worker",
@@ -238,7 +238,7 @@ class TestPlannedStudy:
         assert_one_error(
             invoke("worker", "--study", "other", "--storage", finished.storage),
             r"the study 'other' is not in sqlite:///.*, and a worker never plans a study; "
-            r"plan it with: .* --study other .*",
+            r"plan it with: .* --study FILE\.toml .*",
         )
 
     @pytest.mark.parametrize("name", ["report", "status"])
@@ -246,7 +246,7 @@ class TestPlannedStudy:
         assert_one_error(
             invoke(name, "--study", "smal", "--storage", finished.storage),
             r"no study 'smal' in sqlite:///.*; existing studies: small, small-baselines; "
-            r"start one with: .*--study smal --storage sqlite:.*",
+            r"start one with: .*--study FILE\.toml --storage sqlite:.*",
         )
 
     def test_report_into_a_folder(self, finished: Any, tmp_path: Path) -> None:

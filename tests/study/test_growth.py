@@ -15,6 +15,8 @@ from queue_work import end_trials, plan_text
 from sample_study import expire, rows
 
 from search.errors import UsageError
+from search.options import PlanningOptions
+from search.planning import open_planned
 from search.storage.connect import open_database
 from search.storage.database import Database
 from search.storage.errors import StorageError
@@ -180,6 +182,35 @@ def test_what_cannot_join_changes_nothing(database: Database, tmp_path: Path, ca
     assert "--name" in str(raised.value) or case == "name"
     assert (rows(database, "s"), loaded(database).trials) == (before, trials)
     assert read_stored_study(database, "s") == definition
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "fewer", "said"),
+    [
+        ("grid = { x = [1, 2] }\nenqueue = [{ x = 3 }]", {"seeds": 2}, {}, "seeds = 1 is below the number of seeds"),
+        ("sampler = 'random'\naxes = { x = { low = 1, high = 9 } }\ntrials = 3", {"settings": ("trials=5",)}, {},
+         "trials = 3 is below the 5 trials that are planned"),
+        ("sampler = 'random'\naxes = { x = { low = 1, high = 9 } }\ntrials = 3", {"seeds": 2},
+         {"settings": ("trials=2",), "seeds": 2}, "trials = 2 with seeds = 2 is below the 6 trials that are planned"),
+    ],
+)  # fmt: skip
+def test_fewer_than_planned_is_said(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    text: str,
+    more: dict[str, Any],
+    fewer: dict[str, Any],
+    said: str,
+) -> None:
+    file = tmp_path / "few.toml"
+    file.write_text(f'objective = "fake_objective:start"\n{text}\n')
+    for changes, shown in ((more, False), (more, False), (fewer, True), (fewer, True)):
+        caplog.clear()
+        options = PlanningOptions(study=str(file), storage=f"sqlite:///{tmp_path}/few.db", out=tmp_path, **changes)
+        database, _ = open_planned(options)
+        database.engine.dispose()
+        assert len(caplog.messages) == shown
+        assert all(f"warning: {said}" in line for line in caplog.messages)
 
 
 def test_what_was_never_claimed_may_go(database: Database, tmp_path: Path) -> None:
