@@ -106,6 +106,9 @@ def all_columns(rows: Sequence[Row]) -> list[Column]:
                    is_number=False, is_shown=any(row.published_inside is not None for row in rows),
                    names=("inside", "published_inside")),
             Column("step", lambda row: row.step, lambda row: value_text(row.step), is_shown=False),
+            *(_of_seeds(at, name) for at, name in enumerate(("lowest", "highest"))),
+            Column("feasible", lambda row: row.is_feasible, lambda row: "yes" if row.is_feasible else "no",
+                   is_number=False, is_shown=False),
             Column("seconds", lambda row: row.seconds, lambda row: "" if row.seconds is None else f"{row.seconds:.1f}",
                    is_shown=any(row.seconds is not None for row in rows)),
             Column("state", lambda row: row.state, _state, is_number=False),
@@ -124,6 +127,16 @@ def _varies(rows: Sequence[Row], column: Column) -> bool:
 def _loss(title: str, rows: Sequence[Row], value: Callable[[Row], float | None], *names: str) -> Column:
     shown = any(value(row) is not None for row in rows)
     return Column(title, value, lambda row: loss_text(value(row)), is_shown=shown, names=names)
+
+
+def _of_seeds(at: int, name: str) -> Column:
+    """The lowest or the highest value of a seed."""
+
+    def value(row: Row) -> float | None:
+        return None if row.seed_range is None else row.seed_range[at]
+
+    names = (name, f"val_{name}")
+    return Column(f"{name} of the seeds", value, lambda row: loss_text(value(row)), is_shown=False, names=names)
 
 
 def _size(title: str, rows: Sequence[Row], value: Callable[[Row], int | None], *names: str) -> Column:

@@ -163,7 +163,8 @@ def summary(report_data: ReportData) -> list[str]:
 def _results(report_data: ReportData) -> list[str]:
     sentences, ranked = [], report_data.ranked
     if (on_front := sum(row.on_front is True for row in ranked)) > 0:
-        named = " and ".join(each.name for each in report_data.stored.definition.metrics)
+        *firsts, last = [each.name for each in report_data.stored.definition.metrics]
+        named = f"{', '.join(firsts)} and {last}"
         sentences.append(
             f"{_count(on_front, 'cell')} {'is' if on_front == 1 else 'are'} on the Pareto front of {named}."
         )

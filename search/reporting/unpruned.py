@@ -25,7 +25,9 @@ class IdlePruner:
 
     def __init__(self, definition: StudyDefinition) -> None:
         is_default = definition.suggests_parameters and definition.pruner == PrunerSettings(name=OPTUNAS_PRUNER)
-        is_asked = "pruner" in definition.model_fields_set and not is_default
+        # A function may log the metric that is judged, and report nothing.
+        may_log = definition.objective != COMMAND and definition.pruner.metric is not None
+        is_asked = "pruner" in definition.model_fields_set and not is_default and not may_log
         self._pruner = definition.pruner.name if is_asked else "none"
         self._is_command = definition.objective == COMMAND
 

@@ -35,6 +35,7 @@ def snapshot(*steps: int | None, states: str = "complete") -> Snapshot:
         (THEIRS, snapshot(None, None, None), True, None),
         (THEIRS | PRUNER, snapshot(None, None, None), True, "nothing to judge"),
         (FUNCTION | {"pruner": {"name": "none"}}, snapshot(None, None, None), True, None),
+        (THEIRS | {"pruner": {"name": "median", "metric": "value"}}, snapshot(None, None, None), True, None),
     ],
 )
 def test_warns_once(
