@@ -196,6 +196,8 @@ def _row(
     with_loss = [trial for trial in trials if trial.val_loss is not None and trial.state != "diverged"]
     latest = max((trial.step for trial in with_loss if trial.step is not None), default=None)
     measured = complete or [trial for trial in with_loss if trial.step == latest]
+    # One that reported no value may have logged other metrics.
+    reporting = measured or [trial for trial in trials if trial.state != "diverged"]
     losses = [trial.val_loss for trial in complete if trial.val_loss is not None]
     facts = [trial_facts(trial.attrs) for trial in trials]
     tokens = _mean([trial_facts(trial.attrs).tokens for trial in measured])
@@ -214,7 +216,7 @@ def _row(
         interval=half_interval(losses),
         seed_range=(min(losses), max(losses)) if losses else None,
         metrics=metrics,
-        further=_further([further.get((trial.study, trial.number), FurtherResults()) for trial in measured], metrics),
+        further=_further([further.get((trial.study, trial.number), FurtherResults()) for trial in reporting], metrics),
         is_feasible=all(
             further.get((trial.study, trial.number), FurtherResults()).is_feasible for trial in complete or trials
         ),

@@ -163,7 +163,7 @@ def merged(seeds: Sequence[SlotTrial], n_values: int = 1) -> FrozenTrial:
         measured = [each.trial.values for each in seeds if each.trial.values is not None]
         return make(values=[mean(values) for values in zip(*measured, strict=True)])
     if "diverged" in states or ("pruned" in states and n_values > 1):
-        # As if pruned before its first step, which is the worst result; samplers ignore failed trials. With several
+        # As if pruned before its first report, which is the worst result; samplers ignore failed trials. With several
         # objectives Optuna has no pruned trials, and cannot compare by what they reported.
         return make(state=TrialState.PRUNED)
     if "pruned" in states:

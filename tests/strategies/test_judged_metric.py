@@ -17,6 +17,7 @@ from search.errors import UsageError
 from search.options import PlanningOptions
 from search.planning import load_study, open_planned
 from search.reporting.render import render
+from search.statistics.ranking import ranked_rows
 from search.storage.optuna_storage import PrunerStorage
 from search.storage.queries import trial_summaries
 from search.strategies.pruners import OPTUNAS, read_pruner
@@ -155,6 +156,9 @@ def test_each_kind_of_objective_is_judged_alike(tmp_path: Path) -> None:
     for objective in ("pair_objective", "quiet_objective"):
         head = f'objective = "{HERE}:{objective}"\nmetrics = ["loss", "accuracy"]\n{DIRECTIONS}\ntrials = {CELLS}'
         found = run(tmp_path, head, f'{text}\nmetric = "accuracy"', objective, grid=False)
+        with opened(sqlite(tmp_path)).closing() as database:
+            # Those that were pruned show what they were judged by, whether or not they reported a value.
+            assert all("accuracy" in row.further for row in ranked_rows(database, [objective]))
         assert {number: state for number, (state, _) in found.items()} == {
             n: state for n, (state, _) in expected.items()
         }
