@@ -27,6 +27,11 @@ def as_settings(settings: Mapping[str, Any] | Sequence[Setting] | str) -> tuple[
     return tuple(settings.items()) if isinstance(settings, Mapping) else tuple(settings)
 
 
+def as_cells(cells: Sequence[Any] | Mapping[str, Any] | str) -> tuple[Any, ...]:
+    """One cell, or several: texts, or values by axis."""
+    return (cells,) if isinstance(cells, (str, Mapping)) else tuple(cells)
+
+
 def as_texts(texts: Sequence[str] | str) -> tuple[str, ...]:
     """One text, or several."""
     return (texts,) if isinstance(texts, str) else tuple(texts)
@@ -163,6 +168,9 @@ class TrainingOptions(FolderOptions, NameOptions, CorpusOptions, BaselinesOption
 class PlanningOptions(DefinitionOptions, TrainingOptions):
     """The options that determine the trials of a study, and when it is done."""
 
+    enqueue: Annotated[
+        tuple[str, ...], Option("Train this cell first; may be repeated.", "AXIS=V[,AXIS=V…]", convert=as_cells)
+    ] = ()
     warm_start: Annotated[
         str | None, Option("Show the sampler the complete cells of another study.", "STUDY", flag="--from")
     ] = None

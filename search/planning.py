@@ -58,7 +58,7 @@ def load_study(options: PlanningOptions, modules: Path | None = None) -> Study:
     """
     check_fuse(options.fuse)
     artifact_store(options.artifacts, options.out)
-    definition = load_definition(options.study, options.settings)
+    definition = load_definition(options.study, options.settings, options.enqueue)
     if notes := sweep_notes(options.study):
         log.warning("%s: %s", options.study, "; ".join(notes))
     changes: dict[str, object] = {}

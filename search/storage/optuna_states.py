@@ -5,6 +5,7 @@ Each change is made only from the states that it may follow, because another pro
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from optuna.trial import TrialState
 from sqlalchemy import ColumnElement, Connection, Table, bindparam, func, select, update
 
 from search.storage import optuna_tables
+from search.storage.optuna_tables import ENQUEUED, FIXED
 from search.storage.schema import metrics_table
 
 _trials: Table = models.TrialModel.__table__
@@ -92,8 +94,13 @@ def finish_trial(
 
 def reopen_trial(connection: Connection, trial_id: int) -> None:
     """Make a finished trial WAITING again, as if it had never run."""
+    attrs = models.TrialSystemAttributeModel.__table__.c
+    of_trial = select(attrs.value_json).where(attrs.trial_id == trial_id, attrs.key == ENQUEUED)
+    enqueued = connection.execute(of_trial).scalar()
     for table in (*_RESULTS, metrics_table):
         connection.execute(table.delete().where(table.c.trial_id == trial_id))
+    if enqueued is not None:
+        optuna_tables.write_system_attrs(connection, trial_id, dict.fromkeys((FIXED, ENQUEUED), json.loads(enqueued)))
     connection.execute(
         update(_trials)
         .where(_trials.c.trial_id == trial_id)

@@ -49,6 +49,11 @@ class Parameter:
     distribution: BaseDistribution
 
 
+# System attributes of a trial: Optuna's, with the parameters that it gets instead of chosen ones; and ours, with those
+# of a cell that was enqueued for an objective that suggests its parameters.
+FIXED, ENQUEUED = "fixed_params", "enqueued"
+
+
 def utc(seconds: float) -> datetime:
     """Seconds since 1970 as Optuna stores times: UTC without a zone."""
     return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)

@@ -18,7 +18,7 @@ from search.storage.growth import TrialCell, refuse_while_leased, remove_trials,
 from search.storage.optuna_tables import Parameter
 from search.storage.repair import repair
 from search.storage.schema import DEFINITION, queue_table, studies_table
-from search.storage.slot_filling import Choice, fill_first
+from search.storage.slot_filling import Choice, cell_of, fill_first, fix_first
 from search.storage.slots import cell_and_seed, identity
 from search.storage.values import canonical
 
@@ -55,6 +55,7 @@ class StudyPlan:
         distributions: Of the parameters of all trials, those included that a sampler will choose.
         enqueued: Cells for the first slots, before the sampler chooses any.
         first_seed: The seed of a cell's first repetition, for `enqueued`.
+        fixed: Parameters for the first trials of an objective that suggests its parameters.
         grow: Makes the plan that continues the study as it is stored; None refuses any other definition.
     """
 
@@ -68,6 +69,7 @@ class StudyPlan:
     distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
     enqueued: Sequence[Choice] = ()
     first_seed: int = 0
+    fixed: Sequence[Mapping[str, Any]] = ()
     grow: Callable[[Mapping[str, Any], Sequence[TrialCell]], Growth] | None = None
 
 
@@ -180,10 +182,11 @@ def _plan_one(database: Database, connection: Connection, one: StudyPlan) -> Pla
     rows = _rows(connection, uid)
     repaired = repair(database, connection, study_id, rows, [trial.parameters for trial in one.trials])
     added = _insert_missing(connection, study, rows, one.trials)
-    if one.enqueued and (left := fill_first(connection, uid, one.enqueued, one.first_seed)):
-        cell = {name: parameter.value for name, parameter in left[0].parameters.items()}
+    left = [cell_of(each) for each in fill_first(connection, uid, one.enqueued, one.first_seed)] if one.enqueued else []
+    if left := left or fix_first(connection, uid, study_id, one.fixed):
         raise StorageError(
-            f"the cell {cell} cannot be enqueued: the cells of all trials of {one.study!r} are chosen; raise trials = N"
+            f"the cell {left[0]} cannot be enqueued: the cells of all trials of {one.study!r} are chosen; raise "
+            "trials = N"
         )
     return Planned(added, repaired)
 

@@ -11,10 +11,10 @@ from typing import Any
 from optuna.distributions import IntDistribution
 from sqlalchemy import Connection, Row, select, update
 
-from search.storage import optuna_tables
+from search.storage import optuna_queries, optuna_tables
 from search.storage.errors import LeaseLost
 from search.storage.leases import Lease, held_by, row_of
-from search.storage.optuna_tables import Parameter
+from search.storage.optuna_tables import ENQUEUED, FIXED, Parameter
 from search.storage.schema import queue_table
 from search.storage.slot_history import SlotHistory, SlotRow
 from search.storage.slots import REPETITION, SLOT, cell_and_seed, is_empty_slot, slot_of
@@ -118,14 +118,15 @@ def _store(history: SlotHistory, connection: Connection, lease: Lease, slot: int
         return False
     if made.seen not in (None, history.n_filled):
         return False
-    taken = history.seeds_of(_cell(made.choice))
+    taken = history.seeds_of(cell_of(made.choice))
     _fill_rows(connection, lease.study_uid, history.empty_trials(slot), taken, made.choice, first_seed)
     assert history.study_id is not None
     optuna_tables.write_study_system_attrs(connection, history.study_id, made.choice.study_notes)
     return True
 
 
-def _cell(choice: Choice) -> dict[str, Any]:
+def cell_of(choice: Choice) -> dict[str, Any]:
+    """The parameters of a choice."""
     return {name: parameter.value for name, parameter in choice.parameters.items()}
 
 
@@ -145,7 +146,7 @@ def _fill_rows(
     """
     free = (seed for seed in itertools.count(first_seed) if seed not in taken)
     for each, seed in zip(empty, free, strict=False):
-        text = compact_json({**_cell(choice), "seed": seed, SLOT: each.slot, REPETITION: each.repetition})
+        text = compact_json({**cell_of(choice), "seed": seed, SLOT: each.slot, REPETITION: each.repetition})
         same = row_of(each.queue_id, uid)
         changed = update(queue_table).where(same).values(cell=text, shape_key=choice.shape_key)
         if connection.execute(changed).rowcount:  # another program can have deleted it
@@ -176,13 +177,46 @@ def fill_first(connection: Connection, uid: str, choices: Sequence[Choice], firs
     )
     left = []
     for choice in choices:
-        if canonical(_cell(choice)) in present:
+        if canonical(cell_of(choice)) in present:
             continue
         trials = next(free, None)
         if trials is None:
             left.append(choice)
         else:
             _fill_rows(connection, uid, trials, (), choice, first_seed)
+    return left
+
+
+def fix_first(connection: Connection, uid: str, study_id: int, cells: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Give the first trials that no worker has claimed the parameters of `cells`, as Optuna's `enqueue_trial` does.
+
+    Args:
+        uid: The planning of the study, whose objective suggests its parameters; the caller holds the planning lock.
+        cells: Those that a trial has already are left out.
+
+    Returns:
+        The cells for which no trial is left.
+    """
+    if not cells:
+        return []
+    given = optuna_queries.read_system_attr(connection, study_id, ENQUEUED)
+    present = set(map(canonical, given.values()))
+    unclaimed = (queue_table.c.study_uid == uid, queue_table.c.state == "waiting", queue_table.c.token == 0)
+    query = select(queue_table.c.trial_id).where(*unclaimed).order_by(queue_table.c.priority, queue_table.c.id)
+    # A worker may be claiming one.
+    ids = connection.execute(query.with_for_update(skip_locked=True)).scalars().all()
+    free = (trial_id for trial_id in ids if trial_id not in given)
+    left = []
+    for cell in cells:
+        if canonical(cell) in present:
+            continue
+        if (trial_id := next(free, None)) is None:
+            left.append(cell)
+        else:
+            optuna_tables.write_system_attrs(connection, trial_id, {FIXED: cell, ENQUEUED: cell})
+            # The lease shows it, so that no other trial has to be read when it begins.
+            marked = update(queue_table).where(queue_table.c.trial_id == trial_id).values(shape_key=ENQUEUED)
+            connection.execute(marked)
     return left
 
 

@@ -15,7 +15,7 @@ from search.storage import optuna_tables
 from search.storage.leased_writes import LeasedWrites
 from search.storage.leases import Lease
 from search.storage.optuna_storage import PrunerStorage, SearchStorage
-from search.storage.optuna_tables import Parameter
+from search.storage.optuna_tables import ENQUEUED, Parameter
 from search.storage.slots import is_empty_slot
 
 
@@ -40,8 +40,8 @@ class TrialStorage(PrunerStorage):
         writes.begin()
         self._writes, self.kept_attrs = writes, None
         lease = writes.lease
-        # Nothing is known of a trial that begins for the first time.
-        is_new = lease.token == 1 and is_empty_slot(lease.cell)
+        # Nothing is known of a trial that begins for the first time, unless it was enqueued.
+        is_new = lease.token == 1 and is_empty_slot(lease.cell) and lease.shape_key != ENQUEUED
         self._own = new_trial(lease) if is_new else super().get_trial(lease.trial_id)
         self._held_id = lease.trial_id
         self.expire()

@@ -25,7 +25,7 @@ from search.study.command import normalize_command
 from search.study.definition_checks import check_definition
 from search.study.metrics import DEFAULT_NAME, Direction, Metric, named_metrics
 from search.study.names import check_axis_name, name_fault
-from search.study.overrides import Setting, setting_name, with_setting
+from search.study.overrides import Setting, setting_name, with_enqueued, with_setting
 from search.study.pruner_settings import PrunerSettings, SharedSettings
 from search.study.references import full_cell, full_reference
 from search.study.search_space import (
@@ -143,6 +143,11 @@ class StudyDefinition(BaseModel):
         return [self.space.completed(cell) for cell in self.enqueue]
 
     @property
+    def fixed(self) -> list[Cell]:
+        """The cells of `enqueue` for an objective that suggests its parameters, and may suggest further ones."""
+        return self.enqueue if self.suggests_parameters else []
+
+    @property
     def cells(self) -> list[Cell]:
         """The cells of the grid, then those that are enqueued besides them; without the latter if a sampler chooses."""
         return [] if self.is_sampled else self.space.cells_and(self.enqueued)
@@ -181,13 +186,16 @@ class StudyDefinition(BaseModel):
         return self
 
 
-def load_definition(study: str, settings: Sequence[Setting] = ()) -> StudyDefinition:
+def load_definition(
+    study: str, settings: Sequence[Setting] = (), enqueue: Sequence[str | Mapping[str, Any]] = ()
+) -> StudyDefinition:
     """Read a built-in study or a study file, with `--set` settings applied.
 
     Args:
         study: The name of a built-in study, or the path of a TOML file, whose stem names the study.
         settings: "key=value" or "key=value,value", or a key and a Python value; the key is an axis, first_seed, or a
             training, pruner or worker setting.
+        enqueue: Further cells to train first, as for `with_enqueued`.
 
     Raises:
         UsageError: There is no such study, or the file or a setting is wrong; the message has the key, the value and
@@ -209,6 +217,8 @@ def load_definition(study: str, settings: Sequence[Setting] = ()) -> StudyDefini
     for setting in settings:
         raw = with_setting(raw, setting, {name: SECTIONS[name] for name in ("training", "racing", "pruner", "workers")})
         definition = _with_full_references(_validated(raw, setting_name(setting)), folders)
+    if enqueue:
+        definition = _with_full_references(_validated(with_enqueued(raw, enqueue), "--enqueue"), folders)
     return definition
 
 

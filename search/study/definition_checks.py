@@ -49,10 +49,16 @@ def _check_sampler(definition: StudyDefinition) -> None:
 
 
 def _check_space(definition: StudyDefinition) -> None:
+    if definition.suggests_parameters and definition.exclude:
+        raise ValueError(
+            "exclude needs axes; an objective that suggests its parameters raises optuna.TrialPruned for those that it "
+            "does not want"
+        )
     check_axes_named(definition.space)
     # Optuna's ranges, and lists of values by name, cannot have other values; the other lists of a grid can.
     fixed = definition.space.names if definition.is_sampled else [*definition.named]
-    check_enqueued(definition.space, definition.enqueue, fixed)
+    if not definition.suggests_parameters:
+        check_enqueued(definition.space, definition.enqueue, fixed)
     if definition.trials is not None and len(definition.enqueue) > definition.trials:
         raise ValueError(f"enqueue has {len(definition.enqueue)} cells, and trials = {definition.trials}; raise trials")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -69,6 +69,43 @@ def with_setting(
     return raw
 
 
+def with_enqueued(content: Mapping[str, Any], cells: Sequence[str | Mapping[str, Any]]) -> dict[str, Any]:
+    """The content of a study file with further cells to train first.
+
+    Args:
+        cells: "AXIS=VALUE,AXIS=VALUE" as on the command line, or values by axis.
+
+    Raises:
+        UsageError: A cell cannot be read.
+    """
+    before = content.get("enqueue", [])
+    further = [_enqueued_cell(content, cell) for cell in cells]
+    return {**content, "enqueue": [*before, *further]} if isinstance(before, list) else dict(content)
+
+
+def _enqueued_cell(content: Mapping[str, Any], cell: str | Mapping[str, Any]) -> dict[str, Any]:
+    named = f"--enqueue {printable(cell)}"
+    if not isinstance(cell, str):
+        if not isinstance(cell, Mapping):
+            raise UsageError(f"{named}: write a dictionary with a value for each axis, or a text such as 'lr=0.1,n=2'")
+        return {str(axis): python_value(value, named) for axis, value in cell.items()}
+    found: dict[str, Any] = {}
+    for part in _parts(cell):
+        axis, _, text = (each.strip() for each in part.partition("="))
+        if not axis or not text or axis in found:
+            raise UsageError(f"{named}: write AXIS=VALUE,AXIS=VALUE, each axis once, such as --enqueue lr=0.1,layers=2")
+        found[axis] = _text_value(text, _kind_of_axis(content, axis), named)
+    return found
+
+
+def _kind_of_axis(content: Mapping[str, Any], axis: str) -> str:
+    """As `_kind`; of values by name "any"."""
+    table = {**content.get("grid", {}), **content.get("axes", {})}.get(axis)
+    values = table.get("values", table) if isinstance(table, Mapping) else table
+    by_name = isinstance(table, Mapping) and ("named" in table or isinstance(table.get("values"), Mapping))
+    return "any" if table is None or by_name else _kind(values)
+
+
 def _with_values(axis: Any, setting: Setting, text: str, named: str) -> Any:
     """An axis with other values; its condition and the names of its values stay."""
     table: Mapping[str, Any] = axis if isinstance(axis, Mapping) else {"values": axis}
@@ -126,7 +163,7 @@ def _parts(text: str) -> list[str]:
     for letter in text:
         if quote:
             quote = "" if letter == quote else quote
-        elif letter in "\"'" and not parts[-1].strip(" [{,"):
+        elif letter in "\"'" and parts[-1].strip(" [{,")[-1:] in ("", "="):
             quote = letter
         elif letter in "[{":
             depth += 1

@@ -133,6 +133,8 @@ def _of_space(study: Study) -> dict[str, Any]:
 
     if not definition.is_sampled:
         return {"distributions": cell_distributions(definition.cells), "grow": grow}
+    if definition.suggests_parameters:
+        return {"fixed": definition.fixed, "grow": grow}
     distributions = axis_distributions(definition.grid, definition.axes)
     order = definition.axis_order
     enqueued = [Choice(cell_parameters(c, distributions, order), shape_key(c), {}, {}) for c in definition.enqueued]
@@ -179,7 +181,8 @@ def _places(definition: StudyDefinition, cells: Sequence[Cell]) -> Sequence[int]
 def _search_space(definition: StudyDefinition) -> dict[str, Any]:
     # Keys that a study does not use are left out, so that studies of earlier versions continue.
     further = {"when": definition.when, "named": definition.named, "exclude": definition.exclude}
-    further |= {"enqueue": definition.enqueued}
+    # What an objective that suggests its parameters is to try first is no part of its study, as in Optuna.
+    further |= {} if definition.suggests_parameters else {"enqueue": definition.enqueued}
     used = {key: value for key, value in further.items() if value}
     if not definition.is_sampled:
         return {"grid": definition.grid, **used}

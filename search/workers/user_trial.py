@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from search.storage.errors import LeaseLost, StorageUnavailable
 from search.storage.leased_writes import LeasedWrites
 from search.storage.leases import Lease, Report
 from search.storage.optuna_storage import SearchStorage
+from search.storage.optuna_tables import ENQUEUED, FIXED
 from search.storage.private_files import make_private_folder
 from search.storage.queue import TrialQueue
 from search.storage.slots import slot_of
@@ -26,6 +28,8 @@ from search.storage.trial_storage import TrialStorage
 from search.strategies.pruning_judge import PruningJudge
 from search.strategies.samplers import make_sampler
 from search.study.stored import StoredStudy
+
+log = logging.getLogger("search.worker")
 
 SECONDS = "@seconds"  # beside the metrics of an evaluation: how long the trial had trained
 
@@ -91,7 +95,7 @@ class UserTrial(optuna.Trial):
         if self._relative_params is None:
             chosen = super().relative_params
             if chosen:
-                self.storage.set_trial_system_attr(self._trial_id, "fixed_params", {**chosen, **self._fixed_params})
+                self.storage.set_trial_system_attr(self._trial_id, FIXED, {**chosen, **self._fixed_params})
         return super().relative_params
 
     @property
@@ -165,6 +169,13 @@ class UserTrial(optuna.Trial):
         Raises:
             UsageError: It has not.
         """
+        if unused := [name for name in self.frozen.system_attrs.get(ENQUEUED, ()) if name not in self._suggested]:
+            log.warning(
+                "trial %d: %s was enqueued, but the objective did not suggest it; it suggests %s",
+                self.number,
+                ", ".join(unused),
+                ", ".join(sorted(self._suggested)) or "nothing",
+            )
         if missing := [name for name in self.params if name not in self._suggested]:
             raise UsageError(
                 f"attempt {self.attempt} did not suggest {', '.join(missing)}, as an earlier one did; which parameters "
