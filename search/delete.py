@@ -29,37 +29,56 @@ def delete(options: DeleteOptions) -> None:
         from search.storage.checkpoint_store import CheckpointStore
         from search.storage.connect import open_database
         from search.storage.deletion import delete_studies
+        from search.storage.optuna_studies import optuna_study_names
+        from search.study.lookup import stored_name
 
         store, checkpoints = artifact_store(options.artifacts, options.out), CheckpointStore(options.out)
-        database = open_database(options.storage, create=False, outdated="refuse", wait_s=options.storage_wait_s)
+        wait_s, name = options.storage_wait_s, options.name or stored_name(options.study)
+        database = open_database(options.storage, create=False, outdated="refuse", wait_s=wait_s, optuna_alone="write")
         with database.closing():
-            names, there = _find(database, options)
+            if name in optuna_study_names(database):
+                _delete_optunas(database, name, options)
+                return
+            names, there = _find(database, name, options.storage)
             found = _summary(database, there, store, checkpoints, options) if there else f"files of {names[0]}"
-            if not options.yes and not _is_confirmed(f"Delete {found}?"):
-                write_line("nothing was deleted", sys.stderr)
-                raise SystemExit(EXIT_NOT_DELETED)
+            _confirm(found, options)
             delete_studies(database, there, checkpoints, with_artifacts=store is not None)
             _remove_files(database, names, store, checkpoints)
         write_line(f"deleted {found}")
 
 
-def _find(database: Database, options: DeleteOptions) -> tuple[list[str], list[str]]:
+def _delete_optunas(database: Database, name: str, options: DeleteOptions) -> None:
+    """Delete a study that Optuna alone made; it has no files that lm-search knows."""
+    from search.storage.optuna_studies import delete_optuna_study
+    from search.storage.url import display_url
+    from search.study.optuna_study import copy_in_memory
+
+    with copy_in_memory(database, name).closing() as copy:
+        trials = _trials(copy, [name])
+    found = f"{name} in {display_url(options.storage)}, a study of Optuna's own: {trials}"
+    _confirm(found, options)
+    delete_optuna_study(database, name)
+    write_line(f"deleted {found}")
+
+
+def _find(database: Database, name: str, storage: str) -> tuple[list[str], list[str]]:
     """The names of the study and its sibling, and those of them that the database has.
 
     Raises:
         UnknownStudy: It has neither of them, nor files of them that a killed command left.
     """
-    from search.storage.queries import study_names
+    from search.storage.migrations.runner import has_our_tables
+    from search.storage.optuna_studies import optuna_study_names, planned_names
     from search.storage.removals import of_studies, recorded
     from search.study.cells import BASELINES_SUFFIX
-    from search.study.lookup import UnknownStudy, no_study, stored_name
+    from search.study.lookup import UnknownStudy, no_study
 
-    name = options.name or stored_name(options.study)
     names = [name, name + BASELINES_SUFFIX]
-    existing = study_names(database)
+    existing = planned_names(database)
     there = [each for each in names if each in existing]
-    if not there and not recorded(database, of_studies(names)):
-        raise UnknownStudy(f"{no_study(name, options.storage, existing)}; nothing was deleted")
+    if not there and not (database.read(has_our_tables) and recorded(database, of_studies(names))):
+        others = [*existing, *optuna_study_names(database)]
+        raise UnknownStudy(f"{no_study(name, storage, others)}; nothing was deleted")
     return names, there
 
 
@@ -77,12 +96,9 @@ def _summary(
     """
     from search.storage.artifact_store import ARTIFACTS_FOLDER, bucket_errors
     from search.storage.deletion import artifacts_of
-    from search.storage.queries import counts
     from search.storage.url import display_url
     from search.study.formatting import count_text, size_text
 
-    states = {state: count for state, count in counts(database, names).items() if count}
-    ended = ", ".join(f"{count} {state}" for state, count in states.items())
     artifacts = artifacts_of(database, names)
     with bucket_errors():
         sizes = {} if store is None else store.sizes(artifacts)
@@ -100,7 +116,23 @@ def _summary(
     )
     folders = f"checkpoints and logs ({size_text(files)}) in {options.out}"
     named = f"{' and '.join(names)} in {display_url(options.storage)}"
-    return f"{named}: {count_text(sum(states.values()), 'trial')} ({ended}), {kept}, {folders}"
+    return f"{named}: {_trials(database, names)}, {kept}, {folders}"
+
+
+def _trials(database: Database, names: list[str]) -> str:
+    from search.storage.queries import counts
+    from search.study.formatting import count_text
+
+    states = {state: count for state, count in counts(database, names).items() if count}
+    ended = ", ".join(f"{count} {state}" for state, count in states.items())
+    return f"{count_text(sum(states.values()), 'trial')}{f' ({ended})' if ended else ''}"
+
+
+def _confirm(found: str, options: DeleteOptions) -> None:
+    """Ask, unless it was said that this is not needed; end the program if the answer is no."""
+    if not options.yes and not _is_confirmed(f"Delete {found}?"):
+        write_line("nothing was deleted", sys.stderr)
+        raise SystemExit(EXIT_NOT_DELETED)
 
 
 def _is_confirmed(question: str) -> bool:

@@ -18,7 +18,13 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
-from search.storage.dialect_sqlite_optuna import ReadOnlyConnection, journal_advice, keep_unchanged, table_names
+from search.storage.dialect_sqlite_optuna import (
+    ReadOnlyConnection,
+    has_log,
+    journal_advice,
+    keep_unchanged,
+    table_names,
+)
 from search.storage.dialect_sqlite_url import read_sqlite_url
 from search.storage.dialects import EXAMPLES, Fault, FaultKind, OneStatementQueue
 from search.storage.errors import NoStudyYet, StorageError
@@ -114,7 +120,7 @@ class SqliteDialect:
     def open_engine(self, url: URL, *, outage_s: float) -> Engine:
         """As `Dialect`."""
         engine = create_engine(url, connect_args={"timeout": min(BUSY_TIMEOUT_S, outage_s)})
-        event.listen(engine, "do_connect", _create_file)
+        event.listen(engine, "do_connect", _check_file)
         return _listened(engine)
 
     def keep_unchanged(self, engine: Engine) -> None:
@@ -203,12 +209,21 @@ def _listened(engine: Engine) -> Engine:
     return engine
 
 
-def _create_file(_dialect: Any, _record: Any, arguments: Sequence[Any], _keywords: Any) -> None:
-    # SQLite would let every user read it; its other files take the rights of this one.
+def _check_file(_dialect: Any, _record: Any, arguments: Sequence[Any], _keywords: Any) -> None:
+    """Create the file, if there is none, for this user alone.
+
+    Raises:
+        StorageError: It is on a read-only mount.
+    """
     path = str(arguments[0])
-    if not path.startswith("file:"):
-        with contextlib.suppress(OSError):  # SQLite reports it
-            create_private(Path(path))
+    if path.startswith("file:"):
+        return
+    with contextlib.suppress(OSError):  # SQLite reports it
+        # SQLite would let every user read it; its other files take the rights of this one.
+        create_private(Path(path))
+        # Even a reader writes beside a file with a write-ahead log. SQLite's own answer does not tell that it is final.
+        if os.statvfs(path).f_flag & os.ST_RDONLY and not has_log(Path(path)):
+            raise StorageError(f"{path} is on a read-only mount; copy it to a folder that can be written")
 
 
 def _prepare(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:

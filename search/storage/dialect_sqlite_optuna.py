@@ -46,13 +46,13 @@ def _connect_read_only(
 
 def read_only_uri(path: Path) -> str:
     """SQLite's URL for reading a file: neither the file nor its folder is written."""
-    header = b"" if _has_log(path) else _head(path, _HEADER_BYTES)
+    header = b"" if has_log(path) else _head(path, _HEADER_BYTES)
     # Without a log no program has the file open, and a reader would make an empty log.
     is_unused = len(header) == _HEADER_BYTES and header[_JOURNAL_MODE_AT] == 2
     return f"file:{quote(str(path.absolute()))}?{'immutable=1' if is_unused else 'mode=ro'}"
 
 
-def _has_log(path: Path) -> bool:
+def has_log(path: Path) -> bool:
     """Whether a write-ahead log lies beside a file: it is SQLite's, and a connection may have it open."""
     return path.with_name(path.name + "-wal").exists()
 
@@ -72,7 +72,7 @@ def table_names(connection: sqlite3.Connection) -> set[str]:
 def journal_advice(path: Path) -> str | None:
     """What to do with a file of Optuna's JournalStorage; None for any other file."""
     try:
-        if _has_log(path) or not _head(path, 12).startswith(b'{"op_code"'):
+        if has_log(path) or not _head(path, 12).startswith(b'{"op_code"'):
             return None
     except (OSError, ValueError):  # a name that no file has
         return None

@@ -78,6 +78,16 @@ def planned_names(database: Database) -> list[str]:
     return study_names(database) if database.read(has_our_tables) else []
 
 
+def delete_optuna_study(database: Database, name: str) -> None:
+    """Delete a study that Optuna alone made, with its trials."""
+
+    def work(connection: Connection) -> None:
+        if (found := optuna_tables.study_id(connection, name)) is not None:
+            optuna_tables.delete_study(connection, found)
+
+    database.write(work, durable=True)
+
+
 def copy_study(database: Database, name: str) -> tuple[Database, OptunaStudy]:
     """Copy a study into a new database in memory, as it is at this moment.
 

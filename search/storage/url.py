@@ -34,8 +34,13 @@ def _read_url(storage: str) -> URL:
 
         if (advice := journal_advice(Path(storage))) is not None:
             raise StorageError(advice) from error
-        # The message omits the text, which can contain a password.
-        raise StorageError(f"the storage is not a URL; use for example {EXAMPLES}") from error
+        # The message omits a text that can contain a password.
+        example = f"for this file use sqlite:///{storage}" if _is_file_name(storage) else f"use for example {EXAMPLES}"
+        raise StorageError(f"the storage is not a URL; {example}") from error
+
+
+def _is_file_name(text: str) -> bool:
+    return "//" not in text and re.fullmatch(r"[\w./ -]+\.(db|db3|sqlite|sqlite3)", text) is not None
 
 
 def display_url(url: URL | str) -> str:

@@ -27,7 +27,7 @@ from postgres import PostgresServer
 from sqlalchemy import create_engine, inspect
 from typer.testing import CliRunner, Result
 
-from search import report, status
+from search import delete, report, status
 from search.errors import UsageError
 from search.options import PlanningOptions
 from search.planning import open_planned
@@ -235,3 +235,27 @@ def test_a_journal_is_copied_by_the_command_in_the_error(tmp_path: Path, monkeyp
     command = str(caught.value).split("copy its studies with: python")[1].split("; then give")[0]
     subprocess.run(f"{sys.executable}{command}", shell=True, check=True, capture_output=True)
     assert "3 complete" in reported("sqlite:///optuna.log.db", "journaled").stdout
+
+
+@pytest.mark.parametrize("has_ours", [False, True])
+def test_one_of_them_is_deleted(tmp_path: Path, has_ours: bool) -> None:
+    url = f"sqlite:///{tmp_path}/theirs.db"
+    make_optuna_studies(url)
+    if has_ours:
+        open_database(url, create=True).engine.dispose()
+    arguments = ["--storage", url, "--out", str(tmp_path / "out"), "--study"]
+    done = CliRunner().invoke(delete.app, [*arguments, "conditional"])
+    assert (done.exit_code, "there is no terminal to ask on" in done.output) == (2, True)
+    done = CliRunner().invoke(delete.app, [*arguments, "conditional", "--yes"])
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"deleted conditional in {url}, a study of Optuna's own: ")
+    done = CliRunner().invoke(delete.app, [*arguments, "conditional", "--yes"])
+    assert done.exit_code == 2
+    assert "existing studies: empty, repeated, two goals; nothing was deleted" in done.stderr
+    engine = create_engine(url)
+    assert ("search_runs" in inspect(engine).get_table_names()) == has_ours
+    engine.dispose()
+    storage = optuna.storages.RDBStorage(url)
+    assert sorted(optuna.get_all_study_names(storage)) == ["empty", "repeated", "two goals"]
+    assert len(optuna.load_study(study_name="repeated", storage=storage).trials) > 0
+    storage.engine.dispose()

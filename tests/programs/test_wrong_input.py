@@ -39,7 +39,11 @@ CASES: dict[str, tuple[str, list[str], str]] = {
         [*STUDY, "--storage", "sqlite:///{corpus}"],
         r".* is not an SQLite database; .*",
     ),
-    "storage is no URL": ("run", [*STUDY, "--storage", "search.db"], r"the storage is not a URL; use for example .*"),
+    "storage is no URL": (
+        "run",
+        [*STUDY, "--storage", "search.db"],
+        r".* is not a URL; for this file use sqlite:///search.db",
+    ),
     "unknown kind of database": (
         "run",
         [*STUDY, "--storage", "mysql://me:hush@host/db"],

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -44,10 +45,15 @@ def refusal(url: str, *, create: bool = True, wait_s: float = 0.0) -> str:
 
 
 @pytest.mark.parametrize(
-    "storage", ["", "search.db", "hunter2", "sqlite//search.db", "postgresql://u:hunter2@h:port/d"]
+    "storage", ["", "search", "hunter2", "sqlite//search.db", "hunter2@h/search.db", "postgresql://u:hunter2@h:port/d"]
 )
 def test_what_is_no_url_is_refused_without_repeating_it(storage: str) -> None:
     assert refusal(storage).startswith("the storage is not a URL; use for example sqlite:///search.db or postgres")
+
+
+@pytest.mark.parametrize("storage", ["search.db", "/data/my runs/x.sqlite3", "../a-b.db"])
+def test_the_url_of_a_file_is_suggested(storage: str) -> None:
+    assert refusal(storage) == f"the storage is not a URL; for this file use sqlite:///{storage}"
 
 
 @pytest.mark.parametrize("dialect", ["mysql", "mysql+pymysql", "oracle", "mssql", "redis", "journal"])
@@ -178,6 +184,13 @@ def test_files_without_permission_are_refused(public_folder: Path) -> None:
     file.chmod(0)
     said = unprivileged_refusal(f"sqlite:///{file}", create=False)
     assert said.endswith("the file is not readable; fix its permissions\n")
+
+
+def test_a_read_only_mount_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "search.db"
+    swarm.create_tables(f"sqlite:///{file}")
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_flag=os.ST_RDONLY))
+    assert refusal(f"sqlite:///{file}", create=False, wait_s=60).startswith(f"{file} is on a read-only mount; copy it")
 
 
 def test_another_programs_database_is_refused_and_kept(tmp_path: Path) -> None:
