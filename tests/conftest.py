@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import gc
 import itertools
 import os
 import signal
@@ -12,6 +13,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
+from optuna.storages._rdb.storage import _VersionManager
 from postgres import PostgresServer
 from sqlalchemy.engine import make_url
 
@@ -37,6 +39,21 @@ def _import_benchmarks() -> None:
 _import_benchmarks()
 
 
+def _remember_revision_of_optuna() -> None:
+    """Let Optuna read the newest revision of its tables once, not whenever a test opens a database with it."""
+    read = _VersionManager.get_head_version
+    known: list[str] = []
+
+    def get_head_version(manager: _VersionManager) -> str:
+        known[:] = known or [read(manager)]
+        return known[0]
+
+    setattr(_VersionManager, "get_head_version", get_head_version)  # noqa: B010
+
+
+_remember_revision_of_optuna()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Let children start with the usual signals, and cache the bytecode of the package and of the tests."""
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # of `nohup pytest`; children do not inherit a handler
@@ -49,6 +66,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_finish() -> None:
     """Cache no bytecode of modules that tests write: a cache misses a change of the same length in the same second."""
     sys.dont_write_bytecode = True
+    # What is there now stays: no collection looks at it again, and forks do not copy it.
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -117,7 +117,7 @@ read_pruner("stalled"), make_launcher("plain", Places()), make_trackers(["best:x
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package with every example in it: a file and a line each."""
     folder = tmp_path_factory.mktemp("extended")
-    shutil.copytree(ROOT / "search", folder / "search", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "search", folder / "search")  # with the bytecode of all files that do not change
     for title, example in EXAMPLES.items():
         assert example.line.count("\n") == 1, title
         if example.place:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import optuna
 import pytest
@@ -24,7 +26,7 @@ trials = %d
 [axes]
 learning_rate = { low = 1e-4, high = 1.0, log = true }
 """
-GRID = {"pe_type": ["randn", "sinpe", "rope"], "n_embd": [8, 16]}
+GRID: dict[str, Sequence[Any]] = {"pe_type": ["randn", "sinpe", "rope"], "n_embd": [8, 16]}
 
 
 def check_slots(study: FaultStudy, slots: int) -> None:
@@ -113,8 +115,18 @@ DEATHS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def undisturbed_cells(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The cells that an undisturbed worker chooses."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    study = FaultStudy(folder, f"sqlite:///{folder / 'search.db'}", GRID, ms=0, head=TPE % 10)
+    study.plan()
+    study.repair()
+    return {row.cell for row in study.rows()}
+
+
 @pytest.mark.parametrize("death", DEATHS, ids=str)
-def test_death_at_the_choice(make_study: MakeStudy, death: Death) -> None:
+def test_death_at_the_choice(make_study: MakeStudy, death: Death, undisturbed_cells: set[str]) -> None:
     """A choice is stored or never made: the slot of a dead worker gets the cell that it would have got anyway."""
     study = make_study(grid=GRID, head=TPE % 10, ms=5, lease_s=60)
     study.plan()
@@ -123,14 +135,4 @@ def test_death_at_the_choice(make_study: MakeStudy, death: Death) -> None:
     study.repair()
     check_slots(study, 10)
     # With one worker at a time a choice depends only on the seed and on the trials that have ended.
-    assert {row.cell for row in study.rows()} == undisturbed_cells(study)
-
-
-def undisturbed_cells(study: FaultStudy) -> set[str]:
-    """The cells that an undisturbed worker chooses."""
-    folder = study.folder / "undisturbed"
-    folder.mkdir()
-    other = FaultStudy(folder, f"sqlite:///{folder / 'search.db'}", study.grid, ms=0, head=study.head)
-    other.plan()
-    other.repair()
-    return {row.cell for row in other.rows()}
+    assert {row.cell for row in study.rows()} == undisturbed_cells

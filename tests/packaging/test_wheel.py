@@ -55,12 +55,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
+@pytest.fixture(scope="session")
+def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the unpacked wheel, which no test changes."""
+    return unpack_wheel(wheel, tmp_path_factory.mktemp("site"))
+
+
 @pytest.fixture(params=["wheel", "editable"])
-def python_path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def python_path(request: pytest.FixtureRequest) -> str:
     """What PYTHONPATH makes `search` come from: an unpacked wheel, or nothing but the editable install."""
     if request.param == "editable":
         return ""
-    return str(unpack_wheel(request.getfixturevalue("wheel"), tmp_path / "site"))
+    return str(request.getfixturevalue("site"))
 
 
 def research_folder(folder: Path, *, with_init: bool) -> Path:
@@ -88,11 +94,10 @@ def call(folder: Path, python_path: str, *command: str) -> subprocess.CompletedP
     )
 
 
-def test_the_wheel_has_one_import_package(wheel: Path, tmp_path: Path) -> None:
-    site = unpack_wheel(wheel, tmp_path)
+def test_the_wheel_has_one_import_package(site: Path) -> None:
     names = {path.name for path in site.iterdir()}
     assert {name for name in names if not name.endswith(".dist-info")} == {"search"}
-    packed = {str(path.relative_to(site)) for path in (site / "search").rglob("*") if path.is_file()}
+    packed = {str(path.relative_to(site)) for path in (site / "search").rglob("*.*") if path.suffix != ".pyc"}
     tracked = subprocess.run(["git", "ls-files", "search"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert packed == {name for name in tracked.splitlines() if (ROOT / name).is_file()}
 
@@ -127,9 +132,8 @@ def test_a_folder_with_packages_of_the_same_names(tmp_path: Path, python_path: s
     assert "Show the studies" in ours("dashboard", "--help")
 
 
-def test_nothing_imports_through_the_links(tmp_path: Path, wheel: Path) -> None:
+def test_nothing_imports_through_the_links(tmp_path: Path, site: Path) -> None:
     folder = research_folder(tmp_path / "research", with_init=True)
-    site = unpack_wheel(wheel, tmp_path / "site")
     script = (
         "import sys\n"
         "from search import run_study\n"

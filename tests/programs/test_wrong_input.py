@@ -270,7 +270,7 @@ class TestProcess:
     @pytest.mark.parametrize("name", ["run", "report", "status"])
     def test_one_line(self, name: str, work_folder: Path) -> None:
         storage = ["--storage", "postgresql://me:hush@127.0.0.1:1/db", "--storage-wait", "0"]
-        done = program(name, "--study", "nope", *storage, cwd=work_folder)
+        done = program(name, "--study", "nope", *storage, cwd=work_folder, new=True)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.count("\n") == 1
         assert done.stderr.startswith("error: ")
@@ -280,9 +280,8 @@ class TestProcess:
     def test_database_of_zeros(self, study_file: str, corpus_file: str, work_folder: Path, tmp_path: Path) -> None:
         database = tmp_path / "search.db"
         database.write_bytes(b"\1" * 5000)
-        done = program(
-            "run", "--study", study_file, "--corpus", corpus_file, "--storage", sqlite(tmp_path), cwd=work_folder
-        )
+        options = ["--study", study_file, "--corpus", corpus_file, "--storage", sqlite(tmp_path)]
+        done = program("run", *options, cwd=work_folder, new=True)
         assert (done.returncode, done.stdout) == (2, "")
         assert re.fullmatch(r"error: .* is not an SQLite database; give another file\n", done.stderr), done.stderr
         assert database.read_bytes() == b"\1" * 5000

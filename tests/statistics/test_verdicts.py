@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from benchmarks.verdicts import MadeUp, score
 from search.reporting.verdict_text import verdicts_as_markdown
@@ -47,6 +46,8 @@ CLEAR = {("rope", 64): 2.0, ("rope", 128): 2.2, ("sinpe", 64): 2.3, ("sinpe", 12
 
 
 def test_a_paired_test_is_that_of_scipy() -> None:
+    from scipy import stats  # a second, which only one process spends
+
     differences = np.array([0.1, 0.3, 0.2, 0.15])
     found = paired(differences)
     expected = stats.ttest_1samp(differences, 0.0)

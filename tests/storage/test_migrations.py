@@ -74,13 +74,51 @@ def test_the_newest_revision_is_the_version_of_the_schema() -> None:
     assert len(list(scripts.walk_revisions())) == SCHEMA_VERSION
 
 
-def test_the_revisions_make_the_tables_that_the_code_knows(database: Database) -> None:
+def shape(database: Database) -> dict[str, Any]:
+    """Our tables and SQLite's triggers, in a form that does not depend on how they were made."""
+    inspector = inspect(database.engine)
+    found: dict[str, Any] = {}
+    for name in (*metadata.tables, VERSION_TABLE, "alembic_version"):
+        # Revisions give columns of older rows a default; programs write every column.
+        columns = sorted((each["name"], str(each["type"]), each["nullable"]) for each in inspector.get_columns(name))
+        indexes = sorted((str(each["name"]), each["column_names"]) for each in inspector.get_indexes(name))
+        keys = [inspector.get_pk_constraint(name)["constrained_columns"]]
+        keys += sorted(each["column_names"] for each in inspector.get_unique_constraints(name))
+        foreign = sorted(
+            (each["constrained_columns"], each["referred_table"], each["options"])
+            for each in inspector.get_foreign_keys(name)
+        )
+        found[name] = (columns, indexes, keys, foreign)
+    if database.engine.dialect.name == "sqlite":
+        found["never again"] = scalars(
+            database, "SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%' ORDER BY name"
+        )
+        found["triggers"] = scalars(database, "SELECT name FROM sqlite_master WHERE type = 'trigger' ORDER BY name")
+    return found
+
+
+@pytest.fixture
+def new_url(storage_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """A second empty database, of the same kind."""
+    if storage_url.startswith("sqlite"):
+        return f"sqlite:///{tmp_path / 'new.db'}"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.create_schema(f"{storage_url.rpartition('%3D')[2]}_new")
+
+
+def test_the_revisions_make_the_tables_of_a_new_database(old_url: str, new_url: str) -> None:
     def differences(connection: Any) -> list[Any]:
         ours = {"include_object": lambda _object, name, kind, *_: kind != "table" or name in metadata.tables}
         return list(compare_metadata(MigrationContext.configure(connection, opts=ours), metadata))
 
-    assert database.read(differences) == []
-    assert version(database) == ([SCHEMA_VERSION], [f"{SCHEMA_VERSION:04d}"])
+    found = []
+    for url in (old_url, new_url):
+        with open_database(url, create=True).closing() as database:
+            assert database.read(differences) == []
+            assert version(database) == ([SCHEMA_VERSION], [f"{SCHEMA_VERSION:04d}"])
+            assert scalars(database, "SELECT version_num FROM alembic_version") == [_optuna_head()]
+            found.append(shape(database))
+    assert found[0] == found[1]
 
 
 def test_an_old_database_is_upgraded_with_its_names(old_url: str, caplog: pytest.LogCaptureFixture) -> None:

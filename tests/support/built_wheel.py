@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import shutil
 import subprocess
 import sys
@@ -32,7 +33,8 @@ def build_wheel(folder: Path) -> Path:
 
 
 def unpack_wheel(wheel: Path, folder: Path) -> Path:
-    """Unpack a wheel as an installer would; return the folder, for the Python path."""
+    """Unpack and compile a wheel as an installer would; return the folder, for the Python path."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
+    compileall.compile_dir(folder, quiet=2)
     return folder

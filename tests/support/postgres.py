@@ -64,6 +64,7 @@ class PostgresServer:
             f"--pwfile={password_file}",
             "--encoding=utf8",
             "--no-sync",
+            "--set=scram_iterations=1",  # otherwise proving a password takes as long as a small test
             "-D",
             str(self._data),
         )

@@ -19,6 +19,7 @@ from unittest.mock import patch
 
 import fake_objective
 import optuna
+import optuna.artifacts  # forks need it, and it takes long: it imports boto3
 from deaths import Death, in_child
 from gates import PATIENCE_S, Gate, gates_environment
 from optuna.trial import TrialState

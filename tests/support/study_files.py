@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fork_server import TIMEOUT_S, run_forked
 from sqlalchemy import select
 
 from search.storage.connect import open_database
@@ -82,17 +83,22 @@ def sqlite(folder: Path) -> str:
 
 
 def program(
-    name: str, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None
+    name: str, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, new: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python -m search.<name>` and wait for its end."""
-    return subprocess.run(
-        [sys.executable, "-m", f"search.{name}", *arguments],
-        cwd=cwd,
-        env={**os.environ, **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+    """Run `python -m search.<name>` and wait for its end.
+
+    Args:
+        name, arguments: The program and its command line.
+        cwd: Its working directory.
+        env: More variables.
+        new: Start a new interpreter, and not a fork that need not import everything anew. Workers always get one: they
+            watch how their process ends.
+    """
+    environment = {**os.environ, **(env or {})}
+    if not (new or env or name == "worker"):
+        return run_forked(name, arguments, cwd, environment)
+    command = [sys.executable, "-m", f"search.{name}", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
 
 
 def opened(storage: str) -> Database:

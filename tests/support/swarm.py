@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from fork_server import CONTEXT
 from sample_study import sample_plan
 
 from search.options import PlanningOptions
@@ -21,18 +21,13 @@ from search.storage.planning import plan
 from search.storage.queue import TrialQueue
 from search.workers.setup import open_worker
 
-# Processes fork from a server that has imported the modules and opened no database: this is fast, and safe for SQLite,
-# whose locks do not survive a fork.
-_CONTEXT = multiprocessing.get_context("forkserver")
-_PRELOADED = ["swarm", "psycopg", "fake_objective"]
 _barrier: Any = None
 
 
 def run_at_once(processes: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
     """Call `work(*arguments)` in several processes at once and return the results."""
-    _CONTEXT.set_forkserver_preload(_PRELOADED)
-    barrier = _CONTEXT.Barrier(processes)
-    with ProcessPoolExecutor(processes, _CONTEXT, initializer=_set_barrier, initargs=(barrier,)) as pool:
+    barrier = CONTEXT.Barrier(processes)
+    with ProcessPoolExecutor(processes, CONTEXT, initializer=_set_barrier, initargs=(barrier,)) as pool:
         started = [pool.submit(_wait_and_call, work, arguments) for _ in range(processes)]
         return [each.result(timeout=100) for each in started]
 
@@ -49,8 +44,7 @@ class ForkedWorker:
     """
 
     def __init__(self, options: PlanningOptions, environment: Mapping[str, str], log_file: Path) -> None:
-        _CONTEXT.set_forkserver_preload(_PRELOADED)
-        self._process = _CONTEXT.Process(target=_work, args=(options, environment, log_file))
+        self._process = CONTEXT.Process(target=_work, args=(options, environment, log_file))
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
