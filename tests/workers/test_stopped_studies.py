@@ -67,6 +67,7 @@ def test_the_trials_to_come_are_not_run(tmp_path: Path, monkeypatch: pytest.Monk
     module = f"stopping_{tmp_path.name}"
     (tmp_path / f"{module}.py").write_text(OBJECTIVES)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     file = tmp_path / "it.toml"
     file.write_text(f'objective = "{module}:{kind.strip()}"\n{KINDS[kind]}\n')
     url = f"sqlite:///{tmp_path}/search.db"
@@ -81,7 +82,7 @@ def test_the_trials_to_come_are_not_run(tmp_path: Path, monkeypatch: pytest.Monk
         found = counts(database, ["it"])
         assert (found["waiting"], found["pruned"], found["not run"]) == (0, 0, 3)
         status, facts = status_as_text(database, ["it"], None), json.loads(status_as_json(database, ["it"], None))
-        assert f"3 not run: {SAYS}; train them with: python -m search.run --study it --resume-stopped" in status
+        assert f"3 not run: {SAYS}; train them with: python -m search.run --study it.toml --resume-stopped" in status
         assert facts["counts"] == found
         for text in (render(database, ["it"], "markdown"), render(database, ["it"], "html")):
             assert f"3 of 5 trials were not run: {SAYS}." in text
