@@ -153,11 +153,23 @@ def summary(report_data: ReportData) -> list[str]:
     steps = f"; {max_iters} training steps each" if report_data.stored.corpus is not None else ""
     sentences = [
         f"{_count(sum(report_data.counts.values()), 'trial')} trained {variants} of {_subject(report_data)}"
-        + (f": {how} {tried}" if tried else "")
+        + (f": {how} {tried}{_besides(report_data)}" if tried else "")
         + (f", and {_count(len(report_data.baselines), 'baseline')}" if report_data.baselines else "")
         + f"{steps}.",
     ]
     return sentences + _results(report_data)
+
+
+def _besides(report_data: ReportData) -> str:
+    """What the values of the axes do not say: excluded cells, and those that were enqueued."""
+    definition = report_data.stored.definition
+    excluded = " except the excluded combinations" if definition.exclude else ""
+    if not definition.enqueue:
+        return excluded
+    if definition.sampler is not None:
+        return f"{excluded}, after {_count(len(definition.enqueue), 'enqueued cell')}"
+    further = len(definition.cells) - len(definition.space.cells())
+    return excluded + (f", and {_count(further, 'enqueued cell')} besides" if further else "")
 
 
 def _results(report_data: ReportData) -> list[str]:

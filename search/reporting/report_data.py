@@ -146,7 +146,11 @@ class ReportData:
 
     def heat_maps(self) -> HeatMaps | None:
         """The maps of the grid; None if there is nothing to show."""
-        return heat_maps(self.rows, self.stored.definition.shared_grid)
+        definition = self.stored.definition
+        found = heat_maps(self.rows, definition.shared_grid)
+        if found is None or not definition.exclude:
+            return found
+        return replace(found, notes=[*found.notes, "A cell that the study excludes has no value."])
 
     @cached_property
     def _by_cell(self) -> Mapping[str, list[TrialHistory]]:

@@ -96,8 +96,14 @@ class StoredDefinition:
 
     @property
     def shared_grid(self) -> Mapping[str, Sequence[Scalar]]:
-        """The axes that are lists and that every cell has."""
-        return {axis: values for axis, values in self.grid.items() if axis not in self.when}
+        """The axes that are lists and that every cell has, with the values of enqueued cells in their place."""
+        shared = {axis: list(values) for axis, values in self.grid.items() if axis not in self.when}
+        for axis, values in shared.items():
+            is_sorted = _is_sorted(values)
+            values += dict.fromkeys(cell[axis] for cell in self.enqueue if axis in cell and cell[axis] not in values)
+            if is_sorted and _are_numbers(values):
+                values.sort(key=float)
+        return shared
 
     @property
     def space(self) -> Space:
@@ -226,6 +232,14 @@ def parse_study(name: str, attrs: Mapping[str, Any]) -> StoredStudy:
             f"the study {name!r} in the database has {at} = {fault['input']!r}, which this version of lm-search does "
             "not support; update with: pip install -U lm-search"
         ) from error
+
+
+def _are_numbers(values: Sequence[Scalar]) -> bool:
+    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+
+
+def _is_sorted(values: Sequence[Scalar]) -> bool:
+    return _are_numbers(values) and list(values) == sorted(values, key=float)
 
 
 def _axis_order(stored: Sequence[str] | None, definition: StoredDefinition) -> Sequence[str]:

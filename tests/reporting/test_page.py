@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finished_studies import CORPUS, GRID, completed, ended_study, large_study, nothing
+from finished_studies import CORPUS, GRID, End, completed, ended_study, large_study, nothing
 
 from search.reporting.page import as_html
 from search.reporting.report_data import read_report_data
@@ -208,3 +208,22 @@ def test_ten_thousand_trials(tmp_path: Path) -> None:
     assert "Only the first 16 of 25 values of n_embd are shown." in outline.text
     assert len(page.encode()) < 3_000_000
     assert seconds < 10
+
+
+def test_excluded_and_enqueued_cells_are_said(tmp_path: Path) -> None:
+    study = (
+        'objective = "fake_objective:start"\nexclude = [{ block_size = 4, n_embd = 1 }]\n'
+        "enqueue = [{ block_size = 3, n_embd = 2 }, { block_size = 2, n_embd = 1 }]\n"
+        "[grid]\nblock_size = [2, 4]\nn_embd = [1, 2]\n"
+    )
+    end = End("complete", {1: 2.5})
+    with ended_study(tmp_path, lambda cell: end, seeds=1, study=study) as database:
+        text = as_html(read_report_data(database, ["small"], with_trials=True))
+    assert "trained 4 variants (cells)" in text
+    assert "2 values of block_size, 2 values of n_embd except the excluded combinations, and 1 enqueued cell" in text
+    assert "A cell that the study excludes has no value." in text
+    tiles = re.findall(r"<title>all cells, n_embd (\d), block_size (\d): ([^<]*)</title>", text)
+    blank = [("1", "3"), ("1", "4")]
+    expected = {(n, size) for n in "12" for size in "234"}
+    assert {tile[:2] for tile in tiles} == expected
+    assert sorted(tile[:2] for tile in tiles if tile[2] == "no final loss") == blank
