@@ -60,10 +60,19 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+# Databases differ here only in how a worker releases its trial, which `test_deaths_at_a_line` tests on both.
+ON_THE_OTHER = pytest.mark.soak
+
+
 @pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 75, marks=pytest.mark.soak)],
-    ids=["SIGINT", "SIGTERM"],
+    ("storage_url", "number", "code"),
+    [
+        pytest.param("sqlite", signal.SIGINT, 130, id="sqlite-SIGINT"),
+        pytest.param("postgresql", signal.SIGINT, 130, id="postgresql-SIGINT", marks=ON_THE_OTHER),
+        pytest.param("sqlite", signal.SIGTERM, 75, id="sqlite-SIGTERM", marks=pytest.mark.soak),
+        pytest.param("postgresql", signal.SIGTERM, 75, id="postgresql-SIGTERM", marks=pytest.mark.soak),
+    ],
+    indirect=["storage_url"],
 )
 def test_interrupted(make_study: MakeStudy, number: int, code: int) -> None:
     study = make_study(8, ms=5, lease_s=60)
@@ -84,6 +93,7 @@ def test_interrupted(make_study: MakeStudy, number: int, code: int) -> None:
     assert {row.attempts for row in study.check_exactly_once()} == {1}
 
 
+@pytest.mark.parametrize("storage_url", [pytest.param("sqlite", marks=ON_THE_OTHER), "postgresql"], indirect=True)
 def test_killed(make_study: MakeStudy) -> None:
     study = make_study(8, ms=5, lease_s=60)
     run, workers, gate = run_half(study)

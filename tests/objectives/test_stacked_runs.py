@@ -72,7 +72,11 @@ def losses(run: LanguageModelRun) -> list[float]:
 
 @pytest.mark.parametrize(
     ("cell", "members"),
-    [*((cell, members) for cell in EVERY_CELL for members in (1, 2, 5)), (EVERY_CELL[-1], 15)],
+    [
+        *((cell, members) for cell in EVERY_CELL for members in (1, 5)),
+        *(pytest.param(cell, 2, marks=pytest.mark.soak) for cell in EVERY_CELL),
+        (EVERY_CELL[-1], 15),
+    ],
     ids=lambda value: f"{value['model']}-{value.get('pe_type', '')}" if isinstance(value, dict) else None,
 )
 def test_a_member_of_a_group_learns_what_it_learns_alone(

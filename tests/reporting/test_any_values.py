@@ -155,7 +155,7 @@ def test_markdown_has_no_markup_left(text: str) -> None:
 LEVELS = 1_000
 
 
-@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("seeds", [pytest.param(1, marks=pytest.mark.soak), 2])
 def test_a_thousand_levels_are_bounded(tmp_path: Path, seeds: int) -> None:
     grid = f'objective = "fake_objective:start"\n[grid]\nx = {[at / 100 for at in range(LEVELS)]}\n'
     with ended_study(tmp_path, nothing, seeds, grid) as database:

@@ -141,7 +141,23 @@ def test_the_registry_names_what_is_there() -> None:
     assert list(PRUNERS) == ["none", "top", "median", "sha", "hyperband"]
 
 
-@pytest.mark.parametrize("name", [*WITH_ARGUMENTS, "wrapped"])
+# On PostgreSQL those that read the most: all earlier trials of the study, and rungs.
+ON_A_SERVER = ("HyperbandPruner", "wrapped")
+
+
+@pytest.mark.parametrize(
+    ("storage_url", "name"),
+    [
+        *(("sqlite", name) for name in (*WITH_ARGUMENTS, "wrapped")),
+        *(("postgresql", name) for name in ON_A_SERVER),
+        *(
+            pytest.param("postgresql", name, marks=pytest.mark.soak)
+            for name in WITH_ARGUMENTS
+            if name not in ON_A_SERVER
+        ),
+    ],
+    indirect=["storage_url"],
+)
 def test_it_decides_like_optuna_on_the_same_database(database: Database, storage_url: str, name: str) -> None:
     """Two workers, each with a pruner of its own, against Optuna's own pruner and storage."""
     plan(database, [sample_plan()])

@@ -60,7 +60,7 @@ def test_one_cell_or_none_needs_no_race() -> None:
 
 @pytest.mark.parametrize("world", [World("as the grid", 0.01, 0.01), World("close", 0.01, 0.02)], ids=str)
 def test_the_winner_is_right_at_half_the_trials(world: World) -> None:
-    outcome = simulate(world, 200, RacingSettings(max_seeds=MOST_SEEDS), seed=3)
+    outcome = simulate(world, 100, RacingSettings(max_seeds=MOST_SEEDS), seed=3)
     assert outcome.correct >= 0.95
     assert outcome.share <= 0.5
 
