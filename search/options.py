@@ -245,29 +245,6 @@ class WorkerOptions(ChildOptions, TrainingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportOptions(BaselinesOptions, StudyOptions):
-    """The options of `search.report`."""
-
-    format: Annotated[
-        str | None,
-        Option("markdown, csv, json, latex or html.", "FORMAT", unset="by the suffix of --output, else markdown"),
-    ] = None
-    output: Annotated[Path | None, Option("Write to this file.", "FILE", unset="stdout", convert=Path)] = None
-    top: Annotated[int | None, Option("Only the best N rows.", "N", minimum=1)] = None
-    columns: Annotated[
-        str | None, Option("Columns of the table, metrics included.", "NAME,…", unset="those with something to say")
-    ] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class StatusOptions(JsonOptions, BaselinesOptions, StudyOptions):
-    """The options of `search.status`."""
-
-    retry_failed: Annotated[bool, Option("First put failed trials back into the queue.")] = False
-    follow: Annotated[bool, Option("Show it again whenever it changes, until no trial is left.")] = False
-
-
-@dataclass(frozen=True, kw_only=True)
 class DashboardOptions(ChildOptions, FolderOptions, StorageOptions):
     """The options of `search.dashboard`."""
 

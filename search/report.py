@@ -6,7 +6,7 @@ from pathlib import Path
 
 from search.command_line import new_program
 from search.errors import UsageError, user_errors
-from search.options import ReportOptions
+from search.reading_options import ReportOptions
 from search.streams import terminal_width, write_line
 
 

@@ -22,6 +22,7 @@ LAYERS = (
     "service",
     "python_study",
     "planning",
+    "reading_options",
     "housekeeping_options",
     "options",
     "option_fields",

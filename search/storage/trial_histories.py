@@ -48,13 +48,18 @@ class TrialHistory:
 
 
 def trial_histories(
-    database: Database, studies: Sequence[str], attrs: Sequence[str] = (), with_metrics: bool = False
+    database: Database,
+    studies: Sequence[str],
+    attrs: Sequence[str] = (),
+    with_metrics: bool = False,
+    number: int | None = None,
 ) -> list[TrialHistory]:
     """The trials of `studies`, ordered by study and number.
 
     Args:
         attrs: Names of the user attributes to include.
         with_metrics: Whether to read the curves of further metrics.
+        number: Of the only trial to read; None for all.
     """
     columns = (
         queue_table.c.study,
@@ -65,6 +70,8 @@ def trial_histories(
         queue_table.c.trial_id,
     )
     query = select(*columns).where(queue_table.c.study.in_(studies)).order_by(queue_table.c.study, queue_table.c.number)
+    if number is not None:
+        query = query.where(queue_table.c.number == number)
 
     def work(connection: Connection) -> list[TrialHistory]:
         rows = connection.execute(query).all()

@@ -28,6 +28,7 @@ from search.storage.values import canonical, compact_json
 from search.study.cells import BASELINES_SUFFIX
 from search.study.claims import Cell, Scalar
 from search.study.definition import StudyDefinition, sections
+from search.study.differences import flat
 from search.study.distributions import axis_distributions, cell_distributions, cell_parameters, last_values
 from search.study.growth import cells_that_go, merged_enqueue
 from search.study.metrics import DEFAULT_METRICS, DEFAULT_NAME
@@ -245,16 +246,9 @@ def _explain_change(change: DefinitionChanged) -> str:
     step = "choose another name with --name, or another --storage"
     if change.stored is None:
         return f"lm-search did not plan the study {change.study!r} in the database; {step}"
-    before, after = _flat(change.stored), _flat(change.wanted)
+    before, after = flat(change.stored), flat(change.wanted)
     differing = [key for key in {**before, **after} if canonical(before.get(key)) != canonical(after.get(key))]
     changes = "; ".join(
         f"{key} was {printable(before.get(key, 'unset'))}, is {printable(after.get(key, 'unset'))}" for key in differing
     )
     return f"the study {change.study!r} was planned with another definition ({changes}); {change.reason or step}"
-
-
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat

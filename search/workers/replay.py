@@ -15,7 +15,7 @@ from search.storage.database import Database
 from search.storage.queries import TrialSummary, trial_summaries
 from search.study.cells import objective_values, without_seed
 from search.study.corpus import corpus_difference
-from search.study.formatting import loss_text
+from search.study.formatting import loss_text, ranges_text
 from search.study.stored import StoredStudy, read_stored_study
 from search.study.trial_facts import ENVIRONMENT, FLAT_LAYOUT_VERSION, TrialFacts, trial_facts
 from search.study.user_modules import resolve_objective, user_sources
@@ -143,7 +143,7 @@ def read_recorded_trial(database: Database, study: str, number: int) -> Recorded
     trials = trial_summaries(database, [study], attrs=(ENVIRONMENT,))
     trial = next((each for each in trials if each.number == number), None)
     if trial is None:
-        raise UsageError(f"--trial {number}: {study} has the trials {_ranges([each.number for each in trials])}")
+        raise UsageError(f"--trial {number}: {study} has the trials {ranges_text([each.number for each in trials])}")
     if trial.state not in ("complete", "pruned", "diverged"):
         why = f" ({trial.reason})" if trial.reason else ""
         raise UsageError(
@@ -152,17 +152,6 @@ def read_recorded_trial(database: Database, study: str, number: int) -> Recorded
     if trial.step is None and trial.val_loss is None:
         raise UsageError(f"--trial {number}: the trial ended before its first loss; choose another")
     return RecordedTrial(stored, trial)
-
-
-def _ranges(numbers: list[int]) -> str:
-    """Format sorted integers as text, such as "0 to 3, 7"."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1][1:] = [number]
-        else:
-            parts.append([number])
-    return ", ".join(" to ".join(map(str, part)) for part in parts) or "none"
 
 
 def replay_trial(

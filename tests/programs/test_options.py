@@ -22,13 +22,12 @@ from search.options import (
     DefinitionOptions,
     PlanningOptions,
     ReplayOptions,
-    ReportOptions,
     RunOptions,
     RunStudyOptions,
-    StatusOptions,
     TrainingOptions,
     WorkerOptions,
 )
+from search.reading_options import ReportOptions, StatusOptions
 
 CLASSES = (
     *(RunOptions, WorkerOptions, ReportOptions, StatusOptions, DashboardOptions, ReplayOptions),
@@ -168,4 +167,8 @@ def test_what_run_shares_with_its_workers() -> None:
 
 def test_planning_takes_what_training_and_definitions_have() -> None:
     names: Any = [{each.name for each in option_fields(options)} for options in (TrainingOptions, DefinitionOptions)]
-    assert {each.name for each in option_fields(PlanningOptions)} == names[0] | names[1] | {"warm_start", "target"}
+    assert {each.name for each in option_fields(PlanningOptions)} == names[0] | names[1] | {
+        "enqueue",
+        "warm_start",
+        "target",
+    }
