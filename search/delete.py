@@ -21,8 +21,8 @@ EXIT_NOT_DELETED = 1
 def delete(options: DeleteOptions) -> None:
     """Delete a study and everything that belongs to it.
 
-    Its baselines, trials, artifacts, checkpoints and logs are deleted, after a question. While workers train it is
-    refused. Run the same command again if it was interrupted.
+    Its baselines, confirmation, trials, artifacts, checkpoints and logs are deleted, after a question. While workers
+    train it is refused. Run the same command again if it was interrupted.
     """
     with user_errors():
         from search.storage.artifact_store import artifact_store
@@ -62,7 +62,7 @@ def _delete_optunas(database: Database, name: str, options: DeleteOptions) -> No
 
 
 def _find(database: Database, name: str, storage: str) -> tuple[list[str], list[str]]:
-    """The names of the study and its sibling, and those of them that the database has.
+    """The names of the study and its siblings, and those of them that the database has.
 
     Raises:
         UnknownStudy: It has neither of them, nor files of them that a killed command left.
@@ -70,11 +70,12 @@ def _find(database: Database, name: str, storage: str) -> tuple[list[str], list[
     from search.storage.migrations.runner import has_our_tables
     from search.storage.optuna_studies import optuna_study_names, planned_names
     from search.storage.removals import of_studies, recorded
-    from search.study.cells import BASELINES_SUFFIX
-    from search.study.lookup import UnknownStudy, no_study
+    from search.study.cells import BASELINES_SUFFIX, CONFIRMATION_SUFFIX
+    from search.study.lookup import UnknownStudy, confirmation_of, no_study
 
-    names = [name, name + BASELINES_SUFFIX]
-    existing = planned_names(database)
+    names, existing = [name, name + BASELINES_SUFFIX], planned_names(database)
+    if (confirming := name + CONFIRMATION_SUFFIX) not in existing or confirmation_of(database, name) is not None:
+        names.append(confirming)
     there = [each for each in names if each in existing]
     if not there and not (database.read(has_our_tables) and recorded(database, of_studies(names))):
         others = [*existing, *optuna_study_names(database)]

@@ -31,7 +31,12 @@ def export(options: ExportOptions) -> None:
         if options.to.exists():
             raise UsageError(f"--to {options.to} exists; choose another file")
         database, names = open_studies(
-            options.name or options.study, options.storage, options.storage_wait_s, baselines=True, outdated="refuse"
+            options.name or options.study,
+            options.storage,
+            options.storage_wait_s,
+            baselines=True,
+            confirmation=True,
+            outdated="refuse",
         )
         with database.closing():
             exported = _export(database, names, options)

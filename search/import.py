@@ -41,21 +41,21 @@ def import_(options: ImportOptions) -> None:
 
 
 def _names(archive: ArchiveReader, options: ImportOptions) -> list[str]:
-    """The names that the studies get: a study and its sibling keep belonging together.
+    """The names that the studies get: a study and its siblings keep belonging together.
 
     Raises:
         UsageError: A name is not valid, or a study has settings that this version does not support.
     """
-    from search.study.cells import BASELINES_SUFFIX
+    from search.study.cells import BASELINES_SUFFIX, CONFIRMATION_SUFFIX
     from search.study.names import name_fault
     from search.study.stored import parse_study
 
     first, *siblings = archive.head["studies"]
     name = options.name or first["name"]
-    # The baselines alone can have been exported.
-    if fault := name_fault(name.removesuffix(BASELINES_SUFFIX)):
+    # The baselines alone, or the confirmation, can have been exported.
+    if fault := name_fault(name.removesuffix(BASELINES_SUFFIX).removesuffix(CONFIRMATION_SUFFIX)):
         raise UsageError(f"--name {name!r}: {fault}")
-    names = [name, *(name + BASELINES_SUFFIX for _ in siblings)]
+    names = [name, *(name + each["name"].removeprefix(first["name"]) for each in siblings)]
     for each, head in zip(names, archive.head["studies"], strict=True):
         parse_study(each, head["user_attrs"])
     return names

@@ -120,6 +120,15 @@ class DefinitionOptions(Options):
     seeds: Annotated[
         int | None, Option("Trials of each cell.", env="SEARCH_SEEDS", unset="that of the study", minimum=1)
     ] = None
+    confirm: Annotated[
+        int | None,
+        Option(
+            "At the end, train the best cell and the runner-up with this many fresh seeds, on held-out text.",
+            "N",
+            unset="that of the study",
+            minimum=0,
+        ),
+    ] = None
     pruner: Annotated[
         str | None,
         Option(

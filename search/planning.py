@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from search.errors import UsageError
 from search.hints import command_of
 from search.objectives.corpus import Corpus
+from search.objectives.held_out import reserve
 from search.options import PlanningOptions
 from search.storage.artifact_store import artifact_store
 from search.storage.connect import open_database
@@ -25,7 +29,7 @@ from search.strategies.pruners import check_pruner, read_pruner
 from search.strategies.racing import make_race
 from search.strategies.samplers import check_sampler, make_sampler
 from search.strategies.warm_start import warm_started
-from search.study.cell_checks import check_cells, check_judged_metric
+from search.study.cell_checks import check_cells, check_confirm, check_judged_metric
 from search.study.code_versions import trials_by_code
 from search.study.corpus import read_corpus
 from search.study.definition import MAX_SEEDS, StudyDefinition, load_definition
@@ -35,7 +39,7 @@ from search.study.formatting import count_text
 from search.study.lookup import refusal_of_optunas
 from search.study.names import name_fault
 from search.study.planner import Study, ensure_planned, stored_definitions, study_plans
-from search.study.stored import read_stored_study
+from search.study.stored import RESERVED, read_stored_study
 from search.study.study_file import sweep_notes
 from search.study.user_modules import extend_sys_path, module_folder, resolve_objective, user_sources
 from search.workers.group_size import check_fuse
@@ -70,6 +74,10 @@ def load_study(options: PlanningOptions, modules: Path | None = None) -> Study:
         changes |= {"seeds": options.seeds, "racing": None}
     modules = modules or module_folder(options.study)
     extend_sys_path(modules)
+    if options.confirm is not None:
+        if options.confirm > MAX_SEEDS:
+            raise UsageError(f"--confirm {options.confirm}: give a number from 0 to {MAX_SEEDS}")
+        changes["confirm"] = options.confirm
     if options.pruner is not None:
         changes["pruner"] = read_pruner(options.pruner, definition.pruner)
     else:
@@ -81,6 +89,7 @@ def load_study(options: PlanningOptions, modules: Path | None = None) -> Study:
         raise UsageError(f"--seeds {options.seeds}: {error}") from error
     objective = resolve_objective(definition.objective)
     check_judged_metric(definition, objective)
+    check_confirm(definition, objective)
     corpus = read_corpus(definition.objective, options.corpus, definition.corpus)
     left_out = _why_not_comparable(options, definition, corpus) if definition.published else ""
     if left_out:
@@ -139,7 +148,10 @@ def open_planned(options: PlanningOptions, modules: Path | None = None) -> tuple
         UsageError, ModelError, ObjectiveError, StorageError: An error that the user can fix.
     """
     study = load_study(options, modules)
-    if not _is_planned(options, study):
+    before = _stored_definitions(options, study)
+    study = _with_reserve(study, (before or {}).get(study.name))
+    # A definition that has grown is checked like a new one.
+    if before is None or canonical(before) != canonical(stored_definitions(study)):
         if study.definition.suggests_parameters:
             make_sampler(study.definition.sampler, 0)
         elif study.definition.is_sampled:
@@ -191,7 +203,33 @@ def _asks_for_fewer(database: Database, study: Study) -> str:
     return f"seeds = {definition.seeds} is below the number of seeds that are planned" if more else ""
 
 
-def _is_planned(options: PlanningOptions, study: Study) -> bool:
+def _with_reserve(study: Study, before: Mapping[str, Any] | None) -> Study:
+    """The study with a stretch of its text reserved if it is confirmed; once it is planned, that does not change.
+
+    Args:
+        before: Its definition in the database; None if it is not planned.
+    """
+    corpus, asked = study.corpus, study.definition.confirm > 0
+    if corpus is None or corpus.is_tiny_shakespeare:
+        return study
+    if not (asked if before is None else before.get(RESERVED)):
+        if asked:
+            log.warning(
+                "the fresh seeds of --confirm are evaluated on the validation text that the cells were selected on, "
+                "because %s was planned without --confirm; with it from the start, under another --name, a tenth of %s "
+                "is kept for them",
+                study.name, corpus.name,
+            )  # fmt: skip
+        return study
+    study = replace(study, corpus=reserve(corpus))
+    if not study.definition.published:
+        return study
+    left_out = "they are of the whole text, of which a tenth is kept for --confirm"
+    return replace(study, definition=study.definition.model_copy(update={"published": []}), published_left_out=left_out)
+
+
+def _stored_definitions(options: PlanningOptions, study: Study) -> dict[str, Any] | None:
+    """The definitions in the database of a study and its baselines, by name; None if nothing is planned there."""
     try:
         with open_database(
             options.storage, create=False, wait_s=options.storage_wait_s, optuna_alone="read"
@@ -200,12 +238,10 @@ def _is_planned(options: PlanningOptions, study: Study) -> bool:
                 # A database of Optuna does not get our tables for a study that cannot be planned.
                 if optunas := {*study.names} & {*optuna_study_names(database)}:
                     raise UsageError(refusal_of_optunas(min(optunas), options.storage))
-                return False
-            stored = {name: (study_attrs(database, name) or {}).get(DEFINITION) for name in study.names}
+                return None
+            return {name: (study_attrs(database, name) or {}).get(DEFINITION) for name in study.names}
     except NoStudyYet:
-        return False
-    # A definition that has grown is checked like a new one.
-    return canonical(stored) == canonical(stored_definitions(study))
+        return None
 
 
 def _check_folder(option: str, out: Path) -> None:

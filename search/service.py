@@ -2,49 +2,49 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from textwrap import indent
 from typing import Any
 
 from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_STOPPED, USER_ERRORS, UsageError
 from search.hints import command_of
-from search.launchers.protocol import Launcher, Places, WorkerJob
+from search.launchers.protocol import Places
 from search.launchers.registry import make_launcher
 from search.models.errors import ModelError
 from search.objectives.errors import ObjectiveError
 from search.option_fields import as_docstring, option_fields, python_signature
-from search.options import RunStudyOptions, WorkerOptions
+from search.options import RunStudyOptions
 from search.planning import open_planned, warn_of_other_code
 from search.python_study import study_file
-from search.reporting.progress import Snapshot, progress_display
 from search.reporting.study_result import StudyResult
-from search.reporting.unpruned import IdlePruner
+from search.run_parts import RunParts
 from search.statistics.ranking import ranked_rows
-from search.storage.artifact_store import ARTIFACTS_FOLDER
-from search.storage.checkpoint_store import CheckpointStore
 from search.storage.database import Database
 from search.storage.queries import counts, study_uids
 from search.storage.queue import TrialQueue
 from search.storage.url import display_url
+from search.strategies.confirming import plan_confirmation
+from search.study.confirmation import confirmation_name
 from search.study.definition import StudyDefinition
+from search.study.formatting import count_text
 from search.study.planner import Study
 from search.study.user_modules import refuse_while_importing
 from search.trackers.feed import tracking
 from search.trackers.registry import make_trackers
-from search.web.background import dashboard_process
-from search.web.dashboard_publisher import publish_periodically
-from search.workers.profile import clear_profiles, summed_profiles
+from search.workers.profile import summed_profiles
 from search.workers.stop_signals import STOP_SIGNALS, set_by_stop_signals, stopped_exit_code
 
-POLL_S = 0.5
-MAX_POLL_S = 5.0
+log = logging.getLogger("search")
+
 # The keys of a study file, as they are written there.
 STUDY_KEYS = frozenset(StudyDefinition.model_fields)
 
@@ -107,42 +107,46 @@ def run_with_options(options: RunStudyOptions, modules: Path | None = None) -> S
         modules: The folder with the study's own modules; None is that of the study file.
     """
     started = time.monotonic()
-    launcher = make_launcher(options.launcher, Places(options.devices, options.workers), options.study)
+    new_launcher = partial(make_launcher, options.launcher, Places(options.devices, options.workers), options.study)
+    launcher = new_launcher()  # errors in its options come before anything is written
     trackers = make_trackers(options.track, options.study)
     database, planned = open_planned(options, modules)
     with (
         database.closing(),
         _stop_requests(database.interrupt) as received,
-        tracking(database, planned.names, trackers),
+        tracking(database, [*planned.names, confirmation_name(planned.name)], trackers),
     ):
         warn_of_other_code(database, planned)
         queue = TrialQueue(database, uids=study_uids(database, planned.names))
         if options.resume_stopped:
             queue.resume_stopped(planned.names)
-        unfinished = queue.unfinished(planned.names)
-        interrupted = False
-        if unfinished and not options.plan_only:
-            clear_profiles(options.out)
-            logs = options.out / planned.name / "logs"
-            CheckpointStore(options.out).mark_folder(planned.name, queue.uids[planned.name])
-            arguments = _worker_options(options, planned).as_arguments()
-            job = WorkerJob(arguments, options.storage, logs, on_death=queue.abandon)
-            deadline = None if options.timeout_s is None else started + options.timeout_s
-            artifacts = options.artifacts or str(options.out / ARTIFACTS_FOLDER)
-            with (
-                publish_periodically(database, planned.names),
-                dashboard_process(options.storage, artifacts) if options.dashboard else nullcontext(),
-            ):
-                interrupted = _train(
-                    database, planned, launcher, unfinished, job, deadline, options.target, options.quiet
-                )
-        _check_not_deleted(queue, planned, options)
-        found = counts(database, planned.names)
+        deadline = None if options.timeout_s is None else started + options.timeout_s
+        with ExitStack() as around:
+            parts = RunParts(database, planned, options, deadline, around)
+            interrupted = parts.study(launcher)
+            _check_not_deleted(queue, planned, options)
+            confirming = None if interrupted else _confirmed(database, planned, options.plan_only)
+            if confirming is not None:
+                interrupted = parts.confirmation(confirming, new_launcher())
+        found = counts(database, [*planned.names, *([] if confirming is None else [confirming])])
         exit_code = _exit_code(found, interrupted, received)
         rows = ranked_rows(database, planned.names)
         spent = summed_profiles(options.out) if options.profile else {}
         seconds = time.monotonic() - started
         return StudyResult(planned.name, options.storage, rows, found, seconds, exit_code, spent, options.target)
+
+
+def _confirmed(database: Database, planned: Study, is_planning: bool) -> str | None:
+    """Plan what `--confirm` asks for; returns the name of the study with it, or None if there is nothing to confirm."""
+    if not planned.definition.confirm:
+        return None
+    name = plan_confirmation(database, planned.name, planned.corpus, planned.definition.confirm)
+    if name is None and not is_planning:
+        found = counts(database, [planned.name])
+        left = found["waiting"] + found["running"]
+        why = f"{count_text(left, 'trial')} of it left" if left else "no cell of it is complete"
+        log.warning("--confirm: the best of %s is not confirmed: %s", planned.name, why)
+    return name
 
 
 def _check_not_deleted(queue: TrialQueue, study: Study, options: RunStudyOptions) -> None:
@@ -151,72 +155,6 @@ def _check_not_deleted(queue: TrialQueue, study: Study, options: RunStudyOptions
             f"the study {gone[0]!r} was deleted from {display_url(options.storage)} while it ran; plan it again with: "
             f"{command_of('run')} --study {shlex.quote(options.study)}"
         )
-
-
-def _worker_options(options: RunStudyOptions, study: Study) -> WorkerOptions:
-    """Return the options of the workers of a planned study; they read the definition from the database."""
-    corpus = options.corpus or study.definition.corpus
-    return options.shared_with(
-        WorkerOptions,
-        study=study.name,
-        name=None,
-        baselines=study.with_baselines,
-        corpus=corpus,
-        modules=study.modules,
-    )
-
-
-def _train(
-    database: Database,
-    study: Study,
-    launcher: Launcher,
-    unfinished: int,
-    job: WorkerJob,
-    deadline: float | None,
-    target: float | None,
-    quiet: bool,
-) -> bool:
-    """Run the workers until all trials have ended, the target is met, the deadline passes, or a signal arrives.
-
-    Returns:
-        True if trials are left: a signal, the deadline or an outside stop of the workers interrupted the run.
-    """
-    stop = database.interrupt
-    metrics = study.definition.ranked_metrics(study.metric)
-    idle_pruner = IdlePruner(study.definition)
-    with progress_display(quiet, study.name, study.definition.training.max_iters) as progress:
-        snapshot = Snapshot(database, study.names, metrics)
-        progress.show(snapshot, 0)  # do not announce trials that ended before
-        if _is_met(target, snapshot):
-            return False
-        try:
-            launcher.start(unfinished, job)
-            snapshot_s = 0.0
-            while launcher.running and not stop.is_set():
-                # A snapshot of 10,000 trials is slow; spend at most a twentieth of the time on snapshots.
-                stop.wait(min(max(POLL_S, 20 * snapshot_s), MAX_POLL_S))
-                launcher.tend()
-                began = time.monotonic()
-                snapshot = Snapshot(database, study.names, metrics)
-                snapshot_s = time.monotonic() - began
-                progress.show(snapshot, launcher.running)
-                idle_pruner.look(snapshot)
-                if _is_met(target, snapshot):
-                    return False
-                if deadline is not None and time.monotonic() >= deadline:
-                    return snapshot.done < snapshot.total
-            snapshot = Snapshot(database, study.names, metrics)
-            progress.show(snapshot, 0)
-            idle_pruner.look(snapshot, is_last=True)
-            # Workers that were stopped from outside end before all trials do.
-            return stop.is_set() or snapshot.done < snapshot.total
-        finally:
-            launcher.stop()
-
-
-def _is_met(target: float | None, snapshot: Snapshot) -> bool:
-    best = snapshot.best.val_loss if snapshot.best is not None else None
-    return target is not None and best is not None and snapshot.metric.is_met(target, best)
 
 
 @contextmanager

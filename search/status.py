@@ -27,6 +27,7 @@ def status(options: StatusOptions) -> None:
             options.storage,
             options.storage_wait_s,
             baselines=options.baselines,
+            confirmation=True,
             of_optuna=not options.retry_failed,
         )
         with database.closing():

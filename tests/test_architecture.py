@@ -20,6 +20,7 @@ LAYERS = (
     "programs",
     "command_line",
     "service",
+    "run_parts",
     "python_study",
     "planning",
     "reading_options",

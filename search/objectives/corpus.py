@@ -22,6 +22,21 @@ CACHE_FOLDER = "lm-search"
 
 
 @dataclass(frozen=True, eq=False)
+class HeldOutText:
+    """Text that no cell of a study was selected on.
+
+    Attributes:
+        name: What it is, in words.
+        sha256: Hex digest of its UTF-8 bytes.
+        tokens: (N,) int64, read-only, in the vocabulary of the corpus.
+    """
+
+    name: str
+    sha256: str
+    tokens: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
 class Corpus:
     """An encoded text: one id per character, ids in the order of the code points.
 
@@ -29,13 +44,17 @@ class Corpus:
         name: Its name in messages and in a trial's provenance.
         sha256: Hex digest of its UTF-8 bytes; two corpora are the same if their digests are.
         characters: The vocabulary, sorted; characters[i] has id i.
-        tokens: (N,) int64, read-only.
+        tokens: (N,) int64, read-only: the training text and the validation text.
+        reserved: (R,) int64, read-only: the end of the text, which neither of them has; None if nothing is reserved.
+        held_out: The text that trials are evaluated on in place of the validation text, if there is one.
     """
 
     name: str
     sha256: str
     characters: tuple[str, ...]
     tokens: npt.NDArray[np.int64]
+    reserved: npt.NDArray[np.int64] | None = None
+    held_out: HeldOutText | None = None
 
     @property
     def vocab_size(self) -> int:
@@ -53,9 +72,19 @@ class Corpus:
         return self.tokens[: self.n_train]
 
     @property
-    def validation(self) -> npt.NDArray[np.int64]:
-        """The rest, (N - n_train,) int64."""
+    def selection(self) -> npt.NDArray[np.int64]:
+        """The rest, (N - n_train,) int64: the text that the cells of a study are selected on."""
         return self.tokens[self.n_train :]
+
+    @property
+    def validation(self) -> npt.NDArray[np.int64]:
+        """The text that trials are evaluated on, int64: the held-out text if there is one, else the rest."""
+        return self.selection if self.held_out is None else self.held_out.tokens
+
+    @property
+    def is_tiny_shakespeare(self) -> bool:
+        """Whether it is the default text, from whatever file."""
+        return self.sha256 == shakespeare.SHA256
 
     def decode(self, ids: Iterable[int]) -> str:
         """Turn ids back into text."""
@@ -81,6 +110,11 @@ def load_corpus(path: Path | None = None) -> Corpus:
     return encode(path.name, _read_text(path))
 
 
+def sha256_of(text: str) -> str:
+    """Hex digest of the UTF-8 bytes of a text."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
 def encode(name: str, text: str) -> Corpus:
     """Encode a text as a corpus.
 
@@ -96,19 +130,24 @@ def encode(name: str, text: str) -> Corpus:
     tokens = inverse.reshape(-1).astype(np.int64)
     tokens.flags.writeable = False
     characters = tuple(chr(point) for point in vocabulary.tolist())
-    return Corpus(name, hashlib.sha256(text.encode("utf-8")).hexdigest(), characters, tokens)
+    return Corpus(name, sha256_of(text), characters, tokens)
 
 
 def check_length(corpus: Corpus, block_size: int) -> None:
-    """Check that both parts of a corpus contain a window and the character after it.
+    """Check that all parts of a corpus contain a window and the character after it.
 
     Args:
         corpus: The text.
         block_size: Characters T of a window.
 
     Raises:
-        CorpusError: The training or the validation text has fewer than block_size + 1 characters.
+        CorpusError: The training, the validation or the reserved text has fewer than block_size + 1 characters.
     """
+    if corpus.reserved is not None and len(corpus.reserved) < block_size + 1:
+        raise CorpusError(
+            f"corpus {corpus.name!r} is too short to reserve a tenth of it for --confirm with block_size={block_size}: "
+            f"that is {len(corpus.reserved)} characters of at least {block_size + 1}; use a longer text"
+        )
     train, validation = len(corpus.train), len(corpus.validation)
     if min(train, validation) < block_size + 1:
         raise CorpusError(

@@ -16,7 +16,9 @@ from search.objectives.corpus import Corpus
 from search.objectives.phase_timer import PhaseTimer
 from search.objectives.settings import TrainingSettings
 
-TRAIN_LOSS = "train_loss"
+TRAIN_LOSS, VAL_LOSS = "train_loss", "val_loss"
+# What ranks in place of val_loss where trials are evaluated on held-out text.
+HELD_OUT_LOSS = "held_out_loss"
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,10 @@ class Objective(Protocol):
     def settings_class(self) -> type[TrainingSettings]:
         """The class of a study's training settings; a subclass can allow fewer values."""
         return TrainingSettings
+
+    def takes_seed(self, settings: TrainingSettings) -> bool:
+        """Whether another seed gives another result."""
+        return True
 
     def metric_names(self, settings: TrainingSettings) -> Sequence[str] | None:
         """The names of all metrics that its evaluations have; None if they are not known before it runs."""

@@ -60,6 +60,10 @@ class _UserFunction(Objective):
         """Any settings."""
         return UserSettings
 
+    def takes_seed(self, settings: TrainingSettings) -> bool:
+        """Whether the function has a parameter seed."""
+        return "seed" in self.taken
+
     def check_cell(self, cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus | None) -> None:
         """As `Objective.check_cell`."""
         if self.check is not None:
@@ -152,6 +156,10 @@ class OptunaObjective(Objective):
     def settings_class(self) -> type[TrainingSettings]:
         """Any settings: they reach it as `trial.settings`."""
         return UserSettings
+
+    def takes_seed(self, settings: TrainingSettings) -> bool:
+        """It draws its random numbers itself."""
+        return False
 
     def start(
         self, cell: Mapping[str, Any], seed: int, settings: TrainingSettings, corpus: Corpus | None, device: str

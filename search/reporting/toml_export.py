@@ -30,6 +30,8 @@ def study_as_toml(
     if seeds:
         top |= {"seeds": len(seeds), "first_seed": seeds[0]}
     top |= _metrics(definition.metrics)
+    if study.confirm:
+        top["confirm"] = study.confirm
     if settings.racing is not None:
         top["seeds"] = "adaptive"
     if definition.sampler is not None:

@@ -150,13 +150,14 @@ def plan(database: Database, plans: Sequence[StudyPlan]) -> Planned:
         for each in sorted(plans, key=lambda each: each.study):
             # In the order of names; otherwise two planners could deadlock, each holding a lock that the other needs.
             database.lock(connection, f"search plan {each.study}")
-            done.append(_plan_one(database, connection, each))
+            done.append(plan_one(database, connection, each))
         return Planned(sum(p.added for p in done), sum(p.repaired for p in done))
 
     return database.write(work)
 
 
-def _plan_one(database: Database, connection: Connection, one: StudyPlan) -> Planned:
+def plan_one(database: Database, connection: Connection, one: StudyPlan) -> Planned:
+    """Create the missing trials of one study in a transaction that has locked it."""
     planned = connection.execute(select(studies_table).where(studies_table.c.name == one.study)).first()
     study_id = optuna_tables.study_id(connection, one.study)
     if planned is not None and planned.study_id != study_id:

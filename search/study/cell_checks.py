@@ -99,6 +99,35 @@ def check_judged_metric(definition: StudyDefinition, objective: Objective) -> No
         )
 
 
+def check_confirm(definition: StudyDefinition, objective: Objective) -> None:
+    """Check that the best cell of a study can be confirmed with fresh seeds.
+
+    Raises:
+        UsageError: It cannot, because of the objective or of several metrics.
+        ObjectiveError: As for `read_settings`.
+    """
+    if not definition.confirm:
+        return
+    is_command = definition.command is not None
+    subject = "the command" if is_command else f"objective = {definition.objective!r}"
+    named, remedy = f"confirm = {definition.confirm}", "remove --confirm, or confirm = N in the study file"
+    if len(names := definition.metric_names) > 1:
+        raise UsageError(
+            f"{named}: with several objectives ({', '.join(names)}) there is no single best cell; {remedy}"
+        )
+    if objective.suggests_parameters:
+        raise UsageError(
+            f"{named}: {subject} suggests its parameters itself and takes no seed; {remedy}, "
+            "or let the function take params and seed"
+        )
+    training = read_settings(objective.settings_class, {**definition.training.model_dump(), **definition.settings})
+    if not objective.takes_seed(training):
+        what = "{seed} to it" if is_command else "a parameter seed to the function"
+        raise UsageError(
+            f"{named}: {subject} takes no seed, so fresh seeds would change nothing; add {what}, or {remedy}"
+        )
+
+
 def _condition_example(
     study: Study, objective: Objective, training: TrainingSettings, cell: Cell, unknown: Sequence[str]
 ) -> str | None:

@@ -8,6 +8,10 @@ from typing import Any
 
 # A study's baselines are a sibling study: the study's name with this suffix.
 BASELINES_SUFFIX = "-baselines"
+# So are the trials that confirm its best cells with fresh seeds.
+CONFIRMATION_SUFFIX = "-confirm"
+# The key of the definition of such a study.
+CONFIRMATION = "confirmation"
 
 
 def without_seed(cell: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from search.errors import UsageError
 from search.objectives.corpus import Corpus, load_corpus
+from search.objectives.held_out import held_out_text, reserve
 from search.study.definition import load_definition
 from search.study.names import is_study_file
-from search.study.stored import StoredStudy
+from search.study.stored import StoredDefinition, StoredStudy
 from search.study.user_modules import takes_corpus
 
 
@@ -32,6 +34,32 @@ def read_corpus(objective: str, given: Path | None, of_file: str | None) -> Corp
             f"a parameter corpus"
         )
     return None
+
+
+def corpus_as_planned(definition: StoredDefinition, corpus: Corpus | None) -> Corpus | None:
+    """The text as a planned study uses it: without its reserved stretch, and evaluated on held-out text.
+
+    Args:
+        corpus: The text that `read_corpus` gave; `corpus_difference` has found none.
+
+    Raises:
+        UsageError: The held-out text is not that of the study.
+        CorpusError: It cannot be read.
+    """
+    if corpus is None:
+        return None
+    text = reserve(corpus) if definition.is_reserved else corpus
+    planned = None if definition.confirmation is None else definition.confirmation.sha256
+    if planned is None:
+        return text
+    held_out = held_out_text(text)
+    if held_out is None or held_out.sha256 != planned:
+        found = "none" if held_out is None else f"SHA-256 {held_out.sha256[:12]}…"
+        raise UsageError(
+            f"the held-out text was planned with SHA-256 {planned[:12]}…, and here it is another one ({found}); use "
+            "the version of lm-search that planned the confirmation, or another --name"
+        )
+    return replace(text, held_out=held_out)
 
 
 def corpus_of_file(study: str) -> str | None:

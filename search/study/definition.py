@@ -89,6 +89,8 @@ class StudyDefinition(BaseModel):
     first_seed: int = Field(default=1337, ge=0, le=MAX_SEED - MAX_SEEDS)
     # With seeds = "adaptive": further seeds for the cells that may still be the best.
     racing: RacingSettings | None = None
+    # When all trials have ended, the best cell and the runner-up are trained with so many fresh seeds.
+    confirm: int = Field(default=0, ge=0, le=MAX_SEEDS)
     training: TrainingSettings = TrainingSettings()
     pruner: PrunerSettings = PrunerSettings()
     workers: WorkerSettings = WorkerSettings()

@@ -12,8 +12,10 @@ from search.storage.database import Database
 from search.storage.errors import NoStudyYet
 from search.storage.migrations.runner import Outdated
 from search.storage.optuna_studies import optuna_study_names, planned_names
+from search.storage.queries import study_attrs
+from search.storage.schema import DEFINITION
 from search.storage.url import display_url
-from search.study.cells import BASELINES_SUFFIX
+from search.study.cells import BASELINES_SUFFIX, CONFIRMATION, CONFIRMATION_SUFFIX
 from search.study.names import is_study_file
 from search.study.optuna_study import copy_in_memory
 from search.study.study_file import run_argument
@@ -29,6 +31,7 @@ def open_studies(
     wait_s: float,
     *,
     baselines: bool,
+    confirmation: bool = False,
     outdated: Outdated = "read",
     of_optuna: bool = False,
 ) -> tuple[Database, list[str]]:
@@ -36,12 +39,13 @@ def open_studies(
 
     Args:
         study: Its name in the database, or the study file that names it.
+        baselines, confirmation: Whether to name the sibling with the baselines, and that with the confirming trials.
         outdated: What to do with a database of an older version, as for `search.storage.connect.open_database`.
         of_optuna: Whether a study that Optuna alone made will do.
 
     Returns:
-        The database, or a copy in memory of a study that Optuna alone made; and the names of the study and, if it
-        exists, of its sibling with the baselines.
+        The database, or a copy in memory of a study that Optuna alone made; and the names of the study and of its
+        siblings that exist.
 
     Raises:
         UnknownStudy: There is no such study; the message lists the existing ones.
@@ -65,7 +69,17 @@ def open_studies(
         step = f"start one with: {_planning_command(study, storage)}"
         raise UnknownStudy(f"{no_study(name, storage, [*there, *others])}; {step}")
     siblings = [name + BASELINES_SUFFIX] if baselines and name + BASELINES_SUFFIX in there else []
+    if confirmation and (confirming := confirmation_of(database, name)) is not None:
+        siblings.append(confirming)
     return database, [name, *siblings]
+
+
+def confirmation_of(database: Database, study: str) -> str | None:
+    """The name of the study that confirms another one; None if there is none yet."""
+    name = study + CONFIRMATION_SUFFIX
+    definition = (study_attrs(database, name) or {}).get(DEFINITION) or {}
+    # Names of earlier versions may end so.
+    return name if definition.get(CONFIRMATION) is not None else None
 
 
 def _planning_command(study: str, storage: str) -> str:

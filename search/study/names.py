@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from search.study.cells import BASELINES_SUFFIX
+from search.study.cells import BASELINES_SUFFIX, CONFIRMATION_SUFFIX
 
 # TOML; YAML is a sweep file of Weights & Biases.
 SUFFIXES = (".toml", ".yaml", ".yml")
@@ -23,6 +23,8 @@ def name_fault(name: str) -> str | None:
         return f"it has {len(name)} characters; at most 200 are allowed"
     if name.endswith(BASELINES_SUFFIX):
         return f"names that end in {BASELINES_SUFFIX} are reserved for the baselines of other studies"
+    if name.endswith(CONFIRMATION_SUFFIX):
+        return f"names that end in {CONFIRMATION_SUFFIX} are reserved for the confirmations of other studies"
     return None
 
 

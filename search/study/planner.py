@@ -32,6 +32,7 @@ from search.study.differences import flat
 from search.study.distributions import axis_distributions, cell_distributions, cell_parameters, last_values
 from search.study.growth import cells_that_go, merged_enqueue
 from search.study.metrics import DEFAULT_METRICS, DEFAULT_NAME
+from search.study.stored import RESERVED
 
 # Axes that do not change the shape of a tensor; trials that differ only in these can train as one stacked model.
 SHAPELESS = frozenset({"pe_type", *TrainingSettings.model_fields})
@@ -103,6 +104,8 @@ def study_plans(study: Study) -> list[StudyPlan]:
         **{key: getattr(definition, key) for key in ("first_seed", "seeds", "trials")},
         "published": [published.model_dump() for published in definition.published],
         "claims": [claim.model_dump() for claim in definition.claims],
+        # A later run without it does not undo it.
+        **({"confirm": definition.confirm} if definition.confirm else {}),
     }
     definitions = stored_definitions(study)
     plans = []
@@ -154,6 +157,7 @@ def stored_definitions(study: Study) -> dict[str, dict[str, Any]]:
         # Absent where it is the default, so that a study of an earlier version keeps its definition.
         **({} if metrics == DEFAULT_METRICS else {"metrics": [each.as_dict() for each in metrics]}),
         **({"settings": definition.settings} if definition.settings else {}),
+        **({RESERVED: True} if study.corpus is not None and study.corpus.reserved is not None else {}),
     }
     of_study = {study.name: _search_space(definition)}
     if len(study.names) > 1:

@@ -18,8 +18,9 @@ from search.storage import queries
 from search.storage.database import Database
 from search.storage.planning import UID, StudyPlan
 from search.storage.schema import DEFINITION
-from search.study.cells import objective_values
+from search.study.cells import CONFIRMATION, objective_values
 from search.study.claims import Cell, Claim, Published, Scalar
+from search.study.confirmed_text import Confirmation, parse_confirmation
 from search.study.metrics import Metric, parse_metrics
 from search.study.pruner_settings import PrunerSettings
 from search.study.search_space import GRID, RacingSettings, Range, SamplerSettings
@@ -30,6 +31,8 @@ from search.study.worker_settings import WorkerSettings
 Model = TypeVar("Model", bound=BaseModel)
 
 SET_TRAINING = "set_training"
+# The key of a definition of which a stretch of the text is reserved.
+RESERVED = "reserved"
 AXIS_ORDER, START_POINTS = "axis_order", "start_points"
 # The user attribute of a copy of a study that Optuna alone made.
 MADE_BY_OPTUNA = "made_by_optuna"
@@ -49,6 +52,8 @@ class StoredDefinition:
         baselines: The cells of the sibling study; empty for the study itself.
         metrics: What trials are ranked by; several for a Pareto front.
         user_settings: What the study file has under [settings].
+        is_reserved: Whether a stretch of its text is kept for a confirmation.
+        confirmation: None unless the study confirms another one.
         as_stored: The whole definition as JSON.
     """
 
@@ -66,6 +71,8 @@ class StoredDefinition:
     named: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     exclude: Sequence[Condition] = ()
     enqueue: Sequence[Cell] = ()
+    is_reserved: bool = False
+    confirmation: Confirmation | None = None
 
     @property
     def is_ours(self) -> bool:
@@ -148,6 +155,7 @@ class StoredStudy:
         target: The loss at which its last run stops, or stopped; None for none.
         published_left_out: Why its published losses cannot be compared with ours; "" if they can.
         has_start_points: Whether its sampler starts with points of a quasi-random sequence.
+        confirm: With how many fresh seeds its best cells are confirmed; 0 for none.
         set_training: The training settings that its study file sets; None if an earlier version planned it.
         is_made_by_optuna: Whether Optuna alone made it: it has no settings, no objective and no seeds.
     """
@@ -172,6 +180,7 @@ class StoredStudy:
     published_left_out: str = ""
     is_made_by_optuna: bool = False
     set_training: Sequence[str] | None = None
+    confirm: int = 0
 
     @property
     def used_training(self) -> Mapping[str, Any]:
@@ -223,6 +232,7 @@ def parse_study(name: str, attrs: Mapping[str, Any]) -> StoredStudy:
             target=attrs.get("target"),
             published_left_out=attrs.get("published_left_out", ""),
             set_training=attrs.get(SET_TRAINING),
+            confirm=attrs.get("confirm", 0),
             is_made_by_optuna=bool(attrs.get(MADE_BY_OPTUNA)),
         )
     except ValidationError as error:
@@ -265,6 +275,8 @@ def parse_definition(stored: Mapping[str, Any]) -> StoredDefinition:
         named=stored.get("named", {}),
         exclude=stored.get("exclude", ()),
         enqueue=stored.get("enqueue", ()),
+        is_reserved=bool(stored.get(RESERVED)),
+        confirmation=parse_confirmation(stored.get(CONFIRMATION)),
     )
 
 

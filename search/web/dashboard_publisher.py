@@ -25,6 +25,7 @@ from search.storage.queries import trial_summaries, val_curves
 from search.storage.values import canonical
 from search.study.cells import without_seed
 from search.study.formatting import describe_cell
+from search.study.lookup import confirmation_of
 from search.study.metrics import DEFAULT_METRICS
 from search.study.stored import read_stored_study
 from search.web.dashboard_plots import MAX_SEEDS, best_cells, heat_maps, learning_curves, parallel_coordinates
@@ -84,13 +85,19 @@ def publish(database: Database, names: Sequence[str], every_s: float = 0.0) -> b
         metrics = [each.name for each in (DEFAULT_METRICS if stored is None else stored.definition.metrics)]
         show(database, names[0], note(database, names), plots(database, names, rows), metrics)
         for sibling in names[1:]:
-            baselines = ranked_rows(database, [sibling])
-            table = f"# {sibling}\n\n{as_markdown(baselines[:NOTE_ROWS])}\n\nThe baselines of {names[0]}; see its note."
-            show(database, sibling, table, plots(database, [sibling], baselines), metrics)
+            _publish_sibling(database, sibling, f"The baselines of {names[0]}; see its note.")
+        if (confirming := confirmation_of(database, names[0])) is not None:
+            _publish_sibling(database, confirming, f"The confirmation of {names[0]}; see its note.")
     except Exception as error:  # an error in a plot must not stop a run
         log.info("cannot update the dashboard's note: %s", error)
         return False
     return True
+
+
+def _publish_sibling(database: Database, name: str, remark: str) -> None:
+    rows = ranked_rows(database, [name])
+    table = f"# {name}\n\n{as_markdown(rows[:NOTE_ROWS])}\n\n{remark}"
+    show(database, name, table, plots(database, [name], rows), [each.name for each in metrics_of(rows)])
 
 
 def note(database: Database, names: Sequence[str]) -> str:

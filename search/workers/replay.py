@@ -14,7 +14,7 @@ from search.objectives.settings import read_settings
 from search.storage.database import Database
 from search.storage.queries import TrialSummary, trial_summaries
 from search.study.cells import objective_values, without_seed
-from search.study.corpus import corpus_difference
+from search.study.corpus import corpus_as_planned, corpus_difference
 from search.study.formatting import loss_text, ranges_text
 from search.study.stored import StoredStudy, read_stored_study
 from search.study.trial_facts import ENVIRONMENT, FLAT_LAYOUT_VERSION, TrialFacts, trial_facts
@@ -174,6 +174,7 @@ def replay_trial(
     definition, trial = recorded.study.definition, recorded.trial
     if difference := corpus_difference(recorded.study, corpus):
         raise UsageError(f"the corpus differs: {recorded.study.name} {difference}; give the right file with --corpus")
+    corpus = corpus_as_planned(definition, corpus)
     objective = resolve_objective(definition.objective)
     device = device or recorded.facts.device or "cpu"
     check_device(device)

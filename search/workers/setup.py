@@ -25,10 +25,10 @@ from search.storage.queue import TrialQueue
 from search.strategies.pruning_judge import PruningJudge
 from search.strategies.racing import make_race
 from search.strategies.slot_sampling import make_sampling
-from search.study.cells import objective_values
-from search.study.corpus import corpus_difference, corpus_of_file, read_corpus
+from search.study.cells import CONFIRMATION, objective_values
+from search.study.corpus import corpus_as_planned, corpus_difference, corpus_of_file, read_corpus
 from search.study.lookup import open_studies
-from search.study.stored import StoredStudy, read_stored_study
+from search.study.stored import RESERVED, StoredStudy, read_stored_study
 from search.study.user_modules import (
     extend_sys_path,
     import_user_module,
@@ -86,7 +86,7 @@ def open_worker(
     store = artifact_store(artifacts, out)
     extend_sys_path(modules or module_folder(study))
     database, [first, *siblings] = open_studies(
-        name or study, storage, storage_wait_s, baselines=baselines, outdated="upgrade"
+        name or study, storage, storage_wait_s, baselines=baselines, confirmation=True, outdated="upgrade"
     )
     try:
         planned = [stored for each in [first, *siblings] if (stored := read_stored_study(database, each)) is not None]
@@ -95,7 +95,7 @@ def open_worker(
             for module in user_modules(each.definition):
                 import_user_module(module, f"the study {each.name!r}")
         backend = SearchStorage(database)
-        # A study and its baselines share an objective and a corpus.
+        # A study and its siblings share an objective and a corpus.
         text = read_corpus(planned[0].definition.objective, corpus, corpus_of_file(study))
         prepare_process(resolve_objective(planned[0].definition.objective))
         settings = planned[0].settings.workers
@@ -151,6 +151,7 @@ def _worker_study(
         raise UsageError(
             f"the study {stored.name!r} {difference}; give the right file with --corpus, or another --name"
         )
+    corpus = corpus_as_planned(definition, corpus)
     objective = resolve_objective(definition.objective)
     training = read_settings(objective.settings_class, definition.objective_settings)
 
@@ -172,6 +173,7 @@ def _worker_study(
         "corpus": stored.corpus,
         "study_uid": stored.uid,
         **({"named": definition.named} if definition.named else {}),
+        **{key: definition.as_stored[key] for key in (RESERVED, CONFIRMATION) if key in definition.as_stored},
     }
     writer = ArtifactWriter(store, facts, environment(sizes.device, *user_sources(definition)), definition.metric.name)
     worker_study = WorkerStudy(start, stored.uid, judge, settings.workers.checkpoint_s, writer, stack_runs, group_size)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -166,3 +168,28 @@ def test_finished_study_is_left_alone_and_more_seeds_are_added(make_sqlite_study
     rows = study.check_exactly_once()
     assert len(rows) == 12
     assert rows[:4] == before
+
+
+def test_killed_in_the_confirmation_and_finished_by_two_commands(make_sqlite_study: MakeStudy) -> None:
+    study = make_sqlite_study(3, ms=5, lease_s=60, head="confirm = 3")
+    gate = study.close_gate(7, {"seed": 1008})  # the second of the fresh seeds
+    run = start_run(study, workers=1)
+    [worker] = gate.wait(1)
+    before = study.rows()
+    assert Counter((row.study, row.state) for row in before) == {
+        ("faulty", "done"): 3,
+        ("faulty-confirm", "done"): 2,
+        ("faulty-confirm", "running"): 1,
+        ("faulty-confirm", "waiting"): 3,
+    }
+    run.kill()
+    run.wait()
+    wait_until(lambda: not is_alive(worker), "the worker's end")
+    gate.open()
+    runs = [start_run(study, workers=1) for _ in range(2)]
+    assert [each.wait(100) for each in runs] == [0, 0], said(study)
+    rows = study.rows()
+    assert [row.cell for row in rows] == [row.cell for row in before]
+    assert {(row.state, row.outcome, row.attempts) for row in rows} == {("done", "complete", 1)}
+    for row in rows:
+        assert row.value == study.undisturbed(json.loads(row.cell))[-1].value

@@ -51,20 +51,25 @@ class CommandObjective(Objective):
         assert isinstance(settings, CommandSettings)
         check_pattern(settings, metrics)
         used = placeholders(settings)
-        if (unused := [axis for axis in axes if axis not in used]) and not self._reads_variables(settings):
+        if (unused := [axis for axis in axes if axis not in used]) and not self._mentions(settings, VARIABLES):
             axis = unused[0]
             raise ObjectiveError(
                 f"the command never uses the axis {axis}, so its values would change nothing; write {{{axis}}} in it, "
                 f"such as --{axis}={{{axis}}}; a program that reads variables: env {variable(axis)}={{{axis}}} …"
             )
 
-    def _reads_variables(self, settings: CommandSettings) -> bool:
-        """Whether the command, or a script that it names, mentions the variables with the values of axes."""
+    def _mentions(self, settings: CommandSettings, variables: str) -> bool:
+        """Whether the command, or a script that it names, mentions variables that begin so."""
         texts = [word.encode() for word in settings.words]
         for path in script_files(settings, self.folder):
             with path.open("rb") as file:
                 texts.append(file.read(MAX_SCRIPT))
-        return any(VARIABLES.encode() in text for text in texts)
+        return any(variables.encode() in text for text in texts)
+
+    def takes_seed(self, settings: TrainingSettings) -> bool:
+        """Whether the command has {seed}, or reads the variable with it."""
+        assert isinstance(settings, CommandSettings)
+        return "seed" in placeholders(settings) or self._mentions(settings, "SEARCH_SEED")
 
     def metric_names(self, settings: TrainingSettings) -> Sequence[str] | None:
         """The groups of the patterns; None without a pattern."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -23,7 +23,9 @@ from search.objectives.language_model.generation import sample_text
 from search.objectives.language_model.optimizer import EagerAdamW
 from search.objectives.language_model.rng import ModelRng, generator_for
 from search.objectives.phase_timer import PhaseTimer
-from search.objectives.protocol import Evaluation
+from search.objectives.protocol import TRAIN_LOSS, VAL_LOSS, Evaluation
+
+NO_METRICS: Mapping[str, float] = {}
 
 
 class LanguageModelRun:
@@ -51,9 +53,9 @@ class LanguageModelRun:
         self.settings, self.block_size = read.settings, read.block_size
         self.model, self.device = model, device
         self._seed, self._corpus, self._fingerprint = seed, corpus, fingerprint
-        self._train, self._validation = texts_on(corpus, device)
+        self._train, self._selection, self._held_out = texts_on(corpus, device)
         # Fixed, and as long as the validation text, so that both losses have the same cost and spread.
-        self._train_stretch = self._train[: len(self._validation)]
+        self._train_stretch = self._train[: len(self._selection)]
         self.batches = BatchSampler(
             self._train, self.block_size, self.settings.batch_size, generator_for(seed, "batches")
         )
@@ -139,7 +141,7 @@ class LanguageModelRun:
         self._seconds += seconds
 
     def evaluate(self) -> Evaluation:
-        """Measure both losses; NaN when a training loss since the last evaluation was not finite."""
+        """Measure the losses; NaN when a training loss since the last evaluation was not finite."""
         self.timer.begin()
         began = time.perf_counter()
         if not math.isfinite(self.loss_sum.item()):
@@ -162,6 +164,9 @@ class LanguageModelRun:
             "step": self._step,
             "seconds": self._seconds,
             "curve": [(point.step, point.train_loss, point.value) for point in self._curve],
+            "further": [
+                {name: point.metrics[name] for name in point.metrics if name != TRAIN_LOSS} for point in self._curve
+            ],
             "loss_sum": self.loss_sum.clone(),
             # Cloned, because a slice of a stack would be saved with the whole stack.
             "model": {name: value.clone() for name, value in self.model.state_dict().items()},
@@ -187,7 +192,11 @@ class LanguageModelRun:
         self.draws.restore(state["draws"])
         self.loss_sum.copy_(state["loss_sum"])
         self._step, self._seconds = state["step"], state["seconds"]
-        self._curve = [Evaluation.of_losses(*point) for point in state["curve"]]
+        further = state.get("further") or [NO_METRICS] * len(state["curve"])  # earlier versions had none
+        self._curve = [
+            Evaluation(step, value, {TRAIN_LOSS: train_loss, **others})
+            for (step, train_loss, value), others in zip(state["curve"], further, strict=True)
+        ]
         self._by_position = self._sample = None
 
     def describe(self) -> dict[str, Any]:
@@ -206,7 +215,8 @@ class LanguageModelRun:
     def _measure_details(self) -> None:
         """Measure what a finished run has besides its losses, unless that is done."""
         if self._by_position is None:
-            self._by_position = full_pass(self.model, self._validation, self.block_size).by_position
+            text = self._selection if self._held_out is None else self._held_out
+            self._by_position = full_pass(self.model, text, self.block_size).by_position
         if self._sample is None:
             self._sample = sample_text(
                 self.model, self._corpus, self.settings.sample_chars, self.block_size, self._seed, self.device
@@ -218,14 +228,19 @@ class LanguageModelRun:
         state = {name: value.detach().cpu().clone().contiguous() for name, value in self.model.state_dict().items()}
         return {"model.safetensors": to_safetensors(state)}
 
-    def _measure(self) -> tuple[float, float]:
-        """The training and the validation loss, in nats per character."""
+    def _measure(self) -> tuple[float, float, Mapping[str, float]]:
+        """The training loss, the loss that ranks, and with a held-out text also the validation loss beside it, in nats
+        per character."""
         settings = self.settings
         if settings.evaluation == "full":
             train = full_pass(self.model, self._train_stretch, self.block_size)
-            validation = full_pass(self.model, self._validation, self.block_size)
-            self._by_position = validation.by_position
-            return train.loss, validation.loss
+            selection = full_pass(self.model, self._selection, self.block_size)
+            self._by_position = selection.by_position
+            if self._held_out is None:
+                return train.loss, selection.loss, {}
+            held_out = full_pass(self.model, self._held_out, self.block_size)
+            self._by_position = held_out.by_position
+            return train.loss, held_out.loss, {VAL_LOSS: selection.loss}
 
         def estimate(split: str, tokens: Tensor) -> float:
             # A separate generator per evaluation: evaluating a run more often must not change its training.
@@ -233,16 +248,21 @@ class LanguageModelRun:
             size, batches = settings.batch_size, settings.eval_batches
             return sampled(self.model, tokens, self.block_size, size, batches, generator)
 
-        return estimate("train", self._train), estimate("val", self._validation)
+        train_loss, val_loss = estimate("train", self._train), estimate("val", self._selection)
+        if self._held_out is None:
+            return train_loss, val_loss, {}
+        return train_loss, estimate("held-out", self._held_out), {VAL_LOSS: val_loss}
 
-    def _record(self, train_loss: float, val_loss: float) -> Evaluation:
-        evaluation = Evaluation.of_losses(self._step, train_loss, val_loss)
+    def _record(self, train_loss: float, value: float, further: Mapping[str, float] = NO_METRICS) -> Evaluation:
+        evaluation = Evaluation(self._step, value, {TRAIN_LOSS: train_loss, **further})
         self._curve.append(evaluation)
         self.loss_sum.zero_()
         return evaluation
 
 
 @functools.lru_cache(maxsize=4)
-def texts_on(corpus: Corpus, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The training and the validation text as (N,) int64 on a device, where all runs of a process share them."""
-    return torch.tensor(corpus.train, device=device), torch.tensor(corpus.validation, device=device)
+def texts_on(corpus: Corpus, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The training, the validation and the held-out text as (N,) int64 on a device, where all runs of a process share
+    them; None if there is no held-out text."""
+    held_out = None if corpus.held_out is None else torch.tensor(corpus.held_out.tokens, device=device)
+    return torch.tensor(corpus.train, device=device), torch.tensor(corpus.selection, device=device), held_out
