@@ -16,7 +16,7 @@ from search.study.validation_messages import did_you_mean
 
 # The columns of the experiment log, in its order; other axes follow in the order of the cell.
 FIRST_AXES = ("model", "pe_type", "n_embd", "block_size")
-_INSIDE = {True: "inside", False: "outside", None: ""}
+_AGREES = {True: "agrees", False: "differs", None: ""}
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,9 @@ def all_columns(rows: Sequence[Row]) -> list[Column]:
             replace(_loss("published", rows, lambda row: row.published), is_shown=has_published),
             Column("difference", lambda row: row.difference, partial(_difference, largest),
                    is_shown=has_published),
-            Column("in seeds' range", lambda row: row.published_inside, lambda row: _INSIDE[row.published_inside],
-                   is_number=False, is_shown=any(row.published_inside is not None for row in rows),
-                   names=("inside", "published_inside")),
+            Column("as published", lambda row: row.published_agrees, lambda row: _AGREES[row.published_agrees],
+                   is_number=False, is_shown=any(row.published_agrees is not None for row in rows),
+                   names=("as_published", "published_agrees")),
             Column("step", lambda row: row.step, lambda row: value_text(row.step), is_shown=False),
             *(_of_seeds(at, name) for at, name in enumerate(("lowest", "highest"))),
             Column("feasible", lambda row: row.is_feasible, lambda row: "yes" if row.is_feasible else "no",

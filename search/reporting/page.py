@@ -65,7 +65,9 @@ def _view(report_data: ReportData, top: int | None) -> dict[str, Any]:
         "largest": {
             "published": largest_size(row.difference for row in rows),
             "baseline": largest_size(map(report_data.minus_baseline, rows)),
-            "comparison": 0.0 if report_data.verdicts is None else largest_difference(report_data.verdicts.comparisons),
+            "comparison": 0.0
+            if report_data.verdicts is None
+            else largest_difference([each.comparisons[0] for each in report_data.verdicts.comparisons]),
         },
         "has_seeds": any(row.trials[1] > 1 for row in rows),
         "search_charts": search_charts(report_data),
@@ -183,19 +185,19 @@ def _results(report_data: ReportData) -> list[str]:
     if ranked:
         sentences.append(_winner(report_data, ranked[0]))
         verdicts = report_data.verdicts
-        if verdicts is not None and len(verdicts.tied) > 1:
-            labels = [report_data.label(cell) for cell in verdicts.tied]
+        if verdicts is not None and len(verdicts.candidates) > 1:
+            labels = [report_data.label(each.cell) for each in verdicts.candidates]
             sentences.append(
-                f"{len(labels)} cells are tied for best, not separable from the winner: {'; '.join(labels[:6])}"
+                f"{len(labels)} cells may be the best: {'; '.join(labels[:6])}"
                 + ("; and more." if len(labels) > 6 else ".")
             )
-        elif verdicts is not None and len(verdicts.tied) == 1 and len(ranked) > 1 and ranked[0].interval is not None:
+        elif verdicts is not None and len(verdicts.candidates) == 1 and len(ranked) > 1:
             sentences.append("Every other cell that could be compared is worse beyond chance.")
-        compared = [row for row in ranked if row.published_inside is not None]
+        compared = [row for row in ranked if row.published_agrees is not None]
         if compared:
             plural = "losses" if report_data.metric.name == DEFAULT_NAME else "values"
-            inside = sum(bool(row.published_inside) for row in compared)
-            sentences.append(f"Published {plural} inside the range of our seeds: {inside} of {len(compared)}.")
+            agree = sum(bool(row.published_agrees) for row in compared)
+            sentences.append(f"Published {plural} that another seed could have: {agree} of {len(compared)}.")
     return sentences
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from search.reporting.report_data import ReportData, read_report_data
 from search.reporting.tables import as_csv, as_json, as_markdown
 from search.reporting.verdict_text import losses_to_compare, verdicts_as_markdown
 from search.statistics.ranking import Row
-from search.statistics.verdicts import judge
+from search.statistics.study_verdicts import judge
 from search.storage.database import Database
 from search.study.formatting import count_text, describe_cell, loss_text, values_text
 from search.study.metrics import DEFAULT_METRIC, DEFAULT_NAME, Metric
@@ -70,7 +69,7 @@ def render(
         return as_latex(
             names[0], _values(report_data), shown, [*report_data.missing, *_left_out(report_data.rows, shown)], cols
         )
-    verdicts = judge(database, names, report_data.stored.claims)
+    verdicts = judge(database, names, report_data.stored, report_data.rows)
     if format == "json":
         facts: dict[str, Any] = {
             "study": names[0],
@@ -82,7 +81,7 @@ def render(
             "bigram_baseline": report_data.bigram_baseline,
             "missing": report_data.missing,
             "notes": report_data.notes,
-            "verdicts": asdict(verdicts),
+            "verdicts": verdicts.as_dict(),
         }
         return as_json(shown, {**facts, **results})
     decided = verdicts_as_markdown(verdicts, report_data.digits, report_data.metric).rstrip()

@@ -12,7 +12,8 @@ from search.reporting.heatmaps import HeatMaps, MapAxes, choose_axes, heat_maps
 from search.reporting.missing_text import missing, target_sentence
 from search.reporting.toml_export import study_as_toml
 from search.statistics.ranking import Row, ranked_rows
-from search.statistics.verdicts import Verdicts, judge
+from search.statistics.study_verdicts import judge
+from search.statistics.verdicts import Verdicts
 from search.storage.database import Database
 from search.storage.queries import TrialSummary, counts, trial_summaries
 from search.storage.trial_histories import TrialHistory, trial_histories
@@ -254,5 +255,5 @@ def read_report_data(database: Database, names: Sequence[str], *, with_trials: b
     sibling = next((name for name in names[1:] if name.endswith(BASELINES_SUFFIX)), None)
     stored_sibling = None if sibling is None else read_stored_study(database, sibling)
     baselines = () if stored_sibling is None else stored_sibling.definition.baselines
-    verdicts = judge(database, names, stored.claims)
+    verdicts = judge(database, names, stored, rows)
     return ReportData(names[0], stored, found, rows, trials, baselines, verdicts, failed, codes)

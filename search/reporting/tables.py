@@ -16,7 +16,7 @@ from search.statistics.ranking import Row, metrics_of
 # Columns of a CSV file that it has only if a row has such a value.
 _OPTIONAL = (
     *("train_loss", "n_params", "published", "difference", "seconds", "val_interval", "val_lowest", "val_highest"),
-    *("tokens", "published_inside", "on_front"),
+    *("tokens", "published_agrees", "on_front"),
 )
 
 
@@ -54,7 +54,7 @@ def as_csv(rows: Sequence[Row], cols: Sequence[Column] | None = None) -> str:
     metric = metrics_of(rows)[0].name
     own = ["rank", "train_loss", "state", "step", "trials", "planned"]
     own += ["n_params", "published", "difference", "seconds"]
-    own += ["val_interval", "val_lowest", "val_highest", "tokens", "published_inside", "on_front", "feasible"]
+    own += ["val_interval", "val_lowest", "val_highest", "tokens", "published_agrees", "on_front", "feasible"]
     # An axis or a metric may be called as a column; Optuna's own tables have such prefixes.
     named = {name: f"values_{name}" if name in own else name for name in (metric, *further_names(rows))}
     after = [own[1], named[metric], *(title for name, title in named.items() if name != metric), *own[2:]]

@@ -14,7 +14,7 @@ GAP = 2
 MAX_CELL = 28
 # The first to go where space is short; then axes that have one value, then the last columns.
 SPARE = (
-    "in seeds' range",
+    "as published",
     "tokens",
     "difference",
     "published",

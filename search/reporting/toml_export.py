@@ -37,6 +37,8 @@ def study_as_toml(
     if definition.sampler is not None:
         # The trials' seeds do not show it: a cell that the sampler chooses again gets further seeds.
         top |= {"sampler": definition.sampler.model_dump(), "trials": study.trials, "seeds": study.seeds}
+    if study.equivalence_margin is not None:
+        top["equivalence_margin"] = study.equivalence_margin
     top |= {"exclude": definition.exclude, "enqueue": definition.enqueue}
     lines = _pairs({key: value for key, value in top.items() if key not in ("exclude", "enqueue") or value})
     axes = {

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from search.reporting.escapes import markdown_text
-from search.statistics.comparisons import Comparison
+from search.statistics.claim_answers import Answer
+from search.statistics.comparison import Comparison
 from search.statistics.ranking import Row
 from search.statistics.verdicts import Verdicts
-from search.study.formatting import describe_level, difference_text, largest_size, loss_text
+from search.study.formatting import count_text, describe_level, difference_text, largest_size, loss_text
 from search.study.metrics import DEFAULT_METRIC, Metric
 from search.study.stored import StoredStudy
 
-MAX_TIED = 20
+MAX_CANDIDATES = 20
+Named = Callable[[str, Any], str]  # a level of a factor as text
 
 
 def verdicts_as_markdown(
@@ -32,41 +35,54 @@ def verdicts_as_markdown(
     if verdicts.answers:
         lines += ["| claim | verdict | what the results say |", "| --- | --- | --- |"]
         lines += [
-            f"| {markdown_text(each.claim)} | **{each.verdict}** | {markdown_text(each.sentence)} |"
+            f"| {markdown_text(each.claim)} | **{markdown_text(each.words)}** | "
+            f"{markdown_text(' '.join(filter(None, [each.sentence, each.conditions])))} |"
             for each in verdicts.answers
         ]
         lines.append("")
-    if len(verdicts.tied) > 1:
-        lines += ["Not separable from the best, best first:", ""]
-        lines += [f"- {named('cell', cell)}" for cell in verdicts.tied[:MAX_TIED]]
-        lines += [f"- and {len(verdicts.tied) - MAX_TIED} more"] if len(verdicts.tied) > MAX_TIED else []
-        lines.append("")
-    elif verdicts.tied and verdicts.comparisons:
-        best = named("cell", verdicts.tied[0])
-        lines += [f"The best cell is separable from all others that could be compared: {best}.", ""]
-    if verdicts.comparisons:
-        lines += [
-            f"| factor | {metric.better} | {metric.worse} | difference | 95 % interval | cells agreeing | "
-            "corrected p | verdict |",
-            "| --- | --- | --- | ---: | --- | ---: | ---: | --- |",
-        ]
-        largest = largest_difference(verdicts.comparisons)
-        lines += [
-            _comparison_line(each, named(each.factor, each.better), named(each.factor, each.worse), largest)
-            for each in verdicts.comparisons
-        ]
-        if verdicts.compared > len(verdicts.comparisons):
-            left_out = verdicts.compared - len(verdicts.comparisons)
-            lines += ["", f"{left_out} more comparisons are left out: those with the largest differences to the best."]
-        lines += [
-            "",
-            f"A difference is the mean difference in {markdown_text(metric.label)} over all pairs of cells that differ "
-            "only in the factor, on the same seeds. Intervals and p-values (paired t-test, Benjamini-Hochberg) are "
-            "over the seeds.",
-            "",
-        ]
+    lines += _candidates(verdicts, named)
+    lines += _comparisons(verdicts, named, metric)
     lines += [f"- {note}" for note in verdicts.notes]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _candidates(verdicts: Verdicts, named: Named) -> list[str]:
+    if not verdicts.candidates:
+        return []
+    lines = [
+        "The best cell is one of these with 95 %:",
+        "",
+        "| cell | probability of being the best | expected regret |",
+    ]
+    lines += ["| --- | ---: | ---: |"]
+    lines += [
+        f"| {named('cell', each.cell)} | {100 * each.probability:.1f} % | {loss_text(each.regret)} |"
+        for each in verdicts.candidates[:MAX_CANDIDATES]
+    ]
+    more = len(verdicts.candidates) - MAX_CANDIDATES
+    return [*lines, *(["", f"and {count_text(more, 'more cell')}"] if more > 0 else []), ""]
+
+
+def _comparisons(verdicts: Verdicts, named: Named, metric: Metric) -> list[str]:
+    if not verdicts.comparisons:
+        return []
+    lines = [
+        f"| factor | {metric.better} | {metric.worse} | difference | 95 % interval | settings agreeing | "
+        "corrected p | verdict |",
+        "| --- | --- | --- | ---: | --- | ---: | ---: | --- |",
+    ]
+    largest = largest_difference([each.comparisons[0] for each in verdicts.comparisons])
+    lines += [_comparison_line(each, named, largest) for each in verdicts.comparisons]
+    if verdicts.compared > len(verdicts.comparisons):
+        lines += ["", f"{verdicts.compared - len(verdicts.comparisons)} more comparisons are left out."]
+    return [
+        *lines,
+        "",
+        f"A difference is the mean difference in {markdown_text(metric.label)} over all pairs of cells that differ "
+        "only in the factor. All intervals of this section, those in brackets included, hold at once with 95 %, and p "
+        "is corrected alike.",
+        "",
+    ]
 
 
 def largest_difference(comparisons: Sequence[Comparison]) -> float:
@@ -74,15 +90,17 @@ def largest_difference(comparisons: Sequence[Comparison]) -> float:
     return largest_size(value for each in comparisons for value in (each.mean, each.low, each.high))
 
 
-def _comparison_line(each: Comparison, better: str, worse: str, largest: float) -> str:
-    has_interval = each.low is not None and each.high is not None
+def _comparison_line(answer: Answer, named: Named, largest: float) -> str:
+    [each] = answer.comparisons
+    better, worse = (named(each.factor, value) for value in (each.better, each.worse))
     mean, low, high = (
         difference_text(value, 4, largest).removeprefix("+") for value in (each.mean, each.low, each.high)
     )
-    interval = f"{low} to {high}" if has_interval else ""
-    p = "" if each.p_adjusted is None else f"{each.p_adjusted:.2g}"
-    agree = f"{each.cells_agree} of {each.cells}"
-    return f"| {each.factor} | {better} | {worse} | {mean} | {interval} | {agree} | {p} | {each.verdict} |"
+    interval = f"{low} to {high}" if each.low is not None else ""
+    p = "" if each.p is None else f"{each.p:.2g}"
+    agree = f"{each.agree} of {len(each.settings)}"
+    words = markdown_text(answer.words)
+    return f"| {each.factor} | {better} | {worse} | {mean} | {interval} | {agree} | {p} | {words} |"
 
 
 def losses_to_compare(study: StoredStudy, best: Row) -> str:

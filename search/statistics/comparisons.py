@@ -1,221 +1,229 @@
-"""Comparisons: which differences between the levels of a factor are larger than chance explains."""
+"""The comparisons of a study: estimated from one noise model, and corrected together.
+
+So the intervals that a report shows hold all at once with 95 %, and a verdict says nothing that its interval does not
+say.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from search.statistics.inference import ALPHA, MAX_SEEDS_NEEDED, Floats, Paired, adjusted, paired
+from search.statistics.comparison import (
+    BETTER_DIVERGED,
+    BOTH_DIVERGED,
+    COMPARED,
+    PRUNED,
+    UNFINISHED,
+    WORSE_DIVERGED,
+    Comparison,
+    Levels,
+    Setting,
+)
+from search.statistics.inference import ALPHA, Floats
 from search.statistics.losses import Losses
+from search.statistics.posterior import Contrasts
 from search.storage.values import canonical
-from search.study.claims import Scalar
-from search.study.formatting import loss_text
 
-SUPPORTED, NOT_SUPPORTED, CANNOT_TELL = "supported", "not supported", "cannot tell"
-# The levels of a factor with more levels than this are compared with the best one alone.
-MAX_PAIRED_LEVELS = 10
-# So many of those comparisons are shown: the levels whose losses are nearest to the best.
-MAX_SHOWN_LEVELS = 20
-
-Levels = tuple[str, Scalar, Scalar]  # a factor and two levels of it
+# With more settings, a comparison says nothing about single ones.
+MAX_SETTINGS = 200
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Two levels of one factor, over all pairs of cells that differ in the factor alone, on the same seeds.
+@dataclass
+class Family:
+    """All comparisons of a study, collected before they are estimated and corrected together.
 
     Attributes:
-        factor: The axis, or "cell" if two single cells are compared.
-        better, worse: The two levels, or cells; `better` has the lower mean loss, which may be the higher mean value.
-        pairs, agree: The number of matched pairs of trials, and of those in which `better` is lower.
-        cells, cells_agree: The same numbers for matched pairs of cells, by the means over their seeds.
-        mean: Mean loss of `worse` minus that of `better`: by how much `better` is better.
-        low, high: The 95 % interval of `mean` over the seeds; None with one seed.
-        p, p_adjusted: p-value of the paired t-test over the seeds, and the same corrected for all comparisons of the
-            study; None with one seed.
-        verdict: "supported" or "cannot tell".
-        seeds_needed: Seeds with which 80 % of all experiments detect a difference of this size; None unless the
-            verdict is "cannot tell", or if it is more than `MAX_SEEDS_NEEDED`.
-        sentence: The comparison as text.
+        losses: Of the study, and of its baselines.
+        margin: A difference below it does not matter, in units of the values.
     """
 
-    factor: str
-    better: Any
-    worse: Any
-    pairs: int
-    agree: int
-    cells: int
-    cells_agree: int
-    mean: float
-    low: float | None
-    high: float | None
-    p: float | None
-    p_adjusted: float | None
-    verdict: str
-    seeds_needed: int | None
-    sentence: str
+    losses: Losses
+    margin: float | None = None
+    _weights: list[Floats] = field(default_factory=list)
+    _pairs: dict[str, _Pair] = field(default_factory=dict)
+
+    def add(self, levels: Levels, *, with_settings: bool = False) -> None:
+        """Compare two levels or cells; nothing happens if no setting has both.
+
+        Args:
+            with_settings: Whether each setting is judged too.
+        """
+        pair = self._pairs.get(levels.key)
+        if pair is None:
+            settings = matched(self.losses, levels)
+            if not settings:
+                return
+            states = [state(self.losses, *rows) for _, rows in settings]
+            pair = self._pairs[levels.key] = _Pair(levels, settings, states)
+            if pair.compared:
+                pair.index = self.add_weights(np.mean([self._difference(rows) for _, rows in pair.compared], axis=0))
+        if with_settings and pair.first_setting is None and 1 < len(pair.compared) <= MAX_SETTINGS:
+            pair.first_setting = len(self._weights)
+            for _, rows in pair.compared:
+                self.add_weights(self._difference(rows))
+
+    def add_weights(self, weights: Floats) -> int:
+        """Estimate another linear combination of the cells' means, (K,) float64.
+
+        Returns:
+            Its index in the contrasts.
+        """
+        self._weights.append(weights)
+        return len(self._weights) - 1
+
+    def _difference(self, rows: tuple[int, int]) -> Floats:
+        """The weights of the loss of the second row minus that of the first."""
+        weights = np.zeros(len(self.losses.cells))
+        weights[rows[0]], weights[rows[1]] = -1.0, 1.0
+        return weights
+
+    def contrasts(self) -> Contrasts | None:
+        """All estimates; None if there are none, or with one seed a cell."""
+        if not self._weights or self.losses.posterior is None:
+            return None
+        return self.losses.posterior.contrasts(np.array(self._weights))
+
+    def compare(self, contrasts: Contrasts | None) -> dict[str, Comparison]:
+        """All comparisons, by the keys of their levels.
+
+        Args:
+            contrasts: The estimates.
+        """
+        return {key: _comparison(self, pair, contrasts) for key, pair in self._pairs.items()}
 
 
-def compare_levels(losses: Losses, factor: str, one: Scalar, other: Scalar) -> Comparison | None:
-    """Compare two levels of a factor over pairs of cells complete for all seeds; None if there is no such pair."""
-    matched = [rows for rows in losses.rows_by_rest.get(factor, {}).values() if one in rows and other in rows]
-    if not matched:
-        return None
-    ones, others = (losses.scaled[[rows[level] for rows in matched]] for level in (one, other))  # (M, S) each
-    return _comparison(factor, one, other, others - ones, losses.unit)
+@dataclass
+class _Pair:
+    levels: Levels
+    settings: Sequence[tuple[Mapping[str, Any], tuple[int, int]]]  # the other axes; rows of both levels
+    states: Sequence[str]
+    index: int | None = None
+    first_setting: int | None = None
+
+    @property
+    def compared(self) -> list[tuple[Mapping[str, Any], tuple[int, int]]]:
+        return [each for each, found in zip(self.settings, self.states, strict=True) if found == COMPARED]
 
 
-def compare_cells(losses: Losses, one: Mapping[str, Any], other: Mapping[str, Any]) -> Comparison | None:
-    """Compare two cells; None if one of them is missing or not complete for all seeds."""
-    rows = losses.row_by_cell
-    if canonical(one) not in rows or canonical(other) not in rows:
-        return None
-    difference = losses.scaled[rows[canonical(other)]] - losses.scaled[rows[canonical(one)]]
-    return _comparison("cell", dict(one), dict(other), difference[np.newaxis], losses.unit)
+def matched(losses: Losses, levels: Levels) -> list[tuple[Mapping[str, Any], tuple[int, int]]]:
+    """All pairs of cells that differ in the compared factor alone: the other axes, and the rows of both levels."""
+    if levels.factor == "cell":
+        rows = [losses.row_by_cell.get(canonical(cell)) for cell in (levels.one, levels.other)]
+        return [] if rows[0] is None or rows[1] is None else [({}, (rows[0], rows[1]))]
+    groups = losses.rows_by_rest.get(levels.factor, {})
+    return [
+        (_without(losses.cells[rows[levels.one]], levels.factor), (rows[levels.one], rows[levels.other]))
+        for rows in groups.values()
+        if levels.one in rows and levels.other in rows
+    ]
 
 
-def _comparison(factor: str, one: Any, other: Any, differences: Floats, unit: float) -> Comparison:
-    """A comparison from `differences`, the losses of `other` minus those of `one`.
+def _without(cell: Mapping[str, Any], factor: str) -> dict[str, Any]:
+    return {axis: value for axis, value in cell.items() if axis != factor}
 
-    Args:
-        differences: (M, S) float64 of M matched pairs of cells and S seeds, in units of `unit`.
-    """
-    if differences.mean() < 0:
-        one, other, differences = other, one, -differences
-    found: Paired = paired(differences.mean(axis=0))
-    by_cell = differences.mean(axis=1)
+
+def state(losses: Losses, one: int, other: int) -> str:
+    """Why two rows can or cannot be compared; "better" is the first."""
+    diverged = losses.diverged[one], losses.diverged[other]
+    if any(diverged):
+        return BOTH_DIVERGED if all(diverged) else BETTER_DIVERGED if diverged[0] else WORSE_DIVERGED
+    if losses.pruned[one] or losses.pruned[other]:
+        return PRUNED
+    return COMPARED if losses.count[one] and losses.count[other] else UNFINISHED
+
+
+_SWAPPED = {BETTER_DIVERGED: WORSE_DIVERGED, WORSE_DIVERGED: BETTER_DIVERGED}
+
+
+def _comparison(family: Family, pair: _Pair, contrasts: Contrasts | None) -> Comparison:
+    losses = family.losses
+    means = np.array([losses.mean[rows[1]] - losses.mean[rows[0]] for _, rows in pair.compared])
+    sign = -1.0 if len(means) and means.mean() < 0 else 1.0
+    better, worse = (pair.levels.one, pair.levels.other)[:: int(sign)]
+    means = means * sign * losses.unit
+    comparison = _Oriented(losses, pair, contrasts, sign)
     return Comparison(
-        factor=factor,
-        better=one,
-        worse=other,
-        pairs=differences.size,
-        agree=int((differences > 0).sum()),
-        cells=len(by_cell),
-        cells_agree=int((by_cell > 0).sum()),
-        mean=found.mean * unit,
-        low=None if found.low is None else found.low * unit,
-        high=None if found.high is None else found.high * unit,
-        p=found.p,
-        p_adjusted=None,
-        verdict=CANNOT_TELL,
-        seeds_needed=found.seeds_needed,
-        sentence="",
+        factor=pair.levels.factor,
+        better=better,
+        worse=worse,
+        settings=comparison.settings(means),
+        mean=float(means.mean()) if len(means) else 0.0,
+        median=float(np.median(means)) if len(means) else 0.0,
+        margin=family.margin,
+        **comparison.intervals(),
+        **_over_settings(means, [rest for rest, _ in pair.compared]),
     )
-
-
-def corrected(comparisons: Sequence[Comparison], losses: Losses) -> list[Comparison]:
-    """Correct the p-values for the number of comparisons, and set the verdicts and sentences.
-
-    Args:
-        losses: The losses that were compared, for the names of levels.
-    """
-    tested = [index for index, each in enumerate(comparisons) if each.p is not None]
-    ps = [each.p for each in comparisons if each.p is not None]
-    by_index = dict(zip(tested, adjusted(ps), strict=True))
-    return [_with_verdict(each, by_index.get(index), losses) for index, each in enumerate(comparisons)]
-
-
-def _with_verdict(comparison: Comparison, p_adjusted: float | None, losses: Losses) -> Comparison:
-    supported = p_adjusted is not None and p_adjusted <= ALPHA
-    judged = replace(
-        comparison,
-        p_adjusted=p_adjusted,
-        verdict=SUPPORTED if supported else CANNOT_TELL,
-        seeds_needed=None if supported else comparison.seeds_needed,
-    )
-    return replace(judged, sentence=_sentence(judged, losses))
-
-
-def _sentence(comparison: Comparison, losses: Losses) -> str:
-    seeds = comparison.pairs // comparison.cells
-    better, worse = (losses.describe(comparison.factor, each) for each in (comparison.better, comparison.worse))
-    names = f"{better} has a {losses.metric.better} {losses.metric.short_label} than {worse}"
-    if comparison.factor != "cell":
-        where = f"on average, and in {comparison.cells_agree} of {comparison.cells} cells"
-        names = f"{comparison.factor} {names} {where}"
-    by = f"{names}, by {loss_text(comparison.mean, 4)}"
-    if comparison.low is None or comparison.high is None:
-        return f"{by}; one seed cannot separate chance from effect."
-    by = f"{by} [{loss_text(comparison.low, 4)}, {loss_text(comparison.high, 4)}] over {seeds} seeds"
-    if comparison.verdict == SUPPORTED:
-        return f"{by}: supported (p = {comparison.p_adjusted:.2g})."
-    if comparison.seeds_needed is None:
-        return f"{by}: cannot tell; a difference this small needs more than {MAX_SEEDS_NEEDED} seeds."
-    needed = max(comparison.seeds_needed, seeds + 1)
-    return f"{by}: cannot tell (p = {comparison.p_adjusted:.2g}); about {needed} seeds are needed."
 
 
 @dataclass(frozen=True)
-class Tested:
-    """The comparisons of a study, not yet corrected.
+class _Oriented:
+    """The estimates of one pair of levels, turned so that the mean is positive."""
 
-    Attributes:
-        by_levels: All that are tested; no comparison appears twice.
-        shown: Those of them that a report lists.
-    """
+    losses: Losses
+    pair: _Pair
+    contrasts: Contrasts | None
+    sign: float
 
-    by_levels: Mapping[Levels, Comparison]
-    shown: Sequence[Levels]
+    def settings(self, means: Floats) -> tuple[Setting, ...]:
+        found, compared = [], itertools.count()
+        first = self.pair.first_setting if len(self.pair.compared) > 1 else self.pair.index
+        for (rest, rows), found_state in zip(self.pair.settings, self.pair.states, strict=True):
+            turned = found_state if self.sign > 0 else _SWAPPED.get(found_state, found_state)
+            counts = [int(self.losses.count[row]) for row in rows][:: int(self.sign)]
+            if found_state != COMPARED:
+                found.append(Setting(rest, turned, seeds=(counts[0], counts[1])))
+                continue
+            index = next(compared)
+            low, high = (None, None) if first is None else self._joint(first + index)
+            found.append(Setting(rest, turned, float(means[index]), low, high, (counts[0], counts[1])))
+        return tuple(found)
+
+    def intervals(self) -> dict[str, Any]:
+        index, contrasts = self.pair.index, self.contrasts
+        if index is None or contrasts is None:
+            return {}
+        low, high = self._joint(index)
+        alone = sorted(self.sign * self.losses.unit * float(end[index]) for end in (contrasts.low, contrasts.high))
+        found = {"low": low, "high": high, "alone_low": alone[0], "alone_high": alone[1]}
+        return {**found, "p": float(contrasts.joint_p[index]), **self._detectable(index, contrasts)}
+
+    def _joint(self, index: int) -> tuple[float, float] | tuple[None, None]:
+        if self.contrasts is None:
+            return None, None
+        ends = self.contrasts.joint_low[index], self.contrasts.joint_high[index]
+        low, high = sorted(self.sign * self.losses.unit * float(end) for end in ends)
+        return low, high
+
+    def _detectable(self, index: int, contrasts: Contrasts) -> dict[str, Any]:
+        """Twice the seeds, at least 5: what they would show."""
+        seeds = min(int(self.losses.count[row]) for _, rows in self.pair.compared for row in rows)
+        if seeds < 3:
+            return {}
+        more = max(5, 2 * seeds)
+        half = (contrasts.joint_high[index] - contrasts.joint_low[index]) / 2
+        # Half of the interval, and the quantile of the normal distribution at 80 %.
+        size = (half + 0.84 * contrasts.error[index]) * np.sqrt(seeds / more) * self.losses.unit
+        ends = contrasts.error_low[index], contrasts.error_high[index]
+        low, high = (float(size * end / max(contrasts.error[index], 1e-300)) for end in ends)
+        return {"detectable": (low, high), "detectable_seeds": more}
 
 
-def compare_all(losses: Losses, claimed: Iterable[Levels] = ()) -> Tested:
-    """Compare the levels of every factor: all pairs of a few levels, or each of many levels with the best one.
+def _over_settings(means: Floats, rests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What depends on how the difference varies over the settings."""
+    from scipy.special import stdtrit
 
-    With one seed nothing can be separated from chance, so only the claimed levels are compared.
-
-    Args:
-        claimed: Levels that claims name; they are compared in any case.
-    """
-    pairs = _pairs(losses) if len(losses.seeds) > 1 else []
-    found: dict[Levels, Comparison] = {}
-    for levels in [*pairs, *(each for each in claimed if not {each, _swapped(each)} & set(pairs))]:
-        if _swapped(levels) not in found and (comparison := compare_levels(losses, *levels)) is not None:
-            found[levels] = comparison
-    shown = [levels for levels in pairs if levels in found]
-    return Tested(found, [levels for factor in losses.factors for levels in _shown(losses, factor, shown, found)])
-
-
-def _swapped(levels: Levels) -> Levels:
-    factor, one, other = levels
-    return factor, other, one
-
-
-def _pairs(losses: Losses) -> list[Levels]:
-    """The pairs of levels to compare, without those that no two cells differ in alone.
-
-    The number of pairs grows with the number of cells, not with its square: 1,000 levels have 499,500 pairs.
-    """
-    found: list[Levels] = []
-    for factor, levels in losses.factors.items():
-        order = {level: index for index, level in enumerate(levels)}
-        groups = losses.rows_by_rest[factor].values()
-        if len(levels) > MAX_PAIRED_LEVELS:
-            for best in _best_levels(losses, factor):
-                others = {level for rows in groups if best in rows for level in rows if level != best}
-                found += [(factor, best, other) for other in sorted(others, key=order.__getitem__)]
-            continue
-        pairs = {pair for rows in groups for pair in itertools.combinations(sorted(rows, key=order.__getitem__), 2)}
-        found += [(factor, *pair) for pair in sorted(pairs, key=lambda pair: (order[pair[0]], order[pair[1]]))]
+    n = len(means)
+    if n < 3:
+        return {}
+    mean, reach = float(means.mean()), float(stdtrit(n - 1, 1 - ALPHA / 2) * means.std(ddof=1) / np.sqrt(n))
+    found: dict[str, Any] = {"general": (mean - reach, mean + reach)}
+    most = int(np.argmax(means))
+    without = (means.sum() - means[most]) / (n - 1)
+    if mean > 0 and (without <= 0 or means[most] >= means.sum() / 2):
+        found |= {"influential": rests[most], "without": float(without)}
     return found
-
-
-def _best_levels(losses: Losses, factor: str) -> list[Scalar]:
-    """The level with the lowest mean loss over its cells; empty if no cell is complete for all seeds."""
-    rows: dict[Scalar, list[int]] = {}
-    for by_level in losses.rows_by_rest[factor].values():
-        for level, row in by_level.items():
-            rows.setdefault(level, []).append(row)
-    return sorted(rows, key=lambda level: float(losses.scaled[rows[level]].mean()))[:1]
-
-
-def _shown(
-    losses: Losses, factor: str, pairs: Sequence[Levels], found: Mapping[Levels, Comparison]
-) -> Sequence[Levels]:
-    of_factor = [levels for levels in pairs if levels[0] == factor]
-    if len(losses.factors[factor]) <= MAX_PAIRED_LEVELS:
-        return of_factor
-    return sorted(of_factor, key=lambda levels: found[levels].mean)[:MAX_SHOWN_LEVELS]

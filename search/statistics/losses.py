@@ -1,4 +1,4 @@
-"""The final losses of a study as a table of cells and seeds, and what it lacks.
+"""The final losses of a study as a table of cells and seeds, and the trials that have none.
 
 Statistics need to know no direction: they work on losses, of which lower ones are better. `Losses.of` makes them from
 values.
@@ -6,6 +6,7 @@ values.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,66 +15,66 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from search.statistics.inference import Floats, not_separable, unit
+from search.statistics.inference import Flags, Floats, unit
+from search.statistics.noise import fit_noise
+from search.statistics.posterior import Posterior
 from search.storage.database import Database
-from search.storage.queries import counts, trial_summaries
+from search.storage.queries import trial_summaries
 from search.storage.values import canonical
 from search.study.cells import without_seed
 from search.study.claims import Scalar
-from search.study.formatting import axis_digits, count_text, describe_level
+from search.study.formatting import axis_digits, describe_level
 from search.study.metrics import DEFAULT_METRIC, Metric
-from search.study.stored import read_stored_study
 
 
 @dataclass(frozen=True)
 class Losses:
-    """The final losses of a study as a table.
+    """The trials of a study.
 
     Attributes:
-        cells: K cells without their seeds.
+        cells: K cells without their seeds, those without any loss included.
         seeds: S seeds.
-        table: (K, S) float64; NaN where a trial has no final loss.
-        dropped: Seeds that the table leaves out, because too few cells have them.
+        table: (K, S) float64; NaN where a trial has no final loss. Cells may have different numbers of seeds.
+        others: For each cell the number of its trials without a final loss, by state.
         metric: Whose values are behind the losses.
     """
 
     cells: Sequence[Mapping[str, Any]]
     seeds: Sequence[int]
     table: Floats
-    dropped: Sequence[int] = ()
+    others: Sequence[Mapping[str, int]]
     metric: Metric = DEFAULT_METRIC
 
     @classmethod
     def of(
-        cls, observations: Iterable[tuple[Mapping[str, Any], int, float]], metric: Metric = DEFAULT_METRIC
+        cls,
+        observations: Iterable[tuple[Mapping[str, Any], int, float]],
+        metric: Metric = DEFAULT_METRIC,
+        others: Iterable[tuple[Mapping[str, Any], str]] = (),
     ) -> Losses:
         """Tabulate (cell, seed, value) triples.
 
         Args:
             metric: What the values are of.
+            others: The cell and the state of each trial without a final value.
         """
-        triples = list(observations)
-        cells = {canonical(cell): cell for cell, _, _ in triples}
+        triples, pairs = list(observations), list(others)
+        cells = {canonical(cell): cell for cell in (*(cell for cell, _, _ in triples), *(cell for cell, _ in pairs))}
         rows = {key: row for row, key in enumerate(cells)}
         seeds = sorted({seed for _, seed, _ in triples})
         columns = {seed: column for column, seed in enumerate(seeds)}
         table = np.full((len(cells), len(seeds)), np.nan)
         for cell, seed, value in triples:
             table[rows[canonical(cell)], columns[seed]] = metric.loss(value)
-        kept = _kept_seeds(table)
-        dropped = [seed for seed, is_kept in zip(seeds, kept, strict=True) if not is_kept]
-        seeds = [seed for seed, is_kept in zip(seeds, kept, strict=True) if is_kept]
-        return cls(list(cells.values()), seeds, table[:, kept], dropped, metric)
+        states: list[Counter[str]] = [Counter() for _ in cells]
+        for cell, state in pairs:
+            states[rows[canonical(cell)]][state] += 1
+        return cls(list(cells.values()), seeds, table, states, metric)
 
     @cached_property
     def unit(self) -> float:
-        """The power of two that `scaled` is in units of."""
+        """The power of two that the noise model is in units of: sums and squares of such losses stay finite."""
         return unit(self.table.flat)
-
-    @cached_property
-    def scaled(self) -> Floats:
-        """The table in units of `unit`: sums and squares of these losses stay finite."""
-        return self.table / self.unit
 
     @cached_property
     def digits(self) -> Mapping[str, int]:
@@ -85,14 +86,50 @@ class Losses:
         return describe_level(factor, value, self.digits)
 
     @cached_property
-    def complete_for_all_seeds(self) -> list[int]:
-        """Rows of the cells with a final loss for every seed."""
-        return [int(row) for row in np.flatnonzero(~np.isnan(self.table).any(axis=1))]
+    def count(self) -> npt.NDArray[np.int64]:
+        """The number of seeds of each cell that have a loss, (K,) int64."""
+        return np.asarray((~np.isnan(self.table)).sum(axis=1))
+
+    def has_state(self, *states: str) -> Flags:
+        """Whether a cell has a trial in one of these states, (K,) bool."""
+        return np.array([any(each.get(state) for state in states) for each in self.others], dtype=np.bool_)
+
+    @cached_property
+    def pruned(self) -> Flags:
+        """Whether the pruner took a trial of a cell, (K,) bool: the seeds that are left are the better ones."""
+        return self.has_state("pruned")
+
+    @cached_property
+    def diverged(self) -> Flags:
+        """Whether a trial of a cell diverged or failed, (K,) bool: an outcome worse than any loss."""
+        return self.has_state("diverged", "failed")
+
+    @cached_property
+    def comparable(self) -> Flags:
+        """Whether a cell's mean can be compared, (K,) bool."""
+        return np.asarray((self.count > 0) & ~self.pruned & ~self.diverged)
+
+    @cached_property
+    def finished(self) -> Flags:
+        """Whether a cell can be the best, (K,) bool: all its trials are complete."""
+        return np.asarray(self.comparable & ~self.has_state("waiting", "running"))
+
+    @cached_property
+    def posterior(self) -> Posterior | None:
+        """The noise model of the comparable cells, in units of `unit`; None if no cell has two seeds."""
+        noise = fit_noise(np.where(self.comparable[:, np.newaxis], self.table / self.unit, np.nan))
+        return None if noise is None else Posterior(noise)
+
+    @cached_property
+    def mean(self) -> Floats:
+        """The mean loss of each cell, (K,) float64, in units of `unit`; NaN without a loss."""
+        scaled = np.where(np.isnan(self.table), 0.0, self.table / self.unit)
+        return np.where(self.count > 0, scaled.sum(axis=1) / np.maximum(self.count, 1), np.nan)
 
     @cached_property
     def row_by_cell(self) -> Mapping[str, int]:
-        """Rows of the cells with a final loss for every seed, by canonical cell."""
-        return {canonical(self.cells[row]): row for row in self.complete_for_all_seeds}
+        """Rows by canonical cell."""
+        return {canonical(cell): row for row, cell in enumerate(self.cells)}
 
     @cached_property
     def factors(self) -> dict[str, list[Scalar]]:
@@ -105,90 +142,22 @@ class Losses:
 
     @cached_property
     def rows_by_rest(self) -> dict[str, dict[str, dict[Scalar, int]]]:
-        """Rows of the cells complete for all seeds: by factor, by all other axes, and then by the factor's level."""
+        """Rows of all cells: by factor, by all other axes, and then by the factor's level."""
         found: dict[str, dict[str, dict[Scalar, int]]] = {factor: {} for factor in self.factors}
-        for row in self.complete_for_all_seeds:
-            cell = self.cells[row]
+        for row, cell in enumerate(self.cells):
             for factor in found.keys() & cell.keys():
                 rest = canonical({axis: value for axis, value in cell.items() if axis != factor})
                 found[factor].setdefault(rest, {})[cell[factor]] = row
         return found
 
 
-def _kept_seeds(table: Floats) -> npt.NDArray[np.bool_]:
-    """The seeds to compare by, (S,) bool, for losses (K, S), NaN where there is none.
-
-    A cell counts only if it has every kept seed, so a seed of which few trials have ended would exclude most cells. The
-    seeds are ordered by the number of cells that have them, and the first ones are kept, as many as leave the most
-    losses. The choice depends on which losses exist, not on their values.
-    """
-    has_loss = ~np.isnan(table)
-    order = np.argsort(-has_loss.sum(axis=0), kind="stable")
-    n_complete = np.logical_and.accumulate(has_loss[:, order], axis=1).sum(axis=0)
-    kept = np.zeros(table.shape[1], dtype=np.bool_)
-    if len(order):
-        kept[order[: int(np.argmax(n_complete * np.arange(1, len(order) + 1))) + 1]] = True
-    return kept
-
-
-def best_cells(losses: Losses) -> tuple[Mapping[str, Any] | None, tuple[Mapping[str, Any], ...]]:
-    """The cell with the lowest mean loss, and the cells that are not separable from it, itself included.
-
-    With one seed nothing can be separated, and the second value is empty.
-    """
-    if not losses.complete_for_all_seeds:
-        return None, ()
-    table = losses.scaled[losses.complete_for_all_seeds]
-    if table.shape[1] < 2:
-        return losses.cells[losses.complete_for_all_seeds[int(np.argmin(table[:, 0]))]], ()
-    tied = [losses.cells[losses.complete_for_all_seeds[row]] for row in not_separable(table)]
-    return tied[0], tuple(tied)
-
-
-def final_losses(database: Database, studies: Sequence[str]) -> Losses:
-    """The final losses of complete trials."""
-    stored = read_stored_study(database, studies[0])
-    values = (
-        (without_seed(trial.cell), int(trial.cell["seed"]), trial.val_loss)
-        for trial in trial_summaries(database, studies, ("complete",))
-        if trial.val_loss is not None
-    )
-    return Losses.of(values) if stored is None else Losses.of(values, stored.definition.metric)
-
-
-def missing_notes(database: Database, studies: Sequence[str], losses: Losses) -> list[str]:
-    """What the results cannot show, and why."""
-    found = counts(database, studies)
-    stored = read_stored_study(database, studies[0])
-    # Nothing can be advised about a study that lm-search cannot run.
-    is_ours = stored is None or not stored.is_made_by_optuna
-    takes_seeds = is_ours and not (stored is not None and stored.definition.suggests_parameters)
-    notes, name = [], losses.metric.short_label
-    if not losses.cells:
-        notes.append("No trial is complete yet, so there is nothing to compare.")
-    elif len(losses.seeds) + len(losses.dropped) < 2:
-        notes.append(
-            "Each cell has one seed, so no difference can be separated from chance."
-            + (" Run the study with --seeds 5." if takes_seeds else "")
-        )
-    if found["pruned"]:
-        notes.append(
-            f"{count_text(found['pruned'], 'trial was', 'trials were')} pruned, and the final {name} of a pruned trial "
-            "is unknown, so its cell is left out. "
-            "Pruning removes the worse cells, which biases the remaining comparisons towards no difference."
-            + (" To compare all cells, run the study with --pruner none." if is_ours else "")
-        )
-    failed = found["failed"] + found["diverged"]
-    if failed:
-        notes.append(f"{count_text(failed, 'trial')} failed or diverged; such trials are left out.")
-    if found["waiting"] + found["running"]:
-        left = found["waiting"] + found["running"]
-        notes.append(f"{count_text(left, 'trial has', 'trials have')} not ended yet.")
-    if losses.dropped:
-        seeds = ", ".join(map(str, losses.dropped))
-        notes.append(f"Too few cells have a final {name} for seed {seeds}; the comparisons leave it out.")
-    incomplete = len(losses.cells) - len(losses.complete_for_all_seeds)
-    if incomplete:
-        lack = count_text(incomplete, "cell lacks", "cells lack")
-        notes.append(f"{lack} a final {name} for some seed; the comparisons leave such cells out.")
-    return notes
+def read_losses(database: Database, studies: Sequence[str], metric: Metric) -> Losses:
+    """The trials of one or more studies: final losses, and the states of those without one."""
+    observations, others = [], []
+    for trial in trial_summaries(database, studies):
+        cell = without_seed(trial.cell)
+        if trial.state == "complete" and trial.val_loss is not None:
+            observations.append((cell, trial.seed, trial.val_loss))
+        elif cell or trial.state not in ("waiting", "running"):  # a slot without a cell yet says nothing
+            others.append((cell, trial.state))
+    return Losses.of(observations, metric, others)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from search.statistics.inference import mean, unit
+from search.statistics.inference import mean
+from search.statistics.losses import Losses
 from search.statistics.pareto import pareto_front
-from search.statistics.student import t_quantile
 from search.storage.database import Database
 from search.storage.metrics import FurtherResults, further_results
 from search.storage.queries import UNFINISHED, TrialSummary, trial_summaries
@@ -45,9 +44,10 @@ class Row:
         step: Training steps behind the losses; the fewest of these trials.
         published: The published validation loss, if there is one.
         tokens: Characters that a trial was trained on; the mean over the same trials.
-        interval: Half of the 95 % interval of the mean val_loss over the seeds, by Student's t; None with fewer than
-            two complete trials.
-        seed_range: The lowest and the highest val_loss of a seed; None without a complete trial.
+        interval: Half of the 95 % interval of the mean val_loss over the seeds, by the noise model of the study; None
+            with fewer than two complete trials, and if a trial was pruned, diverged or failed.
+        prediction: Half of the interval that holds the val_loss of one more seed with 95 %; None like `interval`.
+        seed_values: The val_loss of each complete trial, by seed.
         metrics: What the study ranks by; the first is that of `val_loss`.
         further: The means of further objectives and of other metrics over the same trials, by name.
         is_feasible: Whether all its complete trials keep their constraints.
@@ -67,7 +67,8 @@ class Row:
     published: float | None
     tokens: int | None = None
     interval: float | None = None
-    seed_range: tuple[float, float] | None = None
+    prediction: float | None = None
+    seed_values: Mapping[int, float] = field(default_factory=dict)
     metrics: Sequence[Metric] = DEFAULT_METRICS
     further: Mapping[str, float] = field(default_factory=dict)
     is_feasible: bool = True
@@ -84,12 +85,16 @@ class Row:
         return (self.val_loss, *(self.further.get(each.name) for each in self.metrics[1:]))
 
     @property
-    def published_inside(self) -> bool | None:
-        """Whether the published loss is in the range of our seeds; None unless complete with two or more seeds."""
-        if self.state != "complete" or self.published is None or self.seed_range is None or self.trials[0] < 2:
+    def seed_range(self) -> tuple[float, float] | None:
+        """The lowest and the highest val_loss of a seed; None without a complete trial."""
+        return (min(self.seed_values.values()), max(self.seed_values.values())) if self.seed_values else None
+
+    @property
+    def published_agrees(self) -> bool | None:
+        """Whether the published loss is one that another seed could have; None without a prediction."""
+        if self.difference is None or self.prediction is None:
             return None
-        low, high = self.seed_range
-        return low <= self.published <= high
+        return abs(self.difference) <= self.prediction
 
     @property
     def difference(self) -> float | None:
@@ -100,10 +105,11 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """The row for JSON."""
-        left_out = ("metrics", "further", "is_feasible", "on_front")
+        left_out = ("metrics", "further", "is_feasible", "on_front", "seed_values")
         facts = {name: value for name, value in asdict(self).items() if name not in left_out}
         facts |= {"trials": self.trials[0], "planned": self.trials[1], "difference": self.difference}
-        facts |= {"published_inside": self.published_inside}
+        facts |= {"seed_range": self.seed_range, "published_agrees": self.published_agrees}
+        facts |= {"seeds": {str(seed): value for seed, value in self.seed_values.items()}}
         if self.on_front is not None:
             facts["on_front"] = self.on_front
         if not self.is_feasible:
@@ -132,15 +138,6 @@ def is_reached(target: float | None, rows: Sequence[Row]) -> bool | None:
     return None if target is None else best is not None and metrics_of(rows)[0].is_met(target, best)
 
 
-def half_interval(values: Sequence[float]) -> float | None:
-    """Half of the 95 % interval of the mean of `values`, by Student's t; None for fewer than two."""
-    if len(values) < 2:
-        return None
-    scale = unit(values)
-    spread = statistics.stdev([value / scale for value in values])
-    return t_quantile(0.975, len(values) - 1) * spread / math.sqrt(len(values)) * scale
-
-
 def ranked_rows(database: Database, studies: Sequence[str], published: Sequence[Published] | None = None) -> list[Row]:
     """The table of one or more studies, best cell first.
 
@@ -163,7 +160,29 @@ def ranked_rows(database: Database, studies: Sequence[str], published: Sequence[
     # Where parameters are drawn, equal ones are chance: a pruned trial says nothing about the others.
     is_drawn = stored is not None and (stored.definition.suggests_parameters or stored.is_made_by_optuna)
     rows = [_row(trials, losses.get(cell), metrics, further, is_drawn) for cell, trials in cells.items()]
-    return ranked(rows)
+    return ranked(_with_intervals(rows, metrics[0]))
+
+
+def _with_intervals(rows: Sequence[Row], metric: Metric) -> list[Row]:
+    """The rows with what their seeds say about the noise."""
+    losses = Losses.of(
+        [(row.cell, seed, value) for row in rows for seed, value in row.seed_values.items()],
+        metric,
+        [(row.cell, row.state) for row in rows if row.state != "complete"],
+    )
+    if losses.posterior is None:
+        return list(rows)
+    noise = losses.posterior.noise
+    halves = {
+        canonical(cell): (float(noise.mean_reach[index]) * losses.unit, float(noise.seed_reach[index]) * losses.unit)
+        for index, cell in enumerate(losses.cells)
+        if noise.count[index] > 1
+    }
+    found = []
+    for row in rows:
+        interval, prediction = halves.get(canonical(row.cell), (None, None))
+        found.append(replace(row, interval=interval, prediction=prediction))
+    return found
 
 
 def ranked(rows: Sequence[Row]) -> list[Row]:
@@ -198,7 +217,6 @@ def _row(
     measured = complete or [trial for trial in with_loss if trial.step == latest]
     # One that reported no value may have logged other metrics.
     reporting = measured or [trial for trial in trials if trial.state != "diverged"]
-    losses = [trial.val_loss for trial in complete if trial.val_loss is not None]
     facts = [trial_facts(trial.attrs) for trial in trials]
     tokens = _mean([trial_facts(trial.attrs).tokens for trial in measured])
     return Row(
@@ -213,8 +231,7 @@ def _row(
         seconds=_mean([each.train_seconds for each in facts]),
         published=published,
         tokens=None if tokens is None else round(tokens),
-        interval=half_interval(losses),
-        seed_range=(min(losses), max(losses)) if losses else None,
+        seed_values={trial.seed: trial.val_loss for trial in complete if trial.val_loss is not None},
         metrics=metrics,
         further=_further([further.get((trial.study, trial.number), FurtherResults()) for trial in reporting], metrics),
         is_feasible=all(

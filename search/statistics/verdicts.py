@@ -2,48 +2,46 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from search.statistics.comparisons import (
-    CANNOT_TELL,
-    NOT_SUPPORTED,
-    SUPPORTED,
-    Comparison,
-    Levels,
-    Tested,
-    compare_all,
-    compare_cells,
-    corrected,
-)
-from search.statistics.inference import ALPHA, holm, one_sided
-from search.statistics.losses import Losses, best_cells, final_losses, missing_notes
-from search.storage.database import Database
-from search.storage.texts import printable, shortened
-from search.study.claims import Claim, Scalar
-from search.study.formatting import axis_digits, describe_level
+import numpy as np
 
-# Characters of a claim, and of the sentences that answer it.
-MAX_CLAIM = 4_000
+from search.statistics.answers import Finding, finding
+from search.statistics.best import Chance, best_set, chances
+from search.statistics.claim_answers import (
+    Answer,
+    claimed_levels,
+    listed_answer,
+    made_answer,
+    not_always_answer,
+    steps_answer,
+)
+from search.statistics.comparison import Comparison, Levels
+from search.statistics.comparisons import Family
+from search.statistics.level_pairs import add_all
+from search.statistics.losses import Losses
+from search.statistics.modes import Modes, find_modes
+from search.statistics.posterior import Contrasts
+from search.statistics.trends import Trend, add_trend, trend_answer
+from search.storage.values import canonical
+from search.study.claims import Claim
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The verdict on one claim.
+class Candidate:
+    """A cell that may be the best.
 
     Attributes:
-        claim: The claim as text.
-        verdict: "supported", "not supported" (the results support the opposite), or "cannot tell".
-        sentence: The reason.
-        comparisons: The comparisons that the verdict is based on.
+        cell: Its values.
+        probability: That its true mean is the best of all cells.
+        regret: By how much its true mean is expected to be worse than the best one.
     """
 
-    claim: str
-    verdict: str
-    sentence: str
-    comparisons: tuple[Comparison, ...]
+    cell: Mapping[str, Any]
+    probability: float
+    regret: float
 
 
 @dataclass(frozen=True)
@@ -51,36 +49,46 @@ class Verdicts:
     """All verdicts of a study.
 
     Attributes:
-        comparisons: Pairs of levels of every factor: all pairs of a few levels, or the best of many levels and those
-            whose losses are nearest to it. None with one seed.
-        compared: The number of comparisons that were tested, those that are not listed included.
+        comparisons: "This level is better than that one" for pairs of levels of every factor: all pairs of a few
+            levels, or the best of many levels and those whose losses are nearest to it. Each answer has one comparison.
+            None with one seed.
         answers: One per claim of the study, in their order.
         best: The best cell: that with the lowest mean loss.
-        tied: The cells not separable from it, itself included; best first. Empty with one seed.
+        candidates: The cells that may be the best, best first: the truly best one is among them with 95 %. Empty with
+            one seed.
+        modes: Cells whose seeds end in two places.
         notes: What is missing or cannot be decided.
+        compared: The number of comparisons that were made, those that are not listed included.
+        correlation: Of cells with the same seed; None with one seed.
     """
 
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[Answer, ...]
     answers: tuple[Answer, ...]
     best: Mapping[str, Any] | None
-    tied: tuple[Mapping[str, Any], ...]
+    candidates: tuple[Candidate, ...]
+    modes: tuple[Modes, ...]
     notes: tuple[str, ...]
     compared: int = 0
+    correlation: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The verdicts for JSON."""
+        facts = asdict(self)
+        for name in ("comparisons", "answers"):
+            for stored, answer in zip(facts[name], getattr(self, name), strict=True):
+                stored |= {"verdict": str(answer.verdict), "words": answer.words}
+        return facts
 
 
-def judge(database: Database, studies: Sequence[str], claims: Sequence[Claim]) -> Verdicts:
-    """The verdicts of a study.
-
-    Args:
-        studies: Its name, and that of its sibling with the baselines if that is included.
-        claims: The study's claims.
-    """
-    grid = final_losses(database, studies[:1])
-    everything = final_losses(database, studies) if len(studies) > 1 else grid
-    return decide(grid, everything, claims, missing_notes(database, studies[:1], grid))
-
-
-def decide(grid: Losses, everything: Losses, claims: Sequence[Claim], notes: Sequence[str] = ()) -> Verdicts:
+def decide(
+    grid: Losses,
+    everything: Losses,
+    claims: Sequence[Claim],
+    notes: Sequence[str] = (),
+    *,
+    ranked: Collection[str] | None = None,
+    margin: float | None = None,
+) -> Verdicts:
     """The verdicts from losses.
 
     Args:
@@ -88,126 +96,96 @@ def decide(grid: Losses, everything: Losses, claims: Sequence[Claim], notes: Seq
         everything: The losses of the study and its baselines.
         claims: The study's claims.
         notes: Passed on to the verdicts.
+        ranked: The canonical cells that may be the best; None for all whose trials are complete.
+        margin: A difference below it does not matter.
     """
-    tested = compare_all(grid, [levels for claim in claims for levels in _claimed(claim)])
-    of_pairs = [found for claim in claims if claim.cells and (found := compare_cells(everything, *claim.cells))]
-    # One correction for the number of all tests.
-    judged = corrected([*tested.by_levels.values(), *of_pairs], everything)
-    by_levels = dict(zip(tested.by_levels, judged, strict=False))
-    of_cells = iter(judged[len(by_levels) :])
-    answers = []
-    for claim in claims:
-        if claim.cells:
-            found = compare_cells(everything, *claim.cells)
-            answers.append(_cells_answer(claim, None if found is None else next(of_cells), grid.metric.short_label))
-        elif claim.order:
-            answers.append(_order_answer(claim, claim.order, by_levels, grid))
-        else:
-            answers.append(_not_always_answer(claim, claim.not_always, by_levels, grid))
-    best, tied = best_cells(grid)
-    shown = tuple(by_levels[levels] for levels in tested.shown)
-    return Verdicts(shown, tuple(answers), best, tied, tuple(notes), _n_listable(tested, grid))
-
-
-def _claimed(claim: Claim) -> list[Levels]:
-    """The levels that a claim compares."""
-    if claim.factor is None:
-        return []
-    pairs = itertools.pairwise(claim.order) if claim.order else itertools.combinations(claim.not_always, 2)
-    return [(claim.factor, *pair) for pair in pairs]
-
-
-def _n_listable(tested: Tested, grid: Losses) -> int:
-    return len(tested.by_levels) if len(grid.seeds) > 1 else 0
-
-
-def in_words(claim: Claim) -> str:
-    """A claim as text: its `text`, or a sentence made from its values."""
-    if claim.text:
-        return printable(claim.text, MAX_CLAIM)
-    if claim.cells:
-        digits = axis_digits(claim.cells)
-        return " is better than ".join(describe_level("cell", cell, digits) for cell in claim.cells)
-    values, words = (claim.order, "better") if claim.order else (claim.not_always, "not always better")
-    factor = claim.factor or ""
-    digits = axis_digits({factor: value} for value in values)
-    sentence = f" is {words} than ".join(describe_level(factor, value, digits) for value in values)
-    return shortened(f"{factor}: {sentence}", MAX_CLAIM)
-
-
-def _cells_answer(claim: Claim, found: Comparison | None, name: str) -> Answer:
-    if found is None:
-        return Answer(in_words(claim), CANNOT_TELL, f"One of the two cells has no final {name} for every seed.", ())
-    return Answer(in_words(claim), _agreement([(found, claim.cells[0])]), found.sentence, (found,))
-
-
-def _order_answer(
-    claim: Claim, order: Sequence[Scalar], comparisons: Mapping[Levels, Comparison], grid: Losses
-) -> Answer:
-    assert claim.factor is not None, "checked by Claim"
-    unknown = _unknown(claim.factor, order, grid)
-    if unknown:
-        return Answer(in_words(claim), CANNOT_TELL, unknown, ())
-    steps = [(_between(comparisons, claim.factor, *pair), pair[0]) for pair in itertools.pairwise(order)]
-    known = [(found, first) for found, first in steps if found is not None]
-    verdict = _agreement(known) if len(known) == len(steps) else CANNOT_TELL
-    sentence = " ".join(found.sentence for found, _ in known) or "No cell has both values complete for every seed."
-    sentence = shortened(sentence, MAX_CLAIM)
-    return Answer(in_words(claim), verdict, sentence, tuple(found for found, _ in known))
-
-
-def _agreement(steps: Sequence[tuple[Comparison, Any]]) -> str:
-    """The verdict on a claim from its comparisons, each with the value that the claim expects to be better."""
-    if any(found.verdict == SUPPORTED and found.better != claimed for found, claimed in steps):
-        return NOT_SUPPORTED
-    return SUPPORTED if all(found.verdict == SUPPORTED for found, _ in steps) else CANNOT_TELL
-
-
-def _not_always_answer(
-    claim: Claim, order: Sequence[Scalar], comparisons: Mapping[Levels, Comparison], grid: Losses
-) -> Answer:
-    """Supported if in one pair of cells the value expected to be better is worse beyond chance."""
-    assert claim.factor is not None, "checked by Claim"
-    unknown = _unknown(claim.factor, order, grid)
-    if unknown:
-        return Answer(in_words(claim), CANNOT_TELL, unknown, ())
-    pairs = [(one, other) for _, one, other in _claimed(claim)]
-    of_factor = tuple(each for pair in pairs if (each := _between(comparisons, claim.factor, *pair)) is not None)
-    if len(grid.seeds) < 2:
-        return Answer(in_words(claim), CANNOT_TELL, "One seed cannot separate chance from effect.", of_factor)
-    tests = [
-        (one_sided(grid.scaled[rows[first]] - grid.scaled[rows[second]]), first, second, rest)
-        for rest, rows in grid.rows_by_rest.get(claim.factor, {}).items()
-        for first, second in pairs
-        if first in rows and second in rows
-    ]
-    counter = [
-        (first, second, rest)
-        for p, (_, first, second, rest) in zip(holm([test[0] for test in tests]), tests, strict=True)
-        if p <= ALPHA
-    ]
-    if counter:
-        first, second, _ = counter[0]
-        better, worse = grid.describe(claim.factor, second), grid.describe(claim.factor, first)
-        where = f"{claim.factor} {worse} is worse than {better} in one of them"
-        sentence = f"{len(counter)} of {len(tests)} pairs of cells contradict the order beyond chance; {where}."
-        return Answer(in_words(claim), SUPPORTED, sentence, of_factor)
-    always = bool(of_factor) and all(each.verdict == SUPPORTED and each.cells_agree == each.cells for each in of_factor)
-    sentence = f"None of {len(tests)} pairs of cells contradicts the order beyond chance."
-    return Answer(in_words(claim), NOT_SUPPORTED if always else CANNOT_TELL, sentence, of_factor)
-
-
-def _unknown(factor: str, values: Sequence[Scalar], grid: Losses) -> str | None:
-    """A message about a value of a claim that this study does not vary; None if it varies all of them."""
-    levels = set(grid.factors.get(factor, []))
-    missing = next((value for value in values if value not in levels), None)
-    if missing is None:
-        return None
-    return (
-        f"{grid.describe(factor, missing)} is not a value of {factor} in this study, or none of its trials is complete."
+    family = Family(everything, margin)
+    shown = _add_levels(family, grid)
+    asked = [_Question(claim, family) for claim in claims]
+    contrasts = family.contrasts()
+    comparisons = family.compare(contrasts)
+    posterior = everything.posterior
+    listed = [comparisons[levels.key] for levels in shown if posterior is not None and levels.key in comparisons]
+    best, candidates = _best(grid, ranked)
+    return Verdicts(
+        comparisons=tuple(listed_answer(each, everything) for each in listed if each.compared),
+        answers=tuple(question.answer(comparisons, contrasts) for question in asked),
+        best=best,
+        candidates=candidates,
+        modes=tuple(find_modes(everything)),
+        notes=tuple(notes),
+        compared=len(comparisons) if posterior is not None else 0,
+        correlation=None if posterior is None else posterior.noise.correlation,
     )
 
 
-def _between(comparisons: Mapping[Levels, Comparison], factor: str, one: Scalar, other: Scalar) -> Comparison | None:
-    found = comparisons.get((factor, one, other))
-    return comparisons.get((factor, other, one)) if found is None else found
+def _add_levels(family: Family, grid: Losses) -> list[Levels]:
+    """Compare the levels of the study, but not those that its baselines alone have."""
+    if grid is family.losses:
+        return add_all(family)
+    shown = add_all(Family(grid))
+    for levels in shown:
+        family.add(levels)
+    return shown
+
+
+def _best(grid: Losses, ranked: Collection[str] | None) -> tuple[Mapping[str, Any] | None, tuple[Candidate, ...]]:
+    """The cell of the lowest mean, and those that may be the best."""
+    allowed = grid.finished.copy()
+    if ranked is not None:
+        allowed &= np.array([canonical(cell) in ranked for cell in grid.cells], dtype=np.bool_)
+    if not allowed.any():
+        return None, ()
+    best = grid.cells[int(np.argmin(np.where(allowed, grid.mean, np.inf)))]
+    if grid.posterior is None:
+        return best, ()
+    found: dict[int, Chance] = {each.index: each for each in chances(grid.posterior, allowed)}
+    kept = [found[index] for index in best_set(grid.posterior, allowed)]
+    return best, tuple(Candidate(grid.cells[each.index], each.probability, each.regret * grid.unit) for each in kept)
+
+
+class _Question:
+    """A claim, from what it compares to its answer."""
+
+    def __init__(self, claim: Claim, family: Family) -> None:
+        self._claim, self._family = claim, family
+        self._trend: Trend | None = None
+        if claim.along is not None:
+            self._trend = add_trend(family, claim)
+        else:
+            for levels in claimed_levels(claim):
+                family.add(levels, with_settings=True)
+
+    def answer(self, comparisons: Mapping[str, Comparison], contrasts: Contrasts | None) -> Answer:
+        """The answer from the estimates."""
+        if self._trend is not None:
+            return self._of_trend(self._trend, contrasts)
+        losses = self._family.losses
+        findings = [self._finding(levels, comparisons) for levels in claimed_levels(self._claim)]
+        if self._claim.not_always:
+            return not_always_answer(self._claim, findings, losses)
+        return steps_answer(self._claim, findings, losses)
+
+    def _finding(self, levels: Levels, comparisons: Mapping[str, Comparison]) -> Finding:
+        losses = self._family.losses
+        return finding(levels.one, comparisons.get(levels.key), _missing(levels, losses))
+
+    def _of_trend(self, trend: Trend, contrasts: Contrasts | None) -> Answer:
+        low = high = None
+        slope, losses = 0.0, self._family.losses
+        if trend.index is not None and contrasts is not None:
+            low, high = (float(end[trend.index]) * losses.unit for end in (contrasts.joint_low, contrasts.joint_high))
+            slope = float(contrasts.mean[trend.index]) * losses.unit
+        verdict, detail, sentence = trend_answer(trend, losses, low, high, slope, self._family.margin)
+        return made_answer(self._claim, verdict, detail, sentence, ())
+
+
+def _missing(levels: Levels, losses: Losses) -> str:
+    """Why a study has no pair of cells to compare."""
+    if levels.factor == "cell":
+        return "one of the two cells is not in this study"
+    known = set(losses.factors.get(levels.factor, []))
+    missing = next((value for value in (levels.one, levels.other) if value not in known), None)
+    if missing is None:
+        return "no two cells differ in these values alone"
+    return f"{losses.describe(levels.factor, missing)} is not a value of {levels.factor} in this study"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import (
     AllowInfNan,
@@ -50,6 +50,9 @@ class Claim(BaseModel):
     order: list[Scalar] = []
     # Values of the factor in the expected order; the claim is that this order does not hold in every cell.
     not_always: list[Scalar] = []
+    # With an order of two values: the gain of the first over the second changes along this axis, and how.
+    along: str | None = None
+    change: Literal["grows", "shrinks"] | None = None
     # Two cells, the better one first; a baseline may be one of them.
     cells: list[Cell] = []
 
@@ -64,12 +67,22 @@ class Claim(BaseModel):
         if (self.factor is None) != (kind == "cells"):
             raise ValueError(f"a claim with {kind} {'takes no' if kind == 'cells' else 'needs a'} factor")
         values = getattr(self, kind)
+        self._check_trend(kind)
         if len(values) < 2 or (kind == "cells" and len(values) > 2):
             number = "two cells" if kind == "cells" else "two or more values"
             raise ValueError(f"a claim has {kind} = {values}; give {number}")
         if len({canonical(value) for value in values}) < len(values):
             raise ValueError(f"a claim has {kind} = {values}; give each value once")
         return self
+
+    def _check_trend(self, kind: str) -> None:
+        if (self.along is None) != (self.change is None):
+            lacks = "along, the axis" if self.along is None else 'change, "grows" or "shrinks"'
+            raise ValueError(f"a claim about a changing gain lacks {lacks}")
+        if self.along is not None and (kind != "order" or len(self.order) != 2):
+            raise ValueError("a claim with along needs order = [better, worse]: whose gain over which changes")
+        if self.along is not None and self.along == self.factor:
+            raise ValueError(f"a claim has along = {self.along!r}, which is its factor; name another axis")
 
 
 def check_claims(
@@ -95,6 +108,8 @@ def check_claims(
             if claim.factor not in grid:
                 raise UsageError(f"{at}.factor = {claim.factor!r} is not an axis; choices: {', '.join(grid)}")
             _check_values(claim.factor, claim.order or claim.not_always, grid, at)
+        if claim.along is not None and claim.along not in grid:
+            raise UsageError(f"{at}.along = {claim.along!r} is not an axis; choices: {', '.join(grid)}")
         for cell in claim.cells:
             if canonical(cell) in known:
                 continue

@@ -96,6 +96,8 @@ class StudyDefinition(BaseModel):
     workers: WorkerSettings = WorkerSettings()
     published: list[Published] = []
     claims: list[Claim] = []
+    # A difference of the metric that is too small to matter: claims can be answered with "no clear difference".
+    equivalence_margin: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

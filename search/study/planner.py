@@ -106,6 +106,7 @@ def study_plans(study: Study) -> list[StudyPlan]:
         "claims": [claim.model_dump() for claim in definition.claims],
         # A later run without it does not undo it.
         **({"confirm": definition.confirm} if definition.confirm else {}),
+        "equivalence_margin": definition.equivalence_margin,
     }
     definitions = stored_definitions(study)
     plans = []

@@ -156,6 +156,7 @@ class StoredStudy:
         published_left_out: Why its published losses cannot be compared with ours; "" if they can.
         has_start_points: Whether its sampler starts with points of a quasi-random sequence.
         confirm: With how many fresh seeds its best cells are confirmed; 0 for none.
+        equivalence_margin: A difference of the metric below it does not matter; None if the study file names none.
         set_training: The training settings that its study file sets; None if an earlier version planned it.
         is_made_by_optuna: Whether Optuna alone made it: it has no settings, no objective and no seeds.
     """
@@ -181,6 +182,7 @@ class StoredStudy:
     is_made_by_optuna: bool = False
     set_training: Sequence[str] | None = None
     confirm: int = 0
+    equivalence_margin: float | None = None
 
     @property
     def used_training(self) -> Mapping[str, Any]:
@@ -233,6 +235,7 @@ def parse_study(name: str, attrs: Mapping[str, Any]) -> StoredStudy:
             published_left_out=attrs.get("published_left_out", ""),
             set_training=attrs.get(SET_TRAINING),
             confirm=attrs.get("confirm", 0),
+            equivalence_margin=attrs.get("equivalence_margin"),
             is_made_by_optuna=bool(attrs.get(MADE_BY_OPTUNA)),
         )
     except ValidationError as error:

@@ -134,7 +134,7 @@ def test_intervals_tokens_and_bigram_baseline(tmp_path: Path) -> None:
     # Losses x, x + 0.01, x + 0.02: their standard deviation is 0.01, and t with 2 degrees of freedom is 4.3027.
     assert best["interval"] == pytest.approx(4.3027 * 0.01 / 3**0.5, rel=1e-4)
     assert best["seed_range"][1] - best["seed_range"][0] == pytest.approx(0.02)
-    assert (best["tokens"], best["published"], best["published_inside"]) == (640, 2.0, False)
+    assert (best["tokens"], best["published"], best["published_agrees"]) == (640, 2.0, False)
     assert 1 < read["bigram_baseline"] < 3
     assert f"- bigram baseline: {read['bigram_baseline']:.5f}" in table
     assert "outside" in table
@@ -144,7 +144,7 @@ def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     with ended_study(tmp_path, completed, seeds=1) as database:
         rows = json.loads(reported(database, "json"))["rows"]
     assert {row["interval"] for row in rows} == {None}
-    assert {row["published_inside"] for row in rows} == {None}
+    assert {row["published_agrees"] for row in rows} == {None}
 
 
 def test_pruned_cells_have_no_interval(tmp_path: Path) -> None:

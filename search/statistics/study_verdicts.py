@@ -1,0 +1,87 @@
+"""The verdicts of a stored study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from search.statistics.claim_answers import claimed_levels
+from search.statistics.conditions import conditions_text, held_fixed, moves_along
+from search.statistics.losses import Losses, read_losses
+from search.statistics.ranking import Row
+from search.statistics.verdicts import Verdicts, decide
+from search.storage.database import Database
+from search.storage.values import canonical
+from search.study.claims import Claim
+from search.study.formatting import count_text, loss_text
+from search.study.stored import StoredStudy
+
+
+def judge(database: Database, studies: Sequence[str], stored: StoredStudy, rows: Sequence[Row]) -> Verdicts:
+    """The verdicts of a study.
+
+    Args:
+        studies: Its name, and that of its sibling with the baselines if that is included.
+        stored: The study.
+        rows: Its ranked table, so that the table and the verdicts name the same best cell.
+    """
+    metric = stored.definition.metric
+    grid = read_losses(database, studies[:1], metric)
+    everything = read_losses(database, studies, metric) if len(studies) > 1 else grid
+    ranked = {canonical(row.cell) for row in rows if row.rank is not None}
+    verdicts = decide(grid, everything, stored.claims, (), ranked=ranked, margin=stored.equivalence_margin)
+    answers = tuple(
+        replace(answer, conditions=_conditions(claim, stored, rows))
+        for answer, claim in zip(verdicts.answers, stored.claims, strict=True)
+    )
+    return replace(verdicts, answers=answers, notes=tuple(_notes(stored, grid, verdicts)))
+
+
+def _conditions(claim: Claim, stored: StoredStudy, rows: Sequence[Row]) -> str:
+    return conditions_text(held_fixed(stored), moves_along(claimed_levels(claim), rows))
+
+
+def _notes(stored: StoredStudy, losses: Losses, verdicts: Verdicts) -> list[str]:
+    """What the results cannot show, and why."""
+    # Nothing can be advised about a study that lm-search cannot run.
+    is_ours = not stored.is_made_by_optuna
+    takes_seeds = is_ours and not stored.definition.suggests_parameters
+    notes = []
+    most = int(losses.count.max(initial=0))
+    if most == 0:
+        notes.append("No trial is complete yet, so there is nothing to compare.")
+    elif most == 1:
+        advice = " Run the study with --seeds auto." if takes_seeds else ""
+        notes.append(f"Each cell has one seed, so no difference can be separated from chance.{advice}")
+    elif most == 2:
+        notes.append(
+            "No cell has more than two seeds: how much a single cell varies is mostly taken from the other cells."
+        )
+    notes += _lost(losses, is_ours)
+    left = sum(each.get("waiting", 0) + each.get("running", 0) for each in losses.others)
+    if left:
+        notes.append(f"{count_text(left, 'trial has', 'trials have')} not ended yet.")
+    for each in verdicts.modes:
+        low, high = (loss_text(value, 4) for value in (each.low, each.high))
+        notes.append(
+            f"The seeds of {losses.describe('cell', each.cell)} end in two places, near {low} ({each.seeds[0]}) and "
+            f"near {high} ({each.seeds[1]}): no run ends at their mean."
+        )
+    return notes
+
+
+def _lost(losses: Losses, is_ours: bool) -> list[str]:
+    notes = []
+    pruned = sum(each.get("pruned", 0) for each in losses.others)
+    if pruned:
+        cells = count_text(int(losses.pruned.sum()), "cell")
+        notes.append(
+            f"{count_text(pruned, 'trial was', 'trials were')} pruned, in {cells}: they did worse than others at some "
+            "step, and how they would have ended is unknown. Nothing that needs such a cell is answered."
+            + (" To answer it, run the study with --pruner none." if is_ours else "")
+        )
+    bad = sum(each.get("diverged", 0) + each.get("failed", 0) for each in losses.others)
+    if bad:
+        cells = count_text(int(losses.diverged.sum()), "cell")
+        notes.append(f"{count_text(bad, 'trial')} diverged or failed, in {cells}: that counts as worse than any value.")
+    return notes
