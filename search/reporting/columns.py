@@ -104,7 +104,7 @@ def all_columns(rows: Sequence[Row]) -> list[Column]:
                    is_shown=has_published),
             Column("as published", lambda row: row.published_agrees, lambda row: _AGREES[row.published_agrees],
                    is_number=False, is_shown=any(row.published_agrees is not None for row in rows),
-                   names=("as_published", "published_agrees")),
+                   names=("agrees", "published_agrees")),
             Column("step", lambda row: row.step, lambda row: value_text(row.step), is_shown=False),
             *(_of_seeds(at, name) for at, name in enumerate(("lowest", "highest"))),
             Column("feasible", lambda row: row.is_feasible, lambda row: "yes" if row.is_feasible else "no",

@@ -145,18 +145,18 @@ def _comparison(family: Family, pair: _Pair, contrasts: Contrasts | None) -> Com
     means = np.array([losses.mean[rows[1]] - losses.mean[rows[0]] for _, rows in pair.compared])
     sign = -1.0 if len(means) and means.mean() < 0 else 1.0
     better, worse = (pair.levels.one, pair.levels.other)[:: int(sign)]
-    means = means * sign * losses.unit
+    means = means * sign
     comparison = _Oriented(losses, pair, contrasts, sign)
     return Comparison(
         factor=pair.levels.factor,
         better=better,
         worse=worse,
         settings=comparison.settings(means),
-        mean=float(means.mean()) if len(means) else 0.0,
-        median=float(np.median(means)) if len(means) else 0.0,
+        mean=losses.in_values(means.mean()) if len(means) else 0.0,
+        median=losses.in_values(np.median(means)) if len(means) else 0.0,
         margin=family.margin,
         **comparison.intervals(),
-        **_over_settings(means, [rest for rest, _ in pair.compared]),
+        **_over_settings(losses, means, [rest for rest, _ in pair.compared]),
     )
 
 
@@ -180,7 +180,7 @@ class _Oriented:
                 continue
             index = next(compared)
             low, high = (None, None) if first is None else self._joint(first + index)
-            found.append(Setting(rest, turned, float(means[index]), low, high, (counts[0], counts[1])))
+            found.append(Setting(rest, turned, self.losses.in_values(means[index]), low, high, (counts[0], counts[1])))
         return tuple(found)
 
     def intervals(self) -> dict[str, Any]:
@@ -188,7 +188,7 @@ class _Oriented:
         if index is None or contrasts is None:
             return {}
         low, high = self._joint(index)
-        alone = sorted(self.sign * self.losses.unit * float(end[index]) for end in (contrasts.low, contrasts.high))
+        alone = sorted(self._value(end[index]) for end in (contrasts.low, contrasts.high))
         found = {"low": low, "high": high, "alone_low": alone[0], "alone_high": alone[1]}
         return {**found, "p": float(contrasts.joint_p[index]), **self._detectable(index, contrasts)}
 
@@ -196,8 +196,11 @@ class _Oriented:
         if self.contrasts is None:
             return None, None
         ends = self.contrasts.joint_low[index], self.contrasts.joint_high[index]
-        low, high = sorted(self.sign * self.losses.unit * float(end) for end in ends)
+        low, high = sorted(map(self._value, ends))
         return low, high
+
+    def _value(self, difference: float) -> float:
+        return self.losses.in_values(self.sign * difference)
 
     def _detectable(self, index: int, contrasts: Contrasts) -> dict[str, Any]:
         """Twice the seeds, at least 5: what they would show."""
@@ -207,13 +210,13 @@ class _Oriented:
         more = max(5, 2 * seeds)
         half = (contrasts.joint_high[index] - contrasts.joint_low[index]) / 2
         # Half of the interval, and the quantile of the normal distribution at 80 %.
-        size = (half + 0.84 * contrasts.error[index]) * np.sqrt(seeds / more) * self.losses.unit
+        size = (half + 0.84 * contrasts.error[index]) * np.sqrt(seeds / more)
         ends = contrasts.error_low[index], contrasts.error_high[index]
-        low, high = (float(size * end / max(contrasts.error[index], 1e-300)) for end in ends)
+        low, high = (self.losses.in_values(size * end / max(contrasts.error[index], 1e-300)) for end in ends)
         return {"detectable": (low, high), "detectable_seeds": more}
 
 
-def _over_settings(means: Floats, rests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _over_settings(losses: Losses, means: Floats, rests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What depends on how the difference varies over the settings."""
     from scipy.special import stdtrit
 
@@ -221,9 +224,9 @@ def _over_settings(means: Floats, rests: Sequence[Mapping[str, Any]]) -> dict[st
     if n < 3:
         return {}
     mean, reach = float(means.mean()), float(stdtrit(n - 1, 1 - ALPHA / 2) * means.std(ddof=1) / np.sqrt(n))
-    found: dict[str, Any] = {"general": (mean - reach, mean + reach)}
+    found: dict[str, Any] = {"general": (losses.in_values(mean - reach), losses.in_values(mean + reach))}
     most = int(np.argmax(means))
     without = (means.sum() - means[most]) / (n - 1)
     if mean > 0 and (without <= 0 or means[most] >= means.sum() / 2):
-        found |= {"influential": rests[most], "without": float(without)}
+        found |= {"influential": rests[most], "without": losses.in_values(without)}
     return found

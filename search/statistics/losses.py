@@ -6,6 +6,7 @@ values.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,10 @@ class Losses:
     def unit(self) -> float:
         """The power of two that the noise model is in units of: sums and squares of such losses stay finite."""
         return unit(self.table.flat)
+
+    def in_values(self, size: float) -> float:
+        """A difference of the noise model in units of the values; at most the largest float."""
+        return min(max(float(size) * self.unit, -sys.float_info.max), sys.float_info.max)
 
     @cached_property
     def digits(self) -> Mapping[str, int]:

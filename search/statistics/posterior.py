@@ -33,7 +33,8 @@ class Contrasts:
         low, high: (J,) float64, the 95 % interval of each alone.
         p: (J,) float64, two-sided p-value of each alone.
         joint_low, joint_high: (J,) float64, intervals that hold all J truths at once with 95 %.
-        joint_p: (J,) float64, p-values corrected for J: below 0.05 exactly where the joint interval excludes 0.
+        joint_p: (J,) float64, p-values corrected for J: below 0.05 exactly where the joint interval excludes 0, and not
+            below what so many draws can show.
         error: (J,) float64, the standard error of each.
         error_low, error_high: (J,) float64, between which it is with 80 %: few seeds say little about noise.
     """
@@ -85,12 +86,14 @@ class Posterior:
         # Comparable at the level that J comparisons need, so that none dominates because of its heavier tails.
         scale = _half_width(deviations, ALPHA / len(weights))
         largest = np.sort(self._largest(weights, scale))
-        joint = float(np.quantile(largest, 1 - ALPHA)) * scale
+        joint = float(np.quantile(largest, 1 - ALPHA, method="higher")) * scale
+        joint = np.maximum(joint, half) if len(weights) > 1 else half
         with np.errstate(divide="ignore", invalid="ignore"):
             size = np.where(scale > 0, np.abs(mean) / scale, np.where(mean == 0, 0.0, np.inf))
         p = _p(deviations, mean)
         joint_p = 1 - np.searchsorted(largest, size, side="left") / len(largest)
-        joint_p = np.maximum(joint_p, p)
+        joint_p = np.maximum(joint_p, p) if len(weights) > 1 else p
+        joint_p = np.maximum(joint_p, 1 / DRAWS)
         error = np.median(deviations, axis=0)
         spread = np.quantile(deviations, (0.1, 0.9), axis=0)
         return Contrasts(mean, mean - half, mean + half, p, mean - joint, mean + joint, joint_p, error, *spread)

@@ -173,8 +173,9 @@ def _with_intervals(rows: Sequence[Row], metric: Metric) -> list[Row]:
     if losses.posterior is None:
         return list(rows)
     noise = losses.posterior.noise
+    mean_reach, seed_reach = noise.mean_reach, noise.seed_reach
     halves = {
-        canonical(cell): (float(noise.mean_reach[index]) * losses.unit, float(noise.seed_reach[index]) * losses.unit)
+        canonical(cell): (losses.in_values(mean_reach[index]), losses.in_values(seed_reach[index]))
         for index, cell in enumerate(losses.cells)
         if noise.count[index] > 1
     }

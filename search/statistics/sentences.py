@@ -38,7 +38,9 @@ def comparison_sentence(comparison: Comparison, losses: Losses) -> str:
     sentences += _alone(comparison, losses)
     if comparison.influential is not None and comparison.without is not None:
         where = setting_text(comparison.influential, comparison.settings, losses)
-        sentences.append(f"One setting makes most of it, {where}: without it {loss_text(comparison.without, 4)}.")
+        sentences.append(
+            f"One setting makes half of it or more, {where}: without it {loss_text(comparison.without, 4)}."
+        )
     return " ".join([*sentences, *_diverged(comparison, better, worse)])
 
 

@@ -141,7 +141,9 @@ def _best(grid: Losses, ranked: Collection[str] | None) -> tuple[Mapping[str, An
         return best, ()
     found: dict[int, Chance] = {each.index: each for each in chances(grid.posterior, allowed)}
     kept = [found[index] for index in best_set(grid.posterior, allowed)]
-    return best, tuple(Candidate(grid.cells[each.index], each.probability, each.regret * grid.unit) for each in kept)
+    return best, tuple(
+        Candidate(grid.cells[each.index], each.probability, grid.in_values(each.regret)) for each in kept
+    )
 
 
 class _Question:
@@ -174,8 +176,8 @@ class _Question:
         low = high = None
         slope, losses = 0.0, self._family.losses
         if trend.index is not None and contrasts is not None:
-            low, high = (float(end[trend.index]) * losses.unit for end in (contrasts.joint_low, contrasts.joint_high))
-            slope = float(contrasts.mean[trend.index]) * losses.unit
+            low, high = (losses.in_values(end[trend.index]) for end in (contrasts.joint_low, contrasts.joint_high))
+            slope = losses.in_values(contrasts.mean[trend.index])
         verdict, detail, sentence = trend_answer(trend, losses, low, high, slope, self._family.margin)
         return made_answer(self._claim, verdict, detail, sentence, ())
 

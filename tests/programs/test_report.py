@@ -131,13 +131,14 @@ def test_intervals_tokens_and_bigram_baseline(tmp_path: Path) -> None:
         table = reported(database, "markdown")
     best = read["rows"][0]
     assert best["cell"] == {"block_size": 16, "n_embd": 64, "pe_type": "rope"}
-    # Losses x, x + 0.01, x + 0.02: their standard deviation is 0.01, and t with 2 degrees of freedom is 4.3027.
-    assert best["interval"] == pytest.approx(4.3027 * 0.01 / 3**0.5, rel=1e-4)
+    # Losses x, x + 0.01, x + 0.02 in each of 9 cells: their standard deviation is 0.01, with 18 degrees of freedom.
+    assert best["interval"] == pytest.approx(2.1009 * 0.01 / 3**0.5, rel=1e-4)
+    assert best["prediction"] == pytest.approx(2.1009 * 0.01 * (1 + 1 / 3) ** 0.5, rel=1e-4)
     assert best["seed_range"][1] - best["seed_range"][0] == pytest.approx(0.02)
-    assert (best["tokens"], best["published"], best["published_agrees"]) == (640, 2.0, False)
+    assert (best["tokens"], best["published"], best["published_agrees"]) == (640, 2.0, True)
     assert 1 < read["bigram_baseline"] < 3
     assert f"- bigram baseline: {read['bigram_baseline']:.5f}" in table
-    assert "outside" in table
+    assert "agrees" in table
 
 
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
@@ -184,7 +185,7 @@ def test_verdicts_are_in_markdown_and_json(tmp_path: Path) -> None:
         text, found = reported(database, "markdown"), json.loads(reported(database, "json"))["verdicts"]
     assert "## Verdicts" in text
     assert text.index("val_loss ranks") < text.index("## Verdicts")
-    for each in found["comparisons"]:
+    for [each] in (answer["comparisons"] for answer in found["comparisons"]):
         assert f"| {each['factor']} | {each['better']} | {each['worse']} | {each['mean']:.4f} |" in text
     assert len(found["comparisons"]) >= 3
-    assert found["best"] == found["tied"][0]
+    assert found["best"] == found["candidates"][0]["cell"]

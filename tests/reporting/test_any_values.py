@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from finished_studies import End, ended_study, nothing
 from hypothesis import example, given
@@ -27,7 +28,8 @@ from search.reporting.render import render
 from search.reporting.report_data import read_report_data
 from search.reporting.status_text import status_as_json, status_as_text
 from search.statistics.inference import mean
-from search.statistics.ranking import half_interval, ranked_rows
+from search.statistics.losses import Losses
+from search.statistics.ranking import ranked_rows
 from search.storage.database import Database
 from search.storage.schema import queue_table
 from search.study.formatting import describe_cell, enough_digits, value_text
@@ -92,8 +94,20 @@ def test_axes_of_any_size(tmp_path: Path, axis: list[Any]) -> None:
 @example([1.7976931348623157e308] * 3)
 def test_means_and_intervals_of_any_size(values: list[float]) -> None:
     assert min(values) <= mean(values) <= max(values) or math.isclose(mean(values), min(values), rel_tol=1e-12)
-    interval = half_interval(values)
-    assert interval is None or interval >= 0
+    losses = Losses.of(({"n": at % 2}, at, value) for at, value in enumerate(values))
+    assert np.isfinite(losses.mean).all()
+    if losses.posterior is None:
+        assert len(values) < 3
+        return
+    noise = losses.posterior.noise
+    for reach in (noise.mean_reach, noise.seed_reach):
+        assert (reach >= 0).all()
+        assert np.isfinite(reach).all()
+    contrasts = losses.posterior.contrasts(np.array([[1.0, -1.0], [-1.0, 1.0]]))
+    for name, found in vars(contrasts).items():
+        assert np.isfinite(found).all(), name
+    assert (contrasts.joint_low <= contrasts.low).all()
+    assert (contrasts.low <= contrasts.mean).all()
 
 
 @pytest.mark.parametrize("zero", [0.0, -0.0])

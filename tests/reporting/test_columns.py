@@ -100,7 +100,7 @@ def test_every_column_can_be_asked_for_by_its_plain_name(database: Database) -> 
     text = str(caught.value)
     assert text.startswith("no column 'acuracy' in the table of this study (did you mean 'accuracy'?); choices: rank, ")
     choices = text.split("choices: ")[1].split(", ")
-    assert {"interval", "parameters", "inside", "width", "seeds", "accuracy", "train_loss", "lowest", "feasible"} <= {
+    assert {"interval", "parameters", "agrees", "width", "seeds", "accuracy", "train_loss", "lowest", "feasible"} <= {
         *choices
     }
     header = render(database, ["wide"], "csv", columns=choices).splitlines()[0]

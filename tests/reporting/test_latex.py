@@ -19,9 +19,8 @@ HOSTILE = r"50% of $x_1 & #2 {a} ~ ^ \input{/etc/passwd} <b>"
 
 
 def row(name: str, rank: int | None = 1) -> Row:
-    return Row(
-        rank, {"model": name, "n_embd": 64}, "complete", (2, 2), 2.1, 2.2, 40, 7, 1.5, 2.0, 640, 0.01, (2.1, 2.3)
-    )
+    cell, seeds = {"model": name, "n_embd": 64}, {1: 2.1, 2: 2.3}
+    return Row(rank, cell, "complete", (2, 2), 2.1, 2.2, 40, 7, 1.5, 2.0, 640, 0.01, 0.02, seeds)
 
 
 def parsed(text: str) -> list[list[str]]:

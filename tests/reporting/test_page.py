@@ -15,8 +15,10 @@ from finished_studies import CORPUS, GRID, End, completed, ended_study, large_st
 
 from search.reporting.page import as_html
 from search.reporting.report_data import read_report_data
-from search.statistics.comparisons import Comparison
-from search.statistics.verdicts import Answer, Verdicts
+from search.statistics.answers import Verdict
+from search.statistics.claim_answers import Answer
+from search.statistics.comparison import COMPARED, Comparison, Setting
+from search.statistics.verdicts import Candidate, Verdicts
 
 NAMES = ["small", "small-baselines"]
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -57,18 +59,12 @@ def comparison(**changes: Any) -> Comparison:
         factor="pe_type",
         better="rope",
         worse="randn",
-        pairs=12,
-        agree=11,
-        cells=4,
-        cells_agree=4,
+        settings=tuple(Setting({"n_embd": at}, COMPARED, 0.125 if at else -0.1, -0.2, 0.2, (3, 3)) for at in range(4)),
         mean=0.125,
+        median=0.12,
         low=0.1,
         high=0.15,
-        p=0.001,
-        p_adjusted=0.002,
-        verdict="supported",
-        seeds_needed=None,
-        sentence="rope has lower losses than randn.",
+        p=0.002,
     )
     return replace(found, **changes)
 
@@ -89,7 +85,7 @@ def test_page_of_a_finished_study(tmp_path: Path) -> None:
     ]
     assert "27 trials trained 9 variants (cells)" in outline.text
     assert "has block_size 16, n_embd 64, pe_type rope." in outline.text
-    assert "Published losses inside the range of our seeds: 0 of 1." in outline.text
+    assert "Published losses that another seed could have: 1 of 1." in outline.text
     assert 'Morrow <b>& "sun"</b>' in outline.text
     assert "python -m search.run --study small.toml --corpus text" in outline.text
     assert page.count('<polyline class="line') >= 6
@@ -122,28 +118,38 @@ def test_what_an_author_wrote_is_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("top", [None, 3])
 def test_verdicts(tmp_path: Path, top: int | None) -> None:
-    tied = ({"block_size": 16, "n_embd": 64, "pe_type": "rope"}, {"block_size": 8, "n_embd": 64, "pe_type": "rope"})
-    unclear = comparison(
-        factor="n_embd", better=64, worse=HOSTILE, verdict="cannot tell", low=None, high=None, p=None, seeds_needed=23
-    )
-    answer = Answer("pe_type: rope < randn", "supported", "In all 4 cells.", ())
-    said = Verdicts((comparison(), unclear), (answer,), tied[0], tied, ("Pruned cells are left out.",))
+    best = {"block_size": 16, "n_embd": 64, "pe_type": "rope"}
+    candidates = (Candidate(best, 0.75, 0.0123), Candidate({**best, "block_size": 8}, 0.25, 0.0456))
+    unclear = comparison(factor="n_embd", better=64, worse=HOSTILE, low=None, high=None, p=None)
+    answers = [
+        Answer("pe_type: rope < randn", Verdict.YES, "everywhere", "In all 4 cells.", (), "Held fixed: lr 0.01."),
+        Answer("wide", Verdict.ONLY_WHERE, HOSTILE, "", ()),
+        Answer("long", Verdict.OPPOSITE, "on average", "", ()),
+    ]
+    listed = [
+        Answer("", Verdict.YES, "on average", "rope is better.", (comparison(),)),
+        Answer("", Verdict.CANNOT_TELL, "", "", (unclear,)),
+    ]
+    said = Verdicts(tuple(listed), tuple(answers), best, candidates, (), ("Pruned cells are left out.",))
     with ended_study(tmp_path, completed) as database:
         report_data = replace(read_report_data(database, NAMES, with_trials=True), verdicts=said)
     outline = Outline(as_html(report_data, top))
     for expected in (
         "pe_type: rope < randn",
         "In all 4 cells.",
-        "2 cells are tied for best, not separable from the winner",
+        "Held fixed: lr 0.01.",
+        f"only where {HOSTILE}",
+        "The best cell is one of these with 95 %",
+        "75.0 %0.0123",
+        "25.0 %0.0456",
         "Pruned cells are left out.",
         "+0.1000 to +0.1500",
-        "11 of 12",
-        "23",
+        "3 of 4",
         HOSTILE,
     ):
         assert expected in outline.text
     verdicts = [attrs["class"] for _, attrs in outline.tags if str(attrs.get("class")).startswith("verdict")]
-    assert verdicts == ["verdict supported", "verdict supported", "verdict cannot-tell"]
+    assert verdicts == [f"verdict {word}" for word in ("yes", "only_where", "opposite", "yes", "cannot_tell")]
 
 
 def test_real_verdicts_and_records(tmp_path: Path) -> None:

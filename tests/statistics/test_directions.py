@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from study_files import sqlite, write_study
 from search.reporting.missing_text import target_sentence
 from search.reporting.progress import Snapshot, summary_line
 from search.reporting.render import render
+from search.statistics.answers import Verdict
 from search.statistics.losses import Losses
 from search.statistics.ranking import Row, is_reached, ranked, ranked_rows
 from search.statistics.verdicts import decide
@@ -54,6 +56,7 @@ CLAIMS = [
     Claim(factor="size", order=[3, 2, 1]),
     Claim(factor="kind", not_always=["b", "a"]),
     Claim(cells=[{"size": 1, "kind": "b"}, {"size": 3, "kind": "a"}]),
+    Claim(factor="size", order=[3, 1], along="kind", change="grows"),
 ]
 
 
@@ -64,12 +67,12 @@ def mirrored(losses: Sequence[tuple[Any, int, float]]) -> list[tuple[Any, int, f
 def test_verdicts() -> None:
     losses, scores = Losses.of(OBSERVATIONS, LOSS), Losses.of(mirrored(OBSERVATIONS), SCORE)
     one, twin = decide(losses, losses, CLAIMS), decide(scores, scores, CLAIMS)
-    assert (twin.best, twin.tied) == (one.best, one.tied)
-    for found, other in zip(one.comparisons, twin.comparisons, strict=True):
-        assert vars(found) | {"sentence": ""} == vars(other) | {"sentence": ""}
-        assert other.sentence == found.sentence.replace("a lower loss", "a higher score")
-    assert [each.verdict for each in twin.answers] == [each.verdict for each in one.answers]
-    assert {each.verdict for each in one.answers} >= {"supported", "not supported"}
+    assert (twin.best, twin.candidates) == (one.best, one.candidates)
+    assert (twin.modes, twin.correlation) == ((), one.correlation)
+    for found, other in zip((*one.comparisons, *one.answers), (*twin.comparisons, *twin.answers), strict=True):
+        assert other == replace(found, sentence=other.sentence)
+        assert other.sentence == found.sentence.replace("a lower validation loss", "a higher score")
+    assert {each.verdict for each in one.answers} >= {Verdict.YES, Verdict.OPPOSITE}
 
 
 def row(number: int, value: float | None, metric: Metric, state: str = "complete", **more: Any) -> Row:
@@ -87,9 +90,7 @@ def test_ranks() -> None:
 
 
 def test_an_infeasible_cell_has_no_rank_and_is_not_the_best() -> None:
-    rows = ranked(
-        [row(0, 1.0, LOSS, is_feasible=False, seed_range=(1.0, 1.0)), row(1, 2.0, LOSS, seed_range=(2.0, 2.0))]
-    )
+    rows = ranked([row(0, 1.0, LOSS, is_feasible=False, seed_values={1: 1.0}), row(1, 2.0, LOSS, seed_values={1: 2.0})])
     assert [(each.cell["n"], each.rank) for each in rows] == [(1, 1), (0, None)]
     assert is_reached(1.5, rows) is False
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from search.errors import UsageError
-from search.statistics.comparisons import CANNOT_TELL
+from search.statistics.answers import Verdict
 from search.statistics.losses import Losses
 from search.statistics.verdicts import decide
 from search.study.definition import load_definition
@@ -79,5 +79,5 @@ def test_a_claim_whose_value_a_setting_takes_away_is_answered(tmp_path: Path) ->
         ({"n_embd": 128, "pe_type": pe}, seed, 2.0 + seed / 100) for pe in ("sinpe", "rope") for seed in (1, 2)
     )
     [answer] = decide(losses, losses, claims).answers
-    assert answer.verdict == CANNOT_TELL
+    assert answer.verdict is Verdict.NOT_ANSWERABLE
     assert "64 is not a value of n_embd in this study" in answer.sentence

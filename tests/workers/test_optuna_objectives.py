@@ -22,12 +22,13 @@ from swarm import ForkedWorker
 from search.errors import UsageError
 from search.options import PlanningOptions
 from search.planning import open_planned
-from search.statistics.losses import final_losses, missing_notes
 from search.statistics.ranking import ranked_rows
+from search.statistics.study_verdicts import judge
 from search.storage.errors import StorageError
 from search.storage.metrics import read_metrics
 from search.storage.queries import trial_summaries
 from search.storage.url import parse_url
+from search.study.stored import read_stored_study
 from search.workers.setup import open_worker
 
 N_TRIALS = 14
@@ -124,7 +125,9 @@ def test_summaries_have_the_suggested_parameters(tmp_path: Path) -> None:
     database, _ = open_planned(chosen)
     with database.closing():
         summaries = trial_summaries(database, ["theirs"])
-        notes = " ".join(missing_notes(database, ["theirs"], final_losses(database, ["theirs"])))
+        stored = read_stored_study(database, "theirs")
+        assert stored is not None
+        notes = " ".join(judge(database, ["theirs"], stored, ranked_rows(database, ["theirs"])).notes)
     assert "Each cell has one seed" in notes
     assert "--seeds" not in notes  # it takes none
     for summary, trial in zip(summaries, trials_of(url), strict=True):
