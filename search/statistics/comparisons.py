@@ -155,8 +155,8 @@ def _comparison(family: Family, pair: _Pair, contrasts: Contrasts | None) -> Com
         mean=losses.in_values(means.mean()) if len(means) else 0.0,
         median=losses.in_values(np.median(means)) if len(means) else 0.0,
         margin=family.margin,
-        **comparison.intervals(),
-        **_over_settings(losses, means, [rest for rest, _ in pair.compared]),
+        **comparison.intervals(means),
+        **_influence(losses, means, [rest for rest, _ in pair.compared]),
     )
 
 
@@ -183,14 +183,15 @@ class _Oriented:
             found.append(Setting(rest, turned, self.losses.in_values(means[index]), low, high, (counts[0], counts[1])))
         return tuple(found)
 
-    def intervals(self) -> dict[str, Any]:
+    def intervals(self, means: Floats) -> dict[str, Any]:
         index, contrasts = self.pair.index, self.contrasts
         if index is None or contrasts is None:
             return {}
         low, high = self._joint(index)
         alone = sorted(self._value(end[index]) for end in (contrasts.low, contrasts.high))
         found = {"low": low, "high": high, "alone_low": alone[0], "alone_high": alone[1]}
-        return {**found, "p": float(contrasts.joint_p[index]), **self._detectable(index, contrasts)}
+        found["p"] = float(contrasts.joint_p[index])
+        return {**found, "general": self._general(means), **self._detectable(index, contrasts)}
 
     def _joint(self, index: int) -> tuple[float, float] | tuple[None, None]:
         if self.contrasts is None:
@@ -201,6 +202,16 @@ class _Oriented:
 
     def _value(self, difference: float) -> float:
         return self.losses.in_values(self.sign * difference)
+
+    def _general(self, means: Floats) -> tuple[float, float] | None:
+        """Student's t over the settings."""
+        from scipy.special import stdtrit
+
+        n = len(means)
+        if n < 3:
+            return None
+        reach = stdtrit(n - 1, 1 - ALPHA / 2) * means.std(ddof=1) / np.sqrt(n)
+        return self.losses.in_values(means.mean() - reach), self.losses.in_values(means.mean() + reach)
 
     def _detectable(self, index: int, contrasts: Contrasts) -> dict[str, Any]:
         """Twice the seeds, at least 5: what they would show."""
@@ -216,17 +227,13 @@ class _Oriented:
         return {"detectable": (low, high), "detectable_seeds": more}
 
 
-def _over_settings(losses: Losses, means: Floats, rests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What depends on how the difference varies over the settings."""
-    from scipy.special import stdtrit
-
+def _influence(losses: Losses, means: Floats, rests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The setting that makes the difference, if there is one."""
     n = len(means)
-    if n < 3:
+    if n < 3 or means.mean() <= 0:
         return {}
-    mean, reach = float(means.mean()), float(stdtrit(n - 1, 1 - ALPHA / 2) * means.std(ddof=1) / np.sqrt(n))
-    found: dict[str, Any] = {"general": (losses.in_values(mean - reach), losses.in_values(mean + reach))}
     most = int(np.argmax(means))
     without = (means.sum() - means[most]) / (n - 1)
-    if mean > 0 and (without <= 0 or means[most] >= means.sum() / 2):
-        found |= {"influential": rests[most], "without": losses.in_values(without)}
-    return found
+    if without > 0 and means[most] < means.sum() / 2:
+        return {}
+    return {"influential": rests[most], "without": losses.in_values(without)}
