@@ -92,11 +92,8 @@ def test_dashboard(visit: Visit) -> None:
     expect(note.locator("h1", has_text="small")).to_be_visible()
     expect(note.locator("td", has_text="complete").first).to_be_visible()
     tables = note.locator("table")
-    assert [tables.nth(i).locator("tbody tr").count() for i in range(tables.count())] == [
-        9,
-        8,
-        3,
-    ]  # cells, candidates, comparisons
+    lengths = [tables.nth(i).locator("tbody tr").count() for i in range(tables.count())]
+    assert lengths == [9, 8, 3]  # cells, candidates, comparisons
     expect(note.get_by_role("heading", name="Verdicts")).to_be_visible()
 
     trial = visit.open(f"/dashboard/studies/{study}/trials?numbers=3")
