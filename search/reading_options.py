@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 from search.option_fields import Option
-from search.options import BaselinesOptions, JsonOptions, StudyOptions
+from search.options import BaselinesOptions, JsonOptions, StorageWaitOptions, StudyOptions, as_texts
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportOptions(BaselinesOptions, StudyOptions):
+class ReportOptions(BaselinesOptions, StorageWaitOptions):
     """The options of `search.report`."""
 
+    study: Annotated[
+        tuple[str, ...],
+        Option("A study, or two to compare; NAME@URL is one of another database.", "NAME|FILE.toml", convert=as_texts),
+    ] = field(
+        repr=False  # a URL may contain a password
+    )
     format: Annotated[
         str | None,
         Option("markdown, csv, json, latex or html.", "FORMAT", unset="by the suffix of --output, else markdown"),

@@ -17,13 +17,15 @@ from search.storage.queries import TrialSummary, trial_summaries
 from search.storage.values import canonical
 from search.study.cells import without_seed
 from search.study.formatting import count_text, describe_cell, loss_text
-from search.study.lookup import open_studies
+from search.study.lookup import open_studies, study_and_storage
 from search.study.metrics import DEFAULT_NAME
 from search.study.stored import read_stored_study
 from search.study.trial_facts import TABLE_FACTS, trial_facts
 
 if TYPE_CHECKING:
     import pandas
+
+    from search.reporting.comparison_report import ComparisonReport
 
 # How long to wait for a database that is starting, in seconds.
 WAIT_S = 60.0
@@ -156,6 +158,23 @@ class StudyResult:
         except OSError as error:
             raise UsageError(f"save_report({str(path)!r}): {error.strerror}; choose a writable file") from error
         return path
+
+    def compare(self, other: StudyResult | str) -> ComparisonReport:
+        """Compare this study with another one, cell by cell.
+
+        Args:
+            other: The other result, or the name of a study in the same database, or NAME@URL in another one.
+
+        Returns:
+            What `search.report` shows of two studies: `.report(format)` is the text, `.results` the numbers.
+
+        Raises:
+            UsageError: The other study does not exist, or the two cannot be compared.
+        """
+        from search.reporting.comparison_report import read_comparison
+
+        place = study_and_storage(other, self.storage) if isinstance(other, str) else (other.study, other.storage)
+        return read_comparison((self.study, self.storage), place, WAIT_S, baselines=True)
 
     def __repr__(self) -> str:
         ended = ", ".join(f"{count} {state}" for state, count in self.counts.items() if count) or "no trials"

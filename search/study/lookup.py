@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -80,6 +81,16 @@ def confirmation_of(database: Database, study: str) -> str | None:
     definition = (study_attrs(database, name) or {}).get(DEFINITION) or {}
     # Names of earlier versions may end so.
     return name if definition.get(CONFIRMATION) is not None else None
+
+
+def study_and_storage(study: str, storage: str) -> tuple[str, str]:
+    """A study and its database, from NAME, or from NAME@URL for one of another database.
+
+    Args:
+        storage: The URL of the database of a name alone.
+    """
+    found = re.fullmatch(r"(.+?)@([A-Za-z][\w+]*:/.*)", study, re.DOTALL)
+    return (study, storage) if found is None else (found[1], found[2])
 
 
 def _planning_command(study: str, storage: str) -> str:

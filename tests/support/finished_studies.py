@@ -83,16 +83,17 @@ def ended_study(
     seeds: int = 3,
     study: str = GRID,
     corpus: str = CORPUS,
+    name: str = "small",
     **of_study: Any,
 ) -> Iterator[Database]:
-    """The study "small" and its baselines in a database of `folder`; trials for which `end` returns None wait.
+    """The study `name` and its baselines in a database of `folder`; trials for which `end` returns None wait.
 
     Args:
         of_study: Further attributes of the planned study, such as its target.
     """
     definition = load_definition(write_study(folder, study)).model_copy(update={"seeds": seeds})
     with open_database(sqlite(folder), create=True).closing() as database:
-        planned = Study(definition, "small", encode("text", corpus), **of_study)
+        planned = Study(definition, name, encode("text", corpus), **of_study)
         ensure_planned(database, planned)
         queue = TrialQueue(database)
         # A worker holds one claim at a time: a second claim returns the trials that it holds.
@@ -115,13 +116,14 @@ def ended_study(
 
 
 def record_code(database: Database, codes: Sequence[str]) -> None:
-    """Give each trial a record with one of `codes`, in turn, as its worker does."""
+    """Give each trial that has none a record with one of `codes`, in turn, as its worker does."""
     with database.engine.begin() as connection:
         for place, code in enumerate(codes):
             connection.execute(
                 text(
                     "INSERT INTO trial_user_attributes (trial_id, key, value_json)"
-                    " SELECT trial_id, 'record', :record FROM trials WHERE trial_id % :turns = :place"
+                    " SELECT trial_id, 'record', :record FROM trials WHERE trial_id % :turns = :place AND trial_id"
+                    " NOT IN (SELECT trial_id FROM trial_user_attributes WHERE key = 'record')"
                 ),
                 {"record": json.dumps({"code": code, "lm-search": "9"}), "turns": len(codes), "place": place},
             )
