@@ -164,7 +164,7 @@ def test_repeated_parameters_are_repetitions(file: Path) -> None:
     assert [(row["trials"], row["interval"] is not None) for row in read["rows"]] == [(3, True)] * 4
     assert read["definition"]["grid"] == {"width": [16, 32], "rate": [0.1, 0.2]}
     answered = [each for each in read["verdicts"]["comparisons"] if each["verdict"] == "yes"]
-    assert {each["factor"] for each in answered} == {"width", "rate"}
+    assert {each["comparisons"][0]["factor"] for each in answered} == {"width", "rate"}
 
 
 def test_a_parameter_called_seed_tells_repetitions_apart(tmp_path: Path) -> None:
