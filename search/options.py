@@ -118,7 +118,14 @@ class DefinitionOptions(Options):
     """Overrides of a study's definition, applied when it is planned."""
 
     seeds: Annotated[
-        int | None, Option("Trials of each cell.", env="SEARCH_SEEDS", unset="that of the study", minimum=1)
+        str | None,
+        Option(
+            "Trials of each cell; auto gives further seeds where they decide something.",
+            "N|auto",
+            env="SEARCH_SEEDS",
+            unset="that of the study",
+            convert=str,
+        ),
     ] = None
     confirm: Annotated[
         int | None,

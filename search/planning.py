@@ -25,8 +25,8 @@ from search.storage.schema import DEFINITION
 from search.storage.texts import printable
 from search.storage.url import display_url
 from search.storage.values import canonical, compact_json
+from search.strategies.auto_seeds import make_seed_planner
 from search.strategies.pruners import check_pruner, read_pruner
-from search.strategies.racing import make_race
 from search.strategies.samplers import check_sampler, make_sampler
 from search.strategies.warm_start import warm_started
 from search.study.cell_checks import check_cells, check_confirm, check_judged_metric
@@ -39,6 +39,7 @@ from search.study.formatting import count_text
 from search.study.lookup import refusal_of_optunas
 from search.study.names import name_fault
 from search.study.planner import Study, ensure_planned, stored_definitions, study_plans
+from search.study.search_space import AUTO, AutoSeedsSettings
 from search.study.stored import RESERVED, read_stored_study
 from search.study.study_file import sweep_notes
 from search.study.user_modules import extend_sys_path, module_folder, resolve_objective, user_sources
@@ -69,9 +70,7 @@ def load_study(options: PlanningOptions, modules: Path | None = None) -> Study:
     if options.name is not None and (fault := name_fault(options.name)):
         raise UsageError(f"--name {options.name!r}: {fault}")
     if options.seeds is not None:
-        if not 1 <= options.seeds <= MAX_SEEDS:
-            raise UsageError(f"--seeds {options.seeds}: give a number from 1 to {MAX_SEEDS}")
-        changes |= {"seeds": options.seeds, "racing": None}
+        changes |= _seeds(options.seeds, definition)
     modules = modules or module_folder(options.study)
     extend_sys_path(modules)
     if options.confirm is not None:
@@ -104,6 +103,20 @@ def load_study(options: PlanningOptions, modules: Path | None = None) -> Study:
         published_left_out=left_out,
         metric=objective.metric,
     )
+
+
+def _seeds(wanted: str, definition: StudyDefinition) -> dict[str, object]:
+    """What `--seeds` changes."""
+    if wanted == AUTO:
+        if definition.is_sampled:
+            raise UsageError(
+                f"--seeds auto works only with the grid, and {definition.name} has a sampler; give a number"
+            )
+        rules = definition.auto_seeds or AutoSeedsSettings()
+        return {"seeds": rules.first, "auto_seeds": rules}
+    if not wanted.isascii() or not wanted.isdigit() or not 1 <= int(wanted) <= MAX_SEEDS:
+        raise UsageError(f"--seeds {printable(wanted)}: give a number from 1 to {MAX_SEEDS}, or auto")
+    return {"seeds": int(wanted), "auto_seeds": None}
 
 
 def _why_not_comparable(options: PlanningOptions, definition: StudyDefinition, corpus: Corpus | None) -> str:
@@ -180,8 +193,8 @@ def open_planned(options: PlanningOptions, modules: Path | None = None) -> tuple
             log.warning("warning: %s: all of them stay and are trained; for fewer give another --name", fewer)
         # The last worker may have been killed after its last trial, before it planned more seeds.
         stored = read_stored_study(database, study.name)
-        if stored is not None and (race := make_race(database, stored)) is not None:
-            race()
+        if stored is not None and (plan_seeds := make_seed_planner(database, stored)) is not None:
+            plan_seeds()
     except BaseException:
         database.engine.dispose()
         raise

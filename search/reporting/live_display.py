@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from search.reporting.progress import FAILED, News, Snapshot, end_line, time_left
+from search.reporting.progress import FAILED, News, Snapshot, end_line, questions_line, time_left
 from search.storage.queries import TrialSummary
 from search.storage.schema import NOT_RUN
 from search.storage.texts import printable
@@ -84,6 +84,8 @@ class LiveDisplay:
             if trial.state != "complete":
                 self._last["failed" if trial.state in FAILED else "pruned"] = trial
         parts = [self._study(snapshot, workers), self._workers(snapshot), self._best(snapshot), *self._lasts()]
+        if snapshot.questions:
+            parts.append(Text(questions_line(snapshot), style="dim"))
         self._live.update(Group(*parts), refresh=True)
 
     def _study(self, snapshot: Snapshot, workers: int) -> RenderableType:

@@ -17,12 +17,13 @@ from rich.console import Console
 from search.statistics.pareto import pareto_front
 from search.storage.database import Database
 from search.storage.metrics import FurtherResults, further_results
-from search.storage.queries import TrialSummary, counts, trial_summaries
+from search.storage.queries import TrialSummary, counts, study_attr, trial_summaries
 from search.storage.schema import NOT_RUN
 from search.storage.texts import error_text, printable
 from search.streams import write_line
 from search.study.formatting import count_text, describe_cell, loss_text
 from search.study.metrics import DEFAULT_METRICS, Metric
+from search.study.stored import OPEN_QUESTIONS
 
 PLAIN_INTERVAL_S = 30.0
 ENDED = ("complete", "pruned", "diverged", "failed")
@@ -41,6 +42,7 @@ class Snapshot:
         ranked: The complete and feasible trials, the best first; of several objectives those on the Pareto front first.
         n_front: How many of them are on the Pareto front; None with one objective.
         total: The number of planned trials, without those that the objective left out with `trial.study.stop()`.
+        questions: What a study with `seeds = "auto"` has not answered yet.
         done: The number of trials that have ended, with any outcome: those in `ended`.
     """
 
@@ -59,6 +61,8 @@ class Snapshot:
         self._further = further_results(database, studies, with_metrics=False)
         self.ranked, self.n_front = self._rank()
         self.best = self.ranked[0] if self.ranked else None
+        open_questions = study_attr(database, studies[0], OPEN_QUESTIONS) if studies else None
+        self.questions = [printable(each["text"], 200) for each in open_questions or ()]
 
     def _rank(self) -> tuple[list[TrialSummary], int | None]:
         complete = [trial for trial in self.ended if trial.state == "complete" and trial.val_loss is not None]
@@ -154,12 +158,16 @@ class PlainLines:
     def __init__(self) -> None:
         self._news = News()
         self._summary_at = -math.inf
+        self._questions: list[str] = []
 
     def show(self, snapshot: Snapshot, workers: int) -> None:
         """Print what is new."""
         new = self._news.of(snapshot)
         for done, trial in new:
             write_line(end_line(trial, done, snapshot), sys.stderr)
+        if snapshot.questions != self._questions:
+            self._questions = snapshot.questions
+            write_line(questions_line(snapshot), sys.stderr)
         if new or time.monotonic() - self._summary_at > PLAIN_INTERVAL_S:
             write_line(summary_line(snapshot, workers), sys.stderr)
             self._summary_at = time.monotonic()
@@ -216,6 +224,13 @@ def summary_line(snapshot: Snapshot, workers: int) -> str:
     elif snapshot.best is not None:
         parts.append(f"best {loss_text(snapshot.best.val_loss, 4)} ({describe_cell(snapshot.best.shown_cell)})")
     return "; ".join([*parts, *filter(None, [time_left(snapshot, workers)])])
+
+
+def questions_line(snapshot: Snapshot) -> str:
+    """Which questions of a study with `seeds = "auto"` are open, in one line."""
+    if not snapshot.questions:
+        return "all questions are answered"
+    return f"open: {'; '.join(each.rstrip('.') for each in snapshot.questions)}"
 
 
 def time_left(snapshot: Snapshot, workers: int) -> str:

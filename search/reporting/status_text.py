@@ -55,6 +55,10 @@ def status_as_text(database: Database, names: Sequence[str], retried: int | None
     assert stored is not None, "open_studies checked that it exists"
     if not stored.is_made_by_optuna:
         lines.append(_limits(stored))
+    if stored.settings.auto_seeds is not None and stored.open_questions:
+        lines.append(
+            f"open when seeds were last planned: {'; '.join(each.rstrip('.') for each in stored.open_questions)}"
+        )
     running = trial_summaries(database, names, ("running",), (LOG_ATTRIBUTE,))
     retrying = [trial for trial in trial_summaries(database, names, ("waiting",)) if trial.attempts]
     failed = trial_summaries(database, names, ("failed", "diverged"))

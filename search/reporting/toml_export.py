@@ -32,8 +32,8 @@ def study_as_toml(
     top |= _metrics(definition.metrics)
     if study.confirm:
         top["confirm"] = study.confirm
-    if settings.racing is not None:
-        top["seeds"] = "adaptive"
+    if settings.auto_seeds is not None:
+        top["seeds"] = "auto"
     if definition.sampler is not None:
         # The trials' seeds do not show it: a cell that the sampler chooses again gets further seeds.
         top |= {"sampler": definition.sampler.model_dump(), "trials": study.trials, "seeds": study.seeds}

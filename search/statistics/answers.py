@@ -109,8 +109,6 @@ def _decided(first: Any, comparison: Comparison) -> Finding:
         return Finding(first, comparison, Verdict.YES, ON_AVERAGE, better)
     if average < 0 and not better:
         return Finding(first, comparison, Verdict.OPPOSITE, ON_AVERAGE)
-    if better:
-        return Finding(first, comparison, Verdict.ONLY_WHERE, "", better)
     return Finding(first, comparison, Verdict.CANNOT_TELL)
 
 

@@ -44,35 +44,61 @@ def chances(posterior: Posterior, candidates: Flags) -> list[Chance]:
     return [Chance(int(k), float(p), float(r)) for k, p, r in zip(index, probability, regret, strict=True)]
 
 
-def best_set(posterior: Posterior, candidates: Flags) -> list[int]:
-    """The cells that may be the best: the truly best one is among them in at least 95 % of studies.
+@dataclass(frozen=True)
+class Rival:
+    """A cell beside the leader, the cell with the lowest mean.
 
-    A cell stays unless another one is better than it, by a one-sided test against all others at once (Gupta 1965,
-    subset selection; Dunnett's comparison with each cell in turn as the control).
+    Attributes:
+        index: The cell.
+        behind: By how much its mean is above that of the leader.
+        reach: By how much it would have to be above it to be worse beyond chance.
+        reach_in_errors: The same in standard errors of the difference.
+        is_worse: Whether another cell, the leader or not, is better than it beyond chance.
+    """
+
+    index: int
+    behind: float
+    reach: float
+    reach_in_errors: float
+    is_worse: bool
+
+
+def rivals(posterior: Posterior, candidates: Flags) -> list[Rival]:
+    """The candidates, lowest mean first, and whether each is worse than another one.
+
+    The test is one-sided and against all others at once (Gupta 1965, subset selection; Dunnett's comparison with each
+    cell in turn as the control).
 
     Args:
-        candidates: (K,) bool, the cells that may be the best.
-
-    Returns:
-        The lowest mean first.
+        candidates: (K,) bool, the cells that may be the best; at least one.
     """
     index = _by_mean(posterior, candidates)
     noise = posterior.noise
     variance = noise.variance / np.maximum(noise.count, 1) * (1 - noise.correlation)
-    rivals = index[:MAX_RIVALS]
-    kept = []
+    nearest, found = index[:MAX_RIVALS], []
     for cell in index:
-        others = rivals[rivals != cell]
+        others = nearest[nearest != cell]
         if not len(others):
-            kept.append(int(cell))
-            continue
-        scale = np.sqrt(variance[cell] + variance[others])
-        scale = np.where(scale > 0, scale, np.finfo(np.float64).tiny)
+            return [Rival(int(cell), 0.0, 0.0, 0.0, False)]
+        scale = np.maximum(np.sqrt(variance[cell] + variance[others]), np.finfo(np.float64).tiny)
         largest = ((posterior.errors[:, [cell]] - posterior.errors[:, others]) / scale).max(axis=1)
-        behind = float(((noise.mean[cell] - noise.mean[others]) / scale).max())
-        if behind <= float(np.quantile(largest, 1 - ALPHA)):
-            kept.append(int(cell))
-    return kept
+        bound = float(np.quantile(largest, 1 - ALPHA))
+        worse = float(((noise.mean[cell] - noise.mean[others]) / scale).max()) > bound
+        behind = float(noise.mean[cell] - noise.mean[index[0]])
+        found.append(Rival(int(cell), behind, bound * float(scale[0]), bound, worse))
+    return found
+
+
+def best_set(posterior: Posterior, candidates: Flags) -> list[int]:
+    """The cells that may be the best: the truly best one is among them in at least 95 % of studies.
+
+    Args:
+        candidates: (K,) bool, the cells that may be the best; at least one.
+
+    Returns:
+        The lowest mean first.
+    """
+    return [each.index for each in rivals(posterior, candidates) if not each.is_worse]
 
 
 def _by_mean(posterior: Posterior, candidates: Flags) -> npt.NDArray[np.intp]:

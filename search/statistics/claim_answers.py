@@ -69,7 +69,7 @@ def steps_answer(claim: Claim, findings: Sequence[Finding], losses: Losses) -> A
     """The answer to a claim all of whose steps must hold."""
     verdict, detail = combined(findings)
     if verdict is Verdict.ONLY_WHERE:
-        detail = "; ".join(_where(each, losses, len(findings) > 1) for each in findings)
+        detail = _where(findings, losses)
     sentence = " ".join(finding_sentence(each, losses) for each in findings)
     return made_answer(claim, verdict, detail, sentence, findings)
 
@@ -79,16 +79,27 @@ def made_answer(claim: Claim, verdict: Verdict, detail: str, sentence: str, find
     return Answer(in_words(claim), verdict, shortened(detail, MAX_CLAIM), shortened(sentence, MAX_CLAIM), comparisons)
 
 
-def _where(found: Finding, losses: Losses, several: bool) -> str:
-    """One step of an answer "only where"."""
-    if found.verdict is Verdict.ONLY_WHERE:
-        text = only_where(found, losses)
-    else:
-        text = f"{found.verdict}{f', {found.detail}' if found.detail else ''}"
-    if not several or found.comparison is None:
-        return text
+def _where(findings: Sequence[Finding], losses: Losses) -> str:
+    """Where a claim holds of which some step holds, or does not hold, in some settings only."""
+    if len(findings) == 1:
+        return only_where(findings[0], losses)
+    holds, not_so = [], []
+    for found in findings:
+        step = _step(found, losses)
+        if found.verdict is Verdict.YES:
+            holds.append(f"{step} ({found.detail})" if found.detail else step)
+        elif found.verdict is Verdict.ONLY_WHERE:
+            holds.append(f"{step} (where {only_where(found, losses)})")
+        else:
+            not_so.append(f"{step} ({', '.join(filter(None, [str(found.verdict), found.detail]))})")
+    texts = [", ".join(holds), f"not {', '.join(not_so)}" if not_so else ""]
+    return ", but ".join(filter(None, texts))
+
+
+def _step(found: Finding, losses: Losses) -> str:
+    assert found.comparison is not None, "it was compared"
     factor = found.comparison.factor
-    return f"{losses.describe(factor, found.first)} over {losses.describe(factor, found.other)}: {text}"
+    return f"{losses.describe(factor, found.first)} over {losses.describe(factor, found.other)}"
 
 
 def not_always_answer(claim: Claim, findings: Sequence[Finding], losses: Losses) -> Answer:

@@ -31,6 +31,8 @@ from search.storage.values import canonical
 
 # With more settings, a comparison says nothing about single ones.
 MAX_SETTINGS = 200
+# What all single settings together take of the probability that some joint interval misses its truth.
+SETTINGS_SHARE = 0.2
 
 
 @dataclass
@@ -46,6 +48,7 @@ class Family:
     margin: float | None = None
     _weights: list[Floats] = field(default_factory=list)
     _pairs: dict[str, _Pair] = field(default_factory=dict)
+    _of_settings: list[int] = field(default_factory=list)
 
     def add(self, levels: Levels, *, with_settings: bool = False) -> None:
         """Compare two levels or cells; nothing happens if no setting has both.
@@ -65,7 +68,7 @@ class Family:
         if with_settings and pair.first_setting is None and 1 < len(pair.compared) <= MAX_SETTINGS:
             pair.first_setting = len(self._weights)
             for _, rows in pair.compared:
-                self.add_weights(self._difference(rows))
+                self._of_settings.append(self.add_weights(self._difference(rows)))
 
     def add_weights(self, weights: Floats) -> int:
         """Estimate another linear combination of the cells' means, (K,) float64.
@@ -75,6 +78,22 @@ class Family:
         """
         self._weights.append(weights)
         return len(self._weights) - 1
+
+    def weights(self, index: int) -> Floats:
+        """The linear combination of the cells' means behind a contrast, (K,) float64."""
+        return self._weights[index]
+
+    def index_of(self, levels: Levels) -> int | None:
+        """Which contrast is the mean over the settings of a comparison; None if none can be compared."""
+        pair = self._pairs.get(levels.key)
+        return None if pair is None else pair.index
+
+    def setting_index(self, levels: Levels, setting: int) -> int:
+        """Which contrast is that of one of the compared settings of a comparison."""
+        pair = self._pairs[levels.key]
+        index = pair.index if pair.first_setting is None else pair.first_setting + setting
+        assert index is not None, "a compared setting has a contrast"
+        return index
 
     def _difference(self, rows: tuple[int, int]) -> Floats:
         """The weights of the loss of the second row minus that of the first."""
@@ -86,7 +105,13 @@ class Family:
         """All estimates; None if there are none, or with one seed a cell."""
         if not self._weights or self.losses.posterior is None:
             return None
-        return self.losses.posterior.contrasts(np.array(self._weights))
+        # Single settings are many, and what a study asks for are mostly means over them.
+        shares = np.full(len(self._weights), 1.0)
+        shares[self._of_settings] = 0.0
+        means, settings = shares.sum(), len(self._of_settings)
+        shares *= (1 - SETTINGS_SHARE if settings else 1.0) / means
+        shares[self._of_settings] = SETTINGS_SHARE / max(settings, 1)
+        return self.losses.posterior.contrasts(np.array(self._weights), shares)
 
     def compare(self, contrasts: Contrasts | None) -> dict[str, Comparison]:
         """All comparisons, by the keys of their levels.

@@ -18,6 +18,24 @@ MAX_PAIRED_LEVELS = 10
 MAX_SHOWN_LEVELS = 20
 
 
+def add_levels(family: Family, grid: Losses) -> list[Levels]:
+    """Compare the levels of the factors of a study, but not those that its baselines alone have.
+
+    Args:
+        family: Of the study and its baselines.
+        grid: The losses of the study.
+
+    Returns:
+        What a report lists.
+    """
+    if grid is family.losses:
+        return add_all(family)
+    shown = add_all(Family(grid))
+    for levels in shown:
+        family.add(levels)
+    return shown
+
+
 def add_all(family: Family) -> list[Levels]:
     """Compare the levels of every factor: all pairs of a few levels, or each of many levels with the best one.
 

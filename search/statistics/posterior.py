@@ -35,6 +35,7 @@ class Contrasts:
         joint_low, joint_high: (J,) float64, intervals that hold all J truths at once with 95 %.
         joint_p: (J,) float64, p-values corrected for J: below 0.05 exactly where the joint interval excludes 0, and not
             below what so many draws can show.
+        joint_level: (J,) float64, the probability with which each joint interval misses its truth.
         error: (J,) float64, the standard error of each.
         error_low, error_high: (J,) float64, between which it is with 80 %: few seeds say little about noise.
     """
@@ -46,6 +47,7 @@ class Contrasts:
     joint_low: Floats
     joint_high: Floats
     joint_p: Floats
+    joint_level: Floats
     error: Floats
     error_low: Floats
     error_high: Floats
@@ -72,19 +74,22 @@ class Posterior:
         rng = np.random.default_rng(SEED + 1)
         return np.asarray(np.sqrt(self._variances) * rng.standard_normal(self._variances.shape))
 
-    def contrasts(self, weights: Floats) -> Contrasts:
+    def contrasts(self, weights: Floats, shares: Floats | None = None) -> Contrasts:
         """Estimate linear combinations of the cells' means.
 
         Args:
             weights: (J, K) float64, J >= 1; 0 for every cell without a loss.
+            shares: (J,) float64 with sum 1: how much of the probability that a joint interval misses its truth each of
+                them may take; None for equal shares.
         """
+        shares = np.full(len(weights), 1 / len(weights)) if shares is None else shares
         mean = np.asarray(weights @ np.nan_to_num(self.noise.mean))
         draws = min(DRAWS, max(200, MAX_NUMBERS // len(weights)))
         deviations = np.sqrt(self._variances[:draws] @ (weights**2).T * self._shared(weights))  # (draws, J)
         deviations = _thinned(deviations)
         half = _half_width(deviations, ALPHA)
-        # Comparable at the level that J comparisons need, so that none dominates because of its heavier tails.
-        scale = _half_width(deviations, ALPHA / len(weights))
+        # By Bonferroni's bound these intervals hold all at once. They are correlated, so narrower ones do too.
+        scale = _half_width(deviations, ALPHA * shares)
         largest = np.sort(self._largest(weights, scale))
         joint = float(np.quantile(largest, 1 - ALPHA, method="higher")) * scale
         joint = np.maximum(joint, half) if len(weights) > 1 else half
@@ -96,7 +101,8 @@ class Posterior:
         joint_p = np.maximum(joint_p, 1 / DRAWS)
         error = np.median(deviations, axis=0)
         spread = np.quantile(deviations, (0.1, 0.9), axis=0)
-        return Contrasts(mean, mean - half, mean + half, p, mean - joint, mean + joint, joint_p, error, *spread)
+        level = _p(deviations, joint)
+        return Contrasts(mean, mean - half, mean + half, p, mean - joint, mean + joint, joint_p, level, error, *spread)
 
     def _shared(self, weights: Floats) -> Floats:
         """By what factor the cells' correlation changes the variance of each combination, (J,)."""
@@ -136,7 +142,7 @@ def _p(deviations: Floats, mean: Floats) -> Floats:
     return np.asarray(2 * ndtr(-z).mean(axis=0))
 
 
-def _half_width(deviations: Floats, level: float) -> Floats:
+def _half_width(deviations: Floats, level: Floats | float) -> Floats:
     """Half of the interval that misses the truth with probability `level`, (J,), by bisection."""
     low, high = np.zeros(deviations.shape[1]), deviations.max(axis=0) * 10
     for _ in range(25):

@@ -36,7 +36,7 @@ def comparison_sentence(comparison: Comparison, losses: Losses) -> str:
     settings = f"{compared} settings" if compared == planned else f"{compared} of {planned} planned settings"
     sentences = [f"{by}, on average over {settings}, and in {comparison.agree} of them."]
     sentences += _alone(comparison, losses)
-    if comparison.influential is not None and comparison.without is not None:
+    if comparison.is_clear and comparison.influential is not None and comparison.without is not None:
         where = setting_text(comparison.influential, comparison.settings, losses)
         sentences.append(
             f"One setting makes half of it or more, {where}: without it {loss_text(comparison.without, 4)}."

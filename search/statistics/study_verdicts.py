@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from search.statistics.claim_answers import claimed_levels
+from search.statistics.answers import Verdict
+from search.statistics.claim_answers import Answer, claimed_levels
 from search.statistics.conditions import conditions_text, held_fixed, moves_along
 from search.statistics.losses import Losses, read_losses
+from search.statistics.outlook import OpenQuestion, outlook, rules_of
 from search.statistics.ranking import Row
 from search.statistics.verdicts import Verdicts, decide
 from search.storage.database import Database
@@ -30,11 +32,40 @@ def judge(database: Database, studies: Sequence[str], stored: StoredStudy, rows:
     everything = read_losses(database, studies, metric) if len(studies) > 1 else grid
     ranked = {canonical(row.cell) for row in rows if row.rank is not None}
     verdicts = decide(grid, everything, stored.claims, (), ranked=ranked, margin=stored.equivalence_margin)
+    undecidable = _undecidable(stored, rows, grid, everything)
     answers = tuple(
-        replace(answer, conditions=_conditions(claim, stored, rows))
+        replace(_closed(answer, undecidable), conditions=_conditions(claim, stored, rows))
         for answer, claim in zip(verdicts.answers, stored.claims, strict=True)
     )
     return replace(verdicts, answers=answers, notes=tuple(_notes(stored, grid, verdicts)))
+
+
+def _undecidable(
+    stored: StoredStudy, rows: Sequence[Row], grid: Losses, everything: Losses
+) -> Mapping[str, str] | None:
+    """Why open claims stay open, by their text; None unless a search with automatic seeds has ended."""
+    rules = rules_of(stored)
+    if rules is None or any(row.state in ("waiting", "running") for row in rows):
+        return None
+    seconds = {canonical(row.cell): row.seconds for row in rows if row.seconds is not None}
+    found = outlook(grid, everything, rules, seconds)
+    if found.next:  # the next seeds are not planned yet
+        return None
+    return {each.text: _needed(each, found.left) for each in found.needs}
+
+
+def _needed(each: OpenQuestion, left: int) -> str:
+    if each.trials is None:
+        return "even the most seeds a cell may have would not show a difference this small"
+    return f"about {each.trials} more trials would be needed, and the budget leaves {left}"
+
+
+def _closed(answer: Answer, undecidable: Mapping[str, str] | None) -> Answer:
+    """An answer that stays open for good."""
+    if undecidable is None or answer.verdict is not Verdict.CANNOT_TELL:
+        return answer
+    reason = undecidable.get(answer.claim, answer.detail)
+    return replace(answer, verdict=Verdict.UNDECIDABLE, detail=reason)
 
 
 def _conditions(claim: Claim, stored: StoredStudy, rows: Sequence[Row]) -> str:

@@ -20,7 +20,7 @@ from search.statistics.claim_answers import (
 )
 from search.statistics.comparison import Comparison, Levels
 from search.statistics.comparisons import Family
-from search.statistics.level_pairs import add_all
+from search.statistics.level_pairs import add_levels
 from search.statistics.losses import Losses
 from search.statistics.modes import Modes, find_modes
 from search.statistics.posterior import Contrasts
@@ -100,8 +100,8 @@ def decide(
         margin: A difference below it does not matter.
     """
     family = Family(everything, margin)
-    shown = _add_levels(family, grid)
-    asked = [_Question(claim, family) for claim in claims]
+    shown = add_levels(family, grid)
+    asked = [ClaimQuestion(claim, family) for claim in claims]
     contrasts = family.contrasts()
     comparisons = family.compare(contrasts)
     posterior = everything.posterior
@@ -117,16 +117,6 @@ def decide(
         compared=len(comparisons) if posterior is not None else 0,
         correlation=None if posterior is None else posterior.noise.correlation,
     )
-
-
-def _add_levels(family: Family, grid: Losses) -> list[Levels]:
-    """Compare the levels of the study, but not those that its baselines alone have."""
-    if grid is family.losses:
-        return add_all(family)
-    shown = add_all(Family(grid))
-    for levels in shown:
-        family.add(levels)
-    return shown
 
 
 def _best(grid: Losses, ranked: Collection[str] | None) -> tuple[Mapping[str, Any] | None, tuple[Candidate, ...]]:
@@ -146,7 +136,7 @@ def _best(grid: Losses, ranked: Collection[str] | None) -> tuple[Mapping[str, An
     )
 
 
-class _Question:
+class ClaimQuestion:
     """A claim, from what it compares to its answer."""
 
     def __init__(self, claim: Claim, family: Family) -> None:
@@ -157,6 +147,11 @@ class _Question:
         else:
             for levels in claimed_levels(claim):
                 family.add(levels, with_settings=True)
+
+    @property
+    def trend_index(self) -> int | None:
+        """Where the contrasts have the slope that it is about; None unless it is about one."""
+        return None if self._trend is None else self._trend.index
 
     def answer(self, comparisons: Mapping[str, Comparison], contrasts: Contrasts | None) -> Answer:
         """The answer from the estimates."""

@@ -121,6 +121,13 @@ def study_attrs(connection: Connection, study_id: int) -> dict[str, Any]:
     return {row.key: json.loads(row.value_json) for row in rows}
 
 
+def study_attr(connection: Connection, study_id: int, key: str) -> Any:
+    """One user attribute of a study; None without it."""
+    query = select(_study_attrs.c.value_json).where(_study_attrs.c.study_id == study_id, _study_attrs.c.key == key)
+    found = connection.execute(query).scalar()
+    return None if found is None else json.loads(found)
+
+
 def study_system_attrs(connection: Connection, study_id: int) -> dict[str, Any]:
     """All system attributes of a study: what samplers store on it."""
     rows = connection.execute(select(_study_system_attrs).where(_study_system_attrs.c.study_id == study_id))

@@ -95,19 +95,29 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class EndedTrial:
-    """A trial of a study in which every trial has ended.
+class ClaimedTrial:
+    """A trial that a worker has claimed: it has ended, or it is training.
 
     Attributes:
         cell: Its parameters, without the seed.
-        outcome: complete, pruned, diverged or failed.
-        value: The last loss; None without one.
+        outcome: complete, pruned, diverged or failed; "running" before its end.
+        value: The last value; None without one.
+        seconds: From its last claim to its end; None before it.
     """
 
     cell: Mapping[str, Any]
     seed: int
     outcome: str
     value: float | None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Extension:
+    """What a study gets where no trial waits: further trials, and user attributes that say why."""
+
+    trials: Sequence[PlannedTrial]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -223,29 +233,46 @@ def uids_of(connection: Connection, studies: Sequence[str]) -> list[str]:
     return list(connection.execute(query).scalars().all())
 
 
-def extend(
-    database: Database, study: str, uid: str, choose: Callable[[Sequence[EndedTrial]], Sequence[PlannedTrial]]
-) -> int:
-    """Add trials to a study in which every trial has ended.
+def extend(database: Database, study: str, uid: str, choose: Callable[[Sequence[ClaimedTrial]], Extension]) -> int:
+    """Add trials to a study in which no trial waits.
 
     Args:
         uid: Which planning of the study is meant.
-        choose: Chooses the new trials, given the ended ones; returns none when nothing is left to do.
+        choose: Chooses the new trials, given all others; none when nothing is left to do.
 
     Returns:
-        The number of new trials; 0 if another worker has added some that have not ended yet.
+        The number of new trials; 0 if another worker has added some that wait.
     """
 
     def work(connection: Connection) -> int:
         database.lock(connection, f"search plan {study}")
         planned = connection.execute(select(studies_table.c.study_id).where(studies_table.c.uid == uid)).first()
         rows = _rows(connection, uid)
-        if planned is None or any(row.state != "done" for row in rows):
+        if planned is None or any(row.state == "waiting" for row in rows):
             return 0
-        ended = [EndedTrial(*cell_and_seed(row.cell), row.outcome, row.value) for row in rows]
-        return _insert_missing(connection, _PlannedStudy(study, uid, planned.study_id), rows, choose(ended))
+        extension = choose(_claimed(rows))
+        optuna_tables.write_study_attrs(connection, planned.study_id, extension.attrs)
+        return _insert_missing(connection, _PlannedStudy(study, uid, planned.study_id), rows, extension.trials)
 
     return database.write(work)
+
+
+def claimed_trials(database: Database, uid: str) -> list[ClaimedTrial] | None:
+    """The trials of a planning of a study; None if one of them waits."""
+    rows = database.read(lambda connection: _rows(connection, uid))
+    return None if any(row.state == "waiting" for row in rows) else _claimed(rows)
+
+
+def _claimed(rows: Sequence[Row[Any]]) -> list[ClaimedTrial]:
+    return [
+        ClaimedTrial(
+            *cell_and_seed(row.cell),
+            row.outcome if row.state == "done" else "running",
+            row.value,
+            None if row.finished_at is None or row.started_at is None else row.finished_at - row.started_at,
+        )
+        for row in rows
+    ]
 
 
 def _insert_missing(

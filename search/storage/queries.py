@@ -100,6 +100,17 @@ def study_attrs(database: Database, study: str) -> Mapping[str, Any] | None:
     return None if found is None else found[1]
 
 
+def study_attr(database: Database, study: str, key: str) -> Any:
+    """One user attribute of a planned study; None without it."""
+
+    def work(connection: Connection) -> Any:
+        query = select(studies_table.c.study_id).where(studies_table.c.name == study)
+        study_id = connection.execute(query).scalar() if _has_uids(connection) else None
+        return None if study_id is None else optuna_tables.study_attr(connection, study_id, key)
+
+    return database.read(work)
+
+
 def study_uids(database: Database, studies: Sequence[str]) -> dict[str, str]:
     """The uids of those of `studies` that are planned, by name."""
     query = select(studies_table.c.name, studies_table.c.uid).where(studies_table.c.name.in_(studies))

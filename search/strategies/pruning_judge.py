@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from optuna.pruners import NopPruner
 from optuna.study import Study
@@ -15,6 +16,7 @@ from search.storage.optuna_storage import PrunerStorage, SearchStorage
 from search.storage.slots import parameters_of
 from search.storage.trial_storage import new_trial
 from search.strategies.pruners import make_pruner
+from search.study.cells import without_seed
 from search.study.metrics import DEFAULT_METRICS, Metric
 from search.study.pruner_settings import PrunerSettings
 
@@ -27,6 +29,7 @@ class PruningJudge:
         study: The study's name.
         metrics: What the study ranks by.
         history: What the pruner sees if it judges by what trials report to Optuna; None makes it.
+        is_needed: Whether a cell, without its seed, must be trained to its end; None for no cell.
     """
 
     def __init__(
@@ -36,7 +39,9 @@ class PruningJudge:
         settings: PrunerSettings,
         metrics: Sequence[Metric] = DEFAULT_METRICS,
         history: PrunerStorage | None = None,
+        is_needed: Callable[[Mapping[str, Any]], bool] | None = None,
     ) -> None:
+        self._is_needed = is_needed
         self._metric = compared_metric(settings, metrics)
         if self._metric is not None or history is None:
             history = PrunerStorage(backend, study, metric=self._metric)
@@ -62,6 +67,8 @@ class PruningJudge:
             UsageError: No report so far has the metric that the pruner judges by.
         """
         if isinstance(self._pruner, NopPruner):
+            return False
+        if self._is_needed is not None and self._is_needed(without_seed(trial.params)):
             return False
         seen = self._seen(trial, at_each_report)
         if seen is None:

@@ -30,7 +30,7 @@ from search.study.pruner_settings import PrunerSettings, SharedSettings
 from search.study.references import full_cell, full_reference
 from search.study.search_space import (
     GRID,
-    RacingSettings,
+    AutoSeedsSettings,
     Range,
     SamplerSettings,
     check_values,
@@ -87,8 +87,8 @@ class StudyDefinition(BaseModel):
     # Every cell is trained with `seeds` seeds: first_seed, first_seed + 1, …
     seeds: int = Field(default=1, ge=1, le=MAX_SEEDS)
     first_seed: int = Field(default=1337, ge=0, le=MAX_SEED - MAX_SEEDS)
-    # With seeds = "adaptive": further seeds for the cells that may still be the best.
-    racing: RacingSettings | None = None
+    # With seeds = "auto": further seeds where they decide something.
+    auto_seeds: AutoSeedsSettings | None = None
     # When all trials have ended, the best cell and the runner-up are trained with so many fresh seeds.
     confirm: int = Field(default=0, ge=0, le=MAX_SEEDS)
     training: TrainingSettings = TrainingSettings()
@@ -219,7 +219,9 @@ def load_definition(
     uneven = definition.cells if definition.when else definition.enqueued
     check_claims(definition.claims, definition.grid, definition.baselines, source, uneven)
     for setting in settings:
-        raw = with_setting(raw, setting, {name: SECTIONS[name] for name in ("training", "racing", "pruner", "workers")})
+        raw = with_setting(
+            raw, setting, {name: SECTIONS[name] for name in ("training", "auto_seeds", "pruner", "workers")}
+        )
         definition = _with_full_references(_validated(raw, setting_name(setting)), folders)
     if enqueue:
         definition = _with_full_references(_validated(with_enqueued(raw, enqueue), "--enqueue"), folders)
@@ -257,7 +259,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "training": TrainingSettings,
     "pruner": SharedSettings,
     "workers": WorkerSettings,
-    "racing": RacingSettings,
+    "auto_seeds": AutoSeedsSettings,
     "published": Published,
     "claims": Claim,
     "axes": Range,
@@ -265,6 +267,6 @@ SECTIONS: dict[str, type[BaseModel]] = {
 
 
 def sections(definition: StudyDefinition) -> Mapping[str, Any]:
-    """The sections that may change between two starts: of pruning, of workers and of racing."""
-    racing = {} if definition.racing is None else {"racing": definition.racing.model_dump()}
-    return {"pruner": definition.pruner.model_dump(), "workers": definition.workers.model_dump(), **racing}
+    """The sections that may change between two starts: of pruning, of workers and of seeds."""
+    rules = {} if definition.auto_seeds is None else {"auto_seeds": definition.auto_seeds.model_dump()}
+    return {"pruner": definition.pruner.model_dump(), "workers": definition.workers.model_dump(), **rules}

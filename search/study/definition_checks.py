@@ -35,9 +35,9 @@ def _check_sampler(definition: StudyDefinition) -> None:
         raise ValueError(NO_AXES)
     if definition.is_sampled and definition.trials is None:
         raise ValueError(f"sampler = {definition.sampler.name!r} needs trials = N, the number of cells that it chooses")
-    if definition.is_sampled and definition.racing is not None:
+    if definition.is_sampled and definition.auto_seeds is not None:
         name = definition.sampler.name
-        raise ValueError(f'seeds = "adaptive" works only with the grid, not with sampler = {name!r}; give a number')
+        raise ValueError(f'seeds = "auto" works only with the grid, not with sampler = {name!r}; give a number')
     if not definition.is_sampled and definition.axes:
         axis = next(iter(definition.axes))
         raise ValueError(f'the axis {axis} is a range, and the grid needs lists; set a sampler, such as "tpe"')

@@ -12,6 +12,8 @@ from search.storage.texts import printable
 from search.storage.values import canonical
 
 GRID = "grid"
+# `seeds = "auto"`, and the section with its rules.
+AUTO, AUTO_SEEDS = "auto", "auto_seeds"
 # Of an objective that suggests its parameters.
 OPTUNAS_SAMPLER, OPTUNAS_PRUNER = "tpe", "MedianPruner"
 # Of a step: the largest error of a number of steps, as Optuna has it.
@@ -80,8 +82,8 @@ class SamplerSettings(BaseModel):
         return self.model_extra or {}
 
 
-class RacingSettings(BaseModel):
-    """When a cell gets further seeds, with `seeds = "adaptive"`."""
+class AutoSeedsSettings(BaseModel):
+    """How many seeds cells get with `seeds = "auto"`."""
 
     model_config = _STRICT
 
@@ -89,18 +91,27 @@ class RacingSettings(BaseModel):
     first: int = Field(default=2, ge=2)
     # No cell gets more seeds than this.
     max_seeds: int = Field(default=20, ge=2, le=1000)
-    # The study gets no more trials than this; by default half of max_seeds times the number of cells.
+    # The study gets no more trials than this, its baselines not counted; by default three and a half seeds a cell, and
+    # at least 24 trials more than the first ones.
     budget: int | None = Field(default=None, ge=1)
-    # A cell gets no further seeds once it is worse than the best cell with this confidence.
-    confidence: float = Field(default=0.99, gt=0.5, lt=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_confidence(cls, raw: Any) -> Any:
+        # Earlier versions had it, and stored studies have it.
+        return {key: raw[key] for key in raw if key != "confidence"} if isinstance(raw, Mapping) else raw
 
     @model_validator(mode="after")
-    def _check(self) -> RacingSettings:
+    def _check(self) -> AutoSeedsSettings:
         if self.max_seeds < self.first:
             raise ValueError(
-                f"racing.max_seeds = {self.max_seeds} is below racing.first = {self.first}; raise max_seeds"
+                f"auto_seeds.max_seeds = {self.max_seeds} is below auto_seeds.first = {self.first}; raise max_seeds"
             )
         return self
+
+    def budget_of(self, cells: int) -> int:
+        """The most trials of a study with so many cells."""
+        return max(self.first * cells + 24, 7 * cells // 2) if self.budget is None else self.budget
 
 
 def check_values(axis: str, values: Sequence[Any]) -> None:
@@ -120,7 +131,7 @@ def check_values(axis: str, values: Sequence[Any]) -> None:
 
 
 def normalize_seeds(raw: Any) -> Any:
-    """A study file's content with the first seeds of a race as `seeds`."""
+    """A study file's content with the first of the automatic seeds as `seeds`."""
     if not isinstance(raw, Mapping):
         return raw
     raw = dict(raw)
@@ -130,12 +141,14 @@ def normalize_seeds(raw: Any) -> Any:
         pruner = raw.setdefault("pruner", OPTUNAS_PRUNER)
         if isinstance(pruner, Mapping) and pruner.keys() <= {"metric", "direction"}:
             raw["pruner"] = {"name": OPTUNAS_PRUNER, **pruner}
-    if raw.get("seeds") == "adaptive":
-        racing = raw.get("racing", {})
-        first = racing.get("first") if isinstance(racing, Mapping) else None
-        raw |= {"seeds": RacingSettings().first if first is None else first, "racing": racing}
+    if "racing" in raw and AUTO_SEEDS not in raw:  # as earlier versions called it
+        raw[AUTO_SEEDS] = raw.pop("racing")
+    if raw.get("seeds") in (AUTO, "adaptive"):
+        rules = raw.get(AUTO_SEEDS, {})
+        first = rules.get("first") if isinstance(rules, Mapping) else None
+        raw |= {"seeds": AutoSeedsSettings().first if first is None else first, AUTO_SEEDS: rules}
     elif isinstance(raw.get("seeds"), str):
-        raise ValueError(f'seeds = {raw["seeds"]!r}: write an integer, or "adaptive"')
-    elif "racing" in raw:
-        raise ValueError('racing needs seeds = "adaptive"; add it at the top of the file, or remove racing')
+        raise ValueError(f'seeds = {raw["seeds"]!r}: write an integer, or "auto"')
+    elif AUTO_SEEDS in raw:
+        raise ValueError('auto_seeds needs seeds = "auto"; add it at the top of the file, or remove auto_seeds')
     return raw

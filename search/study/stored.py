@@ -23,7 +23,7 @@ from search.study.claims import Cell, Claim, Published, Scalar
 from search.study.confirmed_text import Confirmation, parse_confirmation
 from search.study.metrics import Metric, parse_metrics
 from search.study.pruner_settings import PrunerSettings
-from search.study.search_space import GRID, RacingSettings, Range, SamplerSettings
+from search.study.search_space import GRID, AutoSeedsSettings, Range, SamplerSettings
 from search.study.space import Condition, Space
 from search.study.warm_starts import WARM_START, WarmStart, parse_warm_start
 from search.study.worker_settings import WorkerSettings
@@ -34,6 +34,8 @@ SET_TRAINING = "set_training"
 # The key of a definition of which a stretch of the text is reserved.
 RESERVED = "reserved"
 AXIS_ORDER, START_POINTS = "axis_order", "start_points"
+# The user attribute with what a study with automatic seeds has not answered yet.
+OPEN_QUESTIONS = "open_questions"
 # The user attribute of a copy of a study that Optuna alone made.
 MADE_BY_OPTUNA = "made_by_optuna"
 
@@ -129,11 +131,11 @@ class StoredSettings:
 
     pruner: PrunerSettings
     workers: WorkerSettings
-    racing: RacingSettings | None
+    auto_seeds: AutoSeedsSettings | None
 
     def sections(self) -> Mapping[str, Mapping[str, Any]]:
         """The sections of a study file, by name."""
-        all_sections = {"pruner": self.pruner, "workers": self.workers, "racing": self.racing}
+        all_sections = {"pruner": self.pruner, "workers": self.workers, "auto_seeds": self.auto_seeds}
         return {name: section.model_dump() for name, section in all_sections.items() if section is not None}
 
 
@@ -157,6 +159,7 @@ class StoredStudy:
         has_start_points: Whether its sampler starts with points of a quasi-random sequence.
         confirm: With how many fresh seeds its best cells are confirmed; 0 for none.
         equivalence_margin: A difference of the metric below it does not matter; None if the study file names none.
+        open_questions: What a study with `seeds = "auto"` had not answered when its seeds were last planned.
         set_training: The training settings that its study file sets; None if an earlier version planned it.
         is_made_by_optuna: Whether Optuna alone made it: it has no settings, no objective and no seeds.
     """
@@ -183,6 +186,7 @@ class StoredStudy:
     set_training: Sequence[str] | None = None
     confirm: int = 0
     equivalence_margin: float | None = None
+    open_questions: Sequence[str] = ()
 
     @property
     def used_training(self) -> Mapping[str, Any]:
@@ -236,6 +240,7 @@ def parse_study(name: str, attrs: Mapping[str, Any]) -> StoredStudy:
             set_training=attrs.get(SET_TRAINING),
             confirm=attrs.get("confirm", 0),
             equivalence_margin=attrs.get("equivalence_margin"),
+            open_questions=[each["text"] for each in attrs.get(OPEN_QUESTIONS, ())],
             is_made_by_optuna=bool(attrs.get(MADE_BY_OPTUNA)),
         )
     except ValidationError as error:
@@ -284,11 +289,12 @@ def parse_definition(stored: Mapping[str, Any]) -> StoredDefinition:
 
 
 def _parse_settings(stored: Mapping[str, Any]) -> StoredSettings:
-    racing = stored.get("racing")
+    # As earlier versions called it.
+    rules = stored.get("auto_seeds", stored.get("racing"))
     return StoredSettings(
         pruner=PrunerSettings.model_validate(stored.get("pruner", {})),
         workers=WorkerSettings.model_validate(stored.get("workers", {})),
-        racing=None if racing is None else RacingSettings.model_validate(racing),
+        auto_seeds=None if rules is None else AutoSeedsSettings.model_validate(rules),
     )
 
 

@@ -18,7 +18,7 @@ from search.study.stored import StoredStudy, read_stored_study
 from search.study.trial_facts import ENVIRONMENT, trial_facts
 
 # What two studies can differ in that says nothing about one of their trials.
-_NOT_OF_A_TRIAL = ("search space", "plan", "claims", "published", "racing", "workers")
+_NOT_OF_A_TRIAL = ("search space", "plan", "claims", "published", "auto_seeds", "workers")
 
 
 @dataclass(frozen=True)

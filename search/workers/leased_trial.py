@@ -56,7 +56,7 @@ class WorkerStudy:
         suggests_parameters: Whether the objective chooses its parameters itself.
         user_trials: Makes what user code gets as `trial`.
         program_log: The log of the program that a trial runs; None if its objective runs none.
-        race: Plans more seeds once all trials have ended and returns how many; None when the study does not race.
+        plan_seeds: Plans more seeds if no trial waits and returns how many; None if the number of seeds is fixed.
     """
 
     start: Callable[[Mapping[str, Any], int], TrainingRun | ObjectiveCall]
@@ -68,7 +68,7 @@ class WorkerStudy:
     group_size: Callable[[Mapping[str, Any], str], int] = lambda cell, shape_key: 1
     fill: Callable[[Lease], Lease] = lambda lease: lease
     trim_artifacts: Callable[[], None] = lambda: None
-    race: Callable[[], int] | None = None
+    plan_seeds: Callable[[], int] | None = None
     metrics: Sequence[Metric] = DEFAULT_METRICS
     suggests_parameters: bool = False
     user_trials: UserTrials | None = None

@@ -22,8 +22,8 @@ from search.storage.database import Database
 from search.storage.leases import Lease
 from search.storage.optuna_storage import SearchStorage
 from search.storage.queue import TrialQueue
+from search.strategies.auto_seeds import make_seed_planner, needed_cells
 from search.strategies.pruning_judge import PruningJudge
-from search.strategies.racing import make_race
 from search.strategies.slot_sampling import make_sampling
 from search.study.cells import CONFIRMATION, objective_values
 from search.study.corpus import corpus_as_planned, corpus_difference, corpus_of_file, read_corpus
@@ -165,7 +165,7 @@ def _worker_study(
         return sizes.of(shape, lambda: objective.group_size(values_of(cell), training, corpus, sizes.device))
 
     stack_runs = objective.stack_runs if objective.can_stack else None
-    judge = PruningJudge(backend, stored.name, settings.pruner, definition.metrics)
+    judge = PruningJudge(backend, stored.name, settings.pruner, definition.metrics, is_needed=needed_cells(stored))
     facts = {
         "objective": definition.objective,
         "training": training.model_dump(),
@@ -177,7 +177,7 @@ def _worker_study(
     }
     writer = ArtifactWriter(store, facts, environment(sizes.device, *user_sources(definition)), definition.metric.name)
     worker_study = WorkerStudy(start, stored.uid, judge, settings.workers.checkpoint_s, writer, stack_runs, group_size)
-    sampling, race = make_sampling(backend.database, stored), make_race(backend.database, stored)
+    sampling, plan_seeds = make_sampling(backend.database, stored), make_seed_planner(backend.database, stored)
     if settings.workers.keep_artifacts is not None and store is not None:
         quota = ArtifactQuota(stored.name, stored.planning, settings.workers.keep_artifacts, store)
         worker_study = replace(worker_study, trim_artifacts=lambda: quota.apply(backend.database))
@@ -187,7 +187,7 @@ def _worker_study(
     )  # fmt: skip
     worker_study = replace(
         worker_study,
-        race=race,
+        plan_seeds=plan_seeds,
         metrics=definition.metrics,
         user_trials=user_trials,
         suggests_parameters=definition.suggests_parameters,

@@ -25,6 +25,7 @@ from search.storage.private_files import make_private_folder
 from search.storage.queue import TrialQueue
 from search.storage.slots import slot_of
 from search.storage.trial_storage import TrialStorage
+from search.strategies.auto_seeds import needed_cells
 from search.strategies.pruning_judge import PruningJudge
 from search.strategies.samplers import make_sampler
 from search.study.stored import StoredStudy
@@ -250,7 +251,9 @@ class UserTrials:
             # A pruner compares one metric.
             history = self._storage if len(metrics) == 1 else None
             settings = self._stored.settings.pruner
-            self._judge = PruningJudge(self._backend, self._stored.name, settings, metrics, history)
+            self._judge = PruningJudge(
+                self._backend, self._stored.name, settings, metrics, history, needed_cells(self._stored)
+            )
             self._study = UserStudy(self._stored.name, self._storage, sampler, _JudgePruner(self._judge))
         assert self._judge is not None, "made with the study"
         self._judge.expire()

@@ -22,6 +22,7 @@ from search.storage.texts import error_text
 from search.workers.called_trial import CalledTrial
 from search.workers.leased_trial import WorkerContext, WorkerStudy, release_or_fail, start_run
 from search.workers.lost_leases import drop_lost, end_interrupted
+from search.workers.more_seeds import MoreSeeds
 from search.workers.single_run_group import SingleRunGroup
 from search.workers.trained_trial import TrainedTrial
 from search.workers.trial_errors import cause_of, end_if_spoiled, is_spoiling
@@ -84,15 +85,17 @@ class Worker:
 
     def _work(self) -> bool:
         names = list(self.studies)
+        more_seeds = MoreSeeds(self.studies.values(), self.queue)
         self.timer.begin()
         while not self.stop.is_set():
             leases = self._claim(names)
             self.timer.end("storage")
             if leases:
                 self._work_on(leases)
-            elif self.queue.unfinished(names) == 0:
-                if self._plan_more_seeds(names):
-                    continue
+                more_seeds.trained()
+            elif more_seeds.plan(names, unfinished := self.queue.unfinished(names)):
+                continue
+            elif unfinished == 0:
                 self._remove_leftovers()
                 for name in self.queue.deleted(names):
                     log.warning("the study %r was deleted while this worker trained it", name)
@@ -136,13 +139,6 @@ class Worker:
     def _forget(self, lease: Lease) -> None:
         # A new list: the thread that renews leases may be reading the old one.
         self._leases = [each for each in self._leases if each is not lease]
-
-    def _plan_more_seeds(self, names: Sequence[str]) -> bool:
-        races = [study.race for study in self.studies.values() if study.race is not None]
-        for race in races:
-            race()
-        # Ask the database: another worker may have planned the seeds.
-        return bool(races) and self.queue.unfinished(names) > 0
 
     def _group_size(self, lease: Lease) -> int:
         study = self.studies[lease.study]

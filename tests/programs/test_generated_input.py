@@ -32,7 +32,8 @@ KEYS = [
     "name", "description", "objective", "corpus", "sampler", "trials", "seeds", "first_seed", "nonsense",
     "grid.n_embd", "grid.seed", 'grid."a b"', "grid.x", "axes.y", "training.max_iters", "training.learning_rate",
     "training.evaluation", "pruner.name", "pruner.keep", "pruner.zeal", "workers.lease_s", "workers.max_attempts",
-    "racing.first", "baselines", "published", "claims", "grid", "axes", "training", "pruner", "workers", "racing",
+    "auto_seeds.first", "baselines", "published", "claims", "grid", "axes", "training", "pruner", "workers",
+    "auto_seeds",
 ]  # fmt: skip
 TEXTS = [
     "", " ", "=", "a", "-", "--", "\x1b[31m", "a\nb", "é", "\ud800", "x" * 3_000, "../..", "/", "~", "%", "?", "*", "'",

@@ -159,7 +159,7 @@ class TestRunStudy:
 
 def test_what_run_shares_with_its_workers() -> None:
     settings: dict[str, Any] = {"fuse": "4", "profile": True, "storage": "sqlite:///x.db", "baselines": False}
-    run = RunOptions(study="a.toml", name="b", seeds=3, workers="2", **settings)
+    run = RunOptions(study="a.toml", name="b", seeds="3", workers="2", **settings)
     worker = run.shared_with(WorkerOptions, study="b", name=None)
     assert worker == WorkerOptions(study="b", **settings)
     assert worker.as_arguments() == ["--study", "b", "--no-baselines", "--fuse", "4", "--profile"]

@@ -43,12 +43,12 @@ depth = { low = 1, high = 9, step = 2 }
 
 RACING = """
 objective = "fake_objective:start"
-seeds = "adaptive"
+seeds = "auto"
 
 [grid]
 n_embd = [8, 16]
 
-[racing]
+[auto_seeds]
 first = 2
 max_seeds = 7
 """

@@ -44,7 +44,7 @@ retry_delay_s = 0.1
 max_attempts = 2
 """
 STUDIES = {
-    "race": FAKE.format(seeds='seeds = "adaptive"') + "[racing]\nmax_seeds = 4\n[grid]\nx = [1, 2, 3]\n",
+    "race": FAKE.format(seeds='seeds = "auto"') + "[auto_seeds]\nmax_seeds = 4\n[grid]\nx = [1, 2, 3]\n",
     "sampled": FAKE.format(seeds='sampler = "tpe"\ntrials = 5') + "[axes]\nlr = { low = 1e-4, high = 1e-1 }\n",
     "pruned": FAKE.format(seeds="seeds = 2")
     + "keep_artifacts = 1\n"

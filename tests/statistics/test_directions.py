@@ -24,16 +24,17 @@ from search.reporting.progress import Snapshot, summary_line
 from search.reporting.render import render
 from search.statistics.answers import Verdict
 from search.statistics.losses import Losses
+from search.statistics.outlook import Rules, outlook
 from search.statistics.ranking import Row, is_reached, ranked, ranked_rows
 from search.statistics.verdicts import decide
 from search.storage.connect import open_database
 from search.storage.database import Database
 from search.storage.leases import Report
-from search.storage.planning import EndedTrial
+from search.storage.planning import ClaimedTrial
 from search.storage.queue import TrialQueue
 from search.storage.tracking_queries import trials_with_news
+from search.strategies.auto_seeds import losses_of
 from search.strategies.pruners import make_pruner
-from search.strategies.racing import _losses, next_seeds
 from search.strategies.samplers import ask, check_sampler, make_sampler
 from search.strategies.slot_sampling import make_sampling
 from search.study.claims import Claim
@@ -41,7 +42,7 @@ from search.study.definition import load_definition
 from search.study.metrics import Direction, Metric
 from search.study.planner import Study, ensure_planned
 from search.study.pruner_settings import PrunerSettings
-from search.study.search_space import RacingSettings, SamplerSettings
+from search.study.search_space import AutoSeedsSettings, SamplerSettings
 from search.study.stored import read_stored_study
 from search.trackers.feed import events_of
 
@@ -205,17 +206,18 @@ def test_samplers(name: str) -> None:
     check_sampler(settings, SPACE, metrics=[LOSS, SCORE])
 
 
-def test_races() -> None:
-    rules = RacingSettings(max_seeds=6)
+def test_automatic_seeds() -> None:
     ended = [
-        EndedTrial({"n": cell}, seed, "complete", 1.0 + cell * 0.05 + 0.02 * ((seed * 3 + cell) % 4))
+        ClaimedTrial({"n": cell}, seed, "complete", 1.0 + cell * 0.05 + 0.02 * ((seed * 3 + cell) % 4))
         for cell in range(5)
         for seed in range(2)
     ]
-    twins = [EndedTrial(each.cell, each.seed, each.outcome, -(each.value or 0.0)) for each in ended]
-    found = next_seeds(_losses(ended, LOSS), 0, rules, 5, 10)
-    assert found == next_seeds(_losses(twins, SCORE), 0, rules, 5, 10)
-    assert 2 <= len(found) < 5
+    twins = [ClaimedTrial(each.cell, each.seed, each.outcome, -(each.value or 0.0)) for each in ended]
+    rules = Rules([], None, AutoSeedsSettings(max_seeds=6), 5)
+    one, twin = losses_of(ended, LOSS), losses_of(twins, SCORE)
+    found = outlook(one, one, rules, {}).next
+    assert found == outlook(twin, twin, rules, {}).next
+    assert found
 
 
 @contextmanager

@@ -151,7 +151,7 @@ FAULTS = {
     ),
     "no seeds": ("seeds = 0\n" + GRID, "seeds = 0: it should be greater than or equal to 1"),
     "too many seeds": ("seeds = 100000\n" + GRID, "seeds = 100000: it should be less than or equal to 1000"),
-    "seeds a text": ('seeds = "3"\n' + GRID, "seeds = '3': write an integer, or \"adaptive\""),
+    "seeds a text": ('seeds = "3"\n' + GRID, "seeds = '3': write an integer, or \"auto\""),
     "seeds true": ("seeds = true\n" + GRID, "seeds = True: it should be a valid integer"),
     "negative seed": ("first_seed = -1\n" + GRID, "first_seed = -1: it should be greater than or equal to 0"),
     "seed too large": ("first_seed = 2147483647\n" + GRID, "first_seed = 2147483647: it should be less than"),

@@ -25,7 +25,7 @@ PACKAGE = Path(search.__file__).parent
 # What bears stored JSON, or a part of it: no literal key may be looked up in anything of these names.
 JSON_NAMES = {
     *("attrs", "user_attrs", "study_attrs", "trial_attrs", "stored", "as_stored", "definition", "settings", "training"),
-    *("sampler", "published", "claims", "claim", "racing", "pruner", "workers", "record", "recorded", "facts"),
+    *("sampler", "published", "claims", "claim", "rules", "pruner", "workers", "record", "recorded", "facts"),
     *("origin", "warm_start", "observation", "observations", "best", "source", "theirs", "mine", "plan"),
 }
 # The module that types it.
@@ -92,7 +92,7 @@ def test_no_literal_key_is_looked_up_in_stored_json() -> None:
 
 # Not stored JSON: what a worker is about to write, and a study file's content.
 ALLOWED = {
-    "study/search_space.py: racing.get('first')",
+    "study/search_space.py: rules.get('first')",
     "strategies/samplers.py: settings.arguments['seed']",
     "workers/artifact_writer.py: facts.get('sample')",
     "workers/artifact_writer.py: facts['sample']",

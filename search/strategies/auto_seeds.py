@@ -1,0 +1,137 @@
+"""`seeds = "auto"`: further seeds where they decide something.
+
+Every cell gets the first seeds. Then, whenever no trial waits, the open questions of the study are found with the noise
+model that the report uses: its claims, and which cell is the best. Seeds are given as `search.statistics.outlook` says,
+until no question is left that the budget can answer.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from search.statistics.claim_answers import claimed_levels
+from search.statistics.losses import Losses
+from search.statistics.outlook import Outlook, Rules, outlook, rules_of
+from search.storage.database import Database
+from search.storage.planning import ClaimedTrial, Extension, PlannedTrial, claimed_trials, extend
+from search.storage.slots import identity
+from search.storage.values import canonical
+from search.study.cells import BASELINES_SUFFIX
+from search.study.claims import Cell, Claim
+from search.study.metrics import Metric
+from search.study.planner import cell_trials
+from search.study.stored import OPEN_QUESTIONS, StoredStudy, read_stored_study
+
+
+def losses_of(trials: Sequence[ClaimedTrial], metric: Metric) -> Losses:
+    """The losses of trials, and the states of those without one."""
+    ended = [each for each in trials if each.outcome == "complete" and each.value is not None]
+    others = [(each.cell, each.outcome) for each in trials if each.outcome != "complete" or each.value is None]
+    return Losses.of([(each.cell, each.seed, float(each.value or 0.0)) for each in ended], metric, others)
+
+
+def _seconds(trials: Sequence[ClaimedTrial]) -> dict[str, float]:
+    """The seconds of a complete trial, by canonical cell."""
+    found: dict[str, list[float]] = {}
+    for each in trials:
+        if each.outcome == "complete" and each.seconds is not None and each.seconds > 0:
+            found.setdefault(canonical(each.cell), []).append(each.seconds)
+    return {cell: statistics.median(values) for cell, values in found.items()}
+
+
+def _outlook(grid: Sequence[ClaimedTrial], baselines: Sequence[ClaimedTrial], rules: Rules, metric: Metric) -> Outlook:
+    everything = [*grid, *baselines]
+    return outlook(losses_of(grid, metric), losses_of(everything, metric), rules, _seconds(everything))
+
+
+def make_seed_planner(database: Database, study: StoredStudy) -> Callable[[], int] | None:
+    """Make a function that plans the next seeds of a study and of its baselines, where no trial waits.
+
+    A worker that finds the queue empty calls it, and so does the next start. Each study is extended in one transaction
+    under its planning lock, and nothing happens if another process was first.
+
+    Returns:
+        The function, which returns the number of trials that it planned; None if the study has another rule.
+    """
+    rules = rules_of(study)
+    if rules is None:
+        return None
+    metric = study.definition.metric
+    sibling = read_stored_study(database, study.name + BASELINES_SUFFIX)
+
+    def plan() -> int:
+        baselines = [] if sibling is None else claimed_trials(database, sibling.planning)
+        if baselines is None:
+            return 0
+
+        def of_grid(grid: Sequence[ClaimedTrial]) -> Extension:
+            found = _outlook(grid, baselines, rules, metric)
+            trials = _next_trials(found.next, grid, study.definition.cells, study.first_seed, rules)
+            return Extension(trials, {OPEN_QUESTIONS: [each.as_dict() for each in found.needs]})
+
+        added = extend(database, study.name, study.planning, of_grid)
+        if sibling is None or added or not _asks_for(rules.claims, sibling):
+            return added
+        grid = claimed_trials(database, study.planning)
+        if grid is None:
+            return 0
+
+        def of_baselines(ended: Sequence[ClaimedTrial]) -> Extension:
+            found = _outlook(grid, ended, rules, metric)
+            cells = sibling.definition.baselines
+            return Extension(_next_trials(found.next, ended, cells, study.first_seed, rules))
+
+        return extend(database, sibling.name, sibling.planning, of_baselines)
+
+    return plan
+
+
+def _asks_for(claims: Sequence[Claim], sibling: StoredStudy) -> bool:
+    baselines = {canonical(cell) for cell in sibling.definition.baselines}
+    return any(canonical(cell) in baselines for claim in claims for cell in claim.cells)
+
+
+def _next_trials(
+    chosen: Sequence[Mapping[str, Any]],
+    trials: Sequence[ClaimedTrial],
+    cells: Sequence[Cell],
+    first_seed: int,
+    rules: Rules,
+) -> list[PlannedTrial]:
+    """The trials of a study for the chosen cells, each with the first seed that its cell does not have."""
+    used: dict[str, set[int]] = {}
+    for trial in trials:
+        used.setdefault(canonical(trial.cell), set()).add(trial.seed)
+    wanted = set()
+    for cell in chosen:
+        seeds = used.setdefault(canonical(cell), set())
+        seed = next(each for each in range(first_seed, first_seed + 10**9) if each not in seeds)
+        seeds.add(seed)
+        wanted.add(canonical({**cell, "seed": seed}))
+    every = cell_trials(cells, rules.settings.max_seeds, first_seed) if wanted else ()
+    return [trial for trial in every if identity(trial.cell) in wanted]
+
+
+def needed_cells(study: StoredStudy) -> Callable[[Mapping[str, Any]], bool]:
+    """Which cells a study with automatic seeds must not prune: a claim compares them.
+
+    Returns:
+        A function of a cell without its seed.
+    """
+    if rules_of(study) is None:
+        return lambda cell: False
+    levels = [each for claim in study.claims for each in claimed_levels(claim)]
+    cells = {canonical(cell) for each in levels if each.factor == "cell" for cell in (each.one, each.other)}
+    values = {each.factor: set() for each in levels if each.factor != "cell"}  # type: dict[str, set[str]]
+    for each in levels:
+        if each.factor != "cell":
+            values[each.factor] |= {canonical(each.one), canonical(each.other)}
+
+    def is_needed(cell: Mapping[str, Any]) -> bool:
+        return canonical(cell) in cells or any(
+            axis in cell and canonical(cell[axis]) in of_axis for axis, of_axis in values.items()
+        )
+
+    return is_needed
