@@ -209,7 +209,7 @@ def _asks_for_fewer(database: Database, study: Study) -> str:
         more = planned > (definition.trials or 0) * definition.seeds
         seeds = "" if definition.seeds == 1 else f" with seeds = {definition.seeds}"
         return f"trials = {definition.trials}{seeds} is below the {planned} trials that are planned" if more else ""
-    if definition.racing is not None:
+    if definition.auto_seeds is not None:
         return ""
     next_seed = {**definition.cells[0], "seed": definition.first_seed + definition.seeds}
     more = has_cell(database, study.name, compact_json(next_seed))
