@@ -1,4 +1,4 @@
-"""One model of the noise: every interval, verdict, tie and race of a study is computed with it.
+"""One model of the noise: every interval, verdict and seed of a study is computed with it.
 
 A trial's loss is its cell's true mean plus noise. Each cell has a noise of its own, and a few seeds say little about
 its size; so a cell's variance is moderated towards what is usual in the study (empirical Bayes, the method of limma:

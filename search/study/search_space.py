@@ -1,4 +1,4 @@
-"""The search space of a study file: ranges, the sampler with its arguments, and the rules of a race."""
+"""The search space of a study file: ranges, the sampler with its arguments, and the rules of automatic seeds."""
 
 from __future__ import annotations
 

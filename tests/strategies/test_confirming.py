@@ -58,7 +58,7 @@ def test_the_two_best_cells_get_seeds_that_the_study_cannot_have(database: Datab
     stored = read_stored_study(database, NAME)
     assert stored is not None
     assert stored.settings.pruner.name == "none"
-    assert stored.settings.racing is None
+    assert stored.settings.auto_seeds is None
     assert stored.definition.confirmation == Confirmation()
 
 
