@@ -22,11 +22,10 @@ from search.study.cells import CONFIRMATION, objective_values
 from search.study.claims import Cell, Claim, Published, Scalar
 from search.study.confirmed_text import Confirmation, parse_confirmation
 from search.study.metrics import Metric, parse_metrics
-from search.study.pruner_settings import PrunerSettings
-from search.study.search_space import GRID, AutoSeedsSettings, Range, SamplerSettings
+from search.study.search_space import GRID, Range, SamplerSettings
 from search.study.space import Condition, Space
+from search.study.stored_settings import StoredSettings, parse_settings
 from search.study.warm_starts import WARM_START, WarmStart, parse_warm_start
-from search.study.worker_settings import WorkerSettings
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -126,20 +125,6 @@ class StoredDefinition:
 
 
 @dataclass(frozen=True)
-class StoredSettings:
-    """The part of a study that may change between two starts."""
-
-    pruner: PrunerSettings
-    workers: WorkerSettings
-    auto_seeds: AutoSeedsSettings | None
-
-    def sections(self) -> Mapping[str, Mapping[str, Any]]:
-        """The sections of a study file, by name."""
-        all_sections = {"pruner": self.pruner, "workers": self.workers, "auto_seeds": self.auto_seeds}
-        return {name: section.model_dump() for name, section in all_sections.items() if section is not None}
-
-
-@dataclass(frozen=True)
 class StoredStudy:
     """A planned study.
 
@@ -229,7 +214,7 @@ def parse_study(name: str, attrs: Mapping[str, Any]) -> StoredStudy:
             seeds=attrs.get("seeds", 1),
             trials=attrs.get("trials"),
             definition=definition,
-            settings=_parse_settings(attrs.get("settings", {})),
+            settings=parse_settings(attrs.get("settings", {})),
             published=_models(Published, attrs.get("published")),
             claims=_models(Claim, attrs.get("claims")),
             warm_start=parse_warm_start(attrs.get(WARM_START)),
@@ -285,16 +270,6 @@ def parse_definition(stored: Mapping[str, Any]) -> StoredDefinition:
         enqueue=stored.get("enqueue", ()),
         is_reserved=bool(stored.get(RESERVED)),
         confirmation=parse_confirmation(stored.get(CONFIRMATION)),
-    )
-
-
-def _parse_settings(stored: Mapping[str, Any]) -> StoredSettings:
-    # As earlier versions called it.
-    rules = stored.get("auto_seeds", stored.get("racing"))
-    return StoredSettings(
-        pruner=PrunerSettings.model_validate(stored.get("pruner", {})),
-        workers=WorkerSettings.model_validate(stored.get("workers", {})),
-        auto_seeds=None if rules is None else AutoSeedsSettings.model_validate(rules),
     )
 
 
