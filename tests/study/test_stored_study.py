@@ -29,7 +29,7 @@ JSON_NAMES = {
     *("origin", "warm_start", "observation", "observations", "best", "source", "theirs", "mine", "plan"),
 }
 # The module that types it.
-TYPING = {"study/stored.py", "study/warm_starts.py"}
+TYPING = {"study/stored.py", "study/stored_settings.py", "study/warm_starts.py"}
 
 
 def literal_lookups(source: str) -> list[str]:
