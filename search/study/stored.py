@@ -1,4 +1,4 @@
-"""Studies and trials as the database stores them, typed: only this module and `stored_settings` use the keys of the stored JSON.
+"""Studies and trials as the database stores them, typed: only here and in `stored_settings` are the stored keys read.
 
 A study is read once and passed on as a `StoredStudy`. `search.study.planner.study_plans` writes these keys.
 """
