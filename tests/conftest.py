@@ -13,6 +13,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from optuna.storages._rdb.storage import _VersionManager
 from postgres import PostgresServer
 from sqlalchemy.engine import make_url
@@ -52,6 +53,10 @@ def _remember_revision_of_optuna() -> None:
 
 
 _remember_revision_of_optuna()
+
+# A busy machine may take its time.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 from pydantic import (
     BaseModel,
     Field,
-    ModelWrapValidatorHandler,
     PrivateAttr,
     ValidationError,
     field_validator,
     model_validator,
 )
+from pydantic.functional_validators import ModelWrapValidatorHandler  # `pydantic` has it since 2.11 only
 
 from search.errors import UsageError
 from search.objectives.registry import DEFAULT_OBJECTIVE

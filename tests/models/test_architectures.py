@@ -35,7 +35,7 @@ def test_no_model_is_forgotten_here() -> None:
 
 @pytest.mark.parametrize(("name", "pe_type"), EVERY_MODEL)
 @given(batch=st.integers(1, 3), length=st.integers(1, T), data=st.data())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_a_later_token_never_changes_an_earlier_logit(
     name: str, pe_type: str, batch: int, length: int, data: st.DataObject
 ) -> None:
@@ -133,14 +133,14 @@ def test_rope_turns_each_pair_by_its_angle() -> None:
 
 
 @given(seed=st.integers(0, 1000), n_pairs=st.integers(1, 16))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_rope_keeps_norms(seed: int, n_pairs: int) -> None:
     e = drawn(2, T, 2 * n_pairs, seed=seed)
     torch.testing.assert_close(RotaryEncoding(2 * n_pairs, T)(e, torch.arange(T)).norm(dim=-1), e.norm(dim=-1))
 
 
 @given(seed=st.integers(0, 1000), distance=st.integers(0, T - 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_rope_products_depend_on_the_distance_alone(seed: int, distance: int) -> None:
     q, k = drawn(1, 1, C, seed=seed), drawn(1, 1, C, seed=seed + 5000)
     encoding = RotaryEncoding(C, T)

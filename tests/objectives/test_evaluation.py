@@ -24,7 +24,7 @@ def attention(block_size: int) -> torch.nn.Module:
 
 
 @given(length=st.integers(2, 60), block_size=st.integers(1, 9), rows=st.integers(1, 4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_full_pass_counts_every_character_once(length: int, block_size: int, rows: int) -> None:
     model, tokens = attention(block_size), tokens_of(length)
     by_position: list[list[float]] = [[] for _ in range(block_size)]

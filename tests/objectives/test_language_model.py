@@ -125,7 +125,7 @@ def test_evaluating_more_often_changes_no_loss() -> None:
 
 @pytest.mark.parametrize("evaluation", ["full", "sampled"])
 @given(stop=st.integers(1, 11))
-@settings(max_examples=11, deadline=None)
+@settings(max_examples=11)
 def test_a_restored_run_continues_to_the_bit(evaluation: str, stop: int) -> None:
     config = SHORT.model_copy(update={"evaluation": evaluation})
     whole = begin(config=config)
@@ -186,7 +186,7 @@ def test_a_checkpoint_of_another_run_is_refused(payload: bytes) -> None:
 
 
 @given(cut=st.integers(0, 4000), flip=st.integers(0, 4000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_damaged_checkpoint_is_refused(payload: bytes, cut: int, flip: int) -> None:
     torn = payload[: min(cut, len(payload) - 1)]
     flipped = bytearray(payload)

@@ -169,13 +169,13 @@ def test_wrong_use(case: str, places: dict[str, str], work_folder: Path) -> None
     ("name", "arguments", "message"),
     [
         ("run", [], r"Missing option '--study'"),
-        ("run", [*STUDY, "--seeds", "0"], r"Invalid value for '--seeds'.*greater than or equal to 1"),
-        ("run", [*STUDY, "--seeds", "x"], r"Invalid value for '--seeds'.*valid integer"),
+        ("run", [*STUDY, "--seeds", "0"], r"Invalid value for '--seeds'.*(greater than or equal to 1|x>=1)"),
+        ("run", [*STUDY, "--seeds", "x"], r"Invalid value for '--seeds'.*valid int"),
         ("run", [*STUDY, "--timeout", "-1"], r"Invalid value for '--timeout'"),
-        ("run", [*STUDY, "--worker", "2"], r"No such option: --worker.*--workers"),
+        ("run", [*STUDY, "--worker", "2"], r"No such option:? '?--worker'?.*--workers"),
         ("report", ["--study", "small", "--top", "0"], r"Invalid value for '--top'"),
         ("status", ["small"], r"Missing option '--study'|unexpected extra argument"),
-        ("worker", ["--study", "small", "--workers", "2"], r"No such option: --workers"),
+        ("worker", ["--study", "small", "--workers", "2"], r"No such option:? '?--workers'?"),
     ],
 )
 def test_wrong_option(name: str, arguments: list[str], message: str, places: dict[str, str], work_folder: Path) -> None:

@@ -234,7 +234,7 @@ def test_seeds_that_end_in_two_places_are_flagged() -> None:
 
 
 @given(data=st.data(), cells=st.integers(1, 6), seeds=st.integers(2, 6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_best_cell_is_always_a_candidate(data: st.DataObject, cells: int, seeds: int) -> None:
     values = data.draw(st.lists(st.floats(0, 5), min_size=cells * seeds, max_size=cells * seeds))
     table = np.array(values).reshape(cells, seeds)

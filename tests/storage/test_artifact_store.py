@@ -13,7 +13,7 @@ import optuna
 import pytest
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.artifacts.exceptions import ArtifactNotFound
-from sample_study import STUDY, sample_plan
+from sample_study import STUDY, optuna_storage, sample_plan
 
 from search.storage.artifact_store import FolderStore, artifact_id, open_store, put
 from search.storage.database import Database
@@ -116,7 +116,7 @@ def test_a_trial_ends_with_its_artifacts(database: Database, tmp_path: Path) -> 
     queue.finish(lease, "complete", 1.5, {"device": "cpu"}, None, attrs)
     queue.finish(lease, "complete", 1.5, {"device": "cpu"}, None, attrs)  # the answer to the first was lost
     url = database.engine.url.render_as_string(hide_password=False)
-    storage = optuna.storages.RDBStorage(url)
+    storage = optuna_storage(url)
     trial = optuna.load_study(study_name=STUDY, storage=storage).trials[lease.number]
     [meta] = optuna.artifacts.get_all_artifact_meta(trial, storage=storage)
     storage.engine.dispose()
@@ -135,7 +135,7 @@ def test_a_late_worker_adds_no_artifacts(database: Database, tmp_path: Path) -> 
         queue.finish(late, "complete", 1.0, {}, None, {"artifacts:late": "{}"})
     queue.finish(lease, "complete", 2.0, {}, None, {"artifacts:heir": "{}"})
     url = database.engine.url.render_as_string(hide_password=False)
-    storage = optuna.storages.RDBStorage(url)
+    storage = optuna_storage(url)
     trial = optuna.load_study(study_name=STUDY, storage=storage).trials[lease.number]
     storage.engine.dispose()
     assert trial.system_attrs == {"artifacts:heir": "{}"}

@@ -24,7 +24,7 @@ def written(root: Path) -> tuple[CheckpointStore, Path]:
 
 
 @given(payload=st.binary(max_size=200), identity=st.text(max_size=20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_what_was_written_is_read(tmp_path_factory: pytest.TempPathFactory, payload: bytes, identity: str) -> None:
     folder = CheckpointStore(tmp_path_factory.mktemp("out", numbered=True))
     assert folder.read_checkpoint("small", 0, identity) is None
@@ -46,7 +46,7 @@ def test_every_shorter_file_is_torn(tmp_path: Path) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_flipped_bit_is_noticed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder, path = written(tmp_path_factory.mktemp("out", numbered=True))
     content = bytearray(path.read_bytes())

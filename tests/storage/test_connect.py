@@ -18,7 +18,7 @@ import optuna
 import pytest
 import swarm
 from postgres import PASSWORD, PostgresServer
-from sample_study import STUDY, optuna_trials, rows, sample_plan
+from sample_study import STUDY, optuna_storage, optuna_trials, rows, sample_plan
 from sqlalchemy import inspect, text
 from sqlalchemy.engine import make_url
 
@@ -240,7 +240,7 @@ def test_nothing_is_created_for_a_reader(storage_url: str, tmp_path: Path) -> No
 
 
 def test_a_database_of_optuna_gets_our_tables_beside(storage_url: str) -> None:
-    storage = optuna.storages.RDBStorage(storage_url)
+    storage = optuna_storage(storage_url)
     optuna.create_study(study_name="theirs", storage=storage)
     storage.engine.dispose()
 

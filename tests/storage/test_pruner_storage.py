@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from sample_study import CELLS, STUDY, optuna_trials, sample_plan
+from sample_study import CELLS, STUDY, optuna_storage, optuna_trials, sample_plan
 from sqlalchemy import event
 
 from search.storage.database import Database
@@ -128,7 +128,7 @@ class MemoryHistory:
     warmup=st.sampled_from([0, 500, 1200]),
     least=st.integers(1, 4),
 )
-@hypothesis_settings(max_examples=100, deadline=None)
+@hypothesis_settings(max_examples=100)
 def test_the_median_pruner_decides_like_optunas(
     complete: list[list[float]], running: list[float], warmup: int, least: int
 ) -> None:
@@ -159,7 +159,7 @@ def trial_of(curve: list[float], state: TrialState) -> FrozenTrial:
     [[math.nan, math.nan, 1.0], [math.nan, math.nan, math.inf], [math.nan, math.nan, 1.0]],
     [math.nan, math.nan, math.inf],
 )
-@hypothesis_settings(max_examples=8, deadline=None)
+@hypothesis_settings(max_examples=8)
 def test_the_judge_decides_like_optuna_on_the_database(
     judged: tuple[Database, str, Any], complete: list[list[float]], running: list[float]
 ) -> None:
@@ -176,7 +176,7 @@ def test_the_judge_decides_like_optuna_on_the_database(
     judge = PruningJudge(SearchStorage(database), study, settings)
     trial = judge.trial(lease)
     theirs = optuna.pruners.MedianPruner(n_startup_trials=2, n_warmup_steps=500, n_min_trials=2)
-    storage = optuna.storages.RDBStorage(url)
+    storage = optuna_storage(url)
     for step, loss in zip(STEPS, running, strict=False):
         queue.report([Report(lease, step, loss, loss)])
         trial.intermediate_values[step] = loss

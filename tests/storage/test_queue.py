@@ -7,11 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-import optuna
 import pytest
 import swarm
 from optuna.trial import TrialState
-from sample_study import CELLS, STUDY, change, expire, optuna_trials, row, rows, sample_plan
+from sample_study import CELLS, STUDY, change, expire, optuna_storage, optuna_trials, row, rows, sample_plan
 from sqlalchemy import Connection, select
 
 from search.storage import optuna_tables
@@ -315,7 +314,7 @@ def test_a_trial_ended_through_optuna_keeps_that_end(
     database: Database, queue: TrialQueue, storage_url: str, state: TrialState, value: float | None, outcome: str
 ) -> None:
     lease = claim(queue)
-    storage = optuna.storages.RDBStorage(storage_url)
+    storage = optuna_storage(storage_url)
     storage.set_trial_state_values(lease.trial_id, state, None if value is None else [value])
     storage.engine.dispose()
 

@@ -269,8 +269,6 @@ def test_any_sequence_of_calls_agrees_with_the_model(storage_url: str, examples:
     with open_database(storage_url, create=True).closing() as database:
         plain = optuna.storages.RDBStorage(parse_url(storage_url).render_as_string(hide_password=False))
         machine = type("Machine", (QueueMachine,), {"database": database, "plain": plain})
-        checks = settings(
-            max_examples=examples, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
-        )
+        checks = settings(max_examples=examples, stateful_step_count=30, suppress_health_check=list(HealthCheck))
         run_state_machine_as_test(machine, settings=checks)
         plain.engine.dispose()

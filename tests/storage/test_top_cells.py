@@ -69,7 +69,7 @@ losses = st.lists(st.floats(1, 5).map(lambda loss: round(loss, 1)), min_size=len
 
 
 @given(curves=st.lists(losses, min_size=3, max_size=10), keep=st.integers(1, 4), data=st.data())
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 def test_what_is_among_the_best_at_every_step_is_never_pruned(
     curves: list[list[float]], keep: int, data: st.DataObject
 ) -> None:

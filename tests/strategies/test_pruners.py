@@ -7,11 +7,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from optuna.pruners import BasePruner
 from optuna.study import Study
-from sample_study import CELLS, STUDY, sample_plan
+from sample_study import CELLS, STUDY, optuna_storage, sample_plan
 from study_files import REAL, program, sqlite, write_corpus, write_study
 
 from search.errors import UsageError
@@ -169,7 +168,7 @@ def test_it_decides_like_optuna_on_the_same_database(database: Database, storage
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna calls some experimental, and remarks on few values
         theirs = make_pruner(settings, None)  # type: ignore[arg-type]
-        storage = optuna.storages.RDBStorage(storage_url)
+        storage = optuna_storage(storage_url)
         decisions = [_train(queue, judges, theirs, Study(STUDY, storage)) for _ in range(CELLS // 2)]
     storage.engine.dispose()
     assert all(ours == expected for decided in decisions for ours, expected in decided)

@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy import Row, select, update
 
@@ -16,6 +17,7 @@ from search.storage.leases import Lease
 from search.storage.optuna_tables import Parameter
 from search.storage.planning import PlannedTrial, StudyPlan
 from search.storage.schema import queue_table
+from search.storage.url import parse_url
 
 STUDY = "small"
 CELLS = 12
@@ -67,9 +69,14 @@ def expire(database: Database, lease: Lease) -> None:
     )
 
 
+def optuna_storage(url: str) -> RDBStorage:
+    """Optuna's storage, with our driver: SQLAlchemy's own choice is another one before version 2.1."""
+    return RDBStorage(parse_url(url).render_as_string(hide_password=False))
+
+
 def optuna_trials(url: str, study: str = STUDY) -> list[FrozenTrial]:
     """The trials that Optuna reads from the URL."""
-    storage = optuna.storages.RDBStorage(url)
+    storage = optuna_storage(url)
     try:
         return optuna.load_study(study_name=study, storage=storage).trials
     finally:

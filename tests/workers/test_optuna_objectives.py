@@ -16,6 +16,7 @@ import optuna_objectives
 import pytest
 from gates import wait_until
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
+from sample_study import optuna_storage
 from study_files import all_rows, opened
 from swarm import ForkedWorker
 
@@ -312,7 +313,7 @@ def test_functions_can_return_numbers_or_metrics(tmp_path: Path, monkeypatch: py
     found = trials_of(url, "metrics")
     assert sorted(trial.value or math.nan for trial in found) == [10.0, 20.0]
     assert [trial.intermediate_values for trial in found] == [{3: 0.5}, {3: 0.5}]
-    storage = optuna.storages.RDBStorage(url)
+    storage = optuna_storage(url)
     try:
         study = optuna.load_study(study_name="metrics", storage=storage)
         assert study.best_value == 20.0
