@@ -34,7 +34,9 @@ def comparison_sentence(comparison: Comparison, losses: Losses) -> str:
         one, other = comparison.compared[0].seeds
         return f"{by}, with {_seeds(one, other)}."
     settings = f"{compared} settings" if compared == planned else f"{compared} of {planned} planned settings"
-    sentences = [f"{by}, on average over {settings}, and in {comparison.agree} of them."]
+    counts = [count for each in comparison.compared for count in each.seeds]
+    seeds = count_text(min(counts), "seed") if len({*counts}) == 1 else f"{min(counts)} to {max(counts)} seeds"
+    sentences = [f"{by}, on average over {settings} with {seeds} a cell, and in {comparison.agree} of them."]
     sentences += _alone(comparison, losses)
     if comparison.is_clear and comparison.influential is not None and comparison.without is not None:
         where = setting_text(comparison.influential, comparison.settings, losses)
