@@ -43,6 +43,7 @@ def run(options: RunOptions) -> None:
 
 
 def _print(result: StudyResult, named: str, as_json: bool) -> None:
+    from search.reporting.confirmation_text import sentences
     from search.reporting.missing_text import not_run_line, target_sentence
     from search.reporting.tables import as_json as to_json
     from search.reporting.tables import as_markdown
@@ -54,6 +55,8 @@ def _print(result: StudyResult, named: str, as_json: bool) -> None:
         facts = {"study": result.study, "storage": shown, "counts": result.counts, "seconds": result.seconds}
         if result.target is not None:
             facts |= {"target": result.target, "target_reached": result.target_reached}
+        if result.confirmation is not None:
+            facts |= {"confirmation": result.confirmation.as_dict()}
         write_line(to_json(result.rows, facts))
         return
     if any(row.val_loss is not None for row in result.rows):
@@ -62,6 +65,8 @@ def _print(result: StudyResult, named: str, as_json: bool) -> None:
     lines = ["", f"{result.study}: {ended}; {result.seconds:.1f} s"]
     if sentence := target_sentence(result.target, result.rows):
         lines.append(sentence)
+    if result.confirmation is not None:
+        lines += sentences(result.confirmation)
     if line := not_run_line(result.counts, named):
         lines.append(line)
     of_study = f"--study {result.study} --storage {shlex.quote(shown)}"

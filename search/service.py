@@ -27,6 +27,7 @@ from search.planning import open_planned, warn_of_other_code
 from search.python_study import study_file
 from search.reporting.study_result import StudyResult
 from search.run_parts import RunParts
+from search.statistics.confirmation import read_confirmation
 from search.statistics.ranking import ranked_rows
 from search.storage.database import Database
 from search.storage.queries import counts, study_uids
@@ -37,6 +38,7 @@ from search.study.confirmation import confirmation_name
 from search.study.definition import StudyDefinition
 from search.study.formatting import count_text
 from search.study.planner import Study
+from search.study.stored import read_stored_study
 from search.study.user_modules import refuse_while_importing
 from search.trackers.feed import tracking
 from search.trackers.registry import make_trackers
@@ -133,7 +135,11 @@ def run_with_options(options: RunStudyOptions, modules: Path | None = None) -> S
         rows = ranked_rows(database, planned.names)
         spent = summed_profiles(options.out) if options.profile else {}
         seconds = time.monotonic() - started
-        return StudyResult(planned.name, options.storage, rows, found, seconds, exit_code, spent, options.target)
+        stored = read_stored_study(database, planned.name)
+        confirmation = None if stored is None else read_confirmation(database, stored, rows)
+        return StudyResult(
+            planned.name, options.storage, rows, found, seconds, exit_code, spent, options.target, confirmation
+        )
 
 
 def _confirmed(database: Database, planned: Study, is_planning: bool) -> str | None:

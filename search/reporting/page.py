@@ -12,6 +12,7 @@ from markupsafe import Markup
 from search.hints import command_of
 from search.reporting.charts import LINE_STYLES, Line, line_chart, timeline
 from search.reporting.columns import Column, further_names
+from search.reporting.confirmation_text import columns, sentences, texts_of
 from search.reporting.failure_text import MOST_SHOWN, failure_groups, failure_title, group_lines
 from search.reporting.heatmaps import RAMP
 from search.reporting.report_data import BEST_LINES, ReportData
@@ -70,6 +71,7 @@ def _view(report_data: ReportData, top: int | None) -> dict[str, Any]:
             else largest_difference([each.comparisons[0] for each in report_data.verdicts.comparisons]),
         },
         "has_seeds": any(row.trials[1] > 1 for row in rows),
+        "confirmation": _confirmation(report_data),
         "search_charts": search_charts(report_data),
         "heat_maps": report_data.heat_maps(),
         "ramp": Markup(", ".join(RAMP)),
@@ -90,6 +92,18 @@ def _view(report_data: ReportData, top: int | None) -> dict[str, Any]:
         ],
         "generated_texts": report_data.generated_texts(leaders),
         "most_comparisons": MOST_ROWS,
+    }
+
+
+def _confirmation(report_data: ReportData) -> dict[str, Any] | None:
+    """The sentences and the table of the confirmation."""
+    result = report_data.confirmation
+    if result is None:
+        return None
+    return {
+        "sentences": sentences(result, report_data.digits),
+        "titles": [title for title, _ in columns(result)],
+        "rows": [(report_data.label(each.cell), texts_of(result, each)) for each in result.cells],
     }
 
 

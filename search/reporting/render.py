@@ -10,6 +10,7 @@ from search.errors import UsageError
 from search.objectives.registry import OBJECTIVES
 from search.reporting.columns import Column
 from search.reporting.columns import columns as columns_of
+from search.reporting.confirmation_text import confirmation_as_markdown
 from search.reporting.escapes import markdown_text
 from search.reporting.failure_text import failures_as_markdown
 from search.reporting.latex import as_latex
@@ -69,6 +70,7 @@ def render(
         return as_latex(
             names[0], _values(report_data), shown, [*report_data.missing, *_left_out(report_data.rows, shown)], cols
         )
+    confirmation = report_data.confirmation
     verdicts = judge(database, names, report_data.stored, report_data.rows)
     if format == "json":
         facts: dict[str, Any] = {
@@ -82,9 +84,12 @@ def render(
             "missing": report_data.missing,
             "notes": report_data.notes,
             "verdicts": verdicts.as_dict(),
+            **({} if confirmation is None else {"confirmation": confirmation.as_dict()}),
         }
         return as_json(shown, {**facts, **results})
     decided = verdicts_as_markdown(verdicts, report_data.digits, report_data.metric).rstrip()
+    if confirmation is not None:
+        decided = f"{confirmation_as_markdown(confirmation, report_data.digits)}\n{decided}"
     return f"{_as_page(report_data, shown, width, cols)}\n\n{decided}"
 
 

@@ -11,6 +11,7 @@ from search.reporting.charts import Bar, Line, over_seeds
 from search.reporting.heatmaps import HeatMaps, MapAxes, choose_axes, heat_maps
 from search.reporting.missing_text import missing, target_sentence
 from search.reporting.toml_export import study_as_toml
+from search.statistics.confirmation import ConfirmationResult, read_confirmation
 from search.statistics.ranking import Row, ranked_rows
 from search.statistics.study_verdicts import judge
 from search.statistics.verdicts import Verdicts
@@ -52,6 +53,7 @@ class ReportData:
         baselines: The cells of the sibling study.
         verdicts: The verdicts of the study; None if the format does not need them.
         failed: The trials that failed for good.
+        confirmation: What fresh seeds say about the best cell; None without a confirmation.
         codes: The number of trials that each version of the code has made, by its digest.
     """
 
@@ -64,6 +66,7 @@ class ReportData:
     verdicts: Verdicts | None = None
     failed: Sequence[TrialSummary] = ()
     codes: Mapping[str, int] = field(default_factory=dict)
+    confirmation: ConfirmationResult | None = None
 
     @property
     def grid(self) -> Mapping[str, Sequence[Any]]:
@@ -249,11 +252,12 @@ def read_report_data(database: Database, names: Sequence[str], *, with_trials: b
     rows, found = ranked_rows(database, names, stored.published), counts(database, names)
     failed = trial_summaries(database, names, ("failed",)) if found["failed"] else []
     codes = trials_by_code(database, names)
+    confirmation = read_confirmation(database, stored, rows)
     if not with_trials:
-        return ReportData(names[0], stored, found, rows, failed=failed, codes=codes)
+        return ReportData(names[0], stored, found, rows, failed=failed, codes=codes, confirmation=confirmation)
     trials = trial_histories(database, names, PAGE_FACTS, with_metrics=not stored.definition.is_ours)
     sibling = next((name for name in names[1:] if name.endswith(BASELINES_SUFFIX)), None)
     stored_sibling = None if sibling is None else read_stored_study(database, sibling)
     baselines = () if stored_sibling is None else stored_sibling.definition.baselines
     verdicts = judge(database, names, stored, rows)
-    return ReportData(names[0], stored, found, rows, trials, baselines, verdicts, failed, codes)
+    return ReportData(names[0], stored, found, rows, trials, baselines, verdicts, failed, codes, confirmation)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.errors import UsageError
 from search.reporting.render import FORMATS, format_of, render
+from search.statistics.confirmation import ConfirmationResult
 from search.statistics.ranking import TRAIN_LOSS, Row, is_reached
 from search.storage.database import Database
 from search.storage.metrics import FurtherResults, further_results
@@ -61,6 +62,7 @@ class StudyResult:
         exit_code: The exit code of the command line.
         profile: The workers' time in seconds by kind of work; empty without `profile`.
         target: The value at which the run stops; None for none.
+        confirmation: What fresh seeds say about the best cell; None without `confirm`.
     """
 
     study: str
@@ -71,6 +73,7 @@ class StudyResult:
     exit_code: int
     profile: dict[str, float] = field(default_factory=dict)
     target: float | None = None
+    confirmation: ConfirmationResult | None = None
 
     @property
     def target_reached(self) -> bool | None:

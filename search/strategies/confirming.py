@@ -17,6 +17,7 @@ from search.storage.slots import cell_and_seed
 from search.storage.values import canonical
 from search.study.claims import Cell
 from search.study.confirmation import (
+    CONFIRMED,
     confirmation_name,
     confirmation_plan,
     parse_choices,
@@ -27,8 +28,6 @@ from search.study.formatting import describe_cell
 from search.study.stored import StoredStudy, read_stored_study
 
 log = logging.getLogger("search")
-
-CONFIRMED = 2  # the winner and the runner-up
 
 
 def plan_confirmation(database: Database, study: str, corpus: Corpus | None, seeds: int) -> str | None:

@@ -28,6 +28,7 @@ from search.study.stored import SET_TRAINING, StoredStudy
 
 # The user attribute of a confirmation with what was chosen, the latest choice last.
 CHOICES = "choices"
+CONFIRMED = 2  # the winner and the runner-up
 # Keys of a study's definition that its confirmation does not have: it has a few chosen cells.
 _OF_SEARCH = ("axes", "sampler", "first_seed", "when", "exclude", "enqueue", "baselines")
 

@@ -16,6 +16,8 @@ from study_files import sqlite, write_study
 from search.objectives.corpus import encode
 from search.options import PlanningOptions
 from search.planning import open_planned
+from search.statistics.confirmation import read_confirmation
+from search.statistics.ranking import ranked_rows
 from search.storage.database import Database
 from search.storage.queries import counts, study_attrs, trial_summaries
 from search.storage.queue import TrialQueue
@@ -204,6 +206,15 @@ def test_a_text_of_ones_own_has_a_reserved_tenth_that_only_the_confirmation_sees
         assert attrs[DEFINITION]["confirmation"]["text"] == "the last 10 % of text.txt"
         assert attrs[DEFINITION]["metrics"] == [{"name": "held_out_loss", "direction": "minimize"}]
         assert counts(database, ["own", "own-confirm"])["complete"] == 2 + 4
+        stored = read_stored_study(database, "own")
+        assert stored is not None
+        result = read_confirmation(database, stored, ranked_rows(database, ["own"]))
+        assert result is not None
+        for cell in result.cells:
+            assert cell.value is not None
+            assert cell.same_text is not None
+            assert cell.value.mean != cell.same_text.mean
+        assert result.text == "the last 10 % of text.txt"
     # A start without the option goes on, and so does one with it.
     for confirm in (None, 2):
         again, _ = trained(tmp_path, str(file), confirm)
