@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from search.reporting.comparison_text import INTERVALS, caution, cells_text, equal_text, headings, lines, mean_text
 from search.reporting.difference_text import shown_pair
-from search.statistics.study_comparison import CellComparison
+from search.statistics.compared_cells import CellComparison
 
 if TYPE_CHECKING:
     from search.reporting.comparison_report import ComparisonReport

@@ -15,8 +15,9 @@ from search.reporting.difference_text import shown_pair
 from search.reporting.escapes import csv_value, markdown_text
 from search.reporting.latex import escaped
 from search.reporting.tables import finite
+from search.statistics.compared_cells import CellComparison
 from search.statistics.compared_studies import read_compared_study, study_differences
-from search.statistics.study_comparison import CellComparison, StudyComparison, compare_studies
+from search.statistics.study_comparison import StudyComparison, compare_studies
 from search.storage.url import display_url
 from search.study.differences import Difference
 from search.study.formatting import count_text

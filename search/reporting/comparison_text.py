@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from search.statistics.study_comparison import CellComparison, CellResult, StudyComparison
+from search.statistics.compared_cells import CellComparison, CellResult
+from search.statistics.study_comparison import StudyComparison
 from search.study.differences import Difference
 from search.study.formatting import count_text, describe_cell, difference_text, largest_size, loss_text
 
