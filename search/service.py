@@ -150,7 +150,7 @@ def _confirmed(database: Database, planned: Study, is_planning: bool) -> str | N
     if name is None and not is_planning:
         found = counts(database, [planned.name])
         left = found["waiting"] + found["running"]
-        why = f"{count_text(left, 'trial')} of it left" if left else "no cell of it is complete"
+        why = f"{count_text(left, 'trial')} of it waiting or running" if left else "no cell of it is complete"
         log.warning("--confirm: the best of %s is not confirmed: %s", planned.name, why)
     return name
 

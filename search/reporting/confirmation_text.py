@@ -19,7 +19,7 @@ def sentences(result: ConfirmationResult, digits: Mapping[str, int] | None = Non
     found = [_subject(result, digits), *_comparison(result, digits), *_optimism(result)]
     found += [sentence for each in result.cells if (sentence := _unfinished(each, digits))]
     if not result.is_current:
-        found.append("The study has changed since: other cells are first now; run it with --confirm again.")
+        found.append("The study has changed since this confirmation; run it with --confirm again.")
     return found
 
 

@@ -13,6 +13,7 @@ import pytest
 from finished_studies import CORPUS, GRID, End, completed, ended_study, half, loss_of, nothing
 from study_files import sqlite, write_study
 
+from search.errors import UsageError
 from search.objectives.corpus import encode
 from search.options import PlanningOptions
 from search.planning import open_planned
@@ -243,3 +244,34 @@ def test_a_study_planned_without_a_reserve_is_confirmed_on_its_validation_text(
         assert confirming[DEFINITION]["confirmation"] == {}
         assert "metrics" not in confirming[DEFINITION]
         assert counts(database, ["own-confirm"])["complete"] == 4
+
+
+SEEDLESS = "def loss(params):\n    return params['x']\n"
+SUGGESTING = "def loss(trial):\n    return trial.suggest_float('x', 0, 1)\n"
+TWO = "def loss(params, seed):\n    return {'error': 1.0, 'size': 2.0}\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "head", "message"),
+    [
+        (SEEDLESS, "[grid]\nx = [1, 2]", r"confirm = 2: .* takes no seed, .* add a parameter seed to the function"),
+        (SUGGESTING, "trials = 3", r"confirm = 2: .* suggests its parameters itself and takes no seed; remove"),
+        (
+            TWO,
+            'metrics = ["error", "size"]\ndirections = ["minimize", "minimize"]\n[grid]\nx = [1, 2]',
+            r"confirm = 2: with several objectives \(error, size\)",
+        ),
+    ],
+    ids=["no seed", "suggests", "several objectives"],
+)
+def test_what_cannot_be_confirmed_is_refused_before_anything_is_planned(
+    tmp_path: Path, source: str, head: str, message: str
+) -> None:
+    module = f"refused_{len(source)}"
+    (tmp_path / f"{module}.py").write_text(source)
+    file = tmp_path / "refused.toml"
+    file.write_text(f'objective = "{module}:loss"\n{head}\n')
+    options = PlanningOptions(study=str(file), storage=sqlite(tmp_path), out=tmp_path / "out", confirm=2)
+    with pytest.raises(UsageError, match=message):
+        open_planned(options)
+    assert not (tmp_path / "search.db").exists()
