@@ -156,8 +156,13 @@ class Losses:
         return found
 
 
-def read_losses(database: Database, studies: Sequence[str], metric: Metric) -> Losses:
-    """The trials of one or more studies: final losses, and the states of those without one."""
+def read_losses(database: Database, studies: Sequence[str], metric: Metric, *, is_drawn: bool = False) -> Losses:
+    """The trials of one or more studies: final losses, and the states of those without one.
+
+    Args:
+        is_drawn: Whether parameters are drawn. Then equal ones are chance, and a pruned trial says nothing about a
+            complete one.
+    """
     observations, others = [], []
     for trial in trial_summaries(database, studies):
         cell = without_seed(trial.cell)
@@ -165,4 +170,7 @@ def read_losses(database: Database, studies: Sequence[str], metric: Metric) -> L
             observations.append((cell, trial.seed, trial.val_loss))
         elif cell or trial.state not in ("waiting", "running"):  # a slot without a cell yet says nothing
             others.append((cell, trial.state))
+    if is_drawn:
+        complete = {canonical(cell) for cell, _, _ in observations}
+        others = [(cell, state) for cell, state in others if canonical(cell) not in complete]
     return Losses.of(observations, metric, others)

@@ -158,7 +158,7 @@ def ranked_rows(database: Database, studies: Sequence[str], published: Sequence[
         if cell or trial.state not in UNFINISHED:
             cells.setdefault(canonical(cell), []).append(trial)
     # Where parameters are drawn, equal ones are chance: a pruned trial says nothing about the others.
-    is_drawn = stored is not None and (stored.definition.suggests_parameters or stored.is_made_by_optuna)
+    is_drawn = stored is not None and stored.is_drawn
     rows = [_row(trials, losses.get(cell), metrics, further, is_drawn) for cell, trials in cells.items()]
     return ranked(_with_intervals(rows, metrics[0]))
 

@@ -38,6 +38,9 @@ def comparison_sentence(comparison: Comparison, losses: Losses) -> str:
     seeds = count_text(min(counts), "seed") if len({*counts}) == 1 else f"{min(counts)} to {max(counts)} seeds"
     sentences = [f"{by}, on average over {settings} with {seeds} a cell, and in {comparison.agree} of them."]
     sentences += _alone(comparison, losses)
+    if comparison.is_clear and comparison.general is not None and comparison.general[0] <= 0:
+        least, most = (loss_text(end, 4) for end in comparison.general)
+        sentences.append(f"In further settings like these it may be otherwise [{least}, {most}].")
     if comparison.is_clear and comparison.influential is not None and comparison.without is not None:
         where = setting_text(comparison.influential, comparison.settings, losses)
         sentences.append(

@@ -28,9 +28,9 @@ def judge(database: Database, studies: Sequence[str], stored: StoredStudy, rows:
         rows: Its ranked table, so that the table and the verdicts name the same best cell.
     """
     metric = stored.definition.metric
-    grid = read_losses(database, studies[:1], metric)
-    everything = read_losses(database, studies, metric) if len(studies) > 1 else grid
-    ranked = {canonical(row.cell) for row in rows if row.rank is not None}
+    grid = read_losses(database, studies[:1], metric, is_drawn=stored.is_drawn)
+    everything = read_losses(database, studies, metric, is_drawn=stored.is_drawn) if len(studies) > 1 else grid
+    ranked = [canonical(row.cell) for row in rows if row.rank is not None]
     verdicts = decide(grid, everything, stored.claims, (), ranked=ranked, margin=stored.equivalence_margin)
     undecidable = _undecidable(stored, rows, grid, everything)
     answers = tuple(
@@ -108,8 +108,8 @@ def _lost(losses: Losses, is_ours: bool) -> list[str]:
         cells = count_text(int(losses.pruned.sum()), "cell")
         notes.append(
             f"{count_text(pruned, 'trial was', 'trials were')} pruned, in {cells}: they did worse than others at some "
-            "step, and how they would have ended is unknown. Nothing that needs such a cell is answered."
-            + (" To answer it, run the study with --pruner none." if is_ours else "")
+            "step, and how they would have ended is unknown. Nothing that needs such a cell is answered, and the best "
+            "cell is the best of the others." + (" To answer it, run the study with --pruner none." if is_ours else "")
         )
     bad = sum(each.get("diverged", 0) + each.get("failed", 0) for each in losses.others)
     if bad:

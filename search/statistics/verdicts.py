@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -86,7 +86,7 @@ def decide(
     claims: Sequence[Claim],
     notes: Sequence[str] = (),
     *,
-    ranked: Collection[str] | None = None,
+    ranked: Sequence[str] | None = None,
     margin: float | None = None,
 ) -> Verdicts:
     """The verdicts from losses.
@@ -96,7 +96,7 @@ def decide(
         everything: The losses of the study and its baselines.
         claims: The study's claims.
         notes: Passed on to the verdicts.
-        ranked: The canonical cells that may be the best; None for all whose trials are complete.
+        ranked: The canonical cells of the ranked table, best first; None for all whose trials are complete.
         margin: A difference below it does not matter.
     """
     family = Family(everything, margin)
@@ -119,21 +119,22 @@ def decide(
     )
 
 
-def _best(grid: Losses, ranked: Collection[str] | None) -> tuple[Mapping[str, Any] | None, tuple[Candidate, ...]]:
-    """The cell of the lowest mean, and those that may be the best."""
-    allowed = grid.finished.copy()
-    if ranked is not None:
-        allowed &= np.array([canonical(cell) in ranked for cell in grid.cells], dtype=np.bool_)
-    if not allowed.any():
+def _best(losses: Losses, ranked: Sequence[str] | None) -> tuple[Mapping[str, Any] | None, tuple[Candidate, ...]]:
+    """The best cell, the same as that of the ranked table, and those that may be the best."""
+    places = {canonical(cell): row for row, cell in enumerate(losses.cells)}
+    keys = sorted(places, key=lambda key: losses.mean[places[key]]) if ranked is None else ranked
+    rows = [row for row in (places[key] for key in keys if key in places) if losses.finished[row]]
+    if not rows:
         return None, ()
-    best = grid.cells[int(np.argmin(np.where(allowed, grid.mean, np.inf)))]
-    if grid.posterior is None:
+    best, posterior = losses.cells[rows[0]], losses.posterior
+    if posterior is None:
         return best, ()
-    found: dict[int, Chance] = {each.index: each for each in chances(grid.posterior, allowed)}
-    kept = [found[index] for index in best_set(grid.posterior, allowed)]
-    return best, tuple(
-        Candidate(grid.cells[each.index], each.probability, grid.in_values(each.regret)) for each in kept
-    )
+    allowed = np.isin(np.arange(len(losses.cells)), rows)
+    found: dict[int, Chance] = {each.index: each for each in chances(posterior, allowed)}
+    # Of cells with equal means the table's first is the first here too.
+    kept = [found[index] for index in sorted(best_set(posterior, allowed), key=rows.index)]
+    candidates = [Candidate(losses.cells[each.index], each.probability, losses.in_values(each.regret)) for each in kept]
+    return best, tuple(candidates)
 
 
 class ClaimQuestion:

@@ -174,6 +174,11 @@ class StoredStudy:
     open_questions: Sequence[str] = ()
 
     @property
+    def is_drawn(self) -> bool:
+        """Whether something draws each trial's parameters, so that trials with equal ones are chance."""
+        return self.definition.suggests_parameters or self.is_made_by_optuna
+
+    @property
     def used_training(self) -> Mapping[str, Any]:
         """The training settings that its trials use: all for our own objective, else those that the study file sets."""
         training = self.definition.training

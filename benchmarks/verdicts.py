@@ -1,1 +1,0 @@
-"""Checks the error rates of the verdicts."""

@@ -1,0 +1,1 @@
+"""Checks the error rates of the verdicts: `python -m benchmarks.verdicts`."""
