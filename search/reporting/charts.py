@@ -1,4 +1,4 @@
-"""Charts as SVG text: lines with bands, and bars over time. The page's style sheet sets the colours."""
+"""Charts as SVG text: lines with bands, and bars over time; a page's style sheet sets the colours."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup, escape
 
+from search.reporting.chart_range import parts_within, robust_range
 from search.statistics.inference import mean, unit
+from search.study.formatting import count_text, loss_text
 
 WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, TOP, BOTTOM = 56, 22, 12, 44
 # The style sheet has this many line colours; dashes separate lines of similar colours.
 LINE_STYLES = 7
+# Points of a line: a trial may report a million steps.
+MOST_POINTS = 400
 
 
 @dataclass(frozen=True)
@@ -64,136 +68,112 @@ def line_chart(lines: Sequence[Line], title: str, x_label: str, y_label: str, re
         reference: The value of a dashed horizontal line, drawn only if it is within or near the range of the lines.
     """
     scale = unit(loss for line in lines for point in line.points for loss in (point.low, point.high))
-    lines = [replace(line, points=[_divided(point, scale) for point in line.points]) for line in lines]
+    lines = [replace(line, points=[_divided(point, scale) for point in _drawn(line.points)]) for line in lines]
     reference = None if reference is None else reference / scale
     points = [point for line in lines for point in line.points]
     x_low, x_high = min(p.x for p in points), max(p.x for p in points)
-    y_low, y_high = min(p.low for p in points), max(p.high for p in points)
+    (y_low, y_high), _ = _y_range(points)
     if reference is not None and y_low - (y_high - y_low) <= reference <= y_high + (y_high - y_low):
         y_low, y_high = min(y_low, reference), max(y_high, reference)
-    margin = (y_high - y_low) * 0.05 if y_high > y_low else 0.05
-    y_low, y_high = y_low - margin, y_high + margin
-    x_at = _scale(x_low, x_high, LEFT, WIDTH - RIGHT)
-    y_at = _scale(y_low, y_high, HEIGHT - BOTTOM, TOP)
-    parts = [_frame(x_at, y_at, ticks(x_low, x_high), ticks(y_low, y_high), x_label, y_label, scale)]
+    x_at = scale_to(x_low, x_high, LEFT, WIDTH - RIGHT)
+    y_at = scale_to(y_low, y_high, HEIGHT - BOTTOM, TOP)
+    parts = [
+        frame(x_at, y_at, tick_texts(ticks(x_low, x_high)), tick_texts(ticks(y_low, y_high), scale), x_label, y_label)
+    ]
     if reference is not None and y_low <= reference <= y_high:
         y = y_at(reference)
         parts.append(f'<line class="reference" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
     for index, line in enumerate(lines):
-        parts.append(_line(line, index % LINE_STYLES, x_at, y_at))
+        parts.append(_line(line, index % LINE_STYLES, x_at, y_at, (y_low, y_high)))
     return svg(WIDTH, HEIGHT, title, "".join(parts))
 
 
-@dataclass(frozen=True)
-class Dot:
-    """A point of a scatter chart; a marked one is larger and of another colour, a hollow one is a ring."""
-
-    x: float
-    y: float
-    label: str
-    is_marked: bool = False
-    is_hollow: bool = False
+def _drawn(points: Sequence[Point]) -> Sequence[Point]:
+    """At most `MOST_POINTS` of the points, the last one included."""
+    every = math.ceil(len(points) / MOST_POINTS)
+    return [point for at, point in enumerate(reversed(points)) if at % every == 0][::-1] if every > 1 else points
 
 
-def scatter_chart(
-    dots: Sequence[Dot],
-    title: str,
-    x_label: str,
-    y_label: str,
-    *,
-    line: Sequence[tuple[float, float]] = (),
-    x_is_log: bool = False,
-    x_names: Mapping[float, str] | None = None,
-) -> Markup:
-    """Dots, and perhaps a line of steps through other points.
-
-    Args:
-        dots: At least one.
-        x_is_log: Whether the x axis is logarithmic; all x are positive then.
-        x_names: The places of an x axis without numbers, and what they are.
-    """
-    scale = unit(dot.y for dot in dots)
-    place = math.log10 if x_is_log else float
-    xs, ys = [place(dot.x) for dot in dots], [dot.y / scale for dot in dots]
-    (x_low, x_high), (y_low, y_high) = _with_margin(min(xs), max(xs)), _with_margin(min(ys), max(ys))
-    x_at, y_at = _scale(x_low, x_high, LEFT, WIDTH - RIGHT), _scale(y_low, y_high, HEIGHT - BOTTOM, TOP)
-    x_ticks = sorted(x_names) if x_names else log_ticks(x_low, x_high) if x_is_log else ticks(x_low, x_high)
-    texts = x_names or {at: f"{10**at:.3g}" if x_is_log else f"{at:g}" for at in x_ticks}
-    parts = [_frame(x_at, y_at, x_ticks, ticks(y_low, y_high), x_label, y_label, scale, texts)]
-    if line:
-        moves = [f"M{x_at(line[0][0]):.1f} {y_at(line[0][1] / scale):.1f}"]
-        moves += [f"H{x_at(x):.1f}V{y_at(y / scale):.1f}" for x, y in line[1:]]
-        parts.append(f'<path class="line c1" d="{"".join(moves)}"/>')
-    for dot in sorted(dots, key=lambda dot: dot.is_marked):
-        where = f'cx="{x_at(place(dot.x)):.1f}" cy="{y_at(dot.y / scale):.1f}" r="{5 if dot.is_marked else 3}"'
-        text = f"{dot.label}: {dot.y:g}"
-        mark = f"{'ring' if dot.is_hollow else 'dot'} c{int(dot.is_marked)}"
-        parts.append(f'<circle class="{mark}" {where}><title>{escape(text)}</title></circle>')
-    return svg(WIDTH, HEIGHT, title, "".join(parts))
+def _y_range(points: Sequence[Point]) -> tuple[tuple[float, float], int]:
+    return robust_range([value for point in points for value in {point.low, point.mean, point.high}])
 
 
-def log_ticks(low: float, high: float) -> list[float]:
-    """The logarithms of round numbers from low to high, which are logarithms too: powers of ten, or more in between."""
-    powers = range(math.floor(low), math.ceil(high) + 1)
-    for factors in ((1,), (1, 3), (1, 2, 5)):
-        found = [at for at in (power + math.log10(each) for power in powers for each in factors) if low <= at <= high]
-        if len(found) >= 3:
-            break
-    return found
-
-
-def _with_margin(low: float, high: float) -> tuple[float, float]:
-    margin = (high - low) * 0.05 if high > low else 0.05
-    return low - margin, high + margin
+def beyond_note(lines: Sequence[Line]) -> str:
+    """A sentence about the values that a chart of these lines leaves out; "" if it has all."""
+    points = [point for line in lines for point in line.points]
+    scale = unit(loss for point in points for loss in (point.low, point.high))
+    _, beyond = _y_range([_divided(point, scale) for point in points])
+    if not beyond:
+        return ""
+    largest = max((value for point in points for value in (point.low, point.high)), key=abs)
+    values = count_text(beyond, "value is", "values are")
+    return f"{values} far outside, up to {loss_text(largest, 3)}, and left out of the scale."
 
 
 def _divided(point: Point, scale: float) -> Point:
     return Point(point.x, point.mean / scale, point.low / scale, point.high / scale)
 
 
-def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+def scale_to(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+    """A function from values to pixels: `low` is at `start`, `high` at `end`."""
     span = high - low
     return lambda value: start + (end - start) * ((value - low) / span if span else 0.5)
 
 
-def _frame(
+def frame(
     x_at: Callable[[float], float],
     y_at: Callable[[float], float],
-    x_ticks: Sequence[float],
-    y_ticks: Sequence[float],
+    x_texts: Mapping[float, str],
+    y_texts: Mapping[float, str],
     x_label: str,
     y_label: str,
-    scale: float = 1.0,
-    x_texts: Mapping[float, str] | None = None,
 ) -> str:
+    """A grid with ticks and named axes.
+
+    Args:
+        x_texts, y_texts: The ticks, and their texts.
+    """
     parts = []
-    for value in y_ticks:
+    for value, text in y_texts.items():
         y = y_at(value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="end" x="{LEFT - 6}" y="{y + 4:.1f}">{value * scale:g}</text>')
-    texts = x_texts or {value: f"{value:g}" for value in x_ticks}
-    for value in x_ticks:
-        name = escape(texts[value])
-        parts.append(f'<text class="mid" x="{x_at(value):.1f}" y="{HEIGHT - BOTTOM + 16}">{name}</text>')
+        parts.append(f'<text class="end" x="{LEFT - 6}" y="{y + 4:.1f}">{escape(text)}</text>')
+    for value, text in x_texts.items():
+        parts.append(f'<text class="mid" x="{x_at(value):.1f}" y="{HEIGHT - BOTTOM + 16}">{escape(text)}</text>')
     middle = (TOP + HEIGHT - BOTTOM) / 2
     parts.append(f'<text class="mid" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}">{escape(x_label)}</text>')
     parts.append(f'<text class="mid" transform="translate(14 {middle}) rotate(-90)">{escape(y_label)}</text>')
     return "".join(parts)
 
 
-def _line(line: Line, style: int, x_at: Callable[[float], float], y_at: Callable[[float], float]) -> str:
-    upper = [f"{x_at(p.x):.1f},{y_at(p.high):.1f}" for p in line.points]
-    lower = [f"{x_at(p.x):.1f},{y_at(p.low):.1f}" for p in reversed(line.points)]
-    means = [f"{x_at(p.x):.1f},{y_at(p.mean):.1f}" for p in line.points]
-    has_band = any(p.high > p.low for p in line.points)
-    band = f'<polygon class="band c{style}" points="{" ".join(upper + lower)}"/>' if has_band else ""
-    if len(means) == 1:
-        x, y = means[0].split(",")
-        return (
-            f'{band}<circle class="dot c{style}" cx="{x}" cy="{y}" r="3"><title>{escape(line.label)}</title></circle>'
-        )
+def tick_texts(values: Sequence[float], scale: float = 1.0) -> dict[float, str]:
+    """The texts of ticks.
+
+    Args:
+        scale: What the values were divided by.
+    """
+    return {value: f"{value * scale:g}" for value in values}
+
+
+def _line(
+    line: Line, style: int, x_at: Callable[[float], float], y_at: Callable[[float], float], ends: tuple[float, float]
+) -> str:
+    low, high = ends
     name = f"<title>{escape(line.label)}</title>"
-    return f'{band}<polyline class="line c{style}" points="{" ".join(means)}">{name}</polyline>'
+    band = ""
+    if any(point.high > point.low for point in line.points):
+        reach = [(x_at(p.x), y_at(max(min(p.low, high), low)), y_at(max(min(p.high, high), low))) for p in line.points]
+        outline = [f"{x:.1f},{upper:.1f}" for x, _, upper in reach] + [
+            f"{x:.1f},{lower:.1f}" for x, lower, _ in reach[::-1]
+        ]
+        band = f'<polygon class="band c{style}" points="{" ".join(outline)}"/>'
+    if len(line.points) == 1:
+        [only] = line.points
+        at = f'cx="{x_at(only.x):.1f}" cy="{y_at(only.mean):.1f}"'
+        return f'{band}<circle class="dot c{style}" {at} r="3">{name}</circle>'
+    parts = parts_within([(point.x, point.mean) for point in line.points], low, high)
+    texts = (" ".join(f"{x_at(x):.1f},{y_at(y):.1f}" for x, y in part) for part in parts)
+    return band + "".join(f'<polyline class="line c{style}" points="{text}">{name}</polyline>' for text in texts)
 
 
 @dataclass(frozen=True)
@@ -216,10 +196,19 @@ def timeline(bars: Sequence[Bar], title: str) -> Markup:
     unit, seconds = next(
         (u, s) for u, s in (("hours", 3600), ("minutes", 60), ("seconds", 1)) if last >= 2 * s or s == 1
     )
-    x_at = _scale(0, last / seconds, LEFT, WIDTH - RIGHT)
-    y_at = _scale(0, len(bars), TOP, HEIGHT - BOTTOM)
+    x_at = scale_to(0, last / seconds, LEFT, WIDTH - RIGHT)
+    y_at = scale_to(0, len(bars), TOP, HEIGHT - BOTTOM)
     rows = [value for value in ticks(0, len(bars)) if value == int(value)]
-    parts = [_frame(x_at, y_at, ticks(0, last / seconds), rows, f"{unit} since the first trial began", "trials begun")]
+    parts = [
+        frame(
+            x_at,
+            y_at,
+            tick_texts(ticks(0, last / seconds)),
+            tick_texts(rows),
+            f"{unit} since the first trial began",
+            "trials begun",
+        )
+    ]
     thickness = max((HEIGHT - TOP - BOTTOM) / len(bars) * 0.8, 1.5)
     segments: dict[str, list[str]] = {}
     for index, bar in enumerate(sorted(bars, key=lambda bar: bar.start)):

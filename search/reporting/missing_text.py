@@ -48,13 +48,16 @@ def not_run_line(found: Mapping[str, int], study: str) -> str:
     )
 
 
-def missing(found: Mapping[str, int], rows: Sequence[Row], metric: Metric = DEFAULT_METRIC) -> list[str]:
+def missing(
+    found: Mapping[str, int], rows: Sequence[Row], metric: Metric = DEFAULT_METRIC, *, is_judged: bool = False
+) -> list[str]:
     """Sentences about what the table of these trials lacks; empty if it is complete.
 
     Args:
         found: The number of trials by state.
         rows: The ranked table.
         metric: What ranks the cells.
+        is_judged: Whether the notes of the verdicts stand beside it, which say some of it.
     """
     total, sentences = sum(found.values()), []
     plural = "losses" if metric.name == DEFAULT_NAME else "values"
@@ -64,7 +67,7 @@ def missing(found: Mapping[str, int], rows: Sequence[Row], metric: Metric = DEFA
         return ["This study has no trials."]
     if ended == 0:
         sentences.append(f"None of the {count_text(total, 'trial')} has ended yet, so there is nothing to rank.")
-    elif left := total - ended - not_run:
+    elif not is_judged and (left := total - ended - not_run):
         sentences.append(f"{left} of {count_text(total, 'trial')} have not ended yet; the ranks may still change.")
     if not_run:
         sentences.append(
@@ -85,6 +88,6 @@ def missing(found: Mapping[str, int], rows: Sequence[Row], metric: Metric = DEFA
     ):
         if found[state]:
             sentences.append(f"{found[state]} of {count_text(total, 'trial')} {words}.")
-    if found["complete"] and all(row.trials[1] <= 1 for row in rows):
+    if found["complete"] and not is_judged and all(row.trials[1] <= 1 for row in rows):
         sentences.append("Every cell has one seed, so there are no intervals and small differences may be chance.")
     return sentences

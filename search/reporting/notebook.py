@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from search.reporting.answers_text import best_line, short_answers
 from search.reporting.charts import LINE_STYLES, line_chart
 from search.reporting.columns import columns
 from search.reporting.progress import FAILED, Snapshot, summary_line
@@ -47,10 +48,23 @@ def result_as_html(database: Database, names: Sequence[str], title: str) -> str:
     """
     report_data = read_report_data(database, names, with_trials=True)
     rows = report_data.rows
-    parts = [Markup("<p><b>{}</b></p>").format(title), _table(rows[:MOST_ROWS])]
+    parts = [Markup("<p><b>{}</b></p>").format(title), *_answers(report_data), _table(rows[:MOST_ROWS])]
     if len(rows) > MOST_ROWS:
         parts.append(Markup("<p>{}</p>").format(f"{count_text(len(rows) - MOST_ROWS, 'more cell')}: see .report()"))
     return _framed(Markup("").join([*parts, _picture(report_data)]))
+
+
+def _answers(report_data: ReportData) -> list[Markup]:
+    """The best and how sure, the claims, and what to run next."""
+    lines = [Markup("<b>Best:</b> {}").format(line) for line in best_line(report_data)]
+    lines += [
+        Markup("<b>{}</b>: {} {}").format(each.verdict, each.claim, each.sentence)
+        for each in short_answers(report_data)
+    ]
+    lines += [
+        Markup("<b>Next:</b> {} <code>{}</code>").format(step.why, step.command) for step in report_data.next_steps()
+    ]
+    return [Markup("<p>{}</p>").format(Markup("<br>").join(lines))] if lines else []
 
 
 def _framed(inner: str) -> str:

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from search.errors import UsageError
 from search.objectives.registry import OBJECTIVES
+from search.reporting.answers_text import answers_as_dict, best_line
 from search.reporting.columns import Column
 from search.reporting.columns import columns as columns_of
 from search.reporting.confirmation_text import confirmation_as_markdown
 from search.reporting.escapes import markdown_text
 from search.reporting.failure_text import failures_as_markdown
 from search.reporting.latex import as_latex
+from search.reporting.next_steps import NextStep
 from search.reporting.report_data import ReportData, read_report_data
 from search.reporting.tables import as_csv, as_json, as_markdown
-from search.reporting.verdict_text import losses_to_compare, verdicts_as_markdown
+from search.reporting.verdict_text import verdicts_as_markdown
 from search.statistics.ranking import Row
 from search.statistics.study_verdicts import judge
 from search.storage.database import Database
-from search.study.formatting import count_text, describe_cell, loss_text, values_text
+from search.storage.texts import printable
+from search.study.formatting import count_text, loss_text, values_text
 from search.study.metrics import DEFAULT_METRIC, DEFAULT_NAME, Metric
 from search.study.pruner_settings import PrunerSettings
 from search.study.search_space import Range, SamplerSettings
 from search.study.warm_starts import WarmStart
 
+# Characters of a command line.
+MAX_COMMAND = 1_000
 # The formats and their file suffixes.
 FORMATS = {"markdown": ".md", "csv": ".csv", "json": ".json", "latex": ".tex", "html": ".html"}
 
@@ -66,12 +72,12 @@ def render(
     shown, cols = report_data.rows[:top], _chosen(report_data, columns)
     if format == "csv":
         return as_csv(shown, cols)
-    if format == "latex":
-        return as_latex(
-            names[0], _values(report_data), shown, [*report_data.missing, *_left_out(report_data.rows, shown)], cols
-        )
     confirmation = report_data.confirmation
     verdicts = judge(database, names, report_data.stored, report_data.rows)
+    report_data = replace(report_data, verdicts=verdicts)
+    if format == "latex":
+        remarks = [*best_line(report_data), *report_data.missing, *_left_out(report_data.rows, shown)]
+        return as_latex(names[0], _values(report_data), shown, remarks, cols)
     if format == "json":
         facts: dict[str, Any] = {
             "study": names[0],
@@ -84,10 +90,11 @@ def render(
             "missing": report_data.missing,
             "notes": report_data.notes,
             "verdicts": verdicts.as_dict(),
+            **answers_as_dict(report_data),
             **({} if confirmation is None else {"confirmation": confirmation.as_dict()}),
         }
         return as_json(shown, {**facts, **results})
-    decided = verdicts_as_markdown(verdicts, report_data.digits, report_data.metric).rstrip()
+    decided = verdicts_as_markdown(verdicts, report_data.terms, report_data.stored.claims).rstrip()
     if confirmation is not None:
         decided = f"{confirmation_as_markdown(confirmation, report_data.digits)}\n{decided}"
     return f"{_as_page(report_data, shown, width, cols)}\n\n{decided}"
@@ -119,16 +126,14 @@ def _as_page(report_data: ReportData, shown: Sequence[Row], width: int | None, c
         ]
     )
     settings = {"training": stored.used_training, "settings": definition.user_settings}
-    best = next((row for row in rows if row.rank is not None), None)
-    others = "" if best is None else losses_to_compare(stored, best)
-    best_cell = "" if best is None else markdown_text(describe_cell(best.cell, report_data.digits))
     lines = [
         f"# {report_data.name}",
         "",
         *([markdown_text(stored.description), ""] if stored.description else []),
         f"- trials: {', '.join(f'{count} {state}' for state, count in found.items() if count) or 'none'}",
         *([] if definition.sampler is None else [f"- sampler: {_sampler(definition.sampler, stored.warm_start)}"]),
-        *([f"- best: {loss_text(best.val_loss)}, {best_cell}; {others}"] if best is not None and others else []),
+        *(f"- best: {markdown_text(sentence)}" for sentence in best_line(report_data)),
+        *(_next_line(step) for step in report_data.next_steps()),
         *([f"- grid: {axes}"] if axes else []),
         *(f"- {name}: {markdown_text(_settings_text(each))}" for name, each in settings.items() if each),
         *([f"- objective: {definition.objective}"] if definition.objective not in (*OBJECTIVES, "") else []),
@@ -148,6 +153,11 @@ def _as_page(report_data: ReportData, shown: Sequence[Row], width: int | None, c
     for remark in [*_left_out(rows, shown), failures_as_markdown(report_data.failed)]:
         lines += ["", remark] if remark else []
     return "\n".join(lines)
+
+
+def _next_line(step: NextStep) -> str:
+    command = f" `{printable(step.command, MAX_COMMAND)}`" if step.command else ""
+    return f"- next: {markdown_text(step.why)}{command}"
 
 
 def _settings_text(values: Mapping[str, Any]) -> str:

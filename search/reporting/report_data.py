@@ -10,6 +10,8 @@ from typing import Any
 from search.reporting.charts import Bar, Line, over_seeds
 from search.reporting.heatmaps import HeatMaps, MapAxes, choose_axes, heat_maps
 from search.reporting.missing_text import missing, target_sentence
+from search.reporting.next_steps import NextStep, next_steps
+from search.reporting.plain_answers import Terms
 from search.reporting.toml_export import study_as_toml
 from search.statistics.confirmation import ConfirmationResult, read_confirmation
 from search.statistics.ranking import Row, ranked_rows
@@ -18,6 +20,7 @@ from search.statistics.verdicts import Verdicts
 from search.storage.database import Database
 from search.storage.queries import TrialSummary, counts, trial_summaries
 from search.storage.trial_histories import TrialHistory, trial_histories
+from search.storage.url import display_url
 from search.storage.values import canonical
 from search.study.cells import BASELINES_SUFFIX, without_seed
 from search.study.claims import Cell
@@ -53,8 +56,9 @@ class ReportData:
         baselines: The cells of the sibling study.
         verdicts: The verdicts of the study; None if the format does not need them.
         failed: The trials that failed for good.
-        confirmation: What fresh seeds say about the best cell; None without a confirmation.
         codes: The number of trials that each version of the code has made, by its digest.
+        confirmation: What fresh seeds say about the best cell; None without a confirmation.
+        storage: The URL of the database, without a password.
     """
 
     name: str
@@ -67,6 +71,7 @@ class ReportData:
     failed: Sequence[TrialSummary] = ()
     codes: Mapping[str, int] = field(default_factory=dict)
     confirmation: ConfirmationResult | None = None
+    storage: str = ""
 
     @property
     def grid(self) -> Mapping[str, Sequence[Any]]:
@@ -98,6 +103,11 @@ class ReportData:
     def metric(self) -> Metric:
         """What ranks the cells."""
         return self.stored.definition.metric
+
+    @property
+    def terms(self) -> Terms:
+        """What its values are called."""
+        return Terms(self.metric, self.digits, self.unit)
 
     @property
     def metric_title(self) -> str:
@@ -135,6 +145,13 @@ class ReportData:
         return missing(self.counts, self.rows, self.metric)
 
     @property
+    def remarks(self) -> list[str]:
+        """What a reader needs to know: what is missing, the notes, and those of the verdicts, each said once."""
+        if self.verdicts is None or not self.counts["complete"]:
+            return [*self.missing, *self.notes]
+        return [*missing(self.counts, self.rows, self.metric, is_judged=True), *self.notes, *self.verdicts.notes]
+
+    @property
     def notes(self) -> list[str]:
         """Sentences that a reader needs to know besides those of `missing`."""
         sentences = [target_sentence(self.stored.target, self.rows)]
@@ -147,6 +164,11 @@ class ReportData:
                 "for that reason."
             )
         return [sentence for sentence in sentences if sentence]
+
+    def next_steps(self) -> list[NextStep]:
+        """What to run next."""
+        is_confirmed = self.confirmation is not None and self.confirmation.is_current
+        return next_steps(self.stored, self.counts, self.rows, self.verdicts, self.storage, is_confirmed=is_confirmed)
 
     def heat_maps(self) -> HeatMaps | None:
         """The maps of the grid; None if there is nothing to show."""
@@ -252,12 +274,15 @@ def read_report_data(database: Database, names: Sequence[str], *, with_trials: b
     rows, found = ranked_rows(database, names, stored.published), counts(database, names)
     failed = trial_summaries(database, names, ("failed",)) if found["failed"] else []
     codes = trials_by_code(database, names)
-    confirmation = read_confirmation(database, stored, rows)
+    others: dict[str, Any] = {
+        "confirmation": read_confirmation(database, stored, rows),
+        "storage": display_url(database.engine.url),
+    }
     if not with_trials:
-        return ReportData(names[0], stored, found, rows, failed=failed, codes=codes, confirmation=confirmation)
+        return ReportData(names[0], stored, found, rows, failed=failed, codes=codes, **others)
     trials = trial_histories(database, names, PAGE_FACTS, with_metrics=not stored.definition.is_ours)
     sibling = next((name for name in names[1:] if name.endswith(BASELINES_SUFFIX)), None)
     stored_sibling = None if sibling is None else read_stored_study(database, sibling)
     baselines = () if stored_sibling is None else stored_sibling.definition.baselines
     verdicts = judge(database, names, stored, rows)
-    return ReportData(names[0], stored, found, rows, trials, baselines, verdicts, failed, codes, confirmation)
+    return ReportData(names[0], stored, found, rows, trials, baselines, verdicts, failed, codes, **others)

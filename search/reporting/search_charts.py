@@ -1,50 +1,28 @@
-"""Charts of a search: the Pareto front, the best value so far, and the value against each axis."""
+"""Charts of a search: the Pareto front, the best value so far, and those of the axes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
 
-from markupsafe import Markup
-
-from search.reporting.charts import Dot, scatter_chart
+from search.reporting.axis_charts import axis_charts
+from search.reporting.parallel_coordinates import thinned
 from search.reporting.report_data import ReportData
-from search.reporting.search_dots import KINDS, Kind, best_so_far, objective_pairs
-from search.statistics.ranking import Row
+from search.reporting.scatter import Dot, edge_note, scatter_chart, spans_decades
+from search.reporting.search_dots import KINDS, MIN_DOTS, MOST_DOTS, Kind, SearchChart, best_so_far, objective_pairs
 from search.storage.values import canonical
 from search.study.cells import without_seed
 from search.study.formatting import count_text
 
-# More axes than these are left out.
-MOST_AXES = 8
-MIN_DOTS = 3
 # The classes of the kinds of dots in a legend.
 _MARKS: Mapping[Kind, str] = {"front": "dot c1", "other": "dot c0", "infeasible": "ring c0"}
-
-
-@dataclass(frozen=True)
-class SearchChart:
-    """A chart.
-
-    Attributes:
-        panels: Its images, each with a heading of its own; "" for a single one.
-        legend: The class of each kind of dot, and what it is.
-        note: A sentence below it.
-    """
-
-    title: str
-    panels: Sequence[tuple[str, Markup]]
-    legend: Sequence[tuple[str, str]] = ()
-    note: str = ""
 
 
 def search_charts(report_data: ReportData) -> list[SearchChart]:
     """The charts of a study with several objectives or with a sampler; none for others."""
     charts = [_front(report_data)] if len(report_data.stored.definition.metrics) > 1 else []
     if report_data.stored.definition.sampler is not None or report_data.stored.is_made_by_optuna:
-        charts += [_so_far(report_data), *_against_axes(report_data)]
+        charts += [_so_far(report_data), *axis_charts(report_data)]
     return [chart for chart in charts if chart is not None]
 
 
@@ -60,14 +38,20 @@ def _front(report_data: ReportData) -> SearchChart | None:
     for pair in pairs:
         dots = [
             Dot(dot.x, dot.y, report_data.label(dot.row.cell), dot.kind == "front", dot.kind == "infeasible")
-            for dot in pair.dots
+            for dot in thinned(pair.dots, MOST_DOTS)
         ]
-        panels.append(("" if single else pair.title, scatter_chart(dots, pair.title, pair.x.name, pair.y.name)))
+        x_is_log, y_is_log = (spans_decades([getattr(dot, at) for dot in dots]) for at in ("x", "y"))
+        image = scatter_chart(
+            dots, pair.title, pair.x.name, pair.y.name, x_is_log=x_is_log, y_is_log=y_is_log, shows_all=True
+        )
+        panels.append(("" if single else pair.title, image))
     note = "; ".join(f"{each.name}: {each.better} is better" for each in metrics) + "."
     if not single:
         note += " The front is that of all objectives together."
     if left_out:
         note += f" {count_text(left_out, 'further pair')} {'is' if left_out == 1 else 'are'} left out."
+    if (most := max(len(pair.dots) for pair in pairs)) > MOST_DOTS:
+        note += f" {MOST_DOTS} of {most} cells are drawn: the best half of them, and some of all others."
     kinds = {dot.kind for pair in pairs for dot in pair.dots}
     return SearchChart(title, panels, [(_MARKS[kind], KINDS[kind]) for kind in KINDS if kind in kinds], note)
 
@@ -89,63 +73,17 @@ def _so_far(report_data: ReportData) -> SearchChart | None:
     trials, best = best_so_far(
         ((value, cell, feasible.get(canonical(cell), True)) for _, value, cell in ended), report_data.metric
     )
+    every = math.ceil(len(trials) / MOST_DOTS)
+    changes = {at for at, _ in best}
+    drawn = [trial for trial in trials if trial.at % every == 0 or trial.at in changes]
     dots = [
-        Dot(trial.at, trial.value, report_data.label(trial.cell), is_hollow=not trial.is_feasible) for trial in trials
+        Dot(trial.at, trial.value, report_data.label(trial.cell), is_hollow=not trial.is_feasible) for trial in drawn
     ]
     line = [(float(at), value) for at, value in [*best, *((len(trials), best[-1][1]) for _ in best[-1:])]]
     title, below = "The best so far", "complete trials, in the order of their ends"
     legend = []
     if any(not trial.is_feasible for trial in trials):
         legend = [(_MARKS["other"], "feasible trials"), (_MARKS["infeasible"], KINDS["infeasible"])]
-    return SearchChart(title, [("", scatter_chart(dots, title, below, report_data.metric_title, line=line))], legend)
-
-
-def _against_axes(report_data: ReportData) -> list[SearchChart]:
-    definition = report_data.stored.definition
-    rows = [row for row in report_data.ranked if _number(row.val_loss)]
-    if len(rows) < MIN_DOTS:
-        return []
-    names = {name: None for row in rows for name in row.cell}
-    charts = []
-    for name in names:
-        of_axis = [row for row in rows if name in row.cell]
-        values = [row.cell[name] for row in of_axis]
-        if len({str(value) for value in values}) < 2:
-            continue
-        axis = definition.axes.get(name)
-        is_log = axis.log if axis is not None else _spans_decades(values)
-        title = f"{report_data.metric.label} against {name}"
-        dots, x_text = _dots(report_data, of_axis, name, is_log)
-        image = scatter_chart(dots, title, name, report_data.metric_title, x_is_log=is_log, x_names=x_text)
-        charts.append(SearchChart(title, [("", image)]))
-    return charts[:MOST_AXES]
-
-
-def _dots(
-    report_data: ReportData, rows: Sequence[Row], name: str, is_log: bool
-) -> tuple[list[Dot], Mapping[float, str] | None]:
-    """The dots, and the names of the places of an axis that has no numbers."""
-    values = [row.cell[name] for row in rows]
-    names, places = None, {}
-    if not all(map(_number, values)):
-        order = list(dict.fromkeys(report_data.value(name, value) for value in values))
-        names = {float(at): text for at, text in enumerate(order)}
-        places = {text: float(at) for at, text in enumerate(order)}
-    return [
-        Dot(
-            float(row.cell[name]) if names is None else places[report_data.value(name, row.cell[name])],
-            row.val_loss or 0.0,
-            report_data.label(row.cell),
-            is_marked=row.rank == 1,
-        )
-        for row in rows
-    ], names
-
-
-def _spans_decades(values: Sequence[Any]) -> bool:
-    """Whether numbers are positive and the largest is at least 1000 times the smallest."""
-    return all(_number(value) and value > 0 for value in values) and max(values) >= 1000 * min(values)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    left = f"{len(drawn)} of {len(trials)} trials are drawn." if len(drawn) < len(trials) else ""
+    image = scatter_chart(dots, title, below, report_data.metric_title, line=line)
+    return SearchChart(title, [("", image)], legend, " ".join(filter(None, [edge_note(dots), left])))

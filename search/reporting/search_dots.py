@@ -8,11 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from markupsafe import Markup
+
 from search.statistics.ranking import Row
 from search.study.metrics import Metric
 
 # All pairs of four objectives.
 MOST_PAIRS = 6
+MIN_DOTS = 3
+# Dots of a chart; more of them hide each other and make the file large.
+MOST_DOTS = 1_000
 
 Kind = Literal["front", "other", "infeasible"]
 KINDS: Mapping[Kind, str] = {
@@ -20,6 +25,24 @@ KINDS: Mapping[Kind, str] = {
     "other": "other cells",
     "infeasible": "infeasible: violates a constraint",
 }
+
+
+@dataclass(frozen=True)
+class SearchChart:
+    """A chart.
+
+    Attributes:
+        panels: Its images, each with a heading of its own; "" for a single one.
+        legend: The class of each kind of dot, and what it is.
+        note: A sentence below it.
+        is_wide: Whether it needs the whole width.
+    """
+
+    title: str
+    panels: Sequence[tuple[str, Markup]]
+    legend: Sequence[tuple[str, str]] = ()
+    note: str = ""
+    is_wide: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.errors import UsageError
+from search.reporting.answers_text import ShortAnswer, short_answers
+from search.reporting.next_steps import NextStep
 from search.reporting.render import FORMATS, format_of, render
+from search.reporting.report_data import ReportData, read_report_data
 from search.statistics.confirmation import ConfirmationResult
 from search.statistics.ranking import TRAIN_LOSS, Row, is_reached
+from search.statistics.study_verdicts import judge
 from search.storage.database import Database
 from search.storage.metrics import FurtherResults, further_results
 from search.storage.queries import TrialSummary, trial_summaries
@@ -34,7 +38,7 @@ WAIT_S = 60.0
 BEFORE, AFTER = ("study", "number", "state", "seed"), ("train_loss", "step", "seconds")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Best:
     """The best cell.
 
@@ -42,11 +46,19 @@ class Best:
         params: Its parameters, without the seed.
         value: Its value; the mean over its seeds.
         trial: The number of its trial, of the first one if it has several seeds.
+        probability: That it is truly the best cell; None without a second seed.
+        regret: By how much it is expected to be worse than the truly best cell; None without a second seed.
     """
 
     params: Mapping[str, Any]
     value: float
     trial: int
+    probability: float | None = None
+    regret: float | None = None
+
+    def __repr__(self) -> str:
+        known = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if value is not None)
+        return f"Best({known})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,14 +97,33 @@ class StudyResult:
         """The best cell, baselines left out; None before one is complete."""
         with self._opened() as (database, names):
             complete = trial_summaries(database, names[:1], ("complete",))
+            stored = read_stored_study(database, self.study)
+            candidates = () if stored is None else judge(database, names, stored, self.rows).candidates
         numbers: dict[str, int] = {}
         for trial in complete:
             numbers.setdefault(canonical(without_seed(trial.cell)), trial.number)
         for row in self.rows:
             number = numbers.get(canonical(row.cell))
             if row.rank is not None and row.val_loss is not None and number is not None:
-                return Best(row.cell, row.val_loss, number)
+                chosen = next((each for each in candidates if canonical(each.cell) == canonical(row.cell)), None)
+                sure = () if chosen is None else (chosen.probability, chosen.regret)
+                return Best(row.cell, row.val_loss, number, *sure)
         return None
+
+    @property
+    def answers(self) -> list[ShortAnswer]:
+        """The answers to the claims of the study, in their order."""
+        return short_answers(self._decided())
+
+    @property
+    def next_steps(self) -> list[NextStep]:
+        """What to run next, the most urgent first."""
+        return self._decided().next_steps()
+
+    def _decided(self) -> ReportData:
+        with self._opened() as (database, names):
+            data = read_report_data(database, names, with_trials=False)
+            return replace(data, verdicts=judge(database, names, data.stored, data.rows))
 
     def to_dataframe(self) -> pandas.DataFrame:
         """The trials as a pandas DataFrame: a column for each parameter and metric, and seed, state, step and seconds.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from search.reporting.escapes import markdown_text
+from search.reporting.plain_answers import Terms, plain_answer
 from search.statistics.claim_answers import Answer
 from search.statistics.comparison import Comparison
 from search.statistics.ranking import Row
 from search.statistics.verdicts import Verdicts
-from search.study.formatting import count_text, describe_level, difference_text, largest_size, loss_text
+from search.study.claims import Claim
+from search.study.formatting import count_text, difference_text, largest_size, loss_text
 from search.study.metrics import DEFAULT_METRIC, Metric
 from search.study.stored import StoredStudy
 
@@ -18,32 +20,34 @@ MAX_CANDIDATES = 20
 Named = Callable[[str, Any], str]  # a level of a factor as text
 
 
-def verdicts_as_markdown(
-    verdicts: Verdicts, digits: Mapping[str, int] | None = None, metric: Metric = DEFAULT_METRIC
-) -> str:
+def verdicts_as_markdown(verdicts: Verdicts, terms: Terms | None = None, claims: Sequence[Claim] = ()) -> str:
     """A section with the verdicts on claims, the cells that may be the best, comparisons, and notes.
 
     Args:
-        digits: The digits that tell the values of an axis apart.
-        metric: What the verdicts compare.
+        terms: What the values are called.
+        claims: Those that the verdicts answer, in their order.
     """
+    terms = Terms(DEFAULT_METRIC, {}) if terms is None else terms
 
     def named(factor: str, value: object) -> str:
-        return markdown_text(describe_level(factor, value, digits))
+        return markdown_text(terms.level(factor, value))
 
     lines = ["## Verdicts", ""]
     if verdicts.answers:
-        lines += ["| claim | verdict | what the results say |", "| --- | --- | --- |"]
-        lines += [
-            f"| {markdown_text(each.claim)} | **{markdown_text(each.words)}** | "
-            f"{markdown_text(' '.join(filter(None, [each.sentence, each.conditions])))} |"
-            for each in verdicts.answers
-        ]
+        lines += ["| claim | verdict | in short | figures |", "| --- | --- | --- | --- |"]
+        lines += [_claim_line(claim, each, terms) for claim, each in zip(claims, verdicts.answers, strict=True)]
         lines.append("")
     lines += _candidates(verdicts, named)
-    lines += _comparisons(verdicts, named, metric)
+    lines += _comparisons(verdicts, named, terms.metric)
     lines += [f"- {note}" for note in verdicts.notes]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _claim_line(claim: Claim, answer: Answer, terms: Terms) -> str:
+    plain = plain_answer(claim, answer, terms)
+    figures = [answer.sentence if answer.sentence != plain else "", answer.conditions]
+    texts = [answer.claim, f"**{markdown_text(answer.words)}**", plain, " ".join(filter(None, figures))]
+    return f"| {' | '.join(text if at == 1 else markdown_text(text) for at, text in enumerate(texts))} |"
 
 
 def _candidates(verdicts: Verdicts, named: Named) -> list[str]:

@@ -65,7 +65,8 @@ def _values(levels: Sequence[Levels], rows: Sequence[Row], fact: str) -> list[tu
     for row in rows:
         key = canonical(row.cell if factor == "cell" else row.cell.get(factor))
         value = getattr(row, fact)
-        if key in compared and value is not None:
+        # A trial that was pruned has seen less than the others, whatever its level.
+        if key in compared and value is not None and (row.state == "complete" or fact != "tokens"):
             of_level.setdefault(key, []).append(float(value))
     return [(compared[key], mean(values)) for key, values in of_level.items()]
 

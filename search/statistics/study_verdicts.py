@@ -82,7 +82,7 @@ def _notes(stored: StoredStudy, losses: Losses, verdicts: Verdicts) -> list[str]
     if most == 0:
         notes.append("No trial is complete yet, so there is nothing to compare.")
     elif most == 1:
-        advice = " Run the study with --seeds auto." if takes_seeds else ""
+        advice = " Run the study with --seeds auto." if takes_seeds and stored.definition.sampler is None else ""
         notes.append(f"Each cell has one seed, so no difference can be separated from chance.{advice}")
     elif most == 2:
         notes.append(

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,7 +38,12 @@ def result(tmp_path: Path) -> StudyResult:
 
 def test_best(result: StudyResult, tmp_path: Path) -> None:
     first = result.rows[0]
-    assert result.best == Best(first.cell, first.val_loss or 0.0, 5)
+    best = result.best
+    assert best is not None
+    assert replace(best, probability=None, regret=None) == Best(first.cell, first.val_loss or 0.0, 5)
+    assert best.probability == pytest.approx(1.0, abs=0.01)
+    assert best.regret == pytest.approx(0.0, abs=0.01)
+    assert (result.answers, [step.command for step in result.next_steps][-1][-11:]) == ([], "--confirm 3")
     for end in (failed, nothing):
         (tmp_path / end.__name__).mkdir()
         assert result_of(tmp_path / end.__name__, end).best is None

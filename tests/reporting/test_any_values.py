@@ -151,7 +151,8 @@ def test_hostile_texts_are_escaped(tmp_path: Path, capsys: pytest.CaptureFixture
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
     assert "<" not in texts["markdown"]
     assert "\x1b" not in texts["markdown"] + texts["latex"] + texts["html"] + capsys.readouterr().err
-    assert "<script>" not in texts["html"]
+    assert texts["html"].count("<script") == 1  # the page's own
+    assert "<script>alert" not in texts["html"]
     values = [row["x"] for row in csv.DictReader(io.StringIO(texts["csv"], newline=""))]
     assert [value.removeprefix("'") for value in values] == HOSTILE
     assert not any(value.strip(" ").startswith(("=", "+", "-", "@", "\t", "\r")) for value in values)
@@ -178,9 +179,9 @@ def test_a_thousand_levels_are_bounded(tmp_path: Path, seeds: int) -> None:
             connection.execute(text(f"UPDATE search_runs SET {done}"))
             connection.execute(text("UPDATE search_runs SET val_loss = value, train_loss = value"))
             connection.execute(text("UPDATE trials SET state = 'COMPLETE'"))
-        began = time.monotonic()
+        began = time.process_time()  # other processes run beside this one
         texts = {format: render(database, NAMES, format) for format in FORMATS}
-        seconds = time.monotonic() - began
+        seconds = time.process_time() - began
         tracemalloc.start()
         shown = note(database, NAMES)
         _, peak = tracemalloc.get_traced_memory()

@@ -10,19 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from search.reporting.chart_range import parts_within, robust_range
 from search.reporting.charts import (
+    MOST_POINTS,
     Bar,
-    Dot,
     Line,
     Point,
+    beyond_note,
     line_chart,
-    log_ticks,
     over_seeds,
-    scatter_chart,
     ticks,
     timeline,
 )
 from search.reporting.heatmaps import RAMP, MapAxes, choose_axes, contrast, heat_maps, ramp_colour, text_colour
+from search.reporting.scatter import Dot, edge_note, log_ticks, scatter_chart
 from search.statistics.ranking import Row
 
 GRID: dict[str, list[Any]] = {"model": ["bigram_v2"], "block_size": [8, 64], "n_embd": [64, 128], "pe_type": ["a", "b"]}
@@ -68,6 +69,52 @@ def test_line_chart_is_well_formed_and_escaped() -> None:
 def test_baseline_far_away_does_not_flatten_the_lines() -> None:
     image = line_chart([Line("a", [Point(1, 2.0, 2.0, 2.0), Point(2, 1.9, 1.9, 1.9)])], "t", "x", "y", reference=9.0)
     assert 'class="reference"' not in image
+
+
+def test_one_bad_run_does_not_flatten_the_others() -> None:
+    good = [Line(str(at), [Point(x, 2.0 + at / 10, 2.0, 2.2) for x in range(20)]) for at in range(3)]
+    bad = Line("bad", [Point(x, 2.1 if x != 10 else 900.0, 2.1, 2.1 if x != 10 else 900.0) for x in range(20)])
+    assert beyond_note(good) == ""
+    assert beyond_note([*good, bad]) == "1 value is far outside, up to 900.000, and left out of the scale."
+    image = line_chart([*good, bad], "t", "x", "y")
+    shown = list(ElementTree.fromstring(image).iter("polyline"))
+    assert len(shown) == 5  # the bad one in two parts, up to where it leaves the chart and from where it is back
+    ys = [float(pair.split(",")[1]) for line in shown for pair in line.attrib["points"].split()]
+    assert all(0 <= y <= 300 for y in ys)
+    assert max(ys[:20]) - min(ys[40:60]) > 100  # and the good lines have the height
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1))
+def test_a_range_has_all_values_but_those_that_it_counts(values: list[float]) -> None:
+    (low, high), beyond = robust_range(values)
+    assert low < high
+    assert sum(not low <= value <= high for value in values) == beyond
+    assert beyond <= len(values) / 2
+
+
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=30))
+def test_parts_of_a_line_are_within(values: list[float]) -> None:
+    parts = parts_within(list(enumerate(values)), -50.0, 50.0)
+    assert all(-50.001 <= y <= 50.001 for part in parts for _, y in part)
+    assert {x for x, y in enumerate(values) if abs(y) < 50} <= {x for part in parts for x, _ in part}
+
+
+def test_long_lines_are_thinned() -> None:
+    points = [Point(x, 1.0, 1.0, 1.0) for x in range(100_000)]
+    image = line_chart([Line("a", points)], "t", "x", "y")
+    [line] = ElementTree.fromstring(image).iter("polyline")
+    assert MOST_POINTS / 2 <= len(line.attrib["points"].split()) <= MOST_POINTS
+
+
+def test_a_dot_far_away_is_at_the_edge() -> None:
+    dots = [Dot(float(at), 1 + at / 100, str(at)) for at in range(20)] + [Dot(20.0, 1e9, "far")]
+    assert edge_note(dots) == "1 value lies far outside and at the edge."
+    image = scatter_chart(dots, "t", "x", "y")
+    heights = sorted(float(each.attrib["cy"]) for each in ElementTree.fromstring(image).iter("circle"))
+    assert heights[-1] - heights[1] > 200
+    whole = scatter_chart(dots, "t", "x", "y", shows_all=True)
+    heights = sorted(float(each.attrib["cy"]) for each in ElementTree.fromstring(whole).iter("circle"))
+    assert heights[-1] - heights[1] < 1
 
 
 def test_timeline_has_a_path_for_each_outcome() -> None:

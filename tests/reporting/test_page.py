@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import time
@@ -74,9 +76,10 @@ def test_page_of_a_finished_study(tmp_path: Path) -> None:
         page = as_html(read_report_data(database, NAMES, with_trials=True))
     outline = Outline(page)
     headings = re.findall(r"<h2>(.*?)</h2>", page)
-    assert headings[-7:] == [
+    assert headings[-8:] == [
         "Validation loss over the grid",
-        "Ranked table",
+        "All cells",
+        "All comparisons",
         "Learning curves",
         "Loss by position",
         "When the trials ran",
@@ -84,7 +87,8 @@ def test_page_of_a_finished_study(tmp_path: Path) -> None:
         "To run it again",
     ]
     assert "27 trials trained 9 variants (cells)" in outline.text
-    assert "has block_size 16, n_embd 64, pe_type rope." in outline.text
+    assert outline.text.index("Which is best?") < outline.text.index("What to run next?")
+    assert "block_size 16, n_embd 64, pe_type rope" in outline.text
     assert "Published losses that another seed could have: 1 of 1." in outline.text
     assert 'Morrow <b>& "sun"</b>' in outline.text
     assert "python -m search.run --study small.toml --corpus text" in outline.text
@@ -96,12 +100,16 @@ def test_nothing_is_fetched(tmp_path: Path) -> None:
     with ended_study(tmp_path, completed) as database:
         page = as_html(read_report_data(database, NAMES, with_trials=True))
     outline = Outline(page)
-    assert not {"script", "img", "iframe", "object", "form"} & {tag for tag, _ in outline.tags}
+    assert not {"img", "iframe", "object", "form"} & {tag for tag, _ in outline.tags}
     for _, attrs in outline.tags:
         assert not {"src", "srcset", "xlink:href"} & set(attrs)
         assert (attrs.get("href") or "data:").startswith("data:")
     assert not re.search(r"https?://|url\(|@import", page)
     assert "default-src 'none'" in page
+    # The page allows the one script that it has.
+    [script] = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page
 
 
 def test_what_an_author_wrote_is_text(tmp_path: Path) -> None:
@@ -112,8 +120,25 @@ def test_what_an_author_wrote_is_text(tmp_path: Path) -> None:
         page = as_html(read_report_data(database, ["small"], with_trials=True))
     outline = Outline(page)
     assert HOSTILE in outline.text
-    assert not {"script", "img"} & {tag for tag, _ in outline.tags}
+    assert "img" not in {tag for tag, _ in outline.tags}
+    assert page.count("<script") == 1
     assert all(not name.startswith("on") for _, attrs in outline.tags for name in attrs)
+
+
+CLAIMS = """
+[[claims]]
+text = "rope is better"
+factor = "pe_type"
+order = ["rope", "randn"]
+[[claims]]
+text = "wide"
+factor = "n_embd"
+order = [128, 64]
+[[claims]]
+text = "long"
+factor = "block_size"
+order = [16, 8]
+"""
 
 
 @pytest.mark.parametrize("top", [None, 3])
@@ -122,34 +147,45 @@ def test_verdicts(tmp_path: Path, top: int | None) -> None:
     candidates = (Candidate(best, 0.75, 0.0123), Candidate({**best, "block_size": 8}, 0.25, 0.0456))
     unclear = comparison(factor="n_embd", better=64, worse=HOSTILE, low=None, high=None, p=None)
     answers = [
-        Answer("pe_type: rope < randn", Verdict.YES, "everywhere", "In all 4 cells.", (), "Held fixed: lr 0.01."),
-        Answer("wide", Verdict.ONLY_WHERE, HOSTILE, "", ()),
-        Answer("long", Verdict.OPPOSITE, "on average", "", ()),
+        Answer("pe_type: rope < randn", Verdict.YES, "everywhere", "In all 4 cells.", (comparison(),)),
+        Answer("wide", Verdict.ONLY_WHERE, HOSTILE, "", (unclear,)),
+        Answer("long", Verdict.OPPOSITE, "on average", "", (comparison(factor="block_size", better=8, worse=16),)),
     ]
     listed = [
         Answer("", Verdict.YES, "on average", "rope is better.", (comparison(),)),
         Answer("", Verdict.CANNOT_TELL, "", "", (unclear,)),
     ]
     said = Verdicts(tuple(listed), tuple(answers), best, candidates, (), ("Pruned cells are left out.",))
-    with ended_study(tmp_path, completed) as database:
+    with ended_study(tmp_path, completed, study=f"{GRID}\n{CLAIMS}") as database:
         report_data = replace(read_report_data(database, NAMES, with_trials=True), verdicts=said)
-    outline = Outline(as_html(report_data, top))
+    page = as_html(report_data, top)
+    outline = Outline(page)
     for expected in (
         "pe_type: rope < randn",
+        "rope has a lower validation loss than randn, by 0.125 nats per character on average over 4 settings, and in "
+        "each of them beyond chance.",
         "In all 4 cells.",
-        "Held fixed: lr 0.01.",
-        f"only where {HOSTILE}",
-        "The best cell is one of these with 95 %",
-        "75.0 %0.0123",
-        "25.0 %0.0456",
+        "All answers hold fixed: ",
+        f"better beyond chance only where {HOSTILE}",
+        "The other way round: 8 has a lower",
+        "Best with a probability of 75 %. 2 cells may be the best (95 %).",
+        "Expected regret: 0.012 nats",
+        "75 %0.0123",
+        "25 %0.0456",
         "Pruned cells are left out.",
         "+0.1000 to +0.1500",
         "3 of 4",
         HOSTILE,
+        "mean of these settings: 0.125 [0.1, 0.15]",
     ):
         assert expected in outline.text
     verdicts = [attrs["class"] for _, attrs in outline.tags if str(attrs.get("class")).startswith("verdict")]
-    assert verdicts == [f"verdict {word}" for word in ("yes", "only_where", "opposite", "yes", "cannot_tell")]
+    assert verdicts == [f"verdict {word}" for word in ("yes", "only_where", "opposite")]
+    assert re.findall(r'<span class="verdict [a-z_]+">(.*?)</span>', page) == [
+        "yes, everywhere",
+        "only where",
+        "no, the opposite, on average",
+    ]
 
 
 def test_real_verdicts_and_records(tmp_path: Path) -> None:
@@ -187,7 +223,8 @@ def test_database_without_a_bigram_baseline(tmp_path: Path) -> None:
 def test_page_of_nothing(end: Any, tmp_path: Path) -> None:
     with ended_study(tmp_path, end, study=GRID, corpus=CORPUS) as database:
         outline = Outline(as_html(read_report_data(database, NAMES, with_trials=True)))
-    assert outline.headings == ["Verdicts", "Ranked table", "To run it again"]
+    assert outline.headings == ["Which is best?", "What to run next?", "All cells", "To run it again"]
+    assert "27 trials have not ended yet: finish the study." in outline.text
     assert "None of the 27 trials has ended yet, so there is nothing to rank." in outline.text
 
 
@@ -199,8 +236,10 @@ def test_what_an_objective_does_not_record_is_left_out(tmp_path: Path) -> None:
             connection.exec_driver_sql("UPDATE search_runs SET train_loss = NULL")
         outline = Outline(as_html(read_report_data(database, NAMES, with_trials=True)))
     assert set(whole.headings) - set(outline.headings) == {"Loss by position", "What the models write"}
-    for column in ("parameters", "tokens seen", "timeper trial", "train loss"):
-        assert (column in whole.text, column in outline.text) == (True, False)
+    columns, left = ({attrs.get("data-name") for tag, attrs in each.tags if tag == "th"} for each in (whole, outline))
+    assert columns - left == {"seconds", "train_loss"}
+    said = "The same in all rows: parameters 7, tokens 640"
+    assert (said in whole.text, "parameters" in outline.text) == (True, False)
 
 
 def test_ten_thousand_trials(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_a_report_at_step_0_counts(tmp_path: Path) -> None:
     with opened(url).closing() as database:
         markdown, page = (render(database, ["early"], form) for form in ("markdown", "html"))
     assert "pruned, error at step 0 " in markdown
-    assert "<td>pruned, step 0</td>" in page
+    assert "<td>pruned, error at step 0</td>" in page
     assert "before the first step" not in page
     [line] = re.findall('<polyline class="line c0" points="(.*?)"', page)[:1]
     assert len(line.split()) == 2  # a point for step 0 and one for step 1
