@@ -10,6 +10,7 @@ from search.study.differences import Difference
 from search.study.formatting import count_text, describe_cell, difference_text, largest_size, loss_text
 
 INTERVALS = "All intervals of differences hold at once with 95 %. A value's interval is that of its cell alone."
+ONLY_CELL = "the only cell"
 
 
 def cells_text(results: StudyComparison) -> str:
@@ -50,7 +51,7 @@ def lines(results: StudyComparison, shown: Sequence[CellComparison]) -> list[lis
     largest = largest_size(value for each in shown for value in (each.difference, each.low, each.high))
     return [
         [
-            describe_cell(each.cell, results.digits) or "the only cell",
+            describe_cell(each.cell, results.digits) or ONLY_CELL,
             result_text(each.first),
             str(each.first.seeds),
             result_text(each.second),

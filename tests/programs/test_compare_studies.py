@@ -131,6 +131,15 @@ def test_pruned_failed_and_unfinished_cells_have_no_verdict_by_value(tmp_path: P
     assert verdicts[64, "rope", 8]["difference"] is not None
 
 
+@pytest.mark.parametrize(("ends", "said"), [(pruned, "pruned"), (failed, "diverged"), (mixed_ends, "unfinished")])
+def test_every_format_of_studies_without_values(ends: Ends, said: str, tmp_path: Path) -> None:
+    both(tmp_path, ends, ends, seeds=2)
+    for format in FORMATS:
+        result = report(tmp_path, "--format", format)
+        assert result.exit_code == 0, result.output
+        assert said in result.stdout, format
+
+
 def test_one_seed_decides_nothing(tmp_path: Path) -> None:
     both(tmp_path, changed(0.0), changed(-1.0), seeds=1)
     found = as_json(tmp_path, "--no-baselines")
