@@ -33,6 +33,8 @@ class Noise:
         mean: (K,) float64; NaN for a cell without a loss.
         variance: (K,) float64, the moderated variance of one trial.
         df: (K,) float64, its degrees of freedom.
+        own_variance: (K,) float64, the variance of a cell's own losses.
+        own_df: (K,) float64, its degrees of freedom; 0 with one loss.
         prior_variance, prior_df: What is usual in the study, and its weight in degrees of freedom; it is infinite if
             the cells do not differ in their noise beyond chance, and then `variance` is the same for all.
         correlation: Between the losses of two cells with the same seed, from 0 to 1.
@@ -42,6 +44,8 @@ class Noise:
     mean: Floats
     variance: Floats
     df: Floats
+    own_variance: Floats
+    own_df: Floats
     prior_variance: float
     prior_df: float
     correlation: float
@@ -88,7 +92,7 @@ def fit_noise(table: Floats) -> Noise | None:
     prior_variance, prior_df = _prior(own[residual_df > 0], residual_df[residual_df > 0])
     variance, df = _moderated(own, residual_df, prior_variance, prior_df)
     correlation = _correlation(table, mean, variance, has)
-    return Noise(has, mean, variance, df, prior_variance, prior_df, correlation)
+    return Noise(has, mean, variance, df, own, residual_df, prior_variance, prior_df, correlation)
 
 
 def _moderated(own: Floats, residual_df: Floats, prior_variance: float, prior_df: float) -> tuple[Floats, Floats]:

@@ -1,9 +1,10 @@
 """What the results say about the true means of cells: draws from the noise model.
 
-Given the losses, a cell's variance has a scaled inverse chi-squared distribution, and given the variances the error of
-each mean is normal. So every statement about the means follows from draws of the variances: the error of a linear
-combination of means is a mixture of normal distributions. Over many data sets its intervals hold the truth as often as
-they say (docs/statistics.md has the measured coverage).
+Given the losses and what is usual in the study, a cell's variance has a scaled inverse chi-squared distribution; what
+is usual is drawn too (`variance_prior`). Given the variances the error of each mean is normal. So every statement about
+the means follows from draws of the variances: the error of a linear combination of means is a mixture of normal
+distributions. Over many data sets its intervals hold the truth as often as they say (docs/statistics.md has the
+measured coverage).
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from functools import cached_property
 import numpy as np
 
 from search.statistics.inference import ALPHA, Floats
-from search.statistics.noise import Noise
+from search.statistics.noise import MIN_CELLS, Noise
+from search.statistics.variance_prior import prior_draws
 
 DRAWS = 2_000
 SEED = 1337
@@ -63,10 +65,18 @@ class Posterior:
     def _variances(self) -> Floats:
         """Draws of the variance of each cell's mean, (draws, K)."""
         noise, rng = self.noise, np.random.default_rng(SEED)
-        # Where the cells have one variance in common, a draw of it holds for all of them.
-        of_cell = 1 if np.isinf(noise.prior_df) else len(noise.df)
-        chi2 = rng.chisquare(noise.df[:of_cell], (DRAWS, of_cell))
-        return np.asarray(noise.variance * noise.df / chi2 / np.maximum(noise.count, 1))
+        is_known = noise.own_df > 0
+        middle = float(np.median(noise.own_variance[is_known]))
+        own = np.maximum(noise.own_variance, 1e-5 * middle)
+        if is_known.sum() < MIN_CELLS or middle == 0:
+            variances = noise.variance * noise.df[0] / rng.chisquare(noise.df[0], (DRAWS, 1))
+        else:
+            usual, prior_df = prior_draws(own[is_known], noise.own_df[is_known], rng, DRAWS)
+            weight = np.where(np.isinf(prior_df), 1.0, prior_df)[:, np.newaxis]
+            usual = usual[:, np.newaxis]
+            variances = (weight * usual + noise.own_df * own) / rng.chisquare(weight + noise.own_df)
+            variances = np.where(np.isinf(prior_df)[:, np.newaxis], usual, variances)
+        return np.asarray(variances / np.maximum(noise.count, 1))
 
     @cached_property
     def errors(self) -> Floats:
