@@ -42,6 +42,10 @@ CLAIMS = [
 ]
 
 
+def asked() -> list[Claim]:
+    return [claim for claim, _ in CLAIMS]
+
+
 def decided(
     observations: Iterable[Observation],
     claims: Sequence[Claim] = (ROPE,),
@@ -73,7 +77,7 @@ def test_an_interval_of_two_cells_is_that_of_scipy() -> None:
 
 
 def test_claims_are_answered() -> None:
-    verdicts = decided(grid(CLEAR), [claim for claim, _ in CLAIMS])
+    verdicts = decided(grid(CLEAR), asked())
     assert [answer.words for answer in verdicts.answers] == [words for _, words in CLAIMS]
     assert "Randn is not a value of pe_type in this study" in verdicts.answers[2].sentence
     assert verdicts.answers[-1].claim == "In my own words."
@@ -83,21 +87,21 @@ def test_claims_are_answered() -> None:
 
 
 def test_with_one_seed_nothing_is_decided() -> None:
-    verdicts = decided(grid(CLEAR, seeds=1), [claim for claim, _ in CLAIMS])
+    verdicts = decided(grid(CLEAR, seeds=1), asked())
     assert {answer.verdict for answer in verdicts.answers} == {Verdict.CANNOT_TELL, Verdict.NOT_ANSWERABLE}
     assert verdicts.answers[0].words == "cannot tell yet (one seed a cell)"
     assert (verdicts.best, verdicts.candidates, verdicts.comparisons) == ({"pe_type": "rope", "n_embd": 64}, (), ())
     [comparison] = verdicts.answers[0].comparisons
     assert (comparison.low, comparison.p, comparison.mean > 0.2) == (None, None, True)
-    assert "95 %" not in verdicts_as_markdown(verdicts)
+    assert "95 %" not in verdicts_as_markdown(verdicts, None, asked())
 
 
 def test_without_losses_nothing_is_said() -> None:
     losses = Losses.of([])
-    verdicts = decide(losses, losses, [claim for claim, _ in CLAIMS], ["No trial is complete yet."])
+    verdicts = decide(losses, losses, asked(), ["No trial is complete yet."])
     assert (verdicts.best, verdicts.candidates, verdicts.comparisons) == (None, (), ())
     assert {answer.verdict for answer in verdicts.answers} == {Verdict.NOT_ANSWERABLE}
-    assert "- No trial is complete yet." in verdicts_as_markdown(verdicts)
+    assert "- No trial is complete yet." in verdicts_as_markdown(verdicts, None, asked())
 
 
 @pytest.mark.parametrize(("difference", "verdict"), [(0.1, Verdict.YES), (0.0, Verdict.CANNOT_TELL)])
@@ -250,7 +254,7 @@ def test_the_best_cell_is_always_a_candidate(data: st.DataObject, cells: int, se
 def test_the_text_names_claims_candidates_and_notes() -> None:
     close = {("rope", 64): 2.0, ("rope", 128): 2.0005, ("sinpe", 64): 2.3, ("sinpe", 128): 2.5}
     losses = Losses.of(grid(close, noise=0.05))
-    text = verdicts_as_markdown(decide(losses, losses, [claim for claim, _ in CLAIMS], ["a note"]))
+    text = verdicts_as_markdown(decide(losses, losses, asked(), ["a note"]), None, asked())
     assert "| pe_type: rope is better than sinpe | **yes, everywhere** |" in text
     assert "The best cell is one of these with 95 %:\n\n| cell |" in text
     assert all(f"\n| rope n_embd={n} | " in text for n in (64, 128))
