@@ -101,7 +101,7 @@ def _parallel(report_data: ReportData, rows: Sequence[Row], names: Sequence[str]
         axes.append(axis_places(name, values, _is_log(report_data, name, values), text))
     title = "All axes together"
     image, left_out = parallel_coordinates(rows, axes, title, report_data.label)
-    note = f"Each line is a cell; bright is better, and better is up on the last axis. {left_out}"
+    note = f"Each line is a cell; orange: the best tenth, thick: the best. Better is up on the last axis. {left_out}"
     return SearchChart(title, [("", image)], (), note.strip(), is_wide=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from search.statistics.comparison import BETTER_DIVERGED, BOTH_DIVERGED, PRUNED,
 from search.statistics.inference import unit
 
 WIDTH, LABEL, RIGHT, ROW, HEAD = 620, 250, 12, 20, 24
+CHARACTER = 7.0  # pixels
 # Settings that are drawn; a study can have thousands.
 MOST_SETTINGS = 40
 # Characters of a setting, in the space for it.
@@ -81,9 +83,10 @@ def _draw(lines: Sequence[_Line], names: tuple[str, str]) -> Markup:
         parts.append(f'<text class="mid" x="{x:.1f}" y="{bottom + 16}">{tick * scale:g}</text>')
     zero = x_at(0.0)
     parts.append(f'<line class="zero" x1="{zero:.1f}" x2="{zero:.1f}" y1="{HEAD}" y2="{bottom}"/>')
-    parts.append(f'<text x="{zero + 6:.1f}" y="14">{escape(_short(names[0]))} better →</text>')
-    if zero - LABEL > 60:
-        parts.append(f'<text class="end" x="{zero - 6:.1f}" y="14">← {escape(_short(names[1]))}</text>')
+    better, worse = (int(space / CHARACTER) for space in (WIDTH - zero - 70, zero - 20))
+    parts.append(f'<text x="{zero + 6:.1f}" y="14">{escape(_short(names[0], max(better, 4)))} better →</text>')
+    if zero - LABEL > 30:
+        parts.append(f'<text class="end" x="{zero - 6:.1f}" y="14">← {escape(_short(names[1], max(worse, 4)))}</text>')
     parts += [_row(line, HEAD + ROW * (at + 0.5), x_at, (low * scale, high * scale)) for at, line in enumerate(lines)]
     title = f"By how much {names[0]} is better than {names[1]}, by setting"
     return svg(WIDTH, height, title, "".join(parts))
@@ -93,14 +96,15 @@ def _range(lines: Sequence[_Line], scale: float) -> tuple[float, float]:
     """From below 0 to above it, with all means; an interval that is far wider than the others is cut."""
     middles = [line.middle / scale for line in lines if line.middle is not None]
     ends = [end / scale for line in lines for end in (line.low, line.high) if end is not None]
-    reach = max((abs(value) for value in middles), default=0.0) or max(map(abs, ends), default=1.0) or 1.0
+    usual = statistics.median(map(abs, ends)) if ends else 0.0
+    reach = max([usual, *map(abs, middles)]) or 1.0
     low = max(min([0.0, *middles, *ends]), -4 * reach)
     high = min(max([0.0, *middles, *ends]), 4 * reach)
     margin = 0.04 * (high - low or 1.0)
     return low - margin, high + margin
 
 
-def _short(name: str, most: int = 26) -> str:
+def _short(name: str, most: int) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 

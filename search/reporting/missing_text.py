@@ -77,7 +77,7 @@ def missing(
         sentences.append(
             f"No trial was trained to its end, so no cell has a final {metric.short_label} and none is ranked."
         )
-    if found["pruned"]:
+    if found["pruned"] and not is_judged:
         sentences.append(
             f"{found['pruned']} of {count_text(total, 'trial')} were pruned (stopped early); their {plural} are not "
             "final and cannot be compared with those of complete trials."

@@ -14,6 +14,8 @@ from search.study.formatting import difference_text, largest_size, loss_text
 
 # Columns that a narrow screen shows first, besides the axes.
 _FIRST = ("rank", "interval", "state", "front")
+# Columns that say nothing where all rows have one value.
+_NEVER = ("step", "feasible", "lowest", "highest")
 # Filters, and choices of each.
 MOST_FILTERS, MOST_CHOICES = 6, 20
 DIGITS = 4
@@ -97,7 +99,7 @@ def _ordered(report_data: ReportData, columns: Sequence[Column], axes: set[str])
 
 def _same(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
     """The values of columns that are left out because they are equal in all rows."""
-    texts = [(column.title, {column.text(row) for row in rows}) for column in columns if column.name != "step"]
+    texts = [(column.title, {column.text(row) for row in rows}) for column in columns if column.name not in _NEVER]
     return [f"{title} {only}" for title, found in texts if len(found) == 1 and (only := next(iter(found)))]
 
 

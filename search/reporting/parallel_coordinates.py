@@ -1,4 +1,4 @@
-"""Parallel coordinates: a line for each cell through its values on all axes, coloured by how good it is."""
+"""Parallel coordinates: a line for each cell through its values on all axes; the best ones have a colour."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from markupsafe import Markup, escape
 
 from search.reporting.chart_range import robust_range
 from search.reporting.charts import svg, ticks
-from search.reporting.heatmaps import ramp_colour
 from search.reporting.scatter import log_ticks
 from search.statistics.inference import unit
 from search.statistics.ranking import Row
@@ -20,6 +19,8 @@ from search.study.formatting import loss_text, value_text
 Thing = TypeVar("Thing")
 # Lines and axes that are drawn.
 MOST_LINES, MOST_AXES = 200, 10
+# The share of the cells whose lines have a colour.
+GOOD_SHARE = 0.1
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 960, 330, 60, 70, 34, 14
 # Names of places on an axis without numbers.
 MOST_NAMES = 12
@@ -83,10 +84,11 @@ def parallel_coordinates(
     (low, high), _ = robust_range(losses)
     xs = [LEFT + (WIDTH - LEFT - RIGHT) * at / len(drawn) for at in range(len(drawn) + 1)]
     last = [(1 - (tick - low) / (high - low), loss_text(metric.loss(tick * scale), 3)) for tick in ticks(low, high, 5)]
+    n_good = math.ceil(GOOD_SHARE * len(rows))
     parts = []
-    for row, loss in reversed(list(zip(shown, losses, strict=True))):
+    for at, (row, loss) in reversed(list(enumerate(zip(shown, losses, strict=True)))):
         share = min(max((loss - low) / (high - low), 0.0), 1.0)
-        parts.append(_cell(row, drawn, xs, share, label))
+        parts.append(_cell(row, drawn, xs, share, label, is_good=at < n_good))
     for x, name, marks in [
         *((x, each.name, each.marks) for x, each in zip(xs, drawn, strict=False)),
         (xs[-1], metric.label, last),
@@ -114,15 +116,21 @@ def _y(share: float) -> float:
 
 
 def _cell(
-    row: Row, axes: Sequence[AxisPlaces], xs: Sequence[float], share: float, label: Callable[[Mapping[str, Any]], str]
+    row: Row,
+    axes: Sequence[AxisPlaces],
+    xs: Sequence[float],
+    share: float,
+    label: Callable[[Mapping[str, Any]], str],
+    *,
+    is_good: bool,
 ) -> str:
     places = [axis.place(row.cell[axis.name]) if axis.name in row.cell else None for axis in axes]
     points = [(x, _y(place)) for x, place in zip(xs, places, strict=False) if place is not None]
     points.append((xs[-1], _y(1 - share)))
     moves = "L".join(f"{x:.0f} {y:.1f}" for x, y in points)
-    kind = " first" if row.rank == 1 else ""
+    kind = " good first" if row.rank == 1 else " good" if is_good else ""
     said = escape(f"{label(row.cell)}: {loss_text(row.val_loss, 4)}")
-    return f'<path class="cell{kind}" style="stroke:{ramp_colour(share)}" d="M{moves}"><title>{said}</title></path>'
+    return f'<path class="cell{kind}" d="M{moves}"><title>{said}</title></path>'
 
 
 def _axis(x: float, name: str, marks: Sequence[tuple[float, str]]) -> str:

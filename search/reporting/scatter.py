@@ -12,7 +12,11 @@ from markupsafe import Markup, escape
 from search.reporting.chart_range import robust_range
 from search.reporting.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, frame, scale_to, svg, ticks
 from search.statistics.inference import unit
+from search.storage.texts import shortened
 from search.study.formatting import count_text
+
+# Of what a dot is called.
+MOST_CHARACTERS = 120
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,10 @@ def scatter_chart(
     for dot in sorted(dots, key=lambda dot: dot.is_marked):
         where = f'cx="{x_at(place(dot.x)):.1f}" cy="{y_within(dot.y):.1f}" r="{5 if dot.is_marked else 3}"'
         where += f' style="fill:{dot.colour}"' if dot.colour else ""
-        mark = f"{'ring' if dot.is_hollow else 'dot'} c{int(dot.is_marked)}"
-        parts.append(f'<circle class="{mark}" {where}><title>{escape(f"{dot.label}: {dot.y:g}")}</title></circle>')
+        mark = f"{'ring' if dot.is_hollow else 'dot'} c{int(dot.is_marked)}{' ramped' if dot.colour else ''}"
+        parts.append(
+            f'<circle class="{mark}" {where}><title>{escape(shortened(dot.label, MOST_CHARACTERS))}: {dot.y:g}</title></circle>'
+        )
     return svg(WIDTH, HEIGHT, title, "".join(parts))
 
 

@@ -17,7 +17,7 @@ from search.study.metrics import Metric
 MOST_PAIRS = 6
 MIN_DOTS = 3
 # Dots of a chart; more of them hide each other and make the file large.
-MOST_DOTS = 1_000
+MOST_DOTS = 600
 
 Kind = Literal["front", "other", "infeasible"]
 KINDS: Mapping[Kind, str] = {

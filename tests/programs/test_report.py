@@ -36,6 +36,7 @@ STATES: dict[str, tuple[Callable[..., Any], int, list[str]]] = {
 ON_PAGE = {
     "Every cell has one seed": "Each cell has one seed, so no difference can be separated from chance.",
     "15 of 27 trials have not ended yet": "15 trials have not ended yet",
+    "12 of 27 trials were pruned": "12 trials were pruned, in 4 cells",
 }
 
 
