@@ -20,7 +20,7 @@ PLANNING = [
     # The trials exist, but no row refers to them.
     Death("search.storage.optuna_tables:insert_waiting_trials", "after"),
     Death("search.storage.planning:insert", "before"),
-    Death("search.storage.planning:_plan_one", "after"),
+    Death("search.storage.planning:plan_one", "after"),
     Death("search.study.planner:plan", "after"),
 ]
 
