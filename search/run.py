@@ -74,6 +74,8 @@ def _print(result: StudyResult, named: str, as_json: bool) -> None:
         lines.append(f"why:    {command_of('status')} {of_study}")
     if result.exit_code in (EXIT_INTERRUPTED, EXIT_STOPPED):
         lines.append(INTERRUPTED)
+    else:
+        lines += result.closing_lines()
     lines.append(f"report: {command_of('report')} {of_study}")
     lines.append(f"browse: {command_of('dashboard')} --storage {shlex.quote(shown)}")
     write_line("\n".join(lines), sys.stderr)

@@ -111,6 +111,18 @@ def short_answers(report_data: ReportData) -> list[ShortAnswer]:
     ]
 
 
+def closing_lines(report_data: ReportData) -> list[str]:
+    """What the end of a run says of the results: the answers to the claims, if there can be any, and the next step."""
+    lines = []
+    if any(row.trials[0] > 1 for row in report_data.rows):
+        lines += [f"  {answer.verdict}: {answer.claim}" for answer in short_answers(report_data)]
+    lines = ["claims:", *lines] if lines else []
+    for step in report_data.next_steps()[:1]:
+        lines.append(f"next:   {step.why}")
+        lines += [f"        {step.command}"] if step.command else []
+    return lines
+
+
 def answers_as_dict(report_data: ReportData) -> dict[str, Any]:
     """The answers for JSON."""
     return {

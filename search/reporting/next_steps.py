@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -146,7 +147,7 @@ def _seeds(ranked: Sequence[Row], verdicts: Verdicts, run: str, *, is_auto: bool
         why = f"Decide {' and '.join(questions)}, with seeds where they decide something."
         steps.append(NextStep(why, f"{run} --seeds auto"))
     if beyond:
-        most = 2 * max(row.trials[1] for row in ranked)
+        most = 2 * statistics.median_low(row.trials[1] for row in ranked)
         why = f"Decide {count_text(beyond, 'claim')} that the budget did not suffice for: more seeds of every cell."
         steps.append(NextStep(why, f"{run} --seeds {most}"))
     return steps

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.errors import UsageError
-from search.reporting.answers_text import ShortAnswer, short_answers
+from search.reporting.answers_text import ShortAnswer, closing_lines, short_answers
 from search.reporting.next_steps import NextStep
 from search.reporting.render import FORMATS, format_of, render
 from search.reporting.report_data import ReportData, read_report_data
@@ -119,6 +119,10 @@ class StudyResult:
     def next_steps(self) -> list[NextStep]:
         """What to run next, the most urgent first."""
         return self._decided().next_steps()
+
+    def closing_lines(self) -> list[str]:
+        """The answers to the claims and the next step, as lines for a terminal."""
+        return closing_lines(self._decided())
 
     def _decided(self) -> ReportData:
         with self._opened() as (database, names):
