@@ -82,9 +82,8 @@ def scatter_chart(
         where = f'cx="{x_at(place(dot.x)):.1f}" cy="{y_within(dot.y):.1f}" r="{5 if dot.is_marked else 3}"'
         where += f' style="fill:{dot.colour}"' if dot.colour else ""
         mark = f"{'ring' if dot.is_hollow else 'dot'} c{int(dot.is_marked)}{' ramped' if dot.colour else ''}"
-        parts.append(
-            f'<circle class="{mark}" {where}><title>{escape(shortened(dot.label, MOST_CHARACTERS))}: {dot.y:g}</title></circle>'
-        )
+        said = f"{escape(shortened(dot.label, MOST_CHARACTERS))}: {dot.y:g}"
+        parts.append(f'<circle class="{mark}" {where}><title>{said}</title></circle>')
     return svg(WIDTH, HEIGHT, title, "".join(parts))
 
 
