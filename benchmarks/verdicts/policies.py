@@ -1,4 +1,4 @@
-"""How the seeds of a made-up study are spent: equally, with the pruner `top`, or by a race."""
+"""How the seeds of a made-up study are spent: equally, with the pruner `top`, or where they decide something."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from benchmarks.pruning.replay import Bools, Floats, Queues, replay
 from benchmarks.pruning.rules import TopCellsRule
 from benchmarks.verdicts.worlds import CELLS, World
 from search.statistics.losses import Losses
+from search.statistics.outlook import Rules, outlook
+from search.storage.values import canonical
+from search.study.definition import load_definition
+from search.study.search_space import AutoSeedsSettings
 
 # The correlation of the noise at two steps next to each other, 500 steps apart; measured: 0.3 to 0.5 late in training.
 CORRELATION = 0.4
@@ -41,10 +45,37 @@ def pruned(world: World, rng: np.random.Generator, draws: int, seeds: int) -> li
     return [_losses(*study) for study in zip(values[..., -1], is_pruned, strict=True)]
 
 
+def raced(world: World, rng: np.random.Generator, draws: int, seeds: int) -> list[Losses]:
+    """`--seeds auto`: every cell has `seeds` first, then seeds go where the claims of the built-in study need them."""
+    settings = AutoSeedsSettings(first=seeds)
+    definition = load_definition("bigram")
+    claims = [each for each in definition.claims if not each.cells]
+    rules = Rules(claims, definition.equivalence_margin, settings, len(CELLS))
+    every = world.means[:, -1, np.newaxis] + world.draw(rng, draws, settings.max_seeds)
+    return [_race(table, rules) for table in every]
+
+
+def _race(every: Floats, rules: Rules) -> Losses:
+    """One study that goes on until nothing is open that the budget can answer.
+
+    Args:
+        every: The losses of all seeds that cells could get, (36, max_seeds).
+    """
+    count = np.full(len(CELLS), rules.settings.first)
+    while True:
+        has = np.arange(every.shape[1]) < count[:, np.newaxis]
+        losses = _losses(np.where(has, every, np.nan), np.zeros(every.shape, np.bool_))
+        chosen = outlook(losses, losses, rules, {}).next
+        if not chosen:
+            return losses
+        for cell in chosen:
+            count[losses.row_by_cell[canonical(cell)]] += 1
+
+
 def _losses(table: Floats, is_pruned: Bools) -> Losses:
     """A study of which some trials are pruned, (36, seeds)."""
     others = [Counter({"pruned": int(count)}) if count else Counter[str]() for count in is_pruned.sum(axis=1)]
     return Losses(CELLS, list(range(table.shape[1])), np.where(is_pruned, np.nan, table), others)
 
 
-POLICIES: dict[str, Policy] = {"equal": equal, "pruned": pruned}
+POLICIES: dict[str, Policy] = {"equal": equal, "pruned": pruned, "raced": raced}

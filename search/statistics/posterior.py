@@ -24,6 +24,8 @@ SEED = 1337
 MAX_NUMBERS = 8_000_000
 # So many numbers stand for the draws of one standard deviation.
 POINTS = 250
+# Of the width of an interval: if its standard deviations differ by a factor of 1,000, the error is below 0.05 %.
+BISECTIONS = 14
 
 
 @dataclass(frozen=True)
@@ -153,10 +155,16 @@ def _p(deviations: Floats, mean: Floats) -> Floats:
 
 
 def _half_width(deviations: Floats, level: Floats | float) -> Floats:
-    """Half of the interval that misses the truth with probability `level`, (J,), by bisection."""
-    low, high = np.zeros(deviations.shape[1]), deviations.max(axis=0) * 10
-    for _ in range(25):
+    """Half of the interval that misses the truth with probability `level`, (J,), by bisection of its logarithm."""
+    from scipy.special import ndtri
+
+    is_exact = deviations.max(axis=0) == 0
+    deviations = np.where(is_exact, 1.0, deviations)
+    # Between the widths that the smallest and the largest standard deviation have alone.
+    normal = -ndtri(np.asarray(level) / 2)
+    low, high = (np.log(normal * end) for end in (deviations.min(axis=0), deviations.max(axis=0)))
+    for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        misses = _p(deviations, middle) > level
+        misses = _p(deviations, np.exp(middle)) > level
         low, high = np.where(misses, middle, low), np.where(misses, high, middle)
-    return np.asarray(high)
+    return np.where(is_exact, 0.0, np.exp(high))
