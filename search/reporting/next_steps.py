@@ -134,7 +134,7 @@ def _seeds(ranked: Sequence[Row], verdicts: Verdicts, run: str, *, is_auto: bool
     """Further seeds, if they can decide anything.
 
     Args:
-        is_auto: Whether the study gives seeds where they decide something; it has done what it can then.
+        is_auto: Whether the study gives seeds where they decide something. Once it has ended, no claim is open.
     """
     open_claims = sum(each.verdict is Verdict.CANNOT_TELL for each in verdicts.answers)
     beyond = sum(each.verdict is Verdict.UNDECIDABLE for each in verdicts.answers)
@@ -142,12 +142,12 @@ def _seeds(ranked: Sequence[Row], verdicts: Verdicts, run: str, *, is_auto: bool
     if len(ranked) > 1 and len(verdicts.candidates) != 1:
         among = len(verdicts.candidates) or len(ranked)
         questions.append(f"which of {among} cells is the best")
-    steps = []
-    if questions and not is_auto:
+    if open_claims or (questions and not is_auto):
         why = f"Decide {' and '.join(questions)}, with seeds where they decide something."
-        steps.append(NextStep(why, f"{run} --seeds auto"))
-    if beyond:
+        return [NextStep(why, f"{run} --seeds auto")]
+    if beyond or questions:
+        what = [count_text(beyond, "claim")] if beyond else []
         most = 2 * statistics.median_low(row.trials[1] for row in ranked)
-        why = f"Decide {count_text(beyond, 'claim')} that the budget did not suffice for: more seeds of every cell."
-        steps.append(NextStep(why, f"{run} --seeds {most}"))
-    return steps
+        why = f"Decide {' and '.join([*what, *questions])}, beyond the budget so far: more seeds of every cell."
+        return [NextStep(why, f"{run} --seeds {most}")]
+    return []
