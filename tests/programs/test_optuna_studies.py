@@ -24,6 +24,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from optuna_studies import STUDIES, make_optuna_studies
 from postgres import PostgresServer
+from sample_study import engines_closed, optuna_trials
 from sqlalchemy import create_engine, inspect
 from typer.testing import CliRunner, Result
 
@@ -61,7 +62,8 @@ def dashboard_answer(url: str, path: str) -> tuple[str, bytes]:
     def start(status: str, *_: object) -> Any:
         said.append(status)
 
-    body = b"".join(app(environ, start))
+    with engines_closed():
+        body = b"".join(app(environ, start))
     return said[0], body
 
 
@@ -147,7 +149,7 @@ def test_what_a_report_shows(file: Path) -> None:
     assert "model: svm, forest, None;" in text
     rows = list(csv.DictReader(io.StringIO(reported(url, "conditional", "--format", "csv").stdout)))
     assert len(rows) == 14  # each trial that has parameters, and the diverged one
-    trials = optuna.load_study(study_name="conditional", storage=url).trials
+    trials = optuna_trials(url, "conditional")
     best = min((each for each in trials[:12] if each.state == TrialState.COMPLETE), key=lambda each: each.values[0])
     assert float(rows[0]["value"]) == best.value
     assert float(rows[0]["learning rate"]) == best.params["learning rate"]
@@ -169,11 +171,14 @@ def test_repeated_parameters_are_repetitions(file: Path) -> None:
 
 def test_a_parameter_called_seed_tells_repetitions_apart(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
-    study = optuna.create_study(study_name="seeds", storage=url)
-    for seed in (5, 6, 7):
-        for width in (1, 2):
-            study.enqueue_trial({"width": width, "seed": seed})
-    study.optimize(lambda trial: trial.suggest_int("width", 1, 9) + trial.suggest_int("seed", 0, 9) / 100, n_trials=6)
+    with engines_closed():
+        study = optuna.create_study(study_name="seeds", storage=url)
+        for seed in (5, 6, 7):
+            for width in (1, 2):
+                study.enqueue_trial({"width": width, "seed": seed})
+        study.optimize(
+            lambda trial: trial.suggest_int("width", 1, 9) + trial.suggest_int("seed", 0, 9) / 100, n_trials=6
+        )
     read = json.loads(reported(url, "seeds", "--format", "json").stdout)
     assert [(row["cell"], row["trials"]) for row in read["rows"]] == [({"width": 1}, 3), ({"width": 2}, 3)]
 

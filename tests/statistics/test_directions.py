@@ -17,6 +17,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sample_study import engines_closed
 from study_files import sqlite, write_study
 
 from search.reporting.missing_text import target_sentence
@@ -273,9 +274,9 @@ def test_a_study_of_the_database(tmp_path: Path) -> None:
         *steps, end = events_of(first, ["score"])
         assert [each.metrics for each in steps] == [{"recall": 0.4, "score": 0.0}, {"recall": 0.5, "score": -1.0}]
         assert end.metrics == {"recall": 0.5, "score": -1.0}
-        storage = optuna.load_study(study_name="small", storage=sqlite(tmp_path / "twin"))
-        assert storage.direction == StudyDirection.MAXIMIZE
-        storage._storage.remove_session()
+        with engines_closed():
+            study = optuna.load_study(study_name="small", storage=sqlite(tmp_path / "twin"))
+            assert study.direction == StudyDirection.MAXIMIZE
 
 
 TWO = """

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
-from sqlalchemy import Row, select, update
+from sqlalchemy import Connection, Engine, Row, event, select, update
 
 from search.storage.database import Database
 from search.storage.leases import Lease
@@ -67,6 +69,23 @@ def expire(database: Database, lease: Lease) -> None:
         lease.study,
         lease_until=database.read(lambda connection: connection.execute(select(database.now())).scalar_one()) - 1,
     )
+
+
+@contextmanager
+def engines_closed() -> Iterator[None]:
+    """Close the engines that are used inside, also those of a dashboard or of Optuna, which nothing else can reach."""
+    used: set[Engine] = set()
+
+    def note(connection: Connection) -> None:
+        used.add(connection.engine)
+
+    event.listen(Engine, "engine_connect", note)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "engine_connect", note)
+        for engine in used:
+            engine.dispose()
 
 
 def optuna_storage(url: str) -> RDBStorage:

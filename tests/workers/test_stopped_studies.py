@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import optuna
 import pytest
 from optuna.trial import TrialState
+from sample_study import optuna_trials
 from study_files import all_rows, opened
 
 from search.options import PlanningOptions
@@ -76,7 +76,7 @@ def test_the_trials_to_come_are_not_run(tmp_path: Path, monkeypatch: pytest.Monk
     once = ["complete", end, *["not run"] * 3]
     assert work(chosen) == once
     assert work(chosen) == once, "another start leaves them out too"
-    trials = optuna.load_study(study_name="it", storage=url).trials
+    trials = optuna_trials(url, "it")
     assert [trial.state for trial in trials].count(TrialState.WAITING) == 3
     with opened(url).closing() as database:
         found = counts(database, ["it"])
