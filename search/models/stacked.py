@@ -35,14 +35,16 @@ class StackedModel:
     Args:
         models: The E members, all with the same `shape_of` and on one device. Their parameters become slices of the
             stack's: a change of one changes the other.
+        label_smoothing: Of the cross-entropy.
 
     Attributes:
         parameters: By name, (E, ...) each.
         buffers: By name, (E, ...) each.
     """
 
-    def __init__(self, models: Sequence[nn.Module]) -> None:
+    def __init__(self, models: Sequence[nn.Module], label_smoothing: float = 0.0) -> None:
         first = models[0]
+        self._label_smoothing = label_smoothing
         self._members = list(models)
         self.parameters = {
             name: torch.stack([model.get_parameter(name).detach() for model in models]).requires_grad_(
@@ -70,7 +72,7 @@ class StackedModel:
 
     def _loss(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         logits = functional_call(self._code, (parameters, buffers), (x,))  # (B, T, V)
-        return F.cross_entropy(logits.flatten(0, 1), y.flatten())
+        return F.cross_entropy(logits.flatten(0, 1), y.flatten(), label_smoothing=self._label_smoothing)
 
     def backward(self, losses: Tensor, without: Collection[int] = ()) -> None:
         """Compute the gradient of each parameter of each member.

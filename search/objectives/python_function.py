@@ -25,6 +25,7 @@ class UserSettings(TrainingSettings):
     """The training settings, and any others that a study file has under [settings]: `settings.epochs`."""
 
     model_config = ConfigDict(extra="allow")
+    section = "settings"
 
     def __getitem__(self, name: str) -> Any:
         """The setting `name`."""

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from search.objectives.errors import ObjectiveError
 
 Count = Annotated[int, Field(gt=0)]
+Settings = TypeVar("Settings", bound="TrainingSettings")
 
 
 class TrainingSettings(BaseModel):
-    """Settings of one training run; the defaults are those of the published runs, except for the full evaluation."""
+    """Settings of one training run; the defaults are those of the published runs, except for the full evaluation.
+
+    An objective can have a subclass with further ones.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     batch_size: Count = 64  # windows per step
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-2  # of AdamW, constant
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01  # of AdamW, per step and unit of learning rate
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-2  # of AdamW; with a schedule, the highest
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01  # AdamW: per step and unit of learning rate
     max_iters: Count = 5000  # training steps in total
     eval_interval: Count = 500  # training steps between two evaluations
     # "full": one pass over all validation characters; "sampled": the published mean over random batches
@@ -28,21 +32,16 @@ class TrainingSettings(BaseModel):
     eval_batches: Count = 200  # random batches of each split; "sampled" only
     sample_chars: Annotated[int, Field(ge=0)] = 500  # characters of the text sample of a finished run
 
+    # The section of a study file that its further settings are in.
+    section: ClassVar[Literal["training", "settings"]] = "training"
 
-def override_settings(settings: TrainingSettings, values: Mapping[str, Any]) -> TrainingSettings:
-    """Replace some settings, and validate them.
+    def as_dict(self) -> dict[str, Any]:
+        """The settings of every objective, and of the further ones those that are not the default.
 
-    Args:
-        settings: The source of every other value.
-        values: Field names and their new values.
-
-    Returns:
-        The new settings.
-
-    Raises:
-        ObjectiveError: A name is not a setting, or a value is out of range.
-    """
-    return read_settings(type(settings), {**settings.model_dump(), **values})
+        So what a version adds later changes nothing that is stored or compared, unless it is used.
+        """
+        changed = self.model_dump(exclude_defaults=True)
+        return {**self.model_dump(include=set(TrainingSettings.model_fields)), **changed}
 
 
 def set_values(settings: TrainingSettings, names: Sequence[str] | None) -> dict[str, Any]:
@@ -56,7 +55,7 @@ def set_values(settings: TrainingSettings, names: Sequence[str] | None) -> dict[
     return settings.model_dump(include=set(names))
 
 
-def read_settings(kind: type[TrainingSettings], values: Mapping[str, Any]) -> TrainingSettings:
+def read_settings(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
     """Validate training settings for an objective.
 
     Args:
@@ -70,6 +69,8 @@ def read_settings(kind: type[TrainingSettings], values: Mapping[str, Any]) -> Tr
         return kind.model_validate(values)
     except ValidationError as error:
         own = [name for name in kind.model_fields if name not in TrainingSettings.model_fields]
+        if kind.section == "training":
+            own = []
         faults = "; ".join(_fault_text(fault, own or kind.model_fields) for fault in error.errors())
         choices = ", ".join(own or kind.model_fields)
         raise ObjectiveError(f"{'' if own else 'training '}settings: {faults} (settings are {choices})") from error

@@ -53,7 +53,7 @@ def check_cells(study: Study) -> None:
     definition = study.definition
     check_lengths(definition)
     objective = resolve_objective(definition.objective)
-    training = read_settings(objective.settings_class, {**definition.training.model_dump(), **definition.settings})
+    training = read_settings(objective.settings_class, definition.objective_settings)
     _check_space(definition, objective)
     if definition.suggests_parameters:
         return
@@ -90,7 +90,7 @@ def check_judged_metric(definition: StudyDefinition, objective: Objective) -> No
         raise UsageError(str(error)) from error
     if definition.pruner.metric is None:
         return
-    training = read_settings(objective.settings_class, {**definition.training.model_dump(), **definition.settings})
+    training = read_settings(objective.settings_class, definition.objective_settings)
     names = objective.metric_names(training)
     if names is not None and judged.name not in names:
         raise UsageError(
@@ -120,7 +120,7 @@ def check_confirm(definition: StudyDefinition, objective: Objective) -> None:
             f"{named}: {subject} suggests its parameters itself and takes no seed; {remedy}, "
             "or let the function take params and seed"
         )
-    training = read_settings(objective.settings_class, {**definition.training.model_dump(), **definition.settings})
+    training = read_settings(objective.settings_class, definition.objective_settings)
     if not objective.takes_seed(training):
         what = "{seed} to it" if is_command else "a parameter seed to the function"
         raise UsageError(

@@ -17,8 +17,8 @@ from pydantic import (
 from pydantic.functional_validators import ModelWrapValidatorHandler  # `pydantic` has it since 2.11 only
 
 from search.errors import UsageError
+from search.objectives.language_model.settings import LanguageModelSettings
 from search.objectives.registry import DEFAULT_OBJECTIVE
-from search.objectives.settings import TrainingSettings
 from search.study.axis_tables import axis_order, normalize_axes
 from search.study.claims import STRICT, Cell, Claim, Published, Scalar, check_claims
 from search.study.command import normalize_command
@@ -91,7 +91,7 @@ class StudyDefinition(BaseModel):
     auto_seeds: AutoSeedsSettings | None = None
     # When all trials have ended, the best cell and the runner-up are trained with so many fresh seeds.
     confirm: int = Field(default=0, ge=0, le=MAX_SEEDS)
-    training: TrainingSettings = TrainingSettings()
+    training: LanguageModelSettings = LanguageModelSettings()
     pruner: PrunerSettings = PrunerSettings()
     workers: WorkerSettings = WorkerSettings()
     published: list[Published] = []
@@ -175,6 +175,11 @@ class StudyDefinition(BaseModel):
         return named_metrics(self.metric_names, self.metric_directions, default)
 
     @property
+    def objective_settings(self) -> dict[str, Any]:
+        """What the objective's settings are made from: [training] and [settings]."""
+        return {**self.training.as_dict(), **self.settings}
+
+    @property
     def suggests_parameters(self) -> bool:
         """Whether the objective has to choose its parameters itself, since the file has no axes."""
         return not self.grid and not self.axes
@@ -256,7 +261,7 @@ def _validated(raw: Mapping[str, Any], source: str) -> StudyDefinition:
 
 
 SECTIONS: dict[str, type[BaseModel]] = {
-    "training": TrainingSettings,
+    "training": LanguageModelSettings,
     "pruner": SharedSettings,
     "workers": WorkerSettings,
     "auto_seeds": AutoSeedsSettings,

@@ -15,7 +15,7 @@ from optuna.distributions import IntDistribution
 from search.errors import UsageError
 from search.objectives.corpus import Corpus
 from search.objectives.language_model.bigram_baseline import bigram_baseline_loss
-from search.objectives.settings import TrainingSettings
+from search.objectives.language_model.settings import LanguageModelSettings
 from search.storage.database import Database
 from search.storage.growth import TrialCell
 from search.storage.optuna_tables import Parameter
@@ -35,7 +35,7 @@ from search.study.metrics import DEFAULT_METRICS, DEFAULT_NAME
 from search.study.stored import RESERVED
 
 # Axes that do not change the shape of a tensor; trials that differ only in these can train as one stacked model.
-SHAPELESS = frozenset({"pe_type", *TrainingSettings.model_fields})
+SHAPELESS = frozenset({"pe_type", *LanguageModelSettings.model_fields})
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def stored_definitions(study: Study) -> dict[str, dict[str, Any]]:
     metrics = definition.ranked_metrics(study.metric)
     common = {
         "objective": definition.objective,
-        "training": definition.training.model_dump(),
+        "training": definition.training.as_dict(),
         "corpus_sha256": None if study.corpus is None else study.corpus.sha256,
         # Absent where it is the default, so that a study of an earlier version keeps its definition.
         **({} if metrics == DEFAULT_METRICS else {"metrics": [each.as_dict() for each in metrics]}),

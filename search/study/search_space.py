@@ -91,7 +91,7 @@ class AutoSeedsSettings(BaseModel):
     first: int = Field(default=2, ge=2)
     # No cell gets more seeds than this.
     max_seeds: int = Field(default=20, ge=2, le=1000)
-    # The study gets no more trials than this, its baselines not counted; by default three and a half seeds a cell, and
+    # The study gets no more trials than this, its baselines not counted; by default three and a quarter a cell, and
     # at least 24 trials more than the first ones.
     budget: int | None = Field(default=None, ge=1)
 
@@ -111,7 +111,7 @@ class AutoSeedsSettings(BaseModel):
 
     def budget_of(self, cells: int) -> int:
         """The most trials of a study with so many cells."""
-        return max(self.first * cells + 24, 7 * cells // 2) if self.budget is None else self.budget
+        return max(self.first * cells + 24, 13 * cells // 4) if self.budget is None else self.budget
 
 
 def check_values(axis: str, values: Sequence[Any]) -> None:

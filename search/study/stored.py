@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from search.errors import UsageError
+from search.objectives.language_model.settings import LanguageModelSettings
 from search.objectives.registry import COMMAND, OBJECTIVES
-from search.objectives.settings import TrainingSettings, set_values
+from search.objectives.settings import set_values
 from search.storage import queries
 from search.storage.database import Database
 from search.storage.planning import UID, StudyPlan
@@ -59,7 +60,7 @@ class StoredDefinition:
     """
 
     objective: str
-    training: TrainingSettings
+    training: LanguageModelSettings
     corpus_sha256: str | None
     grid: Mapping[str, Sequence[Scalar]]
     axes: Mapping[str, Range]
@@ -88,7 +89,7 @@ class StoredDefinition:
     @property
     def objective_settings(self) -> dict[str, Any]:
         """What the objective's settings are made from: [training] and [settings]."""
-        return {**self.training.model_dump(), **self.user_settings}
+        return {**self.training.as_dict(), **self.user_settings}
 
     @property
     def suggests_parameters(self) -> bool:
@@ -182,7 +183,7 @@ class StoredStudy:
     def used_training(self) -> Mapping[str, Any]:
         """The training settings that its trials use: all for our own objective, else those that the study file sets."""
         training = self.definition.training
-        return training.model_dump() if self.definition.is_ours else set_values(training, self.set_training)
+        return training.as_dict() if self.definition.is_ours else set_values(training, self.set_training)
 
 
 def read_stored_study(database: Database, name: str) -> StoredStudy | None:
@@ -260,7 +261,7 @@ def parse_definition(stored: Mapping[str, Any]) -> StoredDefinition:
     sampler = SamplerSettings.model_validate(stored.get("sampler", GRID))
     return StoredDefinition(
         objective=stored.get("objective", ""),
-        training=TrainingSettings.model_validate(stored.get("training", {})),
+        training=LanguageModelSettings.model_validate(stored.get("training", {})),
         corpus_sha256=stored.get("corpus_sha256"),
         grid=stored.get("grid", {}),
         axes={name: Range.model_validate(axis) for name, axis in stored.get("axes", {}).items()},

@@ -168,7 +168,7 @@ def _worker_study(
     judge = PruningJudge(backend, stored.name, settings.pruner, definition.metrics, is_needed=needed_cells(stored))
     facts = {
         "objective": definition.objective,
-        "training": training.model_dump(),
+        "training": training.as_dict(),
         "corpus_sha256": definition.corpus_sha256,
         "corpus": stored.corpus,
         "study_uid": stored.uid,

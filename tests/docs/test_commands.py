@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 import typer
 import typer.main
 
-from search.objectives.settings import TrainingSettings
+from search.objectives.language_model.settings import LanguageModelSettings
 from search.study.definition import load_definition
 
 ROOT = Path(__file__).parents[2]
@@ -153,6 +154,6 @@ def test_study_files_page_has_every_training_setting() -> None:
     table = page.split("## Training settings")[1].split("## ")[0]
     shown = dict(re.findall(r"^\| `(\w+)` \| `?([^`|]+?)`? \|", table, re.MULTILINE))
     assert shown == {
-        name: f'"{value}"' if isinstance(value, str) else f"{value:g}"
-        for name, value in TrainingSettings().model_dump().items()
+        name: f"{value:g}" if isinstance(value, float) else json.dumps(value)
+        for name, value in LanguageModelSettings().model_dump().items()
     }

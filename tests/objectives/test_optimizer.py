@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from typing import Any
@@ -7,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from search.objectives.language_model.optimizer import EagerAdamW
+from search.objectives.language_model.optimizer import eager
 
 
-def steps_with(kind: type[torch.optim.AdamW], *, fused: bool) -> tuple[list[Tensor], object]:
+def steps_with(kind: Any, *, fused: bool) -> tuple[list[Tensor], object]:
     """Train, resume from a saved state, train on; return the weights and the optimizer's state."""
     torch.manual_seed(5)
     model = nn.Sequential(nn.Linear(6, 7), nn.Tanh(), nn.Linear(7, 3))
@@ -29,9 +30,9 @@ def steps_with(kind: type[torch.optim.AdamW], *, fused: bool) -> tuple[list[Tens
 
 
 def test_eager_steps_equal_those_of_torch_to_the_last_bit() -> None:
-    for fused in (True, False):
-        weights, state = steps_with(EagerAdamW, fused=fused)
-        expected, expected_state = steps_with(torch.optim.AdamW, fused=fused)
+    for kind, fused in itertools.product((torch.optim.AdamW, torch.optim.SGD), (True, False)):
+        weights, state = steps_with(eager(kind), fused=fused)
+        expected, expected_state = steps_with(kind, fused=fused)
         assert all(torch.equal(one, other) for one, other in zip(weights, expected, strict=True))
         assert str(state) == str(expected_state)
 

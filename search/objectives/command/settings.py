@@ -18,6 +18,8 @@ MAX_GRACE_S = 15.0
 class CommandSettings(TrainingSettings):
     """The command of a study file, and its [settings]."""
 
+    section = "settings"
+
     # A text is split as a shell would; a list is taken as it is.
     command: str | list[str]
     # Give the text to /bin/sh.

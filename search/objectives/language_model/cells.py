@@ -9,7 +9,8 @@ from typing import Any
 from search.models.registry import build_model, check_arguments, model_arguments
 from search.objectives.corpus import Corpus, check_length
 from search.objectives.errors import ObjectiveError, UnknownAxesError
-from search.objectives.settings import TrainingSettings, override_settings
+from search.objectives.language_model.settings import LanguageModelSettings
+from search.objectives.settings import TrainingSettings, read_settings
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class ReadCell:
     model: str
     arguments: dict[str, Any]
     block_size: int
-    settings: TrainingSettings
+    settings: LanguageModelSettings
 
 
 def read_cell(cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus) -> ReadCell:
@@ -52,7 +53,7 @@ def read_cell(cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpu
     if "vocab_size" in cell:
         raise ObjectiveError(f"vocab_size={cell['vocab_size']!r} cannot be set: it comes from the corpus")
     taken = set().union(*model_arguments(name))
-    fields = set(TrainingSettings.model_fields)
+    fields = set(LanguageModelSettings.model_fields)
     unknown = sorted(set(cell) - taken - fields - {"model", "block_size"})
     if unknown:
         raise UnknownAxesError(
@@ -66,11 +67,12 @@ def read_cell(cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpu
     check_arguments(name, arguments)
     check_length(corpus, block_size)
     overrides = {key: value for key, value in cell.items() if key in fields}
-    return ReadCell(name, arguments, block_size, override_settings(settings, overrides))
+    own = read_settings(LanguageModelSettings, {**settings.model_dump(), **overrides})
+    return ReadCell(name, arguments, block_size, own)
 
 
 def check_cell(cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus) -> None:
-    """Check before any training whether a cell can be trained; builds its model once.
+    """Check before any training whether a cell can be trained; builds its model and its optimizer once.
 
     Args:
         cell: As for `read_cell`.
@@ -85,6 +87,23 @@ def check_cell(cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corp
     read = read_cell(cell, settings, corpus)
     model = build_model(read.model, read.arguments, seed=0)
     check_logits(model, read, corpus.vocab_size)
+    check_training(model, read.settings)
+
+
+def check_training(model: Any, settings: LanguageModelSettings) -> None:
+    """Make the optimizer and the loss of a model, to reject what they refuse before training.
+
+    Raises:
+        ObjectiveError: As for `search.objectives.language_model.optimizer.make_optimizer` and
+            `search.objectives.language_model.interface.training_loss`.
+    """
+    import torch
+
+    from search.objectives.language_model.interface import training_loss
+    from search.objectives.language_model.optimizer import make_optimizer
+
+    make_optimizer(model, settings, torch.device("cpu"))
+    training_loss(model, settings)
 
 
 def check_logits(model: Any, read: ReadCell, vocab_size: int) -> None:
@@ -100,21 +119,24 @@ def check_logits(model: Any, read: ReadCell, vocab_size: int) -> None:
     """
     import torch
 
+    from search.objectives.language_model.interface import logits_of
+
     expected = (1, read.block_size, vocab_size)
     model.eval()  # a layer that draws random numbers in training mode must not draw any here
     try:
         with torch.inference_mode():
-            logits = model(torch.zeros(1, read.block_size, dtype=torch.int64))
+            logits = logits_of(model)(torch.zeros(1, read.block_size, dtype=torch.int64))
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise ObjectiveError(
             f"model {read.model!r} fails on an input of shape {expected[:2]}, int64: {error}; "
-            f"its forward must take only the characters"
+            f"its forward must take only the characters, or also targets of that shape"
         ) from error
     model.train()
     got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if got != expected:
         raise ObjectiveError(
-            f"model {read.model!r} returns {got} for one window: its forward must return only the logits, {expected}"
+            f"model {read.model!r} returns {got} for one window: its forward must return only the logits, {expected}, "
+            "or (logits, loss) if it takes targets"
         )
 
 

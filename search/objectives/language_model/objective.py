@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from search.models.registry import build_model
 from search.objectives.corpus import Corpus
 from search.objectives.language_model.cells import check_cell, check_logits, read_cell
+from search.objectives.language_model.settings import LanguageModelSettings
 from search.objectives.protocol import TRAIN_LOSS, Objective, RunGroup, TrainingRun
 from search.objectives.settings import TrainingSettings
 
@@ -24,6 +25,11 @@ class LanguageModelObjective(Objective):
 
     takes_corpus = True
     can_stack = True
+
+    @property
+    def settings_class(self) -> type[TrainingSettings]:
+        """Those of language models."""
+        return LanguageModelSettings
 
     def metric_names(self, settings: TrainingSettings) -> Sequence[str]:
         """The two losses."""
@@ -89,7 +95,7 @@ def start(
     read = read_cell(cell, settings, corpus)
     model = build_model(read.model, read.arguments, seed)
     check_logits(model, read, corpus.vocab_size)
-    identity = {"cell": dict(cell), "seed": seed, "settings": read.settings.model_dump(), "corpus": corpus.sha256}
+    identity = {"cell": dict(cell), "seed": seed, "settings": read.settings.as_dict(), "corpus": corpus.sha256}
     fingerprint = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     place = torch.device(device)
     return LanguageModelRun(read, seed, corpus, model.to(place), place, fingerprint)

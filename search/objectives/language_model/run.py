@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
@@ -20,8 +19,9 @@ from search.objectives.language_model.cells import ReadCell
 from search.objectives.language_model.checkpoints import pack, unpack
 from search.objectives.language_model.evaluation import full_pass, sampled
 from search.objectives.language_model.generation import sample_text
-from search.objectives.language_model.optimizer import EagerAdamW
+from search.objectives.language_model.interface import logits_of
 from search.objectives.language_model.rng import ModelRng, generator_for
+from search.objectives.language_model.training_step import TrainingStep, precision
 from search.objectives.phase_timer import PhaseTimer
 from search.objectives.protocol import TRAIN_LOSS, VAL_LOSS, Evaluation
 
@@ -60,15 +60,11 @@ class LanguageModelRun:
             self._train, self.block_size, self.settings.batch_size, generator_for(seed, "batches")
         )
         self.draws = ModelRng(seed, device)
-        self.optimizer = EagerAdamW(
-            model.parameters(),
-            lr=self.settings.learning_rate,
-            weight_decay=self.settings.weight_decay,
-            fused=True,
-            capturable=device.type == "cuda",
-        )
-        self.loss_sum = torch.zeros((), device=device)
         self.timer = PhaseTimer()
+        self._training_step = TrainingStep(model, self.batches, self.settings, device, self.timer)
+        self.optimizer = self._training_step.optimizer
+        self._predictor = logits_of(model)
+        self.loss_sum = torch.zeros((), device=device)
         self._step = 0
         self._seconds = 0.0
         self._curve: list[Evaluation] = []
@@ -77,8 +73,16 @@ class LanguageModelRun:
 
     @property
     def finished(self) -> bool:
-        """True once the last evaluation was returned, also after divergence."""
-        return bool(self._curve) and (self._curve[-1].diverged or self._curve[-1].step >= self.settings.max_iters)
+        """True once the last evaluation was returned, also after divergence or when its patience is at an end."""
+        if not self._curve:
+            return False
+        last = self._curve[-1]
+        return last.diverged or last.step >= self.settings.max_iters or self._is_out_of_patience()
+
+    @property
+    def step(self) -> int:
+        """Training steps taken."""
+        return self._step
 
     @property
     def curve(self) -> list[Evaluation]:
@@ -115,23 +119,7 @@ class LanguageModelRun:
     def take_step(self) -> bool:
         """Take one step; False if its loss is found not to be finite, and then the weights stay unchanged."""
         began = time.perf_counter()
-        self.timer.begin()
-        x, y = self.batches.next()
-        self.timer.end("data")
-        logits: Tensor = self.model(x)  # (B, T, V)
-        loss = F.cross_entropy(logits.flatten(0, 1), y.flatten())
-        finite = True
-        if self.device.type == "cpu":
-            finite = math.isfinite(loss.item())
-        else:
-            self.loss_sum += loss.detach()
-        self.timer.end("forward")
-        if finite:
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.timer.end("backward")
-            self.optimizer.step()
-            self.timer.end("optimizer")
+        finite = self._training_step.take(self._step, self.loss_sum)
         self.stepped(time.perf_counter() - began)
         return finite
 
@@ -146,7 +134,7 @@ class LanguageModelRun:
         began = time.perf_counter()
         if not math.isfinite(self.loss_sum.item()):
             return self.record_divergence()
-        with self.draws.active():
+        with self.draws.active(), precision(self.settings, self.device):
             evaluation = self._record(*self._measure())
         if self.finished:
             self._measure_details()
@@ -204,7 +192,7 @@ class LanguageModelRun:
         a run that finished without diverging also sample and val_loss_by_position (nats, one number per position)."""
         facts: dict[str, Any] = {
             "n_params": count_parameters(self.model),
-            "tokens": self._step * self.settings.batch_size * self.block_size,
+            "tokens": self._step * self._tokens_per_step,
             "train_seconds": self._seconds,
         }
         if self.finished and not self._curve[-1].diverged:
@@ -212,14 +200,27 @@ class LanguageModelRun:
             facts |= {"sample": self._sample, "val_loss_by_position": self._by_position}
         return facts
 
+    @property
+    def _tokens_per_step(self) -> int:
+        return self.settings.batch_size * self.settings.gradient_accumulation_steps * self.block_size
+
+    def _is_out_of_patience(self) -> bool:
+        """Whether the last `patience` evaluations brought no new best."""
+        values = [point.value for point in self._curve]
+        return 0 < self.settings.patience < len(values) - values.index(min(values))
+
     def _measure_details(self) -> None:
         """Measure what a finished run has besides its losses, unless that is done."""
+        with precision(self.settings, self.device):
+            self._measure_missing_details()
+
+    def _measure_missing_details(self) -> None:
         if self._by_position is None:
             text = self._selection if self._held_out is None else self._held_out
-            self._by_position = full_pass(self.model, text, self.block_size).by_position
+            self._by_position = full_pass(self._predictor, text, self.block_size).by_position
         if self._sample is None:
             self._sample = sample_text(
-                self.model, self._corpus, self.settings.sample_chars, self.block_size, self._seed, self.device
+                self._predictor, self._corpus, self.settings.sample_chars, self.block_size, self._seed, self.device
             )
 
     def files(self) -> dict[str, bytes]:
@@ -233,12 +234,12 @@ class LanguageModelRun:
         per character."""
         settings = self.settings
         if settings.evaluation == "full":
-            train = full_pass(self.model, self._train_stretch, self.block_size)
-            selection = full_pass(self.model, self._selection, self.block_size)
+            train = full_pass(self._predictor, self._train_stretch, self.block_size)
+            selection = full_pass(self._predictor, self._selection, self.block_size)
             self._by_position = selection.by_position
             if self._held_out is None:
                 return train.loss, selection.loss, {}
-            held_out = full_pass(self.model, self._held_out, self.block_size)
+            held_out = full_pass(self._predictor, self._held_out, self.block_size)
             self._by_position = held_out.by_position
             return train.loss, held_out.loss, {VAL_LOSS: selection.loss}
 
@@ -246,7 +247,7 @@ class LanguageModelRun:
             # A separate generator per evaluation: evaluating a run more often must not change its training.
             generator = generator_for(self._seed, "evaluation", self._step, split)
             size, batches = settings.batch_size, settings.eval_batches
-            return sampled(self.model, tokens, self.block_size, size, batches, generator)
+            return sampled(self._predictor, tokens, self.block_size, size, batches, generator)
 
         train_loss, val_loss = estimate("train", self._train), estimate("val", self._selection)
         if self._held_out is None:

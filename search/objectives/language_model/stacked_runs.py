@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
 
 from search.models.stacked import StackedModel, can_stack, shape_of
+from search.objectives.language_model import training_step
 from search.objectives.language_model.cuda_graphs import CudaCapture, GraphedStep
-from search.objectives.language_model.optimizer import EagerAdamW
+from search.objectives.language_model.optimizer import LearningRates
 from search.objectives.language_model.run import LanguageModelRun
+from search.objectives.language_model.schedule import is_constant
 from search.objectives.protocol import Evaluation
 
 
@@ -26,11 +31,11 @@ class Stack:
 
     def __init__(self, runs: Sequence[LanguageModelRun], capture: CudaCapture | None = None) -> None:
         self.runs = list(runs)
-        self._model = StackedModel([run.model for run in runs])
+        self._model = StackedModel([run.model for run in runs], runs[0].settings.label_smoothing)
         self._loss_sums = torch.stack([run.loss_sum for run in runs])  # (E,)
         for run, part in zip(runs, self._loss_sums, strict=True):
             run.loss_sum = part
-        self._optimizer = _joint_optimizer(runs)
+        self._optimizer = JointOptimizer(runs)
         self._graphed: GraphedStep | None = None
         if capture is not None:
             like = torch.empty(len(runs), runs[0].settings.batch_size, dtype=torch.int64)
@@ -48,6 +53,7 @@ class Stack:
         timer.begin()
         starts = torch.stack([run.batches.draw() for run in self.runs])  # (E, B) on the CPU
         diverged: list[int] = []
+        self._optimizer.set_learning_rates()
         if self._graphed is not None:
             self._graphed(starts)
             timer.end("step")
@@ -85,21 +91,45 @@ class Stack:
         return x.view(*starts.shape, -1), y.view(*starts.shape, -1)
 
 
-def _joint_optimizer(runs: Sequence[LanguageModelRun]) -> EagerAdamW:
-    """One optimizer for all runs, which updates the states of their optimizers in place."""
-    settings: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-    for run in runs:
-        key = run.settings.learning_rate, run.settings.weight_decay
-        settings.setdefault(key, []).extend(run.model.parameters())
-    joint = EagerAdamW(
-        [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in settings.items()],
-        fused=True,
-        capturable=runs[0].device.type == "cuda",
-    )
-    for run in runs:
-        for parameter in run.model.parameters():
-            joint.state[parameter] = run.optimizer.state[parameter]
-    return joint
+class JointOptimizer:
+    """One optimizer for all runs of a stack, which updates the states of their optimizers in place.
+
+    Args:
+        runs: All with the same `_stack_key`. Those with equal settings and a constant learning rate share a group.
+    """
+
+    def __init__(self, runs: Sequence[LanguageModelRun]) -> None:
+        self._clipped = [run for run in runs if run.settings.grad_clip]
+        groups: dict[object, dict[str, Any]] = {}
+        owners: dict[object, LanguageModelRun] = {}
+        for index, run in enumerate(runs):
+            (group,) = run.optimizer.param_groups
+            settings = {name: value for name, value in group.items() if name != "params"}
+            settings["lr"] = run.settings.learning_rate
+            # torch initializes the momenta of a whole group at once, so new runs have a group of their own.
+            is_new = not any(run.optimizer.state[parameter] for parameter in group["params"])
+            key = (is_new, repr(settings)) if is_constant(run.settings) else index
+            owners.setdefault(key, run)
+            groups.setdefault(key, {**settings, "params": []})["params"].extend(group["params"])
+        self._runs = list(owners.values())
+        kind: Any = type(runs[0].optimizer)
+        self._optimizer: Optimizer = kind(list(groups.values()))
+        device = runs[0].device
+        self._rates = LearningRates(self._optimizer, device if device.type == "cuda" else None)
+        for run in runs:
+            for parameter in run.model.parameters():
+                self._optimizer.state[parameter] = run.optimizer.state[parameter]
+
+    def set_learning_rates(self) -> None:
+        """Set the learning rate of each run for its next step."""
+        for group, run in enumerate(self._runs):
+            self._rates.set(group, run.step, run.settings)
+
+    def step(self) -> None:
+        """Clip the gradients of each run, and take a step with all."""
+        for run in self._clipped:
+            clip_grad_norm_(run.model.parameters(), run.settings.grad_clip)
+        self._optimizer.step()
 
 
 class RunGroup:
@@ -123,6 +153,7 @@ class RunGroup:
             by_shape.setdefault(_stack_key(run), []).append(run)
         for alike in by_shape.values():
             enough = len(alike) > 1 or self._capture is not None
+            enough = enough and training_step.can_stack(alike[0].model, alike[0].settings)
             if enough and can_stack([run.model for run in alike], *alike[0].batches.first()):
                 self.stacks.append(Stack(alike, self._capture))
             else:
@@ -176,4 +207,6 @@ class RunGroup:
 
 
 def _stack_key(run: LanguageModelRun) -> tuple[object, ...]:
-    return shape_of(run.model), run.settings.batch_size, run.block_size
+    settings = run.settings
+    kind = type(run.optimizer), settings.label_smoothing, training_step.can_stack(run.model, settings)
+    return shape_of(run.model), settings.batch_size, run.block_size, kind

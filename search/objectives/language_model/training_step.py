@@ -1,0 +1,104 @@
+"""One optimizer step of a run that trains alone."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from search.objectives.language_model.batches import BatchSampler
+from search.objectives.language_model.interface import has_own_loss, training_loss
+from search.objectives.language_model.optimizer import HOOK, LearningRates, make_optimizer
+from search.objectives.language_model.settings import OPTIMIZERS, LanguageModelSettings
+from search.objectives.phase_timer import PhaseTimer
+
+
+class TrainingStep:
+    """Takes the steps of a run that trains alone.
+
+    Args:
+        model: On `device`.
+        batches: Where its batches come from.
+        settings: How it is trained.
+        device: Where it is trained.
+        timer: Gets the time, by kind of work.
+
+    Attributes:
+        optimizer: That of the run.
+
+    Raises:
+        ObjectiveError: As for `make_optimizer` and `training_loss`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: BatchSampler,
+        settings: LanguageModelSettings,
+        device: torch.device,
+        timer: PhaseTimer,
+    ) -> None:
+        self._model, self._batches, self._settings, self._device = model, batches, settings, device
+        self._timer = timer
+        self._loss = training_loss(model, settings)
+        self.optimizer = make_optimizer(model, settings, device)
+        self._rates = LearningRates(self.optimizer)
+
+    def take(self, step: int, loss_sum: Tensor) -> bool:
+        """Take one step.
+
+        Args:
+            step: Steps taken before.
+            loss_sum: () float32 on the device; gets the loss, except on a CPU.
+
+        Returns:
+            False if the loss is found not to be finite; the weights are unchanged then. Only a CPU looks, because a GPU
+            would have to wait.
+        """
+        self._timer.begin()
+        self.optimizer.zero_grad(set_to_none=True)
+        for _ in range(self._settings.gradient_accumulation_steps):
+            if not self._add_gradients(loss_sum):
+                return False
+        if self._settings.grad_clip:
+            clip_grad_norm_(self._model.parameters(), self._settings.grad_clip)
+        self._rates.set_all(step, self._settings)
+        self.optimizer.step()
+        self._timer.end("optimizer")
+        return True
+
+    def _add_gradients(self, loss_sum: Tensor) -> bool:
+        """Add the gradients of one batch; False, without them, if its loss is found not to be finite."""
+        x, y = self._batches.next()
+        self._timer.end("data")
+        with precision(self._settings, self._device):
+            loss = self._loss(x, y)
+        if self._settings.gradient_accumulation_steps > 1:
+            loss = loss / self._settings.gradient_accumulation_steps
+        finite = True
+        if self._device.type == "cpu":
+            finite = math.isfinite(loss.item())
+        else:
+            loss_sum += loss.detach()
+        self._timer.end("forward")
+        if finite:
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._timer.end("backward")
+        return finite
+
+
+def precision(settings: LanguageModelSettings, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Makes the forward pass compute with the numbers that the settings ask for."""
+    if settings.dtype == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, getattr(torch, settings.dtype))
+
+
+def can_stack(model: nn.Module, settings: LanguageModelSettings) -> bool:
+    """Whether the steps of a run are of a kind that a stack of models takes too."""
+    plain = settings.dtype == "float32" and not settings.compile and settings.gradient_accumulation_steps == 1
+    is_ours = settings.optimizer in OPTIMIZERS and not hasattr(model, HOOK)
+    return plain and is_ours and not has_own_loss(model)
