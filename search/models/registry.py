@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from search.models.constructor import arguments_of, construct
 from search.models.errors import ModelError
 
 if TYPE_CHECKING:
@@ -65,25 +66,19 @@ def _require_module_class(name: str, found: object) -> type[nn.Module]:
 
 
 def model_arguments(name: str) -> tuple[set[str], set[str]]:
-    """List the arguments of a model's constructor, without `self`.
+    """List the arguments of a model's constructor, or of the `config` that it takes.
 
     Args:
         name: As for `model_class`.
 
     Returns:
-        The names of the required arguments, and the names of those with a default. `*args` and `**kwargs` are in
-        neither: an axis of a grid must name an explicit argument.
+        The names of the required arguments, and the names of those with a default, as for
+        `search.models.constructor.arguments_of`.
 
     Raises:
         ModelError: As for `model_class`.
     """
-    required: set[str] = set()
-    optional: set[str] = set()
-    for parameter in inspect.signature(model_class(name)).parameters.values():
-        if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
-            continue
-        (required if parameter.default is inspect.Parameter.empty else optional).add(parameter.name)
-    return required, optional
+    return arguments_of(model_class(name))
 
 
 def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
@@ -131,7 +126,7 @@ def build_model(name: str, arguments: Mapping[str, Any], seed: int) -> nn.Module
         # torch.manual_seed would also reseed the generators of the GPUs, which are not restored here.
         torch.default_generator.manual_seed(seed)
         try:
-            return built(**arguments)
+            return cast("nn.Module", construct(built, arguments))
         except ModelError:
             raise
         except (TypeError, ValueError, RuntimeError) as error:

@@ -27,6 +27,53 @@ def test_arguments_are_read_off_the_constructor() -> None:
     assert model_arguments("bigram_v2") == ({"vocab_size", "n_embd", "block_size"}, {"pe_type"})
 
 
+CONFIGURED = """
+from __future__ import annotations
+from dataclasses import dataclass
+from torch import nn
+
+@dataclass
+class ByNameConfig:
+    vocab_size: int
+    width: int = 3
+
+class ByName(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.table = nn.Embedding(config.vocab_size, config.width)
+
+class Typed(ByName):
+    def __init__(self, config: ByNameConfig) -> None:
+        super().__init__(config)
+
+class Unknown(nn.Module):
+    def __init__(self, config: SomethingElse) -> None:
+        super().__init__()
+        self.size = config
+
+class Several(nn.Module):
+    def __init__(self, config, width=3):
+        super().__init__()
+"""
+
+
+def test_a_constructor_that_takes_a_config_has_its_fields_as_arguments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "configured_nets.py").write_text(CONFIGURED)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("configured_nets:ByName", "configured_nets:Typed"):
+        assert model_arguments(name) == ({"vocab_size"}, {"width"})
+        assert build_model(name, {"vocab_size": 5, "width": 2}, 1).get_parameter("table.weight").shape == (5, 2)
+        with pytest.raises(ModelError, match="does not take depth: it takes vocab_size, width"):
+            build_model(name, {"vocab_size": 5, "depth": 2}, 1)
+        with pytest.raises(ModelError, match="needs vocab_size"):
+            build_model(name, {}, 1)
+    assert model_arguments("configured_nets:Unknown") == ({"config"}, set())
+    assert build_model("configured_nets:Unknown", {"config": 4}, 1).size == 4
+    assert model_arguments("configured_nets:Several") == ({"config"}, {"width"})
+
+
 @pytest.mark.parametrize("pe_type", PE_TYPES)
 def test_every_listed_encoding_builds(pe_type: str) -> None:
     assert positional_encoding(pe_type, 4, 3)(torch.zeros(2, 3, 4), torch.arange(3)).shape == (2, 3, 4)

@@ -61,6 +61,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 ALONE = ("module:Class", "accumulation", "bfloat16", "all")  # what a stack does not take
 USERS_MODELS = '''
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -74,14 +76,24 @@ class Net(nn.Module):
     def forward(self, idx):
         return self.head(self.table(idx))
 
+@dataclass
+class LikeNanoGPTConfig:
+    vocab_size: int = 50304
+    n_embd: int = 8
+    block_size: int = 1024
+
 class LikeNanoGPT(Net):
     """The logits of the last position only, unless it gets targets."""
+
+    def __init__(self, config):
+        super().__init__(config.vocab_size, config.n_embd)
+        self.block_size = config.block_size
 
     def forward(self, idx, targets=None):
         if targets is None:
             return super().forward(idx[:, [-1]]), None
         logits = super().forward(idx)
-        return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
+        return logits, F.cross_entropy(logits.flatten(0, 1), targets.view(-1), ignore_index=-1)
 
     def configure_optimizers(self, weight_decay, learning_rate, betas, device_type):
         decayed = [p for p in self.parameters() if p.dim() > 1]
@@ -95,7 +107,7 @@ class OneSetting(Net):
 
 class OwnLoss(Net):
     def loss(self, logits, targets):
-        return F.multi_margin_loss(logits.flatten(0, 1), targets.flatten())
+        return F.multi_margin_loss(logits.flatten(0, 1), targets.view(-1))
 
 class NoOptimizer(Net):
     def configure_optimizers(self, settings):
@@ -325,6 +337,8 @@ def test_a_model_that_returns_logits_and_loss_and_makes_its_optimizer_is_underst
     objective = LanguageModelObjective()
     objective.check_cell(cell, LanguageModelSettings(**BASE | settings), CORPUS)
     run = complete(begin(settings, cell))
+    assert run.model.block_size == 6
+    assert run.model.get_parameter("table.weight").shape == (CORPUS.vocab_size, 8)
     facts = run.describe()
     assert len(facts["val_loss_by_position"]) == 6
     assert len(facts["sample"]) == 10

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -85,9 +87,10 @@ def check_cell(cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corp
         ModelError: As for `read_cell`, or the model refuses a value.
     """
     read = read_cell(cell, settings, corpus)
-    model = build_model(read.model, read.arguments, seed=0)
-    check_logits(model, read, corpus.vocab_size)
-    check_training(model, read.settings)
+    with contextlib.redirect_stdout(io.StringIO()):  # many models print their size
+        model = build_model(read.model, read.arguments, seed=0)
+        check_logits(model, read, corpus.vocab_size)
+        check_training(model, read.settings)
 
 
 def check_training(model: Any, settings: LanguageModelSettings) -> None:

@@ -28,6 +28,7 @@ class LogitsOnly(nn.Module):
 
     def forward(self, idx: Tensor) -> Tensor:
         """Predict each next character; idx (B, T) int64 to logits (B, T, V)."""
+        idx = idx.contiguous()
         logits: Tensor = self.model(idx, idx)[0]
         return logits
 
@@ -73,11 +74,12 @@ def training_loss(model: nn.Module, settings: LanguageModelSettings) -> Callable
             "set it to 0"
         )
     call: Callable[..., Any] = _compiled(model) if settings.compile else model
+    # Batches are slices of longer windows, and losses often view their targets as one row, which takes contiguous ones.
     if returns_loss(model):
-        return lambda x, y: call(x, y)[1]
+        return lambda x, y: call(x.contiguous(), y.contiguous())[1]
     if has_loss_method(model):
         own: Callable[..., Tensor] = cast(Any, model).loss
-        return lambda x, y: own(call(x), y)
+        return lambda x, y: own(call(x), y.contiguous())
     smoothing = settings.label_smoothing
     return lambda x, y: F.cross_entropy(call(x).flatten(0, 1), y.flatten(), label_smoothing=smoothing)
 
