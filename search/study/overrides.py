@@ -62,6 +62,9 @@ def with_setting(
             f"axes: {', '.join([*grid, *axes])}; settings: {', '.join(settable)}"
         )
     values = _values(setting, text, "any", named)
+    if isinstance(values, list) and len(values) > 1 and section_of.get(key) == "training":
+        grid[key] = values  # a training setting with several values is a further axis
+        return raw
     if isinstance(values, list) and isinstance(setting, str) and len(values) != 1:
         raise UsageError(f"{named}: {key} is not an axis and takes one value")
     value = values[0] if isinstance(values, list) and (isinstance(setting, str) or len(values) == 1) else values

@@ -310,6 +310,13 @@ def test_the_last_set_of_a_key_counts_and_baselines_stay() -> None:
     assert study.baselines == load_definition("bigram").baselines
 
 
+def test_a_training_setting_with_several_values_is_a_further_axis(tmp_path: Path) -> None:
+    for setting in ("learning_rate=1e-2,1e-3", ("learning_rate", [1e-2, 1e-3])):
+        study = load_definition(write_study(tmp_path, GRID), [setting, "schedule=constant,cosine"])
+        assert study.grid == {"n_embd": [8], "learning_rate": [0.01, 0.001], "schedule": ["constant", "cosine"]}
+        assert len(study.cells) == 4
+
+
 SET_FAULTS = {
     "n_emb=64": r"unknown key 'n_emb' \(did you mean 'n_embd'\?\); axes: n_embd; settings: .*keep_artifacts$",
     "n_embd": r"write KEY=VALUE or KEY=VALUE,VALUE, such as --set n_embd=64,128",
@@ -318,7 +325,7 @@ SET_FAULTS = {
     "n_embd=64,": r"write KEY=VALUE",
     "n_embd=64,64": r"the axis n_embd = \[64, 64\] has a value twice",
     "n_embd=nan": r"grid\.n_embd\.0 = nan: write a finite number",
-    "max_iters=1,2": r"max_iters is not an axis and takes one value",
+    "lease_s=1,2": r"lease_s is not an axis and takes one value",
     "max_iters=abc": r"training\.max_iters = 'abc': it should be a valid integer",
     "max_iters=1.5": r"training\.max_iters = 1\.5: it should be a valid integer",
     "max_iters=-5": r"training\.max_iters = -5: it should be greater than 0",
