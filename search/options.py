@@ -85,8 +85,8 @@ class CorpusOptions(Options):
     corpus: Annotated[
         Path | None,
         Option(
-            "UTF-8 text to train on.",
-            "FILE",
+            "Text to train on: a UTF-8 file, a folder with train and val, or bytes:FILE.",
+            "FILE|FOLDER",
             env="SEARCH_CORPUS",
             unset="that of the study file, else tiny shakespeare",
             convert=Path,

@@ -13,7 +13,7 @@ from typing import Any
 from search.errors import UsageError
 from search.hints import command_of
 from search.objectives.corpus import Corpus
-from search.objectives.held_out import reserve
+from search.objectives.held_out import reserve, reserved_share
 from search.options import PlanningOptions
 from search.storage.artifact_store import artifact_store
 from search.storage.connect import open_database
@@ -49,7 +49,7 @@ from search.workers.provenance import code_digest
 log = logging.getLogger("search")
 
 # Settings without an effect on what a trial learns.
-UNTRAINED = ("eval_interval", "evaluation", "eval_batches", "sample_chars")
+UNTRAINED = ("eval_interval", "evaluation", "eval_batches", "eval_tokens", "sample_chars")
 
 
 def load_study(options: PlanningOptions, modules: Path | None = None) -> Study:
@@ -223,21 +223,21 @@ def _with_reserve(study: Study, before: Mapping[str, Any] | None) -> Study:
         before: Its definition in the database; None if it is not planned.
     """
     corpus, asked = study.corpus, study.definition.confirm > 0
-    if corpus is None or corpus.is_tiny_shakespeare:
+    if corpus is None or corpus.has_own_held_out:
         return study
     if not (asked if before is None else before.get(RESERVED)):
         if asked:
             log.warning(
                 "the fresh seeds of --confirm are evaluated on the validation text that the cells were selected on, "
-                "because %s was planned without --confirm; with it from the start, under another --name, a tenth of %s "
-                "is kept for them",
-                study.name, corpus.name,
+                "because %s was planned without --confirm; with it from the start, under another --name, %s is kept "
+                "for them",
+                study.name, reserved_share(corpus),
             )  # fmt: skip
         return study
     study = replace(study, corpus=reserve(corpus))
     if not study.definition.published:
         return study
-    left_out = "they are of the whole text, of which a tenth is kept for --confirm"
+    left_out = f"they are of the whole text, and {reserved_share(corpus)} is kept for --confirm"
     return replace(study, definition=study.definition.model_copy(update={"published": []}), published_left_out=left_out)
 
 

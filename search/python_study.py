@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import UsageError
+from search.objectives.corpus import source_in
 from search.reporting.toml_export import as_toml
 from search.storage.private_files import make_private_folder, open_private
 from search.study.axis_tables import without_none
@@ -76,7 +77,7 @@ def study_file(study: Any, keys: Mapping[str, Any], out: Path) -> StudyFile:
     if callable(objective):
         content["objective"], modules, files = _reference(objective, name)
     if isinstance(content.get("corpus"), (str, os.PathLike)):
-        content["corpus"] = str(Path(content["corpus"]).absolute())
+        content["corpus"] = source_in(Path.cwd(), str(content["corpus"]))
     read = {key: python_value(value, f"{key} = {value!r}") for key, value in content.items()}
     files[FILE] = as_toml(without_none(read)).encode()
     try:

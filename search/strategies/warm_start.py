@@ -68,7 +68,7 @@ def _check_comparable(source: str, target: StoredStudy, origin: StoredStudy, axe
             "objective": definition.objective,
             "metrics": ", ".join(metrics),
             "corpus_sha256": definition.corpus_sha256,
-            "the reserved stretch of the corpus": "the last tenth" if definition.is_reserved else "none",
+            "the reserved stretch of the corpus": "reserved" if definition.is_reserved else "none",
             **of_objective,
         }
 

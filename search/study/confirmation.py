@@ -25,6 +25,7 @@ from search.study.metrics import DEFAULT_METRICS, Metric
 from search.study.planner import shape_key
 from search.study.pruner_settings import PrunerSettings
 from search.study.stored import SET_TRAINING, StoredStudy
+from search.study.text_unit import TEXT_UNIT, text_unit_attribute
 
 # The user attribute of a confirmation with what was chosen, the latest choice last.
 CHOICES = "choices"
@@ -111,11 +112,13 @@ def confirmation_plan(
     definition[CONFIRMATION] = {} if held_out is None else {"text": held_out.name, "sha256": held_out.sha256}
     if tuple(metrics) != DEFAULT_METRICS:
         definition["metrics"] = [each.as_dict() for each in metrics]
+    unit = text_unit_attribute(corpus, study.definition.training.eval_tokens)
     own = {
         "description": f"Fresh seeds for the best cells of {study.name}.",
         SET_TRAINING: study.set_training,
         "corpus": study.corpus,
         "bigram_baseline": baseline,
+        **({} if unit is None else {TEXT_UNIT: unit}),
         "settings": {
             "pruner": PrunerSettings(name="none").model_dump(),
             "workers": study.settings.workers.model_dump(),

@@ -17,6 +17,7 @@ from pydantic import (
 from pydantic.functional_validators import ModelWrapValidatorHandler  # `pydantic` has it since 2.11 only
 
 from search.errors import UsageError
+from search.objectives.corpus import source_in
 from search.objectives.language_model.settings import LanguageModelSettings
 from search.objectives.registry import DEFAULT_OBJECTIVE
 from search.study.axis_tables import axis_order, normalize_axes
@@ -58,7 +59,7 @@ class StudyDefinition(BaseModel):
     objective: str = Field(default=DEFAULT_OBJECTIVE, pattern=r"^\w+$|^[\w.]+:\w+$")
     # Or a program; its settings are in [settings] (search/objectives/command/settings.py).
     command: str | list[str] | None = None
-    # The text that trials train on; in a study file the path is relative to the file's folder.
+    # The text that trials train on (search/objectives/corpus.py); its path is relative to the study file's folder.
     corpus: str | None = None
     # The axes that are lists; the last one varies fastest, and the cells of the grid are in that order.
     grid: dict[str, list[Scalar]] = {}
@@ -213,7 +214,7 @@ def load_definition(
     source, raw = read_study_file(study)
     raw.setdefault("name", Path(source).stem)
     if isinstance(raw.get("corpus"), str):
-        raw["corpus"] = str(Path(source).parent / raw["corpus"])
+        raw["corpus"] = source_in(Path(source).parent, raw["corpus"])
     folders = (module_folder(study), Path.cwd())
     definition = _with_full_references(_validated(raw, source), folders)
     # Before --set: a claim or a condition about a value that a setting removes is not an error of the file.

@@ -33,6 +33,7 @@ from search.study.distributions import axis_distributions, cell_distributions, c
 from search.study.growth import cells_that_go, merged_enqueue
 from search.study.metrics import DEFAULT_METRICS, DEFAULT_NAME
 from search.study.stored import RESERVED
+from search.study.text_unit import TEXT_UNIT, text_unit_attribute
 
 # Axes that do not change the shape of a tensor; trials that differ only in these can train as one stacked model.
 SHAPELESS = frozenset({"pe_type", *LanguageModelSettings.model_fields})
@@ -92,6 +93,7 @@ def study_plans(study: Study) -> list[StudyPlan]:
     metrics = definition.ranked_metrics(study.metric)
     directions = [each.optuna_direction for each in metrics]
     metric_names = [] if metrics == DEFAULT_METRICS else [each.name for each in metrics]
+    unit = text_unit_attribute(study.corpus, definition.training.eval_tokens)
     attrs = {
         "description": definition.description,
         # Without changing the definition, which has all.
@@ -99,6 +101,7 @@ def study_plans(study: Study) -> list[StudyPlan]:
         "corpus": None if study.corpus is None else study.corpus.name,
         # A report may be made on a machine without the corpus.
         "bigram_baseline": None if study.corpus is None else bigram_baseline_loss(study.corpus),
+        **({} if unit is None else {TEXT_UNIT: unit}),
         "settings": sections(definition),
         **{key: getattr(study, key) for key in ("target", "published_left_out")},
         **{key: getattr(definition, key) for key in ("first_seed", "seeds", "trials")},

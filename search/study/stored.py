@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from search.errors import UsageError
 from search.objectives.language_model.settings import LanguageModelSettings
-from search.objectives.registry import COMMAND, OBJECTIVES
+from search.objectives.protocol import HELD_OUT_LOSS, VAL_LOSS
+from search.objectives.registry import COMMAND, DEFAULT_OBJECTIVE, OBJECTIVES
 from search.objectives.settings import set_values
 from search.storage import queries
 from search.storage.database import Database
@@ -26,6 +27,7 @@ from search.study.metrics import Metric, parse_metrics
 from search.study.search_space import GRID, Range, SamplerSettings
 from search.study.space import Condition, Space
 from search.study.stored_settings import StoredSettings, parse_settings
+from search.study.text_unit import CHARACTERS, TEXT_UNIT, TextUnit, parse_text_unit
 from search.study.warm_starts import WARM_START, WarmStart, parse_warm_start
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -135,6 +137,7 @@ class StoredStudy:
         corpus: The name of its text; None if the objective takes none.
         bigram_baseline: The counted bigram's validation loss on that text, in nats per character; None if it was not
             computed.
+        text_unit: What a prediction on that text is of.
         seeds: The number of seeds that a cell was planned with.
         trials: The number of cells that a sampler chooses; None for a grid.
         warm_start: The results of another study that its sampler starts with.
@@ -173,6 +176,13 @@ class StoredStudy:
     confirm: int = 0
     equivalence_margin: float | None = None
     open_questions: Sequence[str] = ()
+    text_unit: TextUnit = CHARACTERS
+
+    @property
+    def is_language_model(self) -> bool:
+        """Whether its metric is the loss of our own language model."""
+        names = (VAL_LOSS, HELD_OUT_LOSS)
+        return self.definition.objective == DEFAULT_OBJECTIVE and self.definition.metric.name in names
 
     @property
     def is_drawn(self) -> bool:
@@ -231,6 +241,7 @@ def parse_study(name: str, attrs: Mapping[str, Any]) -> StoredStudy:
             set_training=attrs.get(SET_TRAINING),
             confirm=attrs.get("confirm", 0),
             equivalence_margin=attrs.get("equivalence_margin"),
+            text_unit=parse_text_unit(attrs.get(TEXT_UNIT)),
             open_questions=[each["text"] for each in attrs.get(OPEN_QUESTIONS, ())],
             is_made_by_optuna=bool(attrs.get(MADE_BY_OPTUNA)),
         )

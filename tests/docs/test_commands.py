@@ -154,6 +154,6 @@ def test_study_files_page_has_every_training_setting() -> None:
     table = page.split("## Training settings")[1].split("## ")[0]
     shown = dict(re.findall(r"^\| `(\w+)` \| `?([^`|]+?)`? \|", table, re.MULTILINE))
     assert shown == {
-        name: f"{value:g}" if isinstance(value, float) else json.dumps(value)
+        name: "all" if value is None else f"{value:g}" if isinstance(value, float) else json.dumps(value)
         for name, value in LanguageModelSettings().model_dump().items()
     }

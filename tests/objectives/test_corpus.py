@@ -92,7 +92,7 @@ def test_what_is_no_text_is_refused(tmp_path: Path, data: bytes, message: str) -
 def test_paths_that_are_no_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="does not exist"):
         load_corpus(tmp_path / "absent")
-    with pytest.raises(CorpusError, match="is a folder"):
+    with pytest.raises(CorpusError, match=r"is a folder without a split: put train\.txt and val\.txt or train\.bin"):
         load_corpus(tmp_path)
 
 

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from search.objectives.corpus import encode
 from search.objectives.errors import CheckpointError
+from search.objectives.language_model.evaluation import full_pass
 from search.objectives.language_model.objective import start
 from search.objectives.language_model.run import LanguageModelRun
+from search.objectives.language_model.settings import LanguageModelSettings
 from search.objectives.protocol import Evaluation, TrainingRun
 from search.objectives.settings import TrainingSettings
 
@@ -239,3 +241,21 @@ def test_a_model_without_block_size_still_has_windows() -> None:
     run = begin({"model": "bigram", "block_size": 8})
     complete(run)
     assert run.describe()["tokens"] == 11 * 4 * 8
+
+
+def test_eval_tokens_bounds_each_full_pass() -> None:
+    few = LanguageModelSettings(**SHORT.model_dump(), eval_tokens=7)
+    run = begin(config=few)
+    first = run.advance(never)
+    assert first is not None
+    model = start(CELL, 5, few, CORPUS, "cpu").model
+    train, validation = (torch.tensor(text[:8]) for text in (CORPUS.train, CORPUS.validation))
+    assert (first.train_loss, first.value) == tuple(full_pass(model, text, 6).loss for text in (train, validation))
+    curve = complete(run)
+    # The details of a finished run are of the same characters, whatever the evaluation.
+    by_position = full_pass(run.model, validation, 6).by_position
+    assert run.describe()["val_loss_by_position"] == by_position
+    sampled = begin(config=few.model_copy(update={"evaluation": "sampled"}))
+    complete(sampled)
+    assert sampled.describe()["val_loss_by_position"] == by_position
+    assert len(curve) == 4

@@ -5,16 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from search.objectives.language_model.token_tensors import widened
+
 
 def windows_of(tokens: Tensor, block_size: int) -> Tensor:
     """View a text as all of its windows, without copying.
 
     Args:
-        tokens: (N,) int64, N > block_size.
-        block_size: Characters T that a model reads at once.
+        tokens: (N,) integers, N > block_size.
+        block_size: Ids T that a model reads at once.
 
     Returns:
-        (N - T, T + 1) int64; row i is tokens[i : i + T + 1]: T inputs, and the targets shifted by one.
+        (N - T, T + 1) of the same type; row i is tokens[i : i + T + 1]: T inputs, and the targets shifted by one.
     """
     return tokens.unfold(0, block_size + 1, 1)
 
@@ -23,8 +25,8 @@ class BatchSampler:
     """Draws batches of windows that start anywhere in a text, with replacement.
 
     Args:
-        tokens: (N,) int64 on the device of the run, N > block_size.
-        block_size: Characters T of a window.
+        tokens: (N,) as `token_tensors.as_tensor` makes them, on the device of the run; N > block_size.
+        block_size: Ids T of a window.
         batch_size: Windows B of a batch.
         generator: A CPU generator, so that the batches are the same on every device.
     """
@@ -36,7 +38,7 @@ class BatchSampler:
         self._generator = generator
 
     def next(self) -> tuple[Tensor, Tensor]:
-        """Draw one batch: inputs (B, T) int64 and targets (B, T) int64, the inputs shifted by one character."""
+        """Draw one batch: inputs (B, T) int64 and targets (B, T) int64, the inputs shifted by one."""
         return self.gather(self.draw())
 
     def draw(self) -> Tensor:
@@ -45,7 +47,7 @@ class BatchSampler:
 
     def gather(self, starts: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and targets, (N, T) int64 each, of the windows at `starts`, (N,) int64 on the CPU."""
-        rows = self._windows[starts.to(self._windows.device, non_blocking=True)]
+        rows = widened(self._windows[starts.to(self._windows.device, non_blocking=True)])
         return rows[:, :-1], rows[:, 1:]
 
     def first(self) -> tuple[Tensor, Tensor]:

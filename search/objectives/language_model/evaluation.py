@@ -1,4 +1,4 @@
-"""The loss of a model on a text: over every character once, or as the mean of random batches."""
+"""The loss of a model on a text: over every id once, or as the mean of random batches."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search.objectives.language_model.batches import BatchSampler
+from search.objectives.language_model.token_tensors import widened
 
 TOKENS_PER_FORWARD = 16_384  # bounds the memory of a pass for any block_size
 
@@ -20,7 +21,7 @@ class PassLosses:
     """The losses of one pass over a text.
 
     Attributes:
-        loss: Mean cross-entropy over all predictions, in nats per character.
+        loss: Mean cross-entropy over all predictions, in nats per id.
         by_position: The same for each position of a window, T numbers, over full windows only; shorter than T if
             the text does not fill one window.
     """
@@ -30,12 +31,12 @@ class PassLosses:
 
 
 def full_pass(model: nn.Module, tokens: Tensor, block_size: int) -> PassLosses:
-    """Predict every character but the first of a text once, in windows that do not overlap.
+    """Predict every id but the first of a text once, in windows that do not overlap.
 
     Args:
         model: From (B, T) int64 to logits (B, T, V).
-        tokens: (N,) int64 on the model's device, N >= 2.
-        block_size: Characters T of a window; the remainder at the end is one shorter window.
+        tokens: (N,) as `token_tensors.as_tensor` makes them, on the model's device; N >= 2.
+        block_size: Ids T of a window; the remainder at the end is one shorter window.
 
     Returns:
         The mean over the N - 1 predictions, and the mean by position over the full windows.
@@ -48,10 +49,11 @@ def full_pass(model: nn.Module, tokens: Tensor, block_size: int) -> PassLosses:
     with _evaluating(model):
         by_position = torch.zeros(block_size, dtype=torch.float64, device=tokens.device)
         for start in range(0, full, rows):
-            by_position += _losses(model, inputs[start : start + rows], targets[start : start + rows])
+            by_position += _losses(model, widened(inputs[start : start + rows]), widened(targets[start : start + rows]))
         total = by_position.sum()
         if rest:
-            tail = _losses(model, tokens[-rest - 1 : -1].unsqueeze(0), tokens[-rest:].unsqueeze(0))
+            last = widened(tokens[-rest - 1 :]).unsqueeze(0)
+            tail = _losses(model, last[:, :-1], last[:, 1:])
             total = total + tail.sum()
     means = by_position / full if full else tail
     return PassLosses(total.item() / predictions, means.tolist())
@@ -64,14 +66,14 @@ def sampled(
 
     Args:
         model: From (B, T) int64 to logits (B, T, V).
-        tokens: (N,) int64 on the model's device, N > block_size.
-        block_size: Characters T of a window.
+        tokens: (N,) as `token_tensors.as_tensor` makes them, on the model's device; N > block_size.
+        block_size: Ids T of a window.
         batch_size: Windows B of a batch.
         batches: How many batches.
         generator: A CPU generator for these batches only.
 
     Returns:
-        Mean cross-entropy in nats per character.
+        Mean cross-entropy in nats per id.
     """
     sampler = BatchSampler(tokens, block_size, batch_size, generator)
     with _evaluating(model):

@@ -17,10 +17,11 @@ from search.objectives.corpus import Corpus
 from search.objectives.language_model.batches import BatchSampler
 from search.objectives.language_model.cells import ReadCell
 from search.objectives.language_model.checkpoints import pack, unpack
-from search.objectives.language_model.evaluation import full_pass, sampled
+from search.objectives.language_model.evaluation import PassLosses, full_pass, sampled
 from search.objectives.language_model.generation import sample_text
 from search.objectives.language_model.interface import logits_of
 from search.objectives.language_model.rng import ModelRng, generator_for
+from search.objectives.language_model.token_tensors import as_tensor
 from search.objectives.language_model.training_step import TrainingStep, precision
 from search.objectives.phase_timer import PhaseTimer
 from search.objectives.protocol import TRAIN_LOSS, VAL_LOSS, Evaluation
@@ -217,7 +218,7 @@ class LanguageModelRun:
     def _measure_missing_details(self) -> None:
         if self._by_position is None:
             text = self._selection if self._held_out is None else self._held_out
-            self._by_position = full_pass(self._predictor, text, self.block_size).by_position
+            self._by_position = self._pass(text).by_position
         if self._sample is None:
             self._sample = sample_text(
                 self._predictor, self._corpus, self.settings.sample_chars, self.block_size, self._seed, self.device
@@ -234,12 +235,11 @@ class LanguageModelRun:
         per character."""
         settings = self.settings
         if settings.evaluation == "full":
-            train = full_pass(self._predictor, self._train_stretch, self.block_size)
-            selection = full_pass(self._predictor, self._selection, self.block_size)
+            train, selection = self._pass(self._train_stretch), self._pass(self._selection)
             self._by_position = selection.by_position
             if self._held_out is None:
                 return train.loss, selection.loss, {}
-            held_out = full_pass(self._predictor, self._held_out, self.block_size)
+            held_out = self._pass(self._held_out)
             self._by_position = held_out.by_position
             return train.loss, held_out.loss, {VAL_LOSS: selection.loss}
 
@@ -254,6 +254,11 @@ class LanguageModelRun:
             return train_loss, val_loss, {}
         return train_loss, estimate("held-out", self._held_out), {VAL_LOSS: val_loss}
 
+    def _pass(self, text: Tensor) -> PassLosses:
+        """The losses over a text, or over its first `eval_tokens` predictions."""
+        most = self.settings.eval_tokens
+        return full_pass(self._predictor, text if most is None else text[: most + 1], self.block_size)
+
     def _record(self, train_loss: float, value: float, further: Mapping[str, float] = NO_METRICS) -> Evaluation:
         evaluation = Evaluation(self._step, value, {TRAIN_LOSS: train_loss, **further})
         self._curve.append(evaluation)
@@ -263,7 +268,7 @@ class LanguageModelRun:
 
 @functools.lru_cache(maxsize=4)
 def texts_on(corpus: Corpus, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The training, the validation and the held-out text as (N,) int64 on a device, where all runs of a process share
+    """The training, the validation and the held-out text, (N,) each, on a device, where all runs of a process share
     them; None if there is no held-out text."""
-    held_out = None if corpus.held_out is None else torch.tensor(corpus.held_out.tokens, device=device)
-    return torch.tensor(corpus.train, device=device), torch.tensor(corpus.selection, device=device), held_out
+    held_out = None if corpus.held_out is None else as_tensor(corpus.held_out.tokens, device)
+    return as_tensor(corpus.train, device), as_tensor(corpus.selection, device), held_out

@@ -43,6 +43,7 @@ class LanguageModelSettings(TrainingSettings):
     # Of the forward pass, by torch.autocast; weights and optimizer stay in float32.
     dtype: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False  # torch.compile
+    eval_tokens: Count | None = None  # a full pass predicts only so many tokens of each text; None: all
     patience: Annotated[int, Field(ge=0)] = 0  # evaluations without a new best that end a run; 0: none do
 
     @property
