@@ -1,5 +1,7 @@
-"""The positional encodings of `bigram_v2`: each maps embeddings e (N, C) at N positions to pe(e) (N, C); nothing is
-trained."""
+"""Positional encodings: each maps embeddings e (N, C) at N positions to pe(e) (N, C); nothing is trained.
+
+`bigram_v2` encodes embeddings with all three, `gpt` uses the sinusoids, and the rotation for queries and keys.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ class AdditiveEncoding(nn.Module):
 class RotaryEncoding(nn.Module):
     """Rotates the channel pairs (0, 1), (2, 3), ... by an angle that grows with the position: pe(e) = R_t e.
 
-    Pair i turns by t / 10000^(2i/C), as in RoFormer (arXiv:2104.09864, section 3.2.2), applied to the embedding.
+    Pair i turns by t / 10000^(2i/C), as in RoFormer (arXiv:2104.09864, section 3.2.2).
     """
 
     turns: Tensor  # (T, C / 2, 2) float32: the cosine and the sine of each angle
@@ -76,7 +78,7 @@ def positional_encoding(pe_type: str, n_embd: int, block_size: int) -> AdditiveE
     """Build a positional encoding by its name.
 
     Args:
-        pe_type: One of `PE_TYPES`.
+        pe_type: One of `PE_TYPES`, those of `bigram_v2`.
         n_embd: Channels C; even for "sinpe" and "rope", whose channels come in pairs.
         block_size: Positions T that it supports.
 

@@ -18,10 +18,12 @@ MODELS: dict[str, str] = {
     "bigram": "search.models.bigram:Bigram",
     "bigram_mf": "search.models.bigram_mf:BigramMF",
     "bigram_v2": "search.models.bigram_v2:BigramV2",
+    "gpt": "search.models.gpt:GPT",
 }
 
 # Here and not with the encodings, so that a study can be checked without torch.
-PE_TYPES = ("randn", "sinpe", "rope")
+PE_TYPES = ("randn", "sinpe", "rope")  # of bigram_v2
+GPT_PE_TYPES = ("learned", "sinpe", "rope", "none")
 
 
 def model_class(name: str) -> type[nn.Module]:

@@ -17,16 +17,23 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from search.models.stacked_attention import StackedAttention
+
 # Relative tolerance. Sums in another order differ by less; a stack that computes something else differs by more.
 LOSS_TOLERANCE = 1e-4
 
 
 def shape_of(model: nn.Module) -> Hashable:
-    """What models must have in common to be stacked: the types of their modules, and names and shapes of tensors."""
-    modules = tuple(type(module) for module in model.modules())
+    """What models must have in common to be stacked: the types of their modules and the numbers and names in them, such
+    as the number of attention heads, and names and shapes of tensors."""
+    modules = tuple((type(module), _plain_attributes(module)) for module in model.modules())
     parameters = tuple((name, each.shape, each.dtype, each.requires_grad) for name, each in model.named_parameters())
     buffers = tuple((name, each.shape, each.dtype) for name, each in model.named_buffers())
     return modules, parameters, buffers
+
+
+def _plain_attributes(module: nn.Module) -> tuple[tuple[str, Hashable], ...]:
+    return tuple((name, value) for name, value in vars(module).items() if isinstance(value, (bool, int, float, str)))
 
 
 class StackedModel:
@@ -45,7 +52,6 @@ class StackedModel:
     def __init__(self, models: Sequence[nn.Module], label_smoothing: float = 0.0) -> None:
         first = models[0]
         self._label_smoothing = label_smoothing
-        self._members = list(models)
         self.parameters = {
             name: torch.stack([model.get_parameter(name).detach() for model in models]).requires_grad_(
                 each.requires_grad
@@ -55,9 +61,12 @@ class StackedModel:
         self.buffers = {
             name: torch.stack([model.get_buffer(name) for model in models]) for name, _ in first.named_buffers()
         }
+        self._parts: list[tuple[Tensor, list[nn.Parameter]]] = []  # each stack with the members' slices of it
         for name, stacked in self.parameters.items():
-            for model, part in zip(models, stacked.detach(), strict=True):
-                model.get_parameter(name).data = part
+            parts = [model.get_parameter(name) for model in models]
+            for each, part in zip(parts, stacked.detach(), strict=True):
+                each.data = part
+            self._parts.append((stacked, parts))
         # Provides only the code: every tensor is passed in. It is a copy because its attributes are changed.
         self._code = copy.deepcopy(first)
         if hasattr(self._code, "fixed_shapes"):
@@ -66,7 +75,8 @@ class StackedModel:
 
     def losses(self, x: Tensor, y: Tensor) -> Tensor:
         """The cross-entropy of each member on its own batch, (E,) float32; x and y (E, B, T) int64."""
-        with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels do not support a member axis
+        # The fused attention kernels do not support a member axis.
+        with StackedAttention(), sdpa_kernel(SDPBackend.MATH):
             losses: Tensor = self._losses(self.parameters, self.buffers, x, y)
         return losses
 
@@ -81,13 +91,13 @@ class StackedModel:
             losses: (E,) float32, of `losses`.
             without: Indices of members that get none, so that an optimizer leaves them unchanged.
         """
-        for stacked in self.parameters.values():
+        for stacked, _ in self._parts:
             stacked.grad = None
         losses.sum().backward()  # type: ignore[no-untyped-call]
-        for name, stacked in self.parameters.items():
-            for e, model in enumerate(self._members):
-                grad = None if stacked.grad is None or e in without else stacked.grad[e]
-                model.get_parameter(name).grad = grad
+        for stacked, parts in self._parts:
+            grads = [None] * len(parts) if stacked.grad is None else stacked.grad.unbind()
+            for e, (part, grad) in enumerate(zip(parts, grads, strict=True)):
+                part.grad = None if e in without else grad
 
 
 def can_stack(models: Sequence[nn.Module], x: Tensor, y: Tensor) -> bool:

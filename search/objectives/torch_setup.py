@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 import torch
+
+# Parameters of mallopt in glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def prepare_torch(threads: int = 1) -> None:
@@ -16,6 +20,7 @@ def prepare_torch(threads: int = 1) -> None:
     Args:
         threads: CPU threads per operation; one worker per core with one thread each is the fastest use of a machine.
     """
+    _keep_freed_memory()
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
         torch.cuda.set_per_process_memory_fraction(float(os.environ.get("SEARCH_GPU_SHARE", "1")))
@@ -26,3 +31,15 @@ def prepare_torch(threads: int = 1) -> None:
     os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # needless writes
     torch.backends.cudnn.benchmark = False
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep freed memory for the next step, which allocates the same sizes again.
+
+    By default it returns large blocks to the system, and the next step waits while the system clears them anew: for a
+    stack of eight small transformers that took most of a step. Without glibc nothing changes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

@@ -13,14 +13,19 @@ from search.models import bigram_v2
 from search.models.bigram_mf import BigramMF
 from search.models.bigram_v2 import BigramV2
 from search.models.positional import RotaryEncoding, positional_encoding
-from search.models.registry import MODELS, PE_TYPES, build_model, model_arguments
+from search.models.registry import GPT_PE_TYPES, MODELS, PE_TYPES, build_model, model_arguments
 
 V, C, T = 11, 6, 9
-EVERY_MODEL = [("bigram", "randn"), ("bigram_mf", "randn"), *(("bigram_v2", pe_type) for pe_type in PE_TYPES)]
+EVERY_MODEL = [
+    ("bigram", "randn"),
+    ("bigram_mf", "randn"),
+    *(("bigram_v2", pe_type) for pe_type in PE_TYPES),
+    *(("gpt", pe_type) for pe_type in GPT_PE_TYPES),
+]
 
 
 def small(name: str, pe_type: str) -> nn.Module:
-    values = {"vocab_size": V, "n_embd": C, "block_size": T, "pe_type": pe_type}
+    values = {"vocab_size": V, "n_embd": C, "block_size": T, "pe_type": pe_type, "n_head": 3, "n_layer": 2}
     required, optional = model_arguments(name)
     return build_model(name, {key: value for key, value in values.items() if key in required | optional}, seed=1)
 

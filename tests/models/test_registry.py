@@ -25,6 +25,10 @@ def test_every_registered_model_is_found(name: str) -> None:
 def test_arguments_are_read_off_the_constructor() -> None:
     assert model_arguments("bigram") == ({"vocab_size"}, set())
     assert model_arguments("bigram_v2") == ({"vocab_size", "n_embd", "block_size"}, {"pe_type"})
+    assert model_arguments("gpt") == (
+        {"vocab_size", "block_size"},
+        {"n_layer", "n_head", "n_embd", "dropout", "pe_type", "bias", "tie_weights"},
+    )
 
 
 CONFIGURED = """
@@ -82,7 +86,7 @@ def test_every_listed_encoding_builds(pe_type: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("trigram", "unknown model 'trigram': choose one of bigram, bigram_mf, bigram_v2"),
+        ("trigram", "unknown model 'trigram': choose one of bigram, bigram_mf, bigram_v2, gpt"),
         ("no_such_module:Net", "module 'no_such_module' does not import"),
         ("search.models.bigram:Trigram", "has no class 'Trigram'; it has .*Bigram"),
         ("search.models.errors:ModelError", r"is not a torch\.nn\.Module"),
@@ -140,6 +144,8 @@ def test_a_users_module_with_a_syntax_error_becomes_a_model_error(
 def test_the_seed_alone_decides_the_weights(name: str) -> None:
     required, optional = model_arguments(name)
     arguments = {key: value for key, value in V2.items() if key in required | optional}
+    if name == "gpt":
+        arguments["pe_type"] = "learned"
     first = build_model(name, arguments, seed=3).state_dict()
     torch.rand(5)
     again = build_model(name, arguments, seed=3).state_dict()

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import os
+import platform
+import resource
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -14,14 +17,31 @@ def test_derived_seeds_are_stable_and_apart() -> None:
     assert len({derive_seed(1, "a"), derive_seed(2, "a"), derive_seed(1, "b"), derive_seed(1, "a", 0)}) == 4
 
 
-def test_prepare_torch_sets_one_thread_and_keeps_denormals(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def torch_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     monkeypatch.setitem(os.environ, "CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    try:
-        prepare_torch()
-        assert torch.get_num_threads() == 1
-        assert torch.are_deterministic_algorithms_enabled()
-        assert (torch.tensor([1e-38]) * 1e-3).item() > 0.0
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(strict)
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(strict)
+
+
+def test_prepare_torch_sets_one_thread_and_keeps_denormals() -> None:
+    prepare_torch()
+    assert torch.get_num_threads() == 1
+    assert torch.are_deterministic_algorithms_enabled()
+    assert (torch.tensor([1e-38]) * 1e-3).item() > 0.0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such setting")
+def test_a_step_gets_the_memory_of_the_step_before() -> None:
+    prepare_torch()
+    elements = 2**24  # 64 MiB, which glibc would return to the system at once
+
+    def new_pages() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(elements)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    new_pages()
+    assert new_pages() < 100
