@@ -15,12 +15,13 @@ from typing import Annotated, get_args
 import numpy as np
 import typer
 
-from benchmarks.pruning.curves import DATA, Curves, load_curves
+from benchmarks.pruning.curves import DATA, FURTHER, Curves, load_curves
 from benchmarks.pruning.draws import ORDERS, Order, draw_queues
 from benchmarks.pruning.madeup import SHAPES, Shape, madeup_curves
 from benchmarks.pruning.replay import Outcome, Queues, Rule, replay
 from benchmarks.pruning.rules import HalvingRule, NeverRule, PatientRule, PercentileRule, TopCellsRule, WilcoxonRule
 from benchmarks.pruning.scores import Score, mean_score, score
+from benchmarks.pruning.winner import never_pruned, winner_table
 from search.errors import UsageError, user_errors
 from search.options import DEFAULT_STORAGE
 
@@ -113,6 +114,16 @@ def _row(name: str, found: Score) -> str:
     )
 
 
+def winners_curves(curves: Curves, draws: int, workers: int) -> Iterator[str]:
+    """The rivals, and the default from later on, on each curve of the truly best cell."""
+    safe = never_pruned(curves, 5, 500)  # the default's arguments
+    yield (
+        f"`{DEFAULT}`, one seed a cell: {safe.sum()} of {len(safe)} curves cannot be pruned, whichever curves the "
+        "other cells draw, in any order, with any number of workers.\n"
+    )
+    yield from winner_table(curves, {name: PRUNERS[name] for name in (*RIVALS[1:], "top 5, from 1000")}, draws, workers)
+
+
 def all_orders(curves: Curves, draws: int, workers: int) -> Iterator[str]:
     """Every pruner in every order: how often the best survives, at which compute."""
     yield f"| pruner | {' | '.join(ORDERS)} |"
@@ -147,6 +158,7 @@ def more_workers(curves: Curves, draws: int) -> Iterator[str]:
 
 def real_seeds(curves: Curves, draws: int, workers: int) -> Iterator[str]:
     """The rivals where all cells have the same seed, as in a real run; and the correlation of cells across seeds."""
+    curves = curves.at_common_seeds()
     last = curves.val_loss[:, :, -1] - curves.true_losses[:, None]
     alike = np.asarray(np.corrcoef(last))[np.triu_indices(len(last), 1)].mean()
     yield f"Mean correlation of two cells' final losses over the seeds: {alike:.2f}.\n"
@@ -199,6 +211,7 @@ def sections(curves: Curves, draws: int, workers: int) -> dict[str, Callable[[],
     """Every table of docs/pruning.md, by its title."""
     return {
         "Every pruner, one seed a cell, in the order of the grid": lambda: all_pruners(curves, draws, workers),
+        "Every curve of the best cell": lambda: winners_curves(curves, draws, workers),
         "Other orders of the queue": lambda: all_orders(curves, draws, workers),
         "More seeds": lambda: more_seeds(curves, max(1, draws // 4), workers),
         "The default with other numbers of workers": lambda: more_workers(curves, max(1, draws // 4)),
@@ -222,9 +235,13 @@ def all_tables(curves: Curves, draws: int, workers: int) -> Iterator[str]:
 @app.command()
 def main(
     curves: Annotated[
-        Path,
-        typer.Option(help="Output of python -m benchmarks.pruning.curves.", metavar="FILE", show_default=DATA.name),
-    ] = DATA,
+        list[Path],
+        typer.Option(
+            help="Output of python -m benchmarks.pruning.curves: every cell at every seed, then more seeds of some.",
+            metavar="FILE",
+            show_default=", ".join(file.name for file in (DATA, *FURTHER)),
+        ),
+    ] = [DATA, *FURTHER],  # noqa: B006, typer copies it
     draws: Annotated[int, typer.Option(help="Replayed runs of each setting.", min=1)] = 1000,
     workers: Annotated[int, typer.Option(help="Virtual workers.", min=1)] = DEFAULT_WORKERS,
     seeds: Annotated[int, typer.Option(help="Trials of each cell, for --pruner.", min=1)] = 1,
@@ -241,7 +258,7 @@ def main(
 ) -> None:
     """Replay measured curves through pruners."""
     with user_errors():
-        known = load_curves(curves)
+        known = load_curves(*curves)
         if check is not None:
             from benchmarks.pruning.pruned_run import check_run
 
@@ -258,8 +275,8 @@ def _one_pruner(curves: Curves, pruner: str, draws: int, workers: int, seeds: in
 
     if order not in ORDERS:
         raise UsageError(f"--order {order}: choices are {', '.join(ORDERS)}")
-    if seeds > len(curves.seeds):
-        raise UsageError(f"--seeds {seeds}: the curves have {len(curves.seeds)} seeds")
+    if seeds > curves.fewest_seeds:
+        raise UsageError(f"--seeds {seeds}: some cell has curves of only {curves.fewest_seeds} seeds")
     queues = draw_queues(curves, draws, seeds, order)  # type: ignore[arg-type]
     outcome = replay_with_pruner(queues, optuna_pruner(pruner), workers)
     yield _COLUMNS

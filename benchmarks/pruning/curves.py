@@ -26,20 +26,26 @@ if TYPE_CHECKING:
     from search.storage.queries import TrialSummary
 
 DATA = Path(__file__).parents[1] / "data" / "bigram_curves.csv"
+# Further seeds of that study's best cell and its rivals.
+FURTHER = (DATA.with_name("winner_curves.csv"), DATA.with_name("rivals_curves.csv"))
 LOSSES = ("train_loss", "val_loss")
 FACTS = ("study", "seed", "step", *LOSSES, "seconds")
+
+Cell = frozenset[tuple[str, Any]]
+Trial = tuple[Cell, int]  # and the seed
+Curve = dict[int, float]  # from step to validation loss
 
 
 @dataclass(frozen=True)
 class Curves:
-    """The curves of C cells with K seeds each, at S steps.
+    """The curves of C cells at S steps, with K seeds in all; some cells may lack some of the seeds.
 
     Attributes:
         cells: The cells, without seeds, in the order of the file.
         seeds: The seeds (K,).
         steps: The steps (S,) that were evaluated.
-        val_loss: Validation losses (C, K, S).
-        seconds: The time of each trial (C, K).
+        val_loss: Validation losses (C, K, S); NaN where a cell lacks the seed.
+        seconds: The time of each trial (C, K); the mean of the cell where it was not measured alike.
     """
 
     cells: tuple[Mapping[str, Any], ...]
@@ -51,8 +57,24 @@ class Curves:
     @property
     def true_losses(self) -> npt.NDArray[np.float64]:
         """The final loss of each cell, mean over its seeds (C,)."""
-        means: npt.NDArray[np.float64] = self.val_loss[:, :, -1].mean(1)
+        means: npt.NDArray[np.float64] = np.nanmean(self.val_loss[:, :, -1], axis=1)
         return means
+
+    @property
+    def measured(self) -> npt.NDArray[np.bool_]:
+        """Which seeds each cell has (C, K)."""
+        return ~np.isnan(self.val_loss[:, :, -1])
+
+    @property
+    def fewest_seeds(self) -> int:
+        """How many seeds every cell has at least."""
+        return int(self.measured.sum(1).min())
+
+    def at_common_seeds(self) -> Curves:
+        """The curves at the seeds that every cell has."""
+        common = np.flatnonzero(self.measured.all(0))
+        seeds = tuple(self.seeds[index] for index in common)
+        return Curves(self.cells, seeds, self.steps, self.val_loss[:, common], self.seconds[:, common])
 
     def subset(self, chosen: npt.NDArray[np.int64]) -> Curves:
         """The curves of the cells at some indices."""
@@ -60,38 +82,66 @@ class Curves:
         return Curves(cells, self.seeds, self.steps, self.val_loss[chosen], self.seconds[chosen])
 
 
-def load_curves(path: Path = DATA) -> Curves:
+def load_curves(path: Path = DATA, *further: Path) -> Curves:
     """Read the output of `python -m benchmarks.pruning.curves`, without the baselines.
 
+    Args:
+        path: The curves of every cell at every seed.
+        further: Curves of some of the cells at more seeds, made at another time: their seconds do not count.
+
     Raises:
-        UsageError: The file does not exist, or some cell lacks a seed or a step.
+        UsageError: A file does not exist, a curve is missing or torn, or two files differ about one.
     """
+    cells, curves, seconds = _read(path)
+    first_seeds = sorted({seed for _, seed in curves})
+    if not curves or len(curves) < len(cells) * len(first_seeds):
+        raise UsageError(f"{path} lacks curves: every cell needs every seed and every step")
+    for file in further:
+        known, found, _ = _read(file)
+        for key, cell in known.items():
+            if key not in cells:
+                raise UsageError(f"{file} has a cell that {path} lacks: {cell}; give curves of one study")
+        for (key, seed), curve in found.items():
+            if curves.get((key, seed), curve) != curve:
+                raise UsageError(f"{file} has other losses of {known[key]}, seed {seed}, than the file before it")
+        curves |= found
+    seeds = sorted({seed for _, seed in curves})
+    steps = sorted({step for curve in curves.values() for step in curve})
+    for (key, seed), curve in curves.items():
+        if len(curve) < len(steps):
+            raise UsageError(f"{cells[key]}, seed {seed}, lacks steps: every cell needs every seed and every step")
+    missing = dict.fromkeys(steps, np.nan)
+    table = [[curves.get((key, seed), missing) for seed in seeds] for key in cells]
+    pace = {key: np.mean([seconds[key, seed] for seed in first_seeds]) for key in cells}
+    return Curves(
+        tuple(cells.values()),
+        tuple(seeds),
+        np.array(steps),
+        np.array([[[curve[step] for step in steps] for curve in row] for row in table]),
+        np.array([[seconds.get((key, seed), pace[key]) for seed in seeds] for key in cells]),
+    )
+
+
+def _read(path: Path) -> tuple[dict[Cell, dict[str, Any]], dict[Trial, Curve], dict[Trial, float]]:
+    """The cells of a file; and the curve and the seconds of each trial."""
     try:
         read = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
     except OSError as error:
         raise UsageError(
             f"cannot read {path}: {error.strerror}; make it with python -m benchmarks.pruning.curves"
         ) from error
-    lines = [line for line in read if not line["study"].endswith(BASELINES_SUFFIX)]
-    losses: dict[tuple[Any, ...], float] = {}
-    seconds: dict[tuple[Any, ...], float] = {}
-    cells: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for line in lines:
+    cells: dict[Cell, dict[str, Any]] = {}
+    curves: dict[Trial, Curve] = {}
+    seconds: dict[Trial, float] = {}
+    for line in read:
+        if line["study"].endswith(BASELINES_SUFFIX):
+            continue
         cell = {name: _parse(text) for name, text in line.items() if name not in FACTS and text}
-        key = tuple(cell.items())
-        cells.setdefault(key, cell)
-        seconds[key, int(line["seed"])] = float(line["seconds"])
-        losses[key, int(line["seed"]), int(line["step"])] = float(line["val_loss"])
-    seeds, steps = sorted({each[1] for each in losses}), sorted({each[2] for each in losses})
-    if not lines or len(losses) < len(cells) * len(seeds) * len(steps):
-        raise UsageError(f"{path} lacks curves: every cell needs every seed and every step")
-    return Curves(
-        tuple(cells.values()),
-        tuple(seeds),
-        np.array(steps),
-        np.array([[[losses[key, seed, step] for step in steps] for seed in seeds] for key in cells]),
-        np.array([[seconds[key, seed] for seed in seeds] for key in cells]),
-    )
+        trial = frozenset(cell.items()), int(line["seed"])
+        cells.setdefault(trial[0], cell)
+        seconds[trial] = float(line["seconds"])
+        curves.setdefault(trial, {})[int(line["step"])] = float(line["val_loss"])
+    return cells, curves, seconds
 
 
 def _parse(text: str) -> Any:
@@ -108,19 +158,24 @@ class CurvesOptions(BaselinesOptions, StudyOptions):
     """The options of this program."""
 
     output: Annotated[Path, Option("The file to write.", "FILE", convert=Path)] = Path("curves.csv")
+    skip_unfinished: Annotated[bool, Option("Leave out trials that have not ended.")] = False
 
 
 def export(options: CurvesOptions) -> None:
-    """Write the curves of a study whose trials are all complete."""
+    """Write the curves of a study whose trials are all complete.
+
+    A trial that was pruned, diverged or failed is never left out: the curves that remain would be the better ones.
+    """
     with user_errors():
-        from search.storage.queries import trial_summaries
+        from search.storage.queries import STATES, UNFINISHED, trial_summaries
         from search.study.lookup import open_studies
 
         database, names = open_studies(
             options.study, options.storage, options.storage_wait_s, baselines=options.baselines
         )
         with database.closing():
-            runs = trial_summaries(database, names, attrs=("train_seconds", "train_curve"))
+            states = [each for each in STATES if not (options.skip_unfinished and each in UNFINISHED)]
+            runs = trial_summaries(database, names, states, attrs=("train_seconds", "train_curve"))
             curves = validation_curves(database, names)
         text = as_csv(runs, curves)
         try:

@@ -23,21 +23,22 @@ def draw_queues(
 ) -> Queues:
     """Draw `draws` runs of the study with `repetitions` trials a cell.
 
-    Each cell draws its seeds independently and without repetition: across seeds, the measured losses of two cells are
-    nearly uncorrelated (`python -m benchmarks.pruning` prints the correlation).
+    Each cell draws from its own seeds, independently and without repetition: across seeds, the measured losses of two
+    cells are nearly uncorrelated (`python -m benchmarks.pruning` prints the correlation).
 
     Args:
         order: The order of the cells in the queue; the second repetition follows the complete first.
         seed: The seed of the draws.
         together: Whether all cells draw the same seeds, as in a real run; with K seeds there are only K such runs.
+            Every cell must have every seed.
 
     Returns:
         Queues of `draws` rows.
     """
     rng = np.random.default_rng(seed)
     cells, seeds = curves.seconds.shape
-    chosen = rng.permuted(np.tile(np.arange(seeds), (draws, 1 if together else cells, 1)), axis=2)[:, :, :repetitions]
-    chosen = np.broadcast_to(chosen, (draws, cells, repetitions))
+    shuffled = np.where(curves.measured, rng.random((draws, 1 if together else cells, seeds)), np.inf)
+    chosen = shuffled.argsort(axis=2)[:, :, :repetitions]
     places = cell_order(curves, order, draws, rng)
     queued = np.tile(places, (1, repetitions))
     repetition = np.repeat(np.arange(repetitions), cells)

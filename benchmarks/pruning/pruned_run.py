@@ -48,7 +48,7 @@ def check_run(curves: Curves, study: str, storage: str, draws: int, workers: int
     seeds = len(runs) // len(set(places))
     lines = [f"{name}: {', '.join(f'{count} {state}' for state, count in states.items())}; pruner {settings.name}"]
     lines += [f"compute: {share:.1%} of the unpruned run's, by steps; {share_of_time:.1%} by the run's own clock"]
-    if set(places) == set(range(len(curves.cells))) and seeds <= len(curves.seeds):
+    if set(places) == set(range(len(curves.cells))) and seeds <= curves.fewest_seeds:
         queues = draw_queues(curves, draws, seeds, "grid")
         predicted = score(curves, queues, replay(queues, rule_of(settings), workers))
         low, high = predicted.compute_range

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from study_files import opened, program, sqlite, write_corpus, write_study
 
-from benchmarks.pruning.curves import load_curves
+from benchmarks.pruning.curves import CurvesOptions, export, load_curves
 from search.errors import UsageError
 from search.objectives.corpus import load_corpus
 from search.storage.leases import Report
@@ -107,6 +108,33 @@ def test_curves_need_complete_trials(folder: Path) -> None:
     assert done.returncode == 2
     assert "are not complete, such as number" in done.stderr
     assert not (folder / "no.csv").exists()
+
+
+def test_only_unfinished_trials_can_be_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One trial is complete and seven wait; then one is pruned."""
+    storage, file = sqlite(folder), folder / "part.csv"
+    options = CurvesOptions(study="part", storage=storage, output=file, skip_unfinished=True)
+    with opened(storage).closing() as database:
+        definition = load_definition(str(folder / "small.toml"))
+        ensure_planned(database, Study(definition, "part", load_corpus(folder / "text.txt"), with_baselines=False))
+        queue = TrialQueue(database)
+        first, second = queue.claim(["part"], "ann", limit=2)
+        queue.report([Report(first, 0, 2.0, 2.5), Report(first, 40, 1.5, 2.25)])
+        queue.finish(first, "complete", 2.25, {"train_seconds": 3.0, "train_curve": [[0, 2.0], [40, 1.5]]})
+
+        with pytest.raises(SystemExit, match="2"):
+            export(replace(options, skip_unfinished=False))
+        assert "7 trials of part are not complete" in capsys.readouterr().err
+        export(options)
+        assert [line.split(",")[-3:] for line in file.read_text().splitlines()[1:]] == [
+            ["2.000000", "2.500000", "3.000"],
+            ["1.500000", "2.250000", "3.000"],
+        ]
+        queue.report([Report(second, 0, 2.0, 2.5)])
+        queue.finish(second, "pruned", 2.5, {"train_seconds": 1.0})
+    with pytest.raises(SystemExit, match="2"):
+        export(options)
+    assert "1 trials of part are not complete, such as number" in capsys.readouterr().err
 
 
 def test_curves_with_gaps_are_refused(folder: Path, tmp_path: Path) -> None:
