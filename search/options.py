@@ -219,8 +219,15 @@ class RunStudyOptions(QuietOptions, PlanningOptions):
     ] = "auto"
     devices: Annotated[str, Option("auto, cpu, cuda (all GPUs) or cuda:0,1.", "DEVICES", env="SEARCH_DEVICES")] = "auto"
     launcher: Annotated[
-        str, Option("What starts the workers: local, or your own as module:Class.", "NAME", env="SEARCH_LAUNCHER")
-    ] = "local"
+        str | None,
+        Option(
+            "What starts the workers: local, slurm, or your own as module:Class.",
+            "NAME",
+            env="SEARCH_LAUNCHER",
+            unset="that of [launcher] in the study file, or local",
+        ),
+    ] = None
+    detach: Annotated[bool, Option("Leave the workers to the launcher, and return.")] = False
     track: Annotated[
         tuple[str, ...],
         Option(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from search.launchers.protocol import Launcher, WorkerJob
+from search.launchers.protocol import Detaches, Launcher, WorkerJob
 from search.options import RunStudyOptions, WorkerOptions
 from search.reporting.progress import Progress, Snapshot, progress_display
 from search.reporting.unpruned import IdlePruner
@@ -100,7 +100,9 @@ class RunParts:
         CheckpointStore(options.out).mark_folder(part.names[0], queue.uids[part.names[0]])
         logs = options.out / self.planned.name / "logs"
         arguments = _worker_options(options, self.planned).as_arguments()
-        job = WorkerJob(arguments, options.storage, logs, on_death=queue.abandon)
+        job = WorkerJob(
+            arguments, options.storage, logs, on_death=queue.abandon, unfinished=lambda: queue.unfinished(part.names)
+        )
         with progress_display(options.quiet, part.title, self.planned.definition.training.max_iters) as progress:
             return self._watch(part, job, unfinished, launcher, progress)
 
@@ -122,6 +124,10 @@ class RunParts:
         progress.show(snapshot, 0)  # do not announce trials that ended before
         if _is_met(part.target, snapshot):
             return False
+        if self.options.detach and isinstance(launcher, Detaches):
+            launcher.start(unfinished, job)
+            write_line(f"detached: {launcher.detach()}; the same command without --detach watches them", sys.stderr)
+            return True
         try:
             launcher.start(unfinished, job)
             snapshot_s = 0.0

@@ -8,7 +8,7 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,8 @@ from typing import Any
 
 from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_STOPPED, USER_ERRORS, UsageError
 from search.hints import command_of
-from search.launchers.protocol import Places
-from search.launchers.registry import make_launcher
+from search.launchers.protocol import Detaches, Launcher, Places
+from search.launchers.registry import DEFAULT_LAUNCHER, make_launcher
 from search.models.errors import ModelError
 from search.objectives.errors import ObjectiveError
 from search.option_fields import as_docstring, option_fields, python_signature
@@ -35,7 +35,7 @@ from search.storage.queue import TrialQueue
 from search.storage.url import display_url
 from search.strategies.confirming import plan_confirmation
 from search.study.confirmation import confirmation_name
-from search.study.definition import StudyDefinition
+from search.study.definition import StudyDefinition, load_definition
 from search.study.formatting import count_text
 from search.study.planner import Study
 from search.study.stored import read_stored_study
@@ -109,8 +109,10 @@ def run_with_options(options: RunStudyOptions, modules: Path | None = None) -> S
         modules: The folder with the study's own modules; None is that of the study file.
     """
     started = time.monotonic()
-    new_launcher = partial(make_launcher, options.launcher, Places(options.devices, options.workers), options.study)
+    new_launcher = _launcher_of(options)
     launcher = new_launcher()  # errors in its options come before anything is written
+    if options.detach and not isinstance(launcher, Detaches):
+        raise UsageError("--detach: the workers of this launcher end with the run; leave --detach out")
     trackers = make_trackers(options.track, options.study)
     database, planned = open_planned(options, modules)
     with (
@@ -131,7 +133,8 @@ def run_with_options(options: RunStudyOptions, modules: Path | None = None) -> S
             if confirming is not None:
                 interrupted = parts.confirmation(confirming, new_launcher())
         found = counts(database, [*planned.names, *([] if confirming is None else [confirming])])
-        exit_code = _exit_code(found, interrupted, received)
+        is_detached = options.detach and interrupted and not received
+        exit_code = 0 if is_detached else _exit_code(found, interrupted, received)
         rows = ranked_rows(database, planned.names)
         spent = summed_profiles(options.out) if options.profile else {}
         seconds = time.monotonic() - started
@@ -140,6 +143,14 @@ def run_with_options(options: RunStudyOptions, modules: Path | None = None) -> S
         return StudyResult(
             planned.name, options.storage, rows, found, seconds, exit_code, spent, options.target, confirmation
         )
+
+
+def _launcher_of(options: RunStudyOptions) -> Callable[[], Launcher]:
+    """What makes the launcher of a run."""
+    settings = dict(load_definition(options.study, options.settings, options.enqueue).launcher)
+    named = settings.pop("name", DEFAULT_LAUNCHER)
+    places = Places(options.devices, options.workers, settings)
+    return partial(make_launcher, options.launcher or str(named), places, options.study)
 
 
 def _confirmed(database: Database, planned: Study, is_planning: bool) -> str | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from search.storage.failures import Failure
 
@@ -17,10 +17,12 @@ class Places:
     Attributes:
         devices: The value of `--devices`: "auto", "cpu", "cuda", "cuda:0,1".
         workers: The value of `--workers`: "auto" or a number.
+        settings: What the study file's [launcher] and `--set launcher.KEY=…` say, its name left out.
     """
 
     devices: str = "auto"
     workers: str = "auto"
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class OnDeath(Protocol):
@@ -43,12 +45,14 @@ class WorkerJob:
         on_death: Call it with the `--owner` of a dead worker to make its trials claimable before their leases expire,
             and with what is known of its end, such as `Failure("worker crashed", signal="SIGKILL", log=path)`; it
             returns how many trials the worker held. Without the call they wait for a minute, and none is lost.
+        unfinished: Counts the trials that have not ended; it asks the database.
     """
 
     arguments: Sequence[str]
     storage: str = field(repr=False)
     log_folder: Path
     on_death: OnDeath
+    unfinished: Callable[[], int] = lambda: 0
 
 
 @runtime_checkable
@@ -79,4 +83,13 @@ class Launcher(Protocol):
 
     def stop(self) -> None:
         """Ask the workers to release their trials and end; return when they have ended or were killed."""
+        ...
+
+
+@runtime_checkable
+class Detaches(Protocol):
+    """A launcher whose workers go on without the run."""
+
+    def detach(self) -> str:
+        """Leave the workers alone; called in place of `stop` with `--detach`. Returns how to look after them."""
         ...

@@ -95,6 +95,8 @@ class StudyDefinition(BaseModel):
     training: LanguageModelSettings = LanguageModelSettings()
     pruner: PrunerSettings = PrunerSettings()
     workers: WorkerSettings = WorkerSettings()
+    # What starts the workers (`name`), and its settings; belongs to a site, so it is not stored.
+    launcher: dict[str, Any] = {}
     published: list[Published] = []
     claims: list[Claim] = []
     # A difference of the metric that is too small to matter: claims can be answered with "no clear difference".

@@ -19,6 +19,8 @@ from search.study.validation_messages import did_you_mean
 Setting = str | tuple[str, Any]
 
 _NUMBER = re.compile(r"[+-]?(\d+|(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?)")
+# What stands before the name of a launcher's setting.
+LAUNCHER = "launcher."
 
 
 def setting_name(setting: Setting) -> str:
@@ -43,6 +45,11 @@ def with_setting(
     raw: dict[str, Any] = copy.deepcopy(dict(content))
     named = setting_name(setting)
     key, text = _key_and_text(setting)
+    if key.startswith(LAUNCHER) and key != LAUNCHER:
+        values = _values(setting, text, "any", named)
+        value = values[0] if isinstance(values, list) and len(values) == 1 else values
+        raw.setdefault("launcher", {})[key.removeprefix(LAUNCHER)] = value
+        return raw
     grid, axes = raw.setdefault("grid", {}), raw.get("axes", {})
     for table in (grid, axes):
         if key in table:

@@ -1,0 +1,177 @@
+"""Starts workers as the tasks of a SLURM array, which SLURM requeues and this program may outlive or not."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from search.errors import UsageError, WorkersKeepCrashing
+from search.launchers.child_process import child_environment
+from search.launchers.protocol import Places, WorkerJob
+from search.launchers.slurm_script import array_range, batch_script, read_slurm_settings
+from search.storage.private_files import make_private_folder, open_private
+from search.workers.failure_records import last_line, log_since
+
+log = logging.getLogger("search.run")
+
+POLL_S = 3.0
+SUBMIT_AGAIN_S = 15.0
+# More workers than this are asked for with --workers.
+MOST_WORKERS = 100
+JOBS_FILE = "slurm-jobs.json"
+# Squeue's states of a task that has not ended.
+ALIVE = frozenset({"PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED", "SUSPENDED", "STOPPED", "RESIZING"})
+
+
+class SlurmLauncher:
+    """One SLURM array of workers, at most one task per waiting trial; more arrays when the queue grows.
+
+    SLURM starts a task again after a preemption, a time limit or the end of its node. The workers go on if this program
+    is killed: the same command finds them and watches them.
+
+    Args:
+        places: `workers` is the number of tasks; `devices` is "auto" (what SLURM gives a task), "cpu" or "cuda";
+            `settings` are those of `search.launchers.slurm_script.SlurmSettings`.
+
+    Raises:
+        UsageError: SLURM is not installed here, or a setting is wrong.
+    """
+
+    def __init__(self, places: Places) -> None:
+        self._settings = read_slurm_settings(places.settings)
+        if places.devices not in ("auto", "cpu", "cuda"):
+            raise UsageError(f"--devices {places.devices}: with SLURM choose auto, cpu or cuda; gres picks the cards")
+        self._device = {"auto": "", "cpu": "cpu", "cuda": "cuda:0"}[places.devices]
+        if places.workers != "auto" and not (places.workers.isdecimal() and int(places.workers) > 0):
+            raise UsageError(f"--workers {places.workers}: give a number from 1 up, or auto")
+        self._most = MOST_WORKERS if places.workers == "auto" else int(places.workers)
+        if shutil.which("sbatch") is None:
+            raise UsageError("--launcher slurm: there is no sbatch on this machine; run it on a login node")
+        self._check_settings()
+        self._jobs: list[str] = []
+        self._alive = 0
+        self._polled_at = self._submitted_at = 0.0
+
+    def _check_settings(self) -> None:
+        """Ask SLURM, before anything is planned, whether it would take a worker with these settings."""
+        script = batch_script(self._settings, [], self._device, "search", Path.cwd())
+        command = ["sbatch", "--test-only", f"--array={array_range(1, None)}"]
+        done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise UsageError(
+                f"--launcher slurm: {_one_line(done.stderr)}; change [launcher], or --set launcher.KEY=VALUE"
+            )
+
+    @property
+    def running(self) -> int:
+        """The number of tasks that SLURM has not ended, pending ones included."""
+        return self._alive
+
+    def start(self, n: int, job: WorkerJob) -> None:
+        """Submit at most one task for each of n trials, besides those of earlier starts that are still there."""
+        self._job = job
+        make_private_folder(job.log_folder)
+        self._jobs = _read_jobs(job.log_folder)
+        self._look()
+        self._submit(min(n, self._most) - self._alive)
+
+    def tend(self) -> None:
+        """Look at the tasks every few seconds, and submit more if more trials wait than tasks are there.
+
+        Raises:
+            WorkersKeepCrashing: A task ended because its options are wrong, or crashed too often.
+        """
+        if time.monotonic() < self._polled_at + POLL_S:
+            return
+        self._look()
+        missing = min(self._job.unfinished(), self._most) - self._alive
+        if missing > 0 and time.monotonic() > self._submitted_at + SUBMIT_AGAIN_S and self._may_submit():
+            self._submit(missing)
+
+    def _submit(self, number: int) -> None:
+        if number < 1:
+            return
+        name, logs = f"search-{self._job.log_folder.parent.name}", self._job.log_folder.absolute()
+        script = batch_script(self._settings, self._job.arguments, self._device, name, logs)
+        with open_private(logs / "slurm-worker.sh", "wb") as file:
+            file.write(script.encode())
+        array = array_range(number, self._settings.array_limit)
+        environment = child_environment({"SEARCH_STORAGE": self._job.storage})
+        command = ["sbatch", "--parsable", f"--array={array}", "--export=ALL", str(logs / "slurm-worker.sh")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise UsageError(f"--launcher slurm: sbatch refused the workers: {_one_line(done.stderr)}")
+        self._jobs.append(done.stdout.strip().partition(";")[0])
+        self._alive += number
+        self._submitted_at = time.monotonic()
+        with open_private(self._job.log_folder / JOBS_FILE, "wb") as file:
+            file.write(json.dumps(self._jobs).encode())
+        log.warning("SLURM job %s: %d workers; logs: %s", self._jobs[-1], number, logs)
+
+    def _look(self) -> None:
+        """Count the tasks that have not ended; the count stays if SLURM does not answer."""
+        self._polled_at = time.monotonic()
+        if not self._jobs:
+            return
+        command = ["squeue", "--noheader", "--array", "--format=%i %T", "--jobs", ",".join(self._jobs)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            states = [line.split()[-1] for line in done.stdout.splitlines() if line.strip()]
+            self._alive = sum(state in ALIVE for state in states)
+        elif "invalid job id" in done.stderr.lower():  # SLURM has forgotten all of them
+            self._alive = 0
+        else:
+            log.info("squeue: %s", _one_line(done.stderr))
+
+    def _may_submit(self) -> bool:
+        """Whether more tasks make sense: no task has failed, and nobody has cancelled one."""
+        for job in self._jobs:
+            done = subprocess.run(["scontrol", "--oneliner", "show", "job", job], capture_output=True, text=True)
+            for line in done.stdout.splitlines():
+                facts = dict(each.partition("=")[::2] for each in line.split())
+                if facts.get("JobState") == "CANCELLED":
+                    return False
+                if facts.get("JobState") not in ("FAILED", "OUT_OF_MEMORY", "BOOT_FAIL"):
+                    continue
+                code = facts.get("ExitCode", "")
+                file = Path(facts.get("StdOut", ""))
+                said = last_line(log_since(file, 0))
+                raise WorkersKeepCrashing(f"SLURM job {facts.get('JobId')} ended with exit code {code}: {said}; {file}")
+        return True
+
+    def detach(self) -> str:
+        """Leave the workers to SLURM.
+
+        Returns:
+            How to look after them.
+        """
+        return f"SLURM job {', '.join(self._jobs)}: {self._alive} workers; squeue shows them, scancel ends them"
+
+    def stop(self) -> None:
+        """Cancel the tasks that are left; each hands its trial back."""
+        if self._alive == 0:
+            return
+        subprocess.run(["scancel", *self._jobs], capture_output=True, check=False)
+        deadline = time.monotonic() + 60.0
+        while self._alive and time.monotonic() < deadline:
+            time.sleep(0.5)
+            self._look()
+
+
+def _read_jobs(folder: Path) -> list[str]:
+    """The jobs that earlier starts have submitted for this study."""
+    try:
+        found: Sequence[str] = json.loads((folder / JOBS_FILE).read_bytes())
+    except (OSError, ValueError):
+        return []
+    return [str(job) for job in found]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()) or f"no message ({os.uname().nodename})"

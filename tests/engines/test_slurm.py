@@ -1,0 +1,233 @@
+"""A study on a real SLURM: two nodes, workers that are preempted, requeued, timed out and lost with their node."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+
+from search.errors import EXIT_STOPPED
+from search.launchers.child_process import child_environment
+from tests.engines.conftest import SlurmCluster, wait_for
+
+PATIENCE_S = 60.0
+# A trial takes the lock of its GPU, so that two workers on one GPU are noticed, and waits where a file tells it to.
+WALK = """
+import fcntl
+import os
+import random
+import time
+from pathlib import Path
+
+folder = Path(os.environ["WALK_FOLDER"])
+
+
+def walk(params, seed):
+    gpu = f"{os.environ.get('SLURMD_NODENAME')}-{os.environ.get('CUDA_VISIBLE_DEVICES')}"
+    draw = random.Random(f"{seed}/{params}")
+    hold, reached = folder / f"hold-{params['a']}-{params['b']}", folder / f"reached-{params['a']}-{params['b']}"
+    with (folder / f"gpu-{gpu}").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            (folder / "clash").write_text(gpu)
+        for step in range(4):
+            if step == 2 and hold.exists():
+                reached.write_text(f"{os.environ.get('SLURMD_NODENAME')} {os.environ.get('SLURM_JOB_ID')}")
+                while hold.exists():
+                    yield
+                    time.sleep(0.02)
+            yield step, params["a"] + draw.random()
+"""
+STUDY = """
+objective = "walk:walk"
+
+[grid]
+a = {a}
+b = [0, 1, 2]
+
+[training]
+max_iters = 3
+
+[pruner]
+name = "none"
+
+[workers]
+lease_s = 20
+
+[launcher]
+name = "slurm"
+gres = "gpu:1"
+partition = "low"
+time = 1          # minutes: every worker meets its limit
+signal_s = 30
+sbatch = ["--comment=walk"]
+"""
+HELD = ((0, 0), (0, 1), (0, 2), (1, 0))
+
+
+class Walk:
+    """A study in a folder, and the commands that train it.
+
+    Attributes:
+        folder: The folder.
+    """
+
+    def __init__(self, folder: Path, slurm: SlurmCluster, cells: int) -> None:
+        self.folder, self._slurm = folder, slurm
+        folder.mkdir()
+        (folder / "walk.py").write_text(WALK)
+        (folder / "walk.toml").write_text(STUDY.format(a=list(range(cells // 3))))
+        self._environment = {**child_environment({}), **slurm.environment, "WALK_FOLDER": str(folder)}
+
+    def run(self, *more: str) -> subprocess.Popen[str]:
+        """Start `search.run` on the study."""
+        command = [sys.executable, "-P", "-m", "search.run", "--study", "walk.toml", "--storage", "sqlite:///walk.db"]
+        command += ["--devices", "cpu", *more]
+        return subprocess.Popen(
+            command, cwd=self.folder, env=self._environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def finish(self, *more: str) -> tuple[int, str]:
+        """Run it to its end; its exit code and what it said."""
+        process = self.run(*more)
+        _, said = process.communicate(timeout=150)
+        return process.returncode, said
+
+    def hold(self, *cells: tuple[int, int]) -> None:
+        """Let trials wait at step 2."""
+        for a, b in cells:
+            (self.folder / f"hold-{a}-{b}").touch()
+
+    def reached(self, cell: tuple[int, int]) -> str | None:
+        """The node and the job of the trial that waits."""
+        try:
+            return (self.folder / f"reached-{cell[0]}-{cell[1]}").read_text() or None
+        except FileNotFoundError:
+            return None
+
+    def again(self, *cells: tuple[int, int]) -> None:
+        """Forget that trials have reached the hold, to see when they do so again."""
+        for a, b in cells:
+            (self.folder / f"reached-{a}-{b}").unlink(missing_ok=True)
+
+    def logs(self) -> str:
+        """What all tasks wrote."""
+        return "".join(file.read_text() for file in sorted(self.folder.glob("search-out/walk/logs/slurm-*.log")))
+
+    def curves(self) -> dict[int, tuple[str, dict[int, float]]]:
+        """The state and the reports of each trial, by its number."""
+        study = optuna.load_study(study_name="walk", storage=f"sqlite:///{self.folder}/walk.db")
+        return {trial.number: (trial.state.name, trial.intermediate_values) for trial in study.trials}
+
+
+@pytest.fixture
+def walk(tmp_path: Path, slurm: SlurmCluster) -> Iterator[Callable[[str, int], Walk]]:
+    yield lambda name, cells: Walk(tmp_path / name, slurm, cells)
+    subprocess.run(["scancel", "--user=root"], env=slurm.environment, capture_output=True, check=False)
+    wait_for(lambda: not slurm.queue(), PATIENCE_S, "an empty queue")
+
+
+@pytest.mark.timeout(240)
+def test_every_trial_is_trained_once_whatever_happens_to_its_worker(
+    walk: Callable[[str, int], Walk], slurm: SlurmCluster
+) -> None:
+    plain = walk("plain", 60)
+    assert plain.finish("--launcher", "local", "--workers", "2")[0] == 0
+    study = walk("slurm", 60)
+    study.hold(*HELD)
+    submitter = study.run("--workers", "4")
+
+    def all_wait() -> bool:
+        return all(study.reached(cell) for cell in HELD)
+
+    wait_for(all_wait, PATIENCE_S, "four trials at the hold")
+    places = [str(study.reached(cell)).split() for cell in HELD]
+    assert sorted(node for node, _ in places) == ["n1", "n1", "n2", "n2"]
+    submitter.kill()
+    submitter.communicate()
+    jobs = {cell: job for cell, (_, job) in zip(HELD, places, strict=True)}
+
+    # Requeued by hand: its trial goes on in the task that comes back.
+    study.again(HELD[0])
+    slurm.run("scontrol", "requeue", jobs[HELD[0]])
+    wait_for(all_wait, PATIENCE_S, "the requeued trial at the hold")
+
+    # Preempted: a job of a higher partition takes both GPUs of a node.
+    held = {cell: str(study.reached(cell)).split() for cell in HELD}
+    on_first = [cell for cell, (node, _) in held.items() if node == "n1"]
+    study.again(*on_first)
+    slurm.run("sbatch", "--partition=high", "--gres=gpu:2", "--nodelist=n1", "--output=/dev/null", "--wrap=sleep 1")
+    wait_for(all_wait, PATIENCE_S, "the preempted trials at the hold")
+
+    # A node goes down, and comes back.
+    held = {cell: str(study.reached(cell)).split() for cell in HELD}
+    on_second = [cell for cell, (node, _) in held.items() if node == "n2"]
+    assert on_second
+    study.again(*on_second)
+    slurm.run("scontrol", "update", "NodeName=n2", "State=DOWN", "Reason=test")
+    wait_for(lambda: _resumed(slurm), PATIENCE_S, "node n2 resumed")
+    wait_for(all_wait, PATIENCE_S, "the trials of the lost node at the hold")
+
+    # The time limit ends the longest worker 30 s after its start, and it comes back.
+    wait_for(lambda: study.logs().count("asks to be run again (USR1)") > len(on_first), PATIENCE_S, "a time limit")
+    for a, b in HELD:
+        (study.folder / f"hold-{a}-{b}").unlink()
+
+    code, said = study.finish("--workers", "4")
+    assert code == 0, said + study.logs()
+    assert len(re.findall(r"SLURM job \d+: \d+ workers", said)) <= 1
+    curves = study.curves()
+    assert len(curves) == 60
+    assert {state for state, _ in curves.values()} == {"COMPLETE"}
+    assert curves == plain.curves()
+    assert not (study.folder / "clash").exists()
+    wait_for(lambda: not slurm.queue(), PATIENCE_S, "an empty queue")
+
+
+def _resumed(slurm: SlurmCluster) -> bool:
+    """Resume node n2; SLURM refuses this for a moment after it went down."""
+    command = ["scontrol", "update", "NodeName=n2", "State=RESUME"]
+    return subprocess.run(command, env=slurm.environment, capture_output=True, check=False).returncode == 0
+
+
+def test_a_run_that_is_stopped_cancels_its_workers_and_one_that_detaches_leaves_them(
+    walk: Callable[[str, int], Walk], slurm: SlurmCluster
+) -> None:
+    study = walk("stopped", 6)
+    study.hold((0, 0), (0, 1))
+    code, said = study.finish("--workers", "2", "--detach")
+    assert code == 0, said
+    assert re.search(r"detached: SLURM job \d+: 2 workers; squeue shows them", said)
+    wait_for(lambda: study.reached((0, 0)) and study.reached((0, 1)), PATIENCE_S, "two trials at the hold")
+    watcher = study.run("--workers", "2")
+    assert watcher.stderr is not None
+    assert any("done" in line for line in watcher.stderr)  # the same command watches them
+    watcher.send_signal(signal.SIGTERM)
+    _, said = watcher.communicate(timeout=60)
+    assert watcher.returncode == EXIT_STOPPED, said
+    assert slurm.queue() == []
+    (study.folder / "hold-0-0").unlink()
+    (study.folder / "hold-0-1").unlink()
+    code, said = study.finish("--workers", "2")
+    assert code == 0, said + study.logs()
+    assert {state for state, _ in study.curves().values()} == {"COMPLETE"}
+
+
+def test_what_slurm_or_a_worker_refuses_is_said_in_one_line(walk: Callable[[str, int], Walk]) -> None:
+    study = walk("refused", 6)
+    code, said = study.finish("--set", "launcher.partition=moon")
+    assert (code, len(said.splitlines())) == (2, 1)
+    assert "--launcher slurm: sbatch: error: invalid partition specified: moon" in said
+    code, said = study.finish("--set", "launcher.partitions=low")
+    assert (code, len(said.splitlines())) == (2, 1)
+    assert "launcher.partitions: SLURM has no such setting (did you mean 'partition'?)" in said
+    code, said = study.finish("--detach", "--launcher", "local")
+    assert (code, len(said.splitlines())) == (2, 1)
+    assert "--detach: the workers of this launcher end with the run" in said
