@@ -109,6 +109,18 @@ class OwnLoss(Net):
     def loss(self, logits, targets):
         return F.multi_margin_loss(logits.flatten(0, 1), targets.view(-1))
 
+def even_starts(tokens, block_size, batch_size, generator):
+    return 2 * torch.randint((len(tokens) - block_size) // 2, (batch_size,), generator=generator)
+
+def too_few(tokens, block_size, batch_size, generator):
+    return torch.zeros(batch_size - 1, dtype=torch.int64)
+
+def too_far(tokens, block_size, batch_size, generator):
+    return torch.full((batch_size,), len(tokens) - block_size)
+
+def a_list(tokens, block_size, batch_size, generator):
+    return [0] * batch_size
+
 class NoOptimizer(Net):
     def configure_optimizers(self, settings):
         return [torch.optim.SGD(self.parameters(), lr=0.1)], []
@@ -361,6 +373,41 @@ def test_a_models_own_loss_trains_it_and_its_evaluations_stay_cross_entropies(ne
     assert type(one.optimizer) is torch.optim.Adagrad
 
 
+def test_a_function_draws_the_batches(nets: str) -> None:
+    """Whole, interrupted, and in a stack."""
+    settings = {"batches": f"{nets}:even_starts"}
+    runs = [begin(settings, seed=seed) for seed in range(2)]
+    assert all(int(start) % 2 == 0 for _ in range(5) for start in begin(settings).batches.draw())
+    group = RunGroup(runs)
+    assert len(group.stacks) == 1
+    while group.runs:
+        group.remove([run for run, _ in group.advance(never) if run.finished])
+    left = begin(settings, seed=0)
+    left.advance(never)
+    left.advance(never)
+    again = begin(settings, seed=0)
+    again.restore(left.save())
+    alone = losses(complete(begin(settings, seed=0)))
+    assert losses(complete(again)) == alone != losses(complete(begin({}, seed=0)))
+    assert losses(runs[0])[-1] == pytest.approx(alone[-1], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "too_few",
+            r"too_few' returned a tensor of shape \(3,\), torch.int64 from 0 to 0: let it return 4 int64 numbers",
+        ),
+        ("too_far", r"too_far' returned a tensor of shape \(4,\), torch.int64 from \d+ to \d+: let it return 4 int64"),
+        ("a_list", "a_list' returned list: let it return 4 int64 numbers from 0 to"),
+    ],
+)
+def test_batches_that_do_not_fit_fail_the_trial_with_what_is_wrong(nets: str, name: str, message: str) -> None:
+    with pytest.raises(ObjectiveError, match=message):
+        complete(begin({"batches": f"{nets}:{name}"}))
+
+
 @pytest.mark.parametrize(
     ("model", "settings", "message"),
     [
@@ -375,6 +422,8 @@ def test_a_models_own_loss_trains_it_and_its_evaluations_stay_cross_entropies(ne
         ),
         ("Net", {"optimizer": "torch:zeros"}, "optimizer 'torch:zeros' is not a torch.optim.Optimizer: choose one of"),
         ("Net", {"optimizer": "nowhere.at.all:A"}, "module 'nowhere.at.all' does not import"),
+        ("Net", {"batches": "nowhere.at.all:a"}, "batches 'nowhere.at.all:a': module 'nowhere.at.all' does not import"),
+        ("Net", {"batches": "torch:no_starts"}, "batches 'torch:no_starts' does not exist: name a function of tokens"),
         ("Net", {"optimizer_args": {"speed": 3}}, r"optimizer 'adamw' cannot be made with lr=0.01, .*speed=3: "),
         ("Net", {"optimizer": "sgd", "optimizer_args": {"nesterov": True}}, "Nesterov momentum requires"),
     ],
@@ -396,6 +445,7 @@ def test_what_a_model_or_an_optimizer_refuses_is_said_before_anything_is_planned
         ),
         ({"optimizer": "LION"}, "optimizer='LION': choose one of adamw, sgd"),
         ({"optimizer_args": {"lr": 3.0}}, "lr is set by learning_rate; remove it from optimizer_args"),
+        ({"batches": "shuffled"}, "batches='shuffled': give 'uniform', or name a function as module:function"),
         ({"schedule": "cosin"}, "schedule='cosin': Input should be 'constant', 'cosine', 'linear' or 'wsd'"),
         ({"warmup_iters": 100, "max_iters": 100}, "warmup_iters=100 is not below max_iters=100"),
         ({"warmup_iters": -1}, "warmup_iters=-1"),

@@ -102,9 +102,11 @@ def check_training(model: Any, settings: LanguageModelSettings) -> None:
     """
     import torch
 
+    from search.objectives.language_model.batches import starts_of
     from search.objectives.language_model.interface import training_loss
     from search.objectives.language_model.optimizer import make_optimizer
 
+    starts_of(settings.batches)
     make_optimizer(model, settings, torch.device("cpu"))
     training_loss(model, settings)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from search.objectives.errors import ObjectiveError
+from search.objectives.language_model.references import find
 from search.objectives.language_model.schedule import is_constant, rate_factor
 from search.objectives.language_model.settings import OPTIMIZERS, LanguageModelSettings
 
@@ -71,18 +71,10 @@ def _arguments(settings: LanguageModelSettings, device: torch.device) -> tuple[A
 
 
 def _optimizer_class(reference: str) -> type[Optimizer]:
-    module_name, _, class_name = reference.partition(":")
     choices = f"choose one of {', '.join(OPTIMIZERS)}, or name a torch optimizer as module:Class"
-    try:
-        found = getattr(importlib.import_module(module_name), class_name, None)
-    except (Exception, SystemExit) as error:  # a user's module can raise anything at import
-        raise ObjectiveError(
-            f"optimizer {reference!r}: module {module_name!r} does not import ({type(error).__name__}: {error}); "
-            f"put it beside the study file or on PYTHONPATH, or {choices}"
-        ) from error
+    found = find("optimizer", reference, choices)
     if not (inspect.isclass(found) and issubclass(found, Optimizer)):
-        what = "does not exist" if found is None else "is not a torch.optim.Optimizer"
-        raise ObjectiveError(f"optimizer {reference!r} {what}: {choices}")
+        raise ObjectiveError(f"optimizer {reference!r} is not a torch.optim.Optimizer: {choices}")
     return found
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from search.models.registry import count_parameters
 from search.objectives.corpus import Corpus
-from search.objectives.language_model.batches import BatchSampler
+from search.objectives.language_model.batches import BatchSampler, starts_of
 from search.objectives.language_model.cells import ReadCell
 from search.objectives.language_model.checkpoints import pack, unpack
 from search.objectives.language_model.evaluation import PassLosses, full_pass, sampled
@@ -57,9 +57,8 @@ class LanguageModelRun:
         self._train, self._selection, self._held_out = texts_on(corpus, device)
         # Fixed, and as long as the validation text, so that both losses have the same cost and spread.
         self._train_stretch = self._train[: len(self._selection)]
-        self.batches = BatchSampler(
-            self._train, self.block_size, self.settings.batch_size, generator_for(seed, "batches")
-        )
+        draws, starts = generator_for(seed, "batches"), starts_of(self.settings.batches)
+        self.batches = BatchSampler(self._train, self.block_size, self.settings.batch_size, draws, starts)
         self.draws = ModelRng(seed, device)
         self.timer = PhaseTimer()
         self._training_step = TrainingStep(model, self.batches, self.settings, device, self.timer)

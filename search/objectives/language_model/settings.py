@@ -13,6 +13,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 # One of `OPTIMIZERS`, or "module:Class" of any torch optimizer.
 OPTIMIZERS = ("adamw", "sgd")
+# Batches of windows that start anywhere.
+UNIFORM = "uniform"
 # Arguments of an optimizer's constructor, and the settings that give them.
 OPTIMIZER_SETTINGS = {
     "params": "the model",
@@ -38,6 +40,8 @@ class LanguageModelSettings(TrainingSettings):
     min_lr_ratio: Share = 0.0  # the learning rate at the end of a decay, as a share of the highest
     decay_share: Share = 0.2  # "wsd": the share of all steps at the end in which the learning rate decays
     grad_clip: Annotated[float, Field(ge=0)] = 0.0  # the largest norm of all gradients; 0: not clipped
+    # Or "module:function" that draws where the windows of a batch start, as `batches.uniform_starts` does.
+    batches: str = UNIFORM
     gradient_accumulation_steps: Count = 1  # batches whose gradients are averaged in a step
     label_smoothing: Share = 0.0  # of the training loss; evaluations have none
     # Of the forward pass, by torch.autocast; weights and optimizer stay in float32.
@@ -57,6 +61,13 @@ class LanguageModelSettings(TrainingSettings):
         if optimizer not in OPTIMIZERS and not re.fullmatch(r"[\w.]+:\w+", optimizer):
             raise ValueError(f"choose one of {', '.join(OPTIMIZERS)}, or name a torch optimizer as module:Class")
         return optimizer
+
+    @field_validator("batches")
+    @classmethod
+    def _check_batches(cls, batches: str) -> str:
+        if batches != UNIFORM and not re.fullmatch(r"[\w.]+:\w+", batches):
+            raise ValueError(f"give {UNIFORM!r}, or name a function as module:function")
+        return batches
 
     @field_validator("optimizer_args")
     @classmethod
