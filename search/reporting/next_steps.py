@@ -12,9 +12,10 @@ from search.statistics.answers import Verdict
 from search.statistics.ranking import Row
 from search.statistics.verdicts import Verdicts
 from search.storage.schema import NOT_RUN
+from search.study.definition import load_definition
 from search.study.formatting import count_text
 from search.study.stored import StoredStudy
-from search.study.study_file import builtin_studies, read_study_file
+from search.study.study_file import builtin_studies
 
 # Fresh seeds of a confirmation.
 CONFIRM_SEEDS = 3
@@ -39,10 +40,9 @@ class NextStep:
 def study_argument(stored: StoredStudy) -> str:
     """The study for `--study`: its name if it is a built-in one that nobody changed, else the name of its file."""
     if stored.name in builtin_studies():
-        content = read_study_file(stored.name)[1]
-        training = content.get("training", {})
-        used = stored.definition.training.model_dump()
-        if content.get("grid", {}) == stored.definition.grid and all(used[key] == training[key] for key in training):
+        builtin, stored_one = load_definition(stored.name), stored.definition
+        is_same_space = builtin.grid == stored_one.grid and builtin.axes == stored_one.axes
+        if is_same_space and builtin.training == stored_one.training:
             return stored.name
     return f"{stored.name}.toml"
 

@@ -15,7 +15,7 @@ from finished_studies import ended_study, half, mixed, nothing
 from search.reporting.answers_text import best_line, short_answers
 from search.reporting.forest import MOST_SETTINGS, forest_plot
 from search.reporting.importance import importances
-from search.reporting.next_steps import next_steps
+from search.reporting.next_steps import next_steps, study_argument
 from search.reporting.notebook import result_as_html
 from search.reporting.plain_answers import Terms, percent, plain_answer
 from search.reporting.render import render
@@ -27,8 +27,11 @@ from search.statistics.comparison import COMPARED, PRUNED, UNFINISHED, WORSE_DIV
 from search.statistics.modes import Modes
 from search.statistics.ranking import Row
 from search.study.claims import Claim
+from search.study.definition import load_definition
 from search.study.metrics import Metric
-from search.study.stored import parse_definition
+from search.study.planner import Study, study_plans
+from search.study.stored import parse_definition, planned_study
+from search.study.study_file import builtin_studies
 
 TERMS = Terms(Metric(), {}, "")
 
@@ -200,6 +203,13 @@ def _plain(text: str) -> str:
     """Text without the marks of its format."""
     text = re.sub(r"<[^>]*>", "", text).replace("\\", "").replace("$pm$", "±").replace("&#39;", "'")
     return text.replace("&gt;", ">").replace("&lt;", "<").replace("\u202f", "")
+
+
+def test_an_unchanged_built_in_study_is_named_and_a_changed_one_is_a_file() -> None:
+    for name in builtin_studies():
+        for change, shown in (([], name), (["max_iters=900"], f"{name}.toml"), (["n_embd=64"], f"{name}.toml")):
+            [plan, *_] = study_plans(Study(load_definition(name, change), name, None))
+            assert study_argument(planned_study(plan)) == shown
 
 
 def test_what_to_run_next(studies: dict[str, tuple[ReportData, dict[str, str]]]) -> None:

@@ -39,7 +39,7 @@ PUBLISHED = [
 
 
 def test_builtin_study_is_the_published_experiment() -> None:
-    assert builtin_studies() == ["bigram", "bigram-tuned"]
+    assert builtin_studies() == ["bigram", "bigram-tuned", "gpt"]
     study = load_definition("bigram")
     cells = study.cells
     assert len(cells) == 36
@@ -219,7 +219,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["nope", "", ".", "bigram.tml"])
 def test_unknown_study(name: str) -> None:
     with pytest.raises(
-        UsageError, match=rf"unknown study '{name}'; built-in studies: bigram, bigram-tuned; or give the path"
+        UsageError, match=rf"unknown study '{name}'; built-in studies: bigram, bigram-tuned, gpt; or give the path"
     ):
         load_definition(name)
 
