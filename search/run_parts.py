@@ -22,6 +22,7 @@ from search.study.formatting import count_text
 from search.study.metrics import Metric
 from search.study.planner import Study
 from search.study.stored import read_stored_study
+from search.study.text_unit import TextUnit
 from search.web.background import dashboard_process
 from search.web.dashboard_publisher import publish_periodically
 from search.workers.profile import clear_profiles
@@ -40,6 +41,7 @@ class _Part:
         target: The value at which it stops; None for none.
         idle_pruner: Warns of trials that a pruner cannot judge.
         title: What the progress is called.
+        loss_unit: What the values of its trials are per; None unless they are losses of a language model.
     """
 
     title: str
@@ -47,6 +49,7 @@ class _Part:
     metrics: Sequence[Metric]
     target: float | None
     idle_pruner: IdlePruner | None
+    loss_unit: TextUnit | None = None
 
 
 @dataclass
@@ -77,13 +80,15 @@ class RunParts:
         planned = self.planned
         metrics = planned.definition.ranked_metrics(planned.metric)
         pruner = IdlePruner(planned.definition)
-        return self._train(_Part(planned.name, planned.names, metrics, self.options.target, pruner), launcher)
+        stored = read_stored_study(self.database, planned.name)
+        unit = None if stored is None else stored.loss_unit
+        return self._train(_Part(planned.name, planned.names, metrics, self.options.target, pruner, unit), launcher)
 
     def confirmation(self, name: str, launcher: Launcher) -> bool:
         """Train what is left of the study's confirmation; returns the same."""
         stored = read_stored_study(self.database, name)
         assert stored is not None, "it was just planned"
-        part = _Part(f"confirming {self.planned.name}", [name], stored.definition.metrics, None, None)
+        part = _Part(f"confirming {self.planned.name}", [name], stored.definition.metrics, None, None, stored.loss_unit)
         if (left := counts(self.database, [name])["waiting"]) and not self.options.quiet:
             write_line(f"{part.title}: {count_text(left, 'trial')} with fresh seeds", sys.stderr)
         return self._train(part, launcher)
@@ -120,7 +125,7 @@ class RunParts:
     def _watch(self, part: _Part, job: WorkerJob, unfinished: int, launcher: Launcher, progress: Progress) -> bool:
         """Run the workers until all trials have ended, the target is met, the deadline passes, or a signal arrives."""
         stop = self.database.interrupt
-        snapshot = Snapshot(self.database, part.names, part.metrics)
+        snapshot = Snapshot(self.database, part.names, part.metrics, part.loss_unit)
         progress.show(snapshot, 0)  # do not announce trials that ended before
         if _is_met(part.target, snapshot):
             return False
@@ -136,7 +141,7 @@ class RunParts:
                 stop.wait(min(max(POLL_S, 20 * snapshot_s), MAX_POLL_S))
                 launcher.tend()
                 began = time.monotonic()
-                snapshot = Snapshot(self.database, part.names, part.metrics)
+                snapshot = Snapshot(self.database, part.names, part.metrics, part.loss_unit)
                 snapshot_s = time.monotonic() - began
                 progress.show(snapshot, launcher.running)
                 if part.idle_pruner is not None:
@@ -145,7 +150,7 @@ class RunParts:
                     return False
                 if self.deadline is not None and time.monotonic() >= self.deadline:
                     return snapshot.done < snapshot.total
-            snapshot = Snapshot(self.database, part.names, part.metrics)
+            snapshot = Snapshot(self.database, part.names, part.metrics, part.loss_unit)
             progress.show(snapshot, 0)
             if part.idle_pruner is not None:
                 part.idle_pruner.look(snapshot, is_last=True)

@@ -47,6 +47,8 @@ def best_words(report_data: ReportData) -> BestWords:
         if row.val_loss is None
         else f"{report_data.metric.label} {loss_text(row.val_loss, DIGITS)}{spread}{unit}{seeds}"
     )
+    if row.loss_unit is not None and row.val_loss is not None:
+        name += f"; {row.loss_unit.in_words(row.val_loss)}"
     sentences = best_sentences(ranked, report_data.verdicts, report_data.terms)
     if report_data.confirmation is not None:
         sentences += confirmation_sentences(report_data.confirmation, report_data.digits)[:2]
@@ -56,7 +58,8 @@ def best_words(report_data: ReportData) -> BestWords:
         side = "below" if gap > 0 else "above"
         baseline = loss_text(report_data.bigram_baseline, DIGITS)
         asides.append(
-            f"{loss_text(abs(gap), DIGITS)} {side} the bigram baseline {baseline}, which counts character pairs."
+            f"{loss_text(abs(gap), DIGITS)} {side} the bigram baseline {baseline}, which counts "
+            f"{report_data.stored.text_unit.name} pairs."
         )
     if others := losses_to_compare(report_data.stored, row):
         asides.append(f"For comparison: {others}.")

@@ -12,6 +12,7 @@ from search.errors import UsageError
 from search.statistics.ranking import Row, metrics_of
 from search.storage.texts import printable
 from search.study.formatting import DIGITS, axis_digits, difference_text, largest_size, loss_text, value_text
+from search.study.text_unit import PERPLEXITY, perplexity_text
 from search.study.validation_messages import did_you_mean
 
 # The columns of the experiment log, in its order; other axes follow in the order of the cell.
@@ -91,6 +92,7 @@ def all_columns(rows: Sequence[Row]) -> list[Column]:
             _loss("train_loss", rows, lambda row: row.train_loss),
             replace(_loss(metric, rows, lambda row: row.val_loss), is_shown=True),
             _loss("± 95 %", rows, lambda row: row.interval, "interval", "val_interval"),
+            *_of_language_model(rows),
             *(_metric(name) for name in further_names(rows)),
             Column("front", lambda row: row.on_front, lambda row: "yes" if row.on_front else "", is_number=False,
                    is_shown=any(row.on_front is not None for row in rows), names=("front", "on_front")),
@@ -127,6 +129,19 @@ def _varies(rows: Sequence[Row], column: Column) -> bool:
 def _loss(title: str, rows: Sequence[Row], value: Callable[[Row], float | None], *names: str) -> Column:
     shown = any(value(row) is not None for row in rows)
     return Column(title, value, lambda row: loss_text(value(row)), is_shown=shown, names=names)
+
+
+def _of_language_model(rows: Sequence[Row]) -> list[Column]:
+    """The loss in other units: bits, and perplexity."""
+    unit = next((row.loss_unit for row in rows), None)
+    if unit is None:
+        return []
+    shown = any(row.bits is not None for row in rows)
+    return [
+        Column(unit.short_bits, lambda row: row.bits, lambda row: loss_text(row.bits), is_shown=shown,
+               names=("bits", unit.bits_key)),
+        Column(PERPLEXITY, lambda row: row.perplexity, lambda row: perplexity_text(row.perplexity), is_shown=shown),
+    ]  # fmt: skip
 
 
 def _of_seeds(at: int, name: str) -> Column:

@@ -89,7 +89,7 @@ def _view(report_data: ReportData, top: int | None, cols: Sequence[Column] | Non
             report_data,
             report_data.by_position(leaders),
             "Loss by position in the context window",
-            "position, characters",
+            f"position, {report_data.stored.text_unit.name}s",
         ),
         "generated_texts": report_data.generated_texts(leaders),
         "most_comparisons": MOST_ROWS,
@@ -154,6 +154,7 @@ def _metric_words(report_data: ReportData) -> dict[str, Any]:
         "metric": report_data.metric,
         "metric_heading": report_data.metric.label.replace("validation", "Validation"),
         "metrics": report_data.stored.definition.metrics,
+        "text_unit": report_data.stored.text_unit,
         "is_language_model": report_data.stored.corpus is not None,
         "values_are": values_are(report_data),
     }

@@ -16,6 +16,8 @@ from search.study.formatting import difference_text, largest_size, loss_text
 _FIRST = ("rank", "interval", "state", "front")
 # Columns that say nothing where all rows have one value.
 _NEVER = ("step", "feasible", "lowest", "highest")
+# The loss in other units, which the page says of the best cell anyway: left out of a table that is full without them.
+_SPARE, MOST_COLUMNS = ("perplexity", "bits"), 14
 # Filters, and choices of each.
 MOST_FILTERS, MOST_CHOICES = 6, 20
 DIGITS = 4
@@ -63,6 +65,10 @@ def page_table(report_data: ReportData, rows: Sequence[Row], chosen: Sequence[Co
         ]
         same += [f"{each.title} {each.text(rows[0])}" for each in constant]
         columns = [each for each in columns if each not in constant]
+    if chosen is None:
+        for name in _SPARE:
+            if len(columns) > MOST_COLUMNS:
+                columns = [each for each in columns if each.name != name]
     metric = report_data.metric.name
     first = [each.name in (*_FIRST, *axes, metric) or chosen is not None for each in columns]
     short = _text if chosen is None else lambda column, row: column.text(row)
@@ -77,6 +83,8 @@ def _ordered(report_data: ReportData, columns: Sequence[Column], axes: set[str])
         "rank",
         report_data.metric.name,
         "interval",
+        "bits",
+        "perplexity",
         *(each.name for each in report_data.stored.definition.metrics[1:]),
         "front",
         "seeds",

@@ -24,6 +24,7 @@ from search.streams import write_line
 from search.study.formatting import count_text, describe_cell, loss_text
 from search.study.metrics import DEFAULT_METRICS, Metric
 from search.study.stored import OPEN_QUESTIONS
+from search.study.text_unit import TextUnit
 
 PLAIN_INTERVAL_S = 30.0
 ENDED = ("complete", "pruned", "diverged", "failed")
@@ -37,6 +38,7 @@ class Snapshot:
         database: The database with the study.
         studies: The names of the study and its sibling.
         metrics: What ranks the trials.
+        loss_unit: What their values are per; None unless they are losses of a language model.
 
     Attributes:
         ranked: The complete and feasible trials, the best first; of several objectives those on the Pareto front first.
@@ -46,8 +48,14 @@ class Snapshot:
         done: The number of trials that have ended, with any outcome: those in `ended`.
     """
 
-    def __init__(self, database: Database, studies: Sequence[str], metrics: Sequence[Metric] = DEFAULT_METRICS) -> None:
-        self.metric, self._metrics = metrics[0], metrics
+    def __init__(
+        self,
+        database: Database,
+        studies: Sequence[str],
+        metrics: Sequence[Metric] = DEFAULT_METRICS,
+        loss_unit: TextUnit | None = None,
+    ) -> None:
+        self.metric, self._metrics, self._loss_unit = metrics[0], metrics, loss_unit
         before = counts(database, studies)
         self.running = trial_summaries(database, studies, ("running",))
         self.ended = trial_summaries(database, studies, ENDED)
@@ -87,9 +95,11 @@ class Snapshot:
         return [*([] if trial.val_loss is None else [trial.val_loss]), *self._further_of(trial).values]
 
     def value_text(self, trial: TrialSummary) -> str:
-        """The value of a complete trial; with several objectives each one with its name."""
+        """The value of a complete trial, a loss also in bits; with several objectives each one with its name."""
         if self.n_front is None:
-            return loss_text(trial.val_loss, 4)
+            unit, loss = self._loss_unit, trial.val_loss
+            bits = "" if unit is None or loss is None else f" = {loss_text(unit.as_bits(loss), 4)} {unit.short_bits}"
+            return loss_text(loss, 4) + bits
         named = zip(self._metrics, self.values(trial), strict=False)
         return ", ".join(f"{printable(metric.name)} {loss_text(value, 4)}" for metric, value in named)
 
@@ -222,7 +232,7 @@ def summary_line(snapshot: Snapshot, workers: int) -> str:
     if snapshot.n_front is not None:
         parts += [f"{count_text(snapshot.n_front, 'trial')} on the Pareto front"] if snapshot.n_front else []
     elif snapshot.best is not None:
-        parts.append(f"best {loss_text(snapshot.best.val_loss, 4)} ({describe_cell(snapshot.best.shown_cell)})")
+        parts.append(f"best {snapshot.value_text(snapshot.best)} ({describe_cell(snapshot.best.shown_cell)})")
     return "; ".join([*parts, *filter(None, [time_left(snapshot, workers)])])
 
 

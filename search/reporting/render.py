@@ -140,7 +140,10 @@ def _as_page(report_data: ReportData, shown: Sequence[Row], width: int | None, c
         *([f"- corpus: {markdown_text(stored.corpus)}, SHA-256 {definition.corpus_sha256}"] if stored.corpus else []),
         *([] if stored.is_made_by_optuna else [f"- pruner: {_pruner(stored.settings.pruner, definition.metrics)}"]),
         *(
-            [f"- bigram baseline: {loss_text(report_data.bigram_baseline)}, the loss of counting character pairs"]
+            [
+                f"- bigram baseline: {loss_text(report_data.bigram_baseline)}, the loss of counting "
+                f"{stored.text_unit.name} pairs"
+            ]
             if report_data.bigram_baseline is not None
             else []
         ),

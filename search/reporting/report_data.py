@@ -97,7 +97,8 @@ class ReportData:
     @property
     def unit(self) -> str:
         """The unit of the values; "" if it is not known."""
-        return "nats per character" if self.stored.corpus and self.metric.name == DEFAULT_NAME else ""
+        is_loss = bool(self.stored.corpus) and self.metric.name == DEFAULT_NAME
+        return self.stored.text_unit.nats if is_loss or self.stored.loss_unit else ""
 
     @property
     def metric(self) -> Metric:

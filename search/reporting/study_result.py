@@ -48,6 +48,8 @@ class Best:
         trial: The number of its trial, of the first one if it has several seeds.
         probability: That it is truly the best cell; None without a second seed.
         regret: By how much it is expected to be worse than the truly best cell; None without a second seed.
+        bits: A language model's value in bits: per byte where the bytes are known, else per character or token.
+        perplexity: A language model's value as perplexity.
     """
 
     params: Mapping[str, Any]
@@ -55,6 +57,8 @@ class Best:
     trial: int
     probability: float | None = None
     regret: float | None = None
+    bits: float | None = None
+    perplexity: float | None = None
 
     def __repr__(self) -> str:
         known = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if value is not None)
@@ -106,8 +110,8 @@ class StudyResult:
             number = numbers.get(canonical(row.cell))
             if row.rank is not None and row.val_loss is not None and number is not None:
                 chosen = next((each for each in candidates if canonical(each.cell) == canonical(row.cell)), None)
-                sure = () if chosen is None else (chosen.probability, chosen.regret)
-                return Best(row.cell, row.val_loss, number, *sure)
+                probability, regret = (None, None) if chosen is None else (chosen.probability, chosen.regret)
+                return Best(row.cell, row.val_loss, number, probability, regret, row.bits, row.perplexity)
         return None
 
     @property
@@ -148,19 +152,23 @@ class StudyResult:
             results = further_results(database, names)
         metrics = [DEFAULT_NAME] if stored is None else [each.name for each in stored.definition.metrics]
         further = [_further(results.get((trial.study, trial.number)), metrics) for trial in trials]
-        own = (*BEFORE, metrics[0], *AFTER)
+        unit = None if stored is None else stored.loss_unit
+        units = [] if unit is None else [*unit.values(None)]
+        own = (*BEFORE, metrics[0], *units, *AFTER)
         others = {name: f"values_{name}" if name in own else name for each in further for name in each}
         axes = {name: None for trial in trials for name in without_seed(trial.cell)}
         titles = {name: f"params_{name}" if name in (*own, *others.values()) else name for name in axes}
         rows = [
-            _as_dict(trial, titles, metrics[0]) | {others[name]: value for name, value in each.items()}
+            _as_dict(trial, titles, metrics[0])
+            | ({} if unit is None else unit.values(trial.val_loss))
+            | {others[name]: value for name, value in each.items()}
             for trial, each in zip(trials, further, strict=True)
         ]
         takes_seed = stored is None or not (stored.definition.suggests_parameters or stored.is_made_by_optuna)
         left_out = {"study"} if len(names) == 1 else set()
         left_out |= set() if takes_seed else {"seed"}
         left_out |= {name for name in AFTER if rows and all(row[name] is None for row in rows)}
-        columns = [*BEFORE, *titles.values(), metrics[0], *others.values(), *AFTER]
+        columns = [*BEFORE, *titles.values(), metrics[0], *units, *others.values(), *AFTER]
         return pandas.DataFrame(rows, columns=[name for name in columns if name not in left_out])
 
     def report(self, format: str = "markdown", top: int | None = None, columns: Sequence[str] | None = None) -> str:

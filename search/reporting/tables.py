@@ -53,14 +53,17 @@ def as_csv(rows: Sequence[Row], cols: Sequence[Column] | None = None) -> str:
         return _lines([column.name for column in cols], [[column.value(row) for column in cols] for row in rows])
     metric = metrics_of(rows)[0].name
     own = ["rank", "train_loss", "state", "step", "trials", "planned"]
-    own += ["n_params", "published", "difference", "seconds"]
+    units = [] if not rows or rows[0].loss_unit is None else [*rows[0].loss_unit.values(None)]
+    own += [*units, "n_params", "published", "difference", "seconds"]
     own += ["val_interval", "val_lowest", "val_highest", "tokens", "published_agrees", "on_front", "feasible"]
     # An axis or a metric may be called as a column; Optuna's own tables have such prefixes.
     named = {name: f"values_{name}" if name in own else name for name in (metric, *further_names(rows))}
-    after = [own[1], named[metric], *(title for name, title in named.items() if name != metric), *own[2:]]
+    others = [title for name, title in named.items() if name != metric]
+    after = [own[1], named[metric], *units, *others, *(name for name in own[2:] if name not in units)]
     titles = {name: f"params_{name}" if name in ("rank", *after) else name for row in rows for name in row.cell}
     flat = [_flat(row, named, titles) for row in rows]
     left_out = {name for name in _OPTIONAL if rows and all(each.get(name) is None for each in flat)}
+    left_out |= {name for name in units if all(each.get(name) is None for each in flat)}
     left_out |= {"feasible"} if all(row.is_feasible for row in rows) else set()
     header = ["rank", *titles.values(), *(name for name in after if name not in left_out)]
     return _lines(header, [[each.get(name) for name in header] for each in flat])

@@ -16,6 +16,10 @@ MAX_CELL = 28
 SPARE = (
     "as published",
     "tokens",
+    "perplexity",
+    "bits/char",
+    "bits/byte",
+    "bits/token",
     "difference",
     "published",
     "parameters",

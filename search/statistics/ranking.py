@@ -20,6 +20,7 @@ from search.study.cells import without_seed
 from search.study.claims import Published
 from search.study.metrics import DEFAULT_METRICS, DEFAULT_NAME, Metric
 from search.study.stored import read_stored_study
+from search.study.text_unit import TextUnit
 from search.study.trial_facts import TABLE_FACTS, trial_facts
 
 TRAIN_LOSS = "train_loss"  # it has its own column
@@ -38,7 +39,7 @@ class Row:
             its objective suggests the parameters, the first in `STATE_ORDER`.
         trials: The number of trials behind the losses, and of planned trials.
         train_loss: Mean over its complete trials, or if there are none over those that reached the latest step; nats
-            per character.
+            per id.
         val_loss: The mean value over the same trials, whatever the metric; cells are ranked by it. For a pruned cell it
             is the value at pruning.
         step: Training steps behind the losses; the fewest of these trials.
@@ -53,6 +54,7 @@ class Row:
         is_feasible: Whether all its complete trials keep their constraints.
         on_front: Whether it is on the Pareto front of the ranked cells: none is better in one metric and as good in
             the others. None with one objective, and unless it has a rank.
+        loss_unit: What `val_loss` is per; None unless it is the loss of a language model.
     """
 
     rank: int | None
@@ -73,6 +75,17 @@ class Row:
     further: Mapping[str, float] = field(default_factory=dict)
     is_feasible: bool = True
     on_front: bool | None = None
+    loss_unit: TextUnit | None = None
+
+    @property
+    def bits(self) -> float | None:
+        """`val_loss` in bits, of which `loss_unit` says per what; None unless it is the loss of a language model."""
+        return None if self.loss_unit is None or self.val_loss is None else self.loss_unit.as_bits(self.val_loss)
+
+    @property
+    def perplexity(self) -> float | None:
+        """`val_loss` as perplexity; None unless it is the loss of a language model."""
+        return None if self.loss_unit is None or self.val_loss is None else self.loss_unit.as_perplexity(self.val_loss)
 
     @property
     def metric(self) -> Metric:
@@ -105,11 +118,13 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """The row for JSON."""
-        left_out = ("metrics", "further", "is_feasible", "on_front", "seed_values")
+        left_out = ("metrics", "further", "is_feasible", "on_front", "seed_values", "loss_unit")
         facts = {name: value for name, value in asdict(self).items() if name not in left_out}
         facts |= {"trials": self.trials[0], "planned": self.trials[1], "difference": self.difference}
         facts |= {"seed_range": self.seed_range, "published_agrees": self.published_agrees}
         facts |= {"seeds": {str(seed): value for seed, value in self.seed_values.items()}}
+        if self.loss_unit is not None:
+            facts |= self.loss_unit.values(self.val_loss)
         if self.on_front is not None:
             facts["on_front"] = self.on_front
         if not self.is_feasible:
@@ -160,6 +175,8 @@ def ranked_rows(database: Database, studies: Sequence[str], published: Sequence[
     # Where parameters are drawn, equal ones are chance: a pruned trial says nothing about the others.
     is_drawn = stored is not None and stored.is_drawn
     rows = [_row(trials, losses.get(cell), metrics, further, is_drawn) for cell, trials in cells.items()]
+    unit = None if stored is None else stored.loss_unit
+    rows = [replace(row, loss_unit=unit) for row in rows]
     return ranked(_with_intervals(rows, metrics[0]))
 
 

@@ -179,10 +179,10 @@ class StoredStudy:
     text_unit: TextUnit = CHARACTERS
 
     @property
-    def is_language_model(self) -> bool:
-        """Whether its metric is the loss of our own language model."""
-        names = (VAL_LOSS, HELD_OUT_LOSS)
-        return self.definition.objective == DEFAULT_OBJECTIVE and self.definition.metric.name in names
+    def loss_unit(self) -> TextUnit | None:
+        """What its losses are per; None if its metric is not the loss of our own language model."""
+        is_loss = self.definition.metric.name in (VAL_LOSS, HELD_OUT_LOSS)
+        return self.text_unit if is_loss and self.definition.objective == DEFAULT_OBJECTIVE else None
 
     @property
     def is_drawn(self) -> bool:

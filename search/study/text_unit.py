@@ -9,9 +9,11 @@ from functools import lru_cache
 from typing import Any
 
 from search.objectives.corpus import Corpus
+from search.study.formatting import loss_text
 
 # The user attribute of a study of bytes or tokens; a study without it is of characters.
 TEXT_UNIT = "text_unit"
+PERPLEXITY = "perplexity"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,16 @@ class TextUnit:
         """What `as_bits` is per: a byte where the bytes are known, which texts of other tokens can be compared by."""
         return self.name if self.bytes_each is None else "byte"
 
+    @property
+    def short_bits(self) -> str:
+        """The unit of `as_bits` where space is short."""
+        return f"bits/{'char' if self.bits_of == 'character' else self.bits_of}"
+
+    @property
+    def bits_key(self) -> str:
+        """The unit of `as_bits` as a name in JSON, CSV files and data frames."""
+        return f"bits_per_{self.bits_of}"
+
     def as_bits(self, nats: float) -> float:
         """A loss in bits."""
         return nats / math.log(2) / (1 if self.bytes_each is None else self.bytes_each)
@@ -53,8 +65,23 @@ class TextUnit:
         except OverflowError:
             return math.inf
 
+    def values(self, nats: float | None) -> dict[str, float | None]:
+        """A loss in bits and as perplexity, by name; None without a loss."""
+        if nats is None:
+            return {self.bits_key: None, PERPLEXITY: None}
+        return {self.bits_key: self.as_bits(nats), PERPLEXITY: self.as_perplexity(nats)}
+
+    def in_words(self, nats: float) -> str:
+        """A loss in bits and as perplexity, for a sentence."""
+        return f"{loss_text(self.as_bits(nats), 4)} {self.bits}, perplexity {perplexity_text(self.as_perplexity(nats))}"
+
 
 CHARACTERS = TextUnit()
+
+
+def perplexity_text(value: float | None) -> str:
+    """A perplexity with four significant digits."""
+    return "" if value is None else f"{value:#.4g}".rstrip(".")
 
 
 @lru_cache(maxsize=4)  # a decoder takes seconds for millions of tokens

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import text
 from study_files import FAKE_GRID, sqlite, write_study
 
-from search.objectives.corpus import encode
+from search.objectives.corpus import Corpus, encode
 from search.storage.connect import open_database
 from search.storage.database import Database
 from search.storage.leases import Report
@@ -82,7 +82,7 @@ def ended_study(
     end: Callable[[Mapping[str, Any]], End | None],
     seeds: int = 3,
     study: str = GRID,
-    corpus: str = CORPUS,
+    corpus: str | Corpus = CORPUS,
     name: str = "small",
     **of_study: Any,
 ) -> Iterator[Database]:
@@ -93,7 +93,7 @@ def ended_study(
     """
     definition = load_definition(write_study(folder, study)).model_copy(update={"seeds": seeds})
     with open_database(sqlite(folder), create=True).closing() as database:
-        planned = Study(definition, name, encode("text", corpus), **of_study)
+        planned = Study(definition, name, encode("text", corpus) if isinstance(corpus, str) else corpus, **of_study)
         ensure_planned(database, planned)
         queue = TrialQueue(database)
         # A worker holds one claim at a time: a second claim returns the trials that it holds.

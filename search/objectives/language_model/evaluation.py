@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from search.objectives.language_model.batches import BatchSampler
 from search.objectives.language_model.token_tensors import widened
 
-TOKENS_PER_FORWARD = 16_384  # bounds the memory of a pass for any block_size
+# These bound the memory of a pass, for any block_size and for any vocabulary: 128 MB of logits.
+TOKENS_PER_FORWARD = 16_384
+LOGITS_PER_FORWARD = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,14 @@ class PassLosses:
     by_position: list[float]
 
 
-def full_pass(model: nn.Module, tokens: Tensor, block_size: int) -> PassLosses:
+def full_pass(model: nn.Module, tokens: Tensor, block_size: int, vocab_size: int = 1) -> PassLosses:
     """Predict every id but the first of a text once, in windows that do not overlap.
 
     Args:
         model: From (B, T) int64 to logits (B, T, V).
         tokens: (N,) as `token_tensors.as_tensor` makes them, on the model's device; N >= 2.
         block_size: Ids T of a window; the remainder at the end is one shorter window.
+        vocab_size: Ids V; a larger vocabulary is predicted in smaller batches, so that the logits fit into memory.
 
     Returns:
         The mean over the N - 1 predictions, and the mean by position over the full windows.
@@ -45,7 +48,7 @@ def full_pass(model: nn.Module, tokens: Tensor, block_size: int) -> PassLosses:
     full, rest = divmod(predictions, block_size)
     inputs = tokens[: full * block_size].view(full, block_size)
     targets = tokens[1 : full * block_size + 1].view(full, block_size)
-    rows = max(1, TOKENS_PER_FORWARD // block_size)
+    rows = max(1, min(TOKENS_PER_FORWARD, LOGITS_PER_FORWARD // vocab_size) // block_size)
     with _evaluating(model):
         by_position = torch.zeros(block_size, dtype=torch.float64, device=tokens.device)
         for start in range(0, full, rows):

@@ -256,7 +256,8 @@ class LanguageModelRun:
     def _pass(self, text: Tensor) -> PassLosses:
         """The losses over a text, or over its first `eval_tokens` predictions."""
         most = self.settings.eval_tokens
-        return full_pass(self._predictor, text if most is None else text[: most + 1], self.block_size)
+        part = text if most is None else text[: most + 1]
+        return full_pass(self._predictor, part, self.block_size, self._corpus.vocab_size)
 
     def _record(self, train_loss: float, value: float, further: Mapping[str, float] = NO_METRICS) -> Evaluation:
         evaluation = Evaluation(self._step, value, {TRAIN_LOSS: train_loss, **further})
