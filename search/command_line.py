@@ -54,8 +54,8 @@ def new_program(
 
     def program(**values: Any) -> None:
         try:
-            _search_working_directory_last()
-        except FileNotFoundError as error:  # os.getcwd
+            os.getcwd()
+        except FileNotFoundError as error:
             write_line("error: the working directory does not exist any more; change to another folder", sys.stderr)
             raise SystemExit(2) from error
         given = {each.flag: values.pop(each.name) for each in ignored_fields}
@@ -79,13 +79,6 @@ def new_program(
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(cls=type("ProgramCommand", (_Command,), {"examples": tuple(examples)}))(program)
     return app
-
-
-def _search_working_directory_last() -> None:
-    # `python -m` puts it first, where a file such as optuna.py would shadow a package that loads later.
-    working_directory = os.getcwd()
-    if not sys.flags.safe_path and sys.path and sys.path[0] in ("", working_directory):
-        sys.path.append(sys.path.pop(0))
 
 
 @contextmanager

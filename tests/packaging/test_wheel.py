@@ -132,6 +132,14 @@ def test_a_folder_with_packages_of_the_same_names(tmp_path: Path, python_path: s
     assert "Show the studies" in ours("dashboard", "--help")
 
 
+def test_files_named_as_modules_of_python_or_of_others_do_not_run(tmp_path: Path) -> None:
+    for name in ("numbers", "inspect", "typing", "random", "decimal", "signal", "dataclasses", "optuna", "pydantic"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('this is {name}.py')\n")
+    done = call(tmp_path, str(ROOT), "-m", "search.status", "--study", "any", "--storage", "sqlite:///none.db")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "there is no such file" in done.stderr
+
+
 def test_nothing_imports_through_the_links(tmp_path: Path, site: Path) -> None:
     folder = research_folder(tmp_path / "research", with_init=True)
     script = (
