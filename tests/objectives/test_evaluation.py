@@ -88,3 +88,12 @@ def test_the_sampled_estimate_is_the_mean_of_its_batches() -> None:
         x, y = sampler.next()
         losses.append(F.cross_entropy(model(x).flatten(0, 1), y.flatten()).item())
     assert found == pytest.approx(sum(losses) / 20, rel=1e-6)
+
+
+@pytest.mark.parametrize(("vocab_size", "largest"), [(1, 40), (V, 40), (1 << 22, 4)])
+def test_a_large_vocabulary_is_predicted_in_smaller_batches(vocab_size: int, largest: int) -> None:
+    model, seen = attention(4), []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].numel()))
+    tokens = tokens_of(41)
+    assert full_pass(model, tokens, 4, vocab_size).loss == pytest.approx(full_pass(model, tokens, 4).loss)
+    assert seen[0] == max(seen[:-1]) == largest

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from search.objectives.language_model.batches import BatchSampler
 from search.objectives.language_model.token_tensors import widened
 
-# These bound the memory of a pass, for any block_size and for any vocabulary: 128 MB of logits.
+# These bound the memory of a pass, for any block_size and for any vocabulary: 64 MB of logits.
 TOKENS_PER_FORWARD = 16_384
-LOGITS_PER_FORWARD = 1 << 25
+LOGITS_PER_FORWARD = 1 << 24
 
 
 @dataclass(frozen=True)

@@ -257,7 +257,9 @@ class LanguageModelRun:
         """The losses over a text, or over its first `eval_tokens` predictions."""
         most = self.settings.eval_tokens
         part = text if most is None else text[: most + 1]
-        return full_pass(self._predictor, part, self.block_size, self._corpus.vocab_size)
+        # Other batches of windows add up in another order, so texts keep those of earlier versions.
+        vocab_size = self._corpus.vocab_size if self._corpus.is_mapped else 1
+        return full_pass(self._predictor, part, self.block_size, vocab_size)
 
     def _record(self, train_loss: float, value: float, further: Mapping[str, float] = NO_METRICS) -> Evaluation:
         evaluation = Evaluation(self._step, value, {TRAIN_LOSS: train_loss, **further})
