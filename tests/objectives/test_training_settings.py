@@ -63,6 +63,7 @@ ALONE = ("module:Class", "accumulation", "bfloat16", "all")  # what a stack does
 USERS_MODELS = '''
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -110,6 +111,7 @@ class OwnLoss(Net):
         return F.multi_margin_loss(logits.flatten(0, 1), targets.view(-1))
 
 def even_starts(tokens, block_size, batch_size, generator):
+    assert tokens.dtype == np.int64 and tokens.max() < 30
     return 2 * torch.randint((len(tokens) - block_size) // 2, (batch_size,), generator=generator)
 
 def too_few(tokens, block_size, batch_size, generator):

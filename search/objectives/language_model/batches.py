@@ -11,7 +11,7 @@ from torch import Tensor
 from search.objectives.errors import ObjectiveError
 from search.objectives.language_model.references import find
 from search.objectives.language_model.settings import UNIFORM
-from search.objectives.language_model.token_tensors import widened
+from search.objectives.language_model.token_tensors import as_array, widened
 
 Starts = Callable[[Tensor, int, int, torch.Generator], Tensor]
 
@@ -30,7 +30,9 @@ def windows_of(tokens: Tensor, block_size: int) -> Tensor:
 
 
 def uniform_starts(tokens: Tensor, block_size: int, batch_size: int, generator: torch.Generator) -> Tensor:
-    """Draw windows that start anywhere in a text, with replacement; a user's function has the same signature.
+    """Draw windows that start anywhere in a text, with replacement.
+
+    A user's function has the same signature, with the tokens as a NumPy array.
 
     Args:
         tokens: (N,) integers.
@@ -61,7 +63,7 @@ def starts_of(reference: str) -> Starts:
         raise ObjectiveError(f"batches {reference!r} is not a function: {choices}")
 
     def checked(tokens: Tensor, block_size: int, batch_size: int, generator: torch.Generator) -> Tensor:
-        starts = found(tokens, block_size, batch_size, generator)
+        starts = found(as_array(tokens), block_size, batch_size, generator)
         fits = isinstance(starts, Tensor) and starts.shape == (batch_size,) and starts.dtype == torch.int64
         if not fits or starts.min() < 0 or starts.max() >= len(tokens) - block_size:
             raise ObjectiveError(

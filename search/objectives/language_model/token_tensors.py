@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 
 import numpy as np
@@ -32,6 +33,14 @@ def as_tensor(tokens: Tokens, device: torch.device) -> Tensor:
         # The file is mapped read-only, and nothing writes to a text.
         warnings.filterwarnings("ignore", message=".*not writable", category=UserWarning)
         return torch.from_numpy(signed).to(device)
+
+
+@functools.lru_cache(maxsize=4)
+def as_array(tokens: Tensor) -> Tokens:
+    """What `as_tensor` was made from, (N,) of its own type; copied from a GPU once."""
+    kept = tokens.cpu().numpy()
+    unsigned = {np.dtype(signed): np.dtype(name) for name, signed in _SIGNED.items() if signed is not np.int64}
+    return kept.view(unsigned.get(kept.dtype, kept.dtype))
 
 
 def widened(tokens: Tensor) -> Tensor:
