@@ -231,7 +231,7 @@ class RunStudyOptions(QuietOptions, PlanningOptions):
     track: Annotated[
         tuple[str, ...],
         Option(
-            "Write evaluations as they come: jsonl:FILE, or your own as module:Class:TARGET; may be repeated.",
+            "Send evaluations as they come: jsonl:FILE, tensorboard:FOLDER, webhook:URL, or your own; may be repeated.",
             "NAME:TARGET",
             env="SEARCH_TRACK",
             convert=as_texts,

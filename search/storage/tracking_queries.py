@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, and_, or_, select
@@ -36,6 +36,10 @@ _COLUMNS = tuple(
 )
 
 
+# Of a language model.
+FACTS = ("n_params", "tokens", "sample")
+
+
 @dataclass(frozen=True)
 class TrackedTrial:
     """A trial that can have changed.
@@ -49,6 +53,7 @@ class TrackedTrial:
         train_loss: At its last evaluation; None without one, or if it was not finite.
         metrics: Step → metrics besides the value.
         values: The final values, one for each objective; empty unless it is complete.
+        facts: Of its user attributes `FACTS`, once it has ended.
         curve: Step → value, steps ascending; values may be NaN or infinite where training diverged.
     """
 
@@ -65,6 +70,7 @@ class TrackedTrial:
     metrics: Mapping[int, Mapping[str, float]]
     curve: Mapping[int, float]
     values: Sequence[float] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def trials_with_news(database: Database, studies: Sequence[str], since: float) -> list[TrackedTrial]:
@@ -91,6 +97,8 @@ def trials_with_news(database: Database, studies: Sequence[str], since: float) -
         cells = cells_of(connection, rows)
         metrics = read_metrics(connection, [row.trial_id for row in rows])
         further = optuna_queries.read_further_values(connection, studies)
+        ended_ids = [row.trial_id for row in rows if row.state == "done"]
+        facts = optuna_queries.read_user_attrs(connection, ended_ids, FACTS)
         return [
             _tracked(
                 row,
@@ -99,6 +107,7 @@ def trials_with_news(database: Database, studies: Sequence[str], since: float) -
                 curves.get(row.trial_id, {}),
                 {step: reported(each) for step, each in metrics.get(row.trial_id, {}).items()},
                 further.get(row.trial_id, ()),
+                facts.get(row.trial_id, {}),
             )
             for row in rows
         ]
@@ -118,6 +127,7 @@ def _tracked(
     curve: Mapping[int, float],
     metrics: Mapping[int, Mapping[str, float]],
     further: Sequence[float],
+    facts: Mapping[str, Any],
 ) -> TrackedTrial:
     seed = int(cell.pop("seed"))
     ended = row.state == "done"
@@ -136,4 +146,5 @@ def _tracked(
         metrics=metrics,
         curve=curve,
         values=(row.value, *further) if ended and row.outcome == "complete" else (),
+        facts=facts,
     )

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 from search.storage.database import Database
 from search.storage.texts import error_text
 from search.storage.tracking_queries import TrackedTrial, trials_with_news
-from search.study.metrics import DEFAULT_METRICS, DEFAULT_NAME
+from search.study.metrics import DEFAULT_METRICS, Metric
 from search.study.stored import read_stored_study
 from search.trackers.protocol import EndEvent, EvaluationEvent, Event, Tracker, TrialName
+from search.trackers.registry import shown
 
 log = logging.getLogger("search")
 
@@ -73,10 +74,11 @@ class TrackingFeed:
 
     def __init__(self, database: Database, studies: Sequence[str], trackers: Mapping[str, Tracker]) -> None:
         self._database, self._studies = database, studies
-        self._queues = [_TrackerQueue(text, tracker) for text, tracker in trackers.items()]
+        self._queues = [_TrackerQueue(shown(text), tracker) for text, tracker in trackers.items()]
         self._seen: set[str] = set()
         self._since = 0.0
-        self._metrics: dict[str, Sequence[str]] = {}
+        self._metrics: dict[str, Sequence[Metric]] = {}
+        self._has_polled = False
 
     def poll(self) -> None:
         """Deliver all events since the last call; at the first call, every event.
@@ -87,17 +89,19 @@ class TrackingFeed:
         for trial in trials_with_news(self._database, self._studies, self._since):
             self._since = max(self._since, trial.ended_at or 0.0)
             for event in events_of(trial, self._metrics_of(trial.study)):
+                event = replace(event, is_earlier=not self._has_polled)
                 if event.key not in self._seen:
                     self._seen.add(event.key)
                     for queue in self._queues:
                         queue.pending.append(event)
+        self._has_polled = True
         for queue in self._queues:
             queue.deliver()
 
-    def _metrics_of(self, study: str) -> Sequence[str]:
+    def _metrics_of(self, study: str) -> Sequence[Metric]:
         if study not in self._metrics:
             stored = read_stored_study(self._database, study)
-            self._metrics[study] = [each.name for each in (stored.definition.metrics if stored else DEFAULT_METRICS)]
+            self._metrics[study] = stored.definition.metrics if stored else DEFAULT_METRICS
         return self._metrics[study]
 
     def close(self) -> None:
@@ -106,12 +110,13 @@ class TrackingFeed:
             queue.close()
 
 
-def events_of(trial: TrackedTrial, names: Sequence[str] = (DEFAULT_NAME,)) -> Iterator[Event]:
+def events_of(trial: TrackedTrial, ranked: Sequence[Metric] = DEFAULT_METRICS) -> Iterator[Event]:
     """Yield the events of a trial, in order.
 
     Args:
-        names: Those of the study's metrics.
+        ranked: The study's metrics.
     """
+    names = [metric.name for metric in ranked]
     name = TrialName(trial.study, trial.uid, trial.number, trial.cell, trial.seed)
     for step in sorted({*trial.curve, *trial.metrics}):
         value = {names[0]: trial.curve[step]} if step in trial.curve else {}
@@ -124,7 +129,9 @@ def events_of(trial: TrackedTrial, names: Sequence[str] = (DEFAULT_NAME,)) -> It
         if trial.train_loss is not None and math.isfinite(trial.train_loss):
             metrics["train_loss"] = trial.train_loss
         metrics |= {name: value for name, value in zip(names, trial.values, strict=False) if value is not None}
-        yield EndEvent(name, trial.claim, trial.outcome, trial.reason, last, metrics)
+        first = trial.values[0] if trial.values else None
+        loss = None if first is None or not math.isfinite(first) else ranked[0].loss(first)
+        yield EndEvent(name, trial.claim, trial.outcome, trial.reason, last, metrics, loss, trial.facts)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 
@@ -34,11 +34,13 @@ class EvaluationEvent:
         trial: The trial.
         step: The training step.
         metrics: Values by name; NaN or infinite if the training diverged.
+        is_earlier: Whether it happened before this run.
     """
 
     trial: TrialName
     step: int
     metrics: Mapping[str, float]
+    is_earlier: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> str:
@@ -57,6 +59,9 @@ class EndEvent:
         reason: Why, unless it is complete.
         step: The step of the last evaluation; None if there was none.
         metrics: Values by name after that step.
+        loss: What ranks the trial, the smaller the better; None unless it is complete.
+        facts: What a language model has besides: "n_params", "tokens", "sample".
+        is_earlier: Whether it happened before this run.
     """
 
     trial: TrialName
@@ -65,6 +70,9 @@ class EndEvent:
     reason: str | None
     step: int | None
     metrics: Mapping[str, float]
+    loss: float | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    is_earlier: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> str:

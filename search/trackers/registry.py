@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from search.errors import UsageError
+from search.storage.texts import printable
 from search.study.references import load_registered
 from search.study.user_modules import extend_sys_path, module_folder
 from search.trackers.protocol import Tracker
@@ -12,6 +13,8 @@ from search.trackers.protocol import Tracker
 # Adding a tracker is one file and one line here. A user's own tracker needs no line: "module:Class" names it.
 TRACKERS: dict[str, str] = {
     "jsonl": "search.trackers.jsonl:JsonLinesTracker",
+    "tensorboard": "search.trackers.tensorboard:TensorBoardTracker",
+    "webhook": "search.trackers.webhook:WebhookTracker",
 }
 
 
@@ -33,8 +36,18 @@ def make_trackers(texts: Sequence[str], study: str = "") -> Mapping[str, Tracker
     return {text: _make(text) for text in texts}
 
 
+def shown(text: str) -> str:
+    """The text of a tracker for messages: of a URL, which may be a secret, only the host."""
+    name, colon, target = text.partition(":")
+    if "://" not in target:
+        return text
+    scheme, _, rest = target.partition("://")
+    host = rest.partition("/")[0].rpartition("@")[2]
+    return f"{name}{colon}{scheme}://{printable(host)}/…"
+
+
 def _make(text: str) -> Tracker:
-    named = f"--track {text}"
+    named = f"--track {shown(text)}"
     name, _, target = text.partition(":")
     if name not in TRACKERS:
         kind, _, target = target.partition(":")
@@ -45,7 +58,7 @@ def _make(text: str) -> Tracker:
     except UsageError as error:
         raise UsageError(f"{named}: {error}") from error
     except TypeError as error:
-        raise UsageError(f"{named}: calling it with the target {target!r} failed: {error}") from error
+        raise UsageError(f"{named}: calling it with its target failed: {error}") from error
     if not isinstance(made, Tracker):
         raise UsageError(f"{named} is no tracker: it must have track and close (docs/extending.md)")
     return made

@@ -66,7 +66,11 @@ CASES: dict[str, tuple[str, list[str], str]] = {
         r"--out .*/deep/er: .*text\.txt is not a writable folder; choose another --out",
     ),
     "corpus missing": ("run", ["--study", "{study}", "--corpus", "no.txt"], r"corpus 'no\.txt' does not exist: .*"),
-    "corpus a folder": ("run", ["--study", "{study}", "--corpus", "{folder}"], r"corpus '.*' is a folder: name a .*"),
+    "corpus a folder": (
+        "run",
+        ["--study", "{study}", "--corpus", "{folder}"],
+        r"corpus '.*' is a folder without a split: put train.txt and val.txt .* there, or name a file.*",
+    ),
     "corpus empty": (
         "run",
         ["--study", "{study}", "--corpus", "{empty}"],
@@ -75,7 +79,7 @@ CASES: dict[str, tuple[str, list[str], str]] = {
     "corpus binary": (
         "run",
         ["--study", "{study}", "--corpus", "{binary}"],
-        r"corpus '.*' is binary .*UTF-8 text file",
+        r"corpus '.*' is binary .*: name a UTF-8 text file, or train on its bytes with bytes:.*",
     ),
     "corpus in Latin-1": (
         "run",

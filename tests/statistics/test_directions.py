@@ -271,7 +271,7 @@ def test_a_study_of_the_database(tmp_path: Path) -> None:
         assert "score -1.1250" in text
         assert "recall: the best 3 cells" in text
         first = next(each for each in trials_with_news(twin, ["small"], 0.0) if each.number == 0)
-        *steps, end = events_of(first, ["score"])
+        *steps, end = events_of(first, [Metric("score", "maximize")])
         assert [each.metrics for each in steps] == [{"recall": 0.4, "score": 0.0}, {"recall": 0.5, "score": -1.0}]
         assert end.metrics == {"recall": 0.5, "score": -1.0}
         with engines_closed():

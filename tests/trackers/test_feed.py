@@ -183,7 +183,7 @@ def test_two_processes_do_not_write_the_same_file(
         ("json:x", r"--track json:x: .*no module 'json:x'|--track json:x: the module 'json' has no 'x'"),
         ("jsonl", r"--track jsonl: name a file, such as --track jsonl:trials\.jsonl"),
         ("jsonl:.", r"--track jsonl:\.: \. is a folder; name a file in it"),
-        ("nothing", r"--track nothing: choices are jsonl, or your own as module:Class"),
+        ("nothing", r"--track nothing: choices are jsonl, tensorboard, webhook, or your own as module:Class"),
         ("collections:OrderedDict", r"--track collections:OrderedDict.*"),
     ],
 )

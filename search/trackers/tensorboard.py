@@ -1,0 +1,167 @@
+"""Writes event files for TensorBoard: curves, the HParams tab, and what models write.
+
+Each trial is a run, a folder with one event file. After a restart all events come again, so the file is written anew,
+with the same records; TensorBoard goes on where it was.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from search.errors import UsageError
+from search.storage.private_files import make_private_folder, open_private
+from search.trackers.protocol import EvaluationEvent, Event, TrialName
+
+if TYPE_CHECKING:
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+FILE = "events.out.tfevents.0000000000.lm-search"
+LOCK = ".lm-search.lock"
+# A file system's limit for names is 255 bytes.
+LONGEST_NAME = 120
+
+
+class TensorBoardTracker:
+    """Writes `FOLDER/<study>/<trial>`; needs the extra `tensorboard`.
+
+    Args:
+        target: The folder, for `tensorboard --logdir`.
+
+    Raises:
+        UsageError: No folder is named, or TensorBoard is not installed.
+    """
+
+    def __init__(self, target: str) -> None:
+        if not target:
+            raise UsageError("name a folder, such as --track tensorboard:runs")
+        try:
+            import tensorboard.summary.writer.record_writer  # noqa: F401
+        except ImportError as error:
+            raise UsageError(
+                f"TensorBoard is not installed ({error}); install it with: pip install 'lm-search[tensorboard]'"
+            ) from error
+        self._folder = Path(target)
+        if self._folder.exists() and not self._folder.is_dir():
+            raise UsageError(f"{target} is a file; name a folder")
+        self._lock: IO[bytes] | None = None
+        self._open: dict[tuple[str, int], RecordWriter] = {}
+
+    def track(self, event: Event) -> None:
+        """Write an event.
+
+        Raises:
+            OSError: The folder cannot be written, or another process writes to it.
+        """
+        self._take_lock()
+        key = event.trial.study, event.trial.number
+        if isinstance(event, EvaluationEvent):
+            writer = self._writer(event.trial)
+            _write_scalars(writer, event.metrics, event.step)
+            writer.flush()
+            return
+        writer = self._writer(event.trial)
+        _write_scalars(writer, event.metrics, event.step or 0)
+        if isinstance(sample := event.facts.get("sample"), str):
+            _write_text(writer, "sample", sample, event.step or 0)
+        _write_end(writer, event.outcome)
+        writer.close()
+        del self._open[key]
+
+    def _take_lock(self) -> None:
+        if self._lock is None:
+            make_private_folder(self._folder)
+            lock = open_private(self._folder / LOCK, "a+b")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BaseException:
+                lock.close()
+                raise
+            self._lock = lock
+
+    def _writer(self, trial: TrialName) -> RecordWriter:
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        key = trial.study, trial.number
+        if key not in self._open:
+            folder = self._folder / _file_name(trial.study) / _file_name(_run_name(trial))
+            make_private_folder(folder)
+            writer = RecordWriter(open_private(folder / FILE, "wb"))
+            _write(writer, file_version="brain.Event:2")
+            _write_start(writer, trial)
+            self._open[key] = writer
+        return self._open[key]
+
+    def close(self) -> None:
+        """Close all files."""
+        for writer in self._open.values():
+            writer.close()
+        self._open.clear()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def _run_name(trial: TrialName) -> str:
+    values = " ".join(f"{name}={value}" for name, value in trial.cell.items())
+    return f"{trial.number:05d} {values} seed={trial.seed}"
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w .=+-]", "_", text)[:LONGEST_NAME].strip()
+
+
+def _write(writer: RecordWriter, step: int = 0, **content: Any) -> None:
+    from tensorboard.compat.proto.event_pb2 import Event as Record
+
+    writer.write(Record(wall_time=time.time(), step=step, **content).SerializeToString())
+
+
+def _write_scalars(writer: RecordWriter, metrics: Mapping[str, float], step: int) -> None:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    for name, value in metrics.items():
+        # TensorBoard draws a NaN as a gap, which is what a diverged loss is.
+        _write(writer, step, summary=Summary(value=[Summary.Value(tag=name, simple_value=value)]))
+
+
+def _write_text(writer: RecordWriter, name: str, text: str, step: int) -> None:
+    from tensorboard.plugins.text.summary_v2 import text_pb
+
+    fenced = "    " + text.replace("\n", "\n    ")  # Markdown's code block keeps the lines
+    _write(writer, step, summary=text_pb(name, fenced))
+
+
+def _write_start(writer: RecordWriter, trial: TrialName) -> None:
+    from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+
+    values = {name: _hparam(value) for name, value in trial.cell.items()} | {"seed": trial.seed}
+    name = f"{trial.study}/{trial.number}"
+    _write(writer, summary=hparams_pb(values, trial_id=name, start_time_secs=time.time()))
+
+
+def _hparam(value: Any) -> bool | float | str:
+    is_number = isinstance(value, (bool, int, float)) and math.isfinite(value)
+    return value if is_number else str(value)
+
+
+def _write_end(writer: RecordWriter, outcome: str) -> None:
+    # The function for this in the package imports TensorFlow.
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams import metadata
+    from tensorboard.plugins.hparams.api_pb2 import Status
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
+
+    ended_well = outcome in ("complete", "pruned")
+    status = Status.Value("STATUS_SUCCESS" if ended_well else "STATUS_FAILURE")
+    end = HParamsPluginData(session_end_info=SessionEndInfo(status=status, end_time_secs=time.time()))
+    value = Summary.Value(
+        tag=metadata.SESSION_END_INFO_TAG,
+        metadata=metadata.create_summary_metadata(end),
+        tensor=metadata.NULL_TENSOR,
+    )
+    _write(writer, summary=Summary(value=[value]))
