@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -25,7 +26,8 @@ SUBMIT_AGAIN_S = 15.0
 # More workers than this are asked for with --workers.
 MOST_WORKERS = 100
 JOBS_FILE = "slurm-jobs.json"
-# Squeue's states of a task that has not ended.
+# States of a task: it has failed; it has not ended.
+FAILED = frozenset({"FAILED", "OUT_OF_MEMORY", "BOOT_FAIL"})
 ALIVE = frozenset({"PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED", "SUSPENDED", "STOPPED", "RESIZING"})
 
 
@@ -134,15 +136,14 @@ class SlurmLauncher:
         for job in self._jobs:
             done = subprocess.run(["scontrol", "--oneliner", "show", "job", job], capture_output=True, text=True)
             for line in done.stdout.splitlines():
-                facts = dict(each.partition("=")[::2] for each in line.split())
-                if facts.get("JobState") == "CANCELLED":
+                state = _field(line, "JobState")
+                if state == "CANCELLED":
                     return False
-                if facts.get("JobState") not in ("FAILED", "OUT_OF_MEMORY", "BOOT_FAIL"):
-                    continue
-                code = facts.get("ExitCode", "")
-                file = Path(facts.get("StdOut", ""))
-                said = last_line(log_since(file, 0))
-                raise WorkersKeepCrashing(f"SLURM job {facts.get('JobId')} ended with exit code {code}: {said}; {file}")
+                if state in FAILED:
+                    file = Path(_field(line, "StdOut"))
+                    said = last_line(log_since(file, 0))
+                    ended = f"SLURM job {_field(line, 'JobId')} ended with exit code {_field(line, 'ExitCode')}"
+                    raise WorkersKeepCrashing(f"{ended}: {said}; log: {file}")
         return True
 
     def detach(self) -> str:
@@ -171,6 +172,12 @@ def _read_jobs(folder: Path) -> list[str]:
     except (OSError, ValueError):
         return []
     return [str(job) for job in found]
+
+
+def _field(line: str, name: str) -> str:
+    """A value of a line of `scontrol --oneline show job`; "" if it is not there."""
+    found = re.search(rf"(?:^| ){name}=(\S+)", line)
+    return found[1] if found else ""
 
 
 def _one_line(text: str) -> str:

@@ -91,3 +91,16 @@ def missing(
     if found["complete"] and not is_judged and all(row.trials[1] <= 1 for row in rows):
         sentences.append("Every cell has one seed, so there are no intervals and small differences may be chance.")
     return sentences
+
+
+def seeds_sentence(given: Mapping[str, int]) -> str:
+    """Where the further seeds of a study with automatic seeds went; "" without any.
+
+    Args:
+        given: Trials by question.
+    """
+    if not given:
+        return ""
+    most_first = sorted(given.items(), key=lambda each: -each[1])
+    shares = "; ".join(f"{count} to: {question.rstrip('.')}" for question, count in most_first)
+    return f"Further seeds by question: {shares}."

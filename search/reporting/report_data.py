@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -9,7 +10,7 @@ from typing import Any
 
 from search.reporting.charts import Bar, Line, over_seeds
 from search.reporting.heatmaps import HeatMaps, MapAxes, choose_axes, heat_maps
-from search.reporting.missing_text import missing, target_sentence
+from search.reporting.missing_text import missing, seeds_sentence, target_sentence
 from search.reporting.next_steps import NextStep, next_steps
 from search.reporting.plain_answers import Terms
 from search.reporting.toml_export import study_as_toml
@@ -59,6 +60,7 @@ class ReportData:
         codes: The number of trials that each version of the code has made, by its digest.
         confirmation: What fresh seeds say about the best cell; None without a confirmation.
         storage: The URL of the database, without a password.
+        seeds_given: With automatic seeds, how many further trials each question got.
     """
 
     name: str
@@ -72,6 +74,7 @@ class ReportData:
     codes: Mapping[str, int] = field(default_factory=dict)
     confirmation: ConfirmationResult | None = None
     storage: str = ""
+    seeds_given: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def grid(self) -> Mapping[str, Sequence[Any]]:
@@ -155,7 +158,7 @@ class ReportData:
     @property
     def notes(self) -> list[str]:
         """Sentences that a reader needs to know besides those of `missing`."""
-        sentences = [target_sentence(self.stored.target, self.rows)]
+        sentences = [target_sentence(self.stored.target, self.rows), seeds_sentence(self.seeds_given)]
         if self.stored.published_left_out:
             sentences.append(f"The published losses are left out: {self.stored.published_left_out}.")
         if len(self.codes) > 1:
@@ -279,11 +282,13 @@ def read_report_data(database: Database, names: Sequence[str], *, with_trials: b
         "confirmation": read_confirmation(database, stored, rows),
         "storage": display_url(database.engine.url),
     }
+    sibling = next((name for name in names[1:] if name.endswith(BASELINES_SUFFIX)), None)
+    stored_sibling = None if sibling is None else read_stored_study(database, sibling)
+    given = Counter(stored.seeds_given) + Counter({} if stored_sibling is None else stored_sibling.seeds_given)
+    others["seeds_given"] = given
     if not with_trials:
         return ReportData(names[0], stored, found, rows, failed=failed, codes=codes, **others)
     trials = trial_histories(database, names, PAGE_FACTS, with_metrics=not stored.definition.is_ours)
-    sibling = next((name for name in names[1:] if name.endswith(BASELINES_SUFFIX)), None)
-    stored_sibling = None if sibling is None else read_stored_study(database, sibling)
     baselines = () if stored_sibling is None else stored_sibling.definition.baselines
     verdicts = judge(database, names, stored, rows)
     return ReportData(names[0], stored, found, rows, trials, baselines, verdicts, failed, codes, **others)

@@ -88,11 +88,13 @@ class Outlook:
         needs: The open questions, the cheapest first.
         left: The number of trials that the budget leaves.
         next: The cells that get a further seed, one entry for each seed.
+        question: What they answer; "" if there are none.
     """
 
     needs: Sequence[OpenQuestion]
     left: int
     next: Sequence[Mapping[str, Any]]
+    question: str = ""
 
     @property
     def decidable(self) -> list[OpenQuestion]:
@@ -122,7 +124,7 @@ def outlook(grid: Losses, everything: Losses, rules: Rules, seconds_of: Mapping[
     number = min(left, max(LEAST, min(MOST, math.ceil(first.trials / 2))))
     planned = np.array([everything.count[row] + sum(each.values()) for row, each in enumerate(everything.others)])
     chosen = next_cells(first.question, everything, seconds, planned.astype(np.float64), most, number)
-    return Outlook(found.needs, left, [everything.cells[row] for row in chosen])
+    return Outlook(found.needs, left, [everything.cells[row] for row in chosen], found.decidable[0].text)
 
 
 def _seconds(known: Mapping[str, float], losses: Losses) -> Floats:

@@ -233,12 +233,14 @@ def uids_of(connection: Connection, studies: Sequence[str]) -> list[str]:
     return list(connection.execute(query).scalars().all())
 
 
-def extend(database: Database, study: str, uid: str, choose: Callable[[Sequence[ClaimedTrial]], Extension]) -> int:
+def extend(
+    database: Database, study: str, uid: str, choose: Callable[[Sequence[ClaimedTrial], Mapping[str, Any]], Extension]
+) -> int:
     """Add trials to a study in which no trial waits.
 
     Args:
         uid: Which planning of the study is meant.
-        choose: Chooses the new trials, given all others; none when nothing is left to do.
+        choose: Chooses the new trials, given all others and the study's user attributes.
 
     Returns:
         The number of new trials; 0 if another worker has added some that wait.
@@ -250,7 +252,7 @@ def extend(database: Database, study: str, uid: str, choose: Callable[[Sequence[
         rows = _rows(connection, uid)
         if planned is None or any(row.state == "waiting" for row in rows):
             return 0
-        extension = choose(_claimed(rows))
+        extension = choose(_claimed(rows), optuna_tables.study_attrs(connection, planned.study_id))
         optuna_tables.write_study_attrs(connection, planned.study_id, extension.attrs)
         return _insert_missing(connection, _PlannedStudy(study, uid, planned.study_id), rows, extension.trials)
 
@@ -269,7 +271,7 @@ def _claimed(rows: Sequence[Row[Any]]) -> list[ClaimedTrial]:
             *cell_and_seed(row.cell),
             row.outcome if row.state == "done" else "running",
             row.value,
-            None if row.finished_at is None or row.started_at is None else row.finished_at - row.started_at,
+            None if None in (row.finished_at, row.started_at) else row.finished_at - row.started_at,
         )
         for row in rows
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, and_, or_, select
@@ -36,8 +36,8 @@ _COLUMNS = tuple(
 )
 
 
-# Of a language model.
-FACTS = ("n_params", "tokens", "sample")
+# The user attribute of a language model's trial.
+SAMPLE = "sample"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class TrackedTrial:
         train_loss: At its last evaluation; None without one, or if it was not finite.
         metrics: Step → metrics besides the value.
         values: The final values, one for each objective; empty unless it is complete.
-        facts: Of its user attributes `FACTS`, once it has ended.
+        sample: Text that a language model wrote; None without one.
         curve: Step → value, steps ascending; values may be NaN or infinite where training diverged.
     """
 
@@ -70,7 +70,7 @@ class TrackedTrial:
     metrics: Mapping[int, Mapping[str, float]]
     curve: Mapping[int, float]
     values: Sequence[float] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    sample: str | None = None
 
 
 def trials_with_news(database: Database, studies: Sequence[str], since: float) -> list[TrackedTrial]:
@@ -98,7 +98,7 @@ def trials_with_news(database: Database, studies: Sequence[str], since: float) -
         metrics = read_metrics(connection, [row.trial_id for row in rows])
         further = optuna_queries.read_further_values(connection, studies)
         ended_ids = [row.trial_id for row in rows if row.state == "done"]
-        facts = optuna_queries.read_user_attrs(connection, ended_ids, FACTS)
+        samples = optuna_queries.read_user_attrs(connection, ended_ids, [SAMPLE])
         return [
             _tracked(
                 row,
@@ -107,7 +107,7 @@ def trials_with_news(database: Database, studies: Sequence[str], since: float) -
                 curves.get(row.trial_id, {}),
                 {step: reported(each) for step, each in metrics.get(row.trial_id, {}).items()},
                 further.get(row.trial_id, ()),
-                facts.get(row.trial_id, {}),
+                samples.get(row.trial_id, {}).get(SAMPLE),
             )
             for row in rows
         ]
@@ -127,7 +127,7 @@ def _tracked(
     curve: Mapping[int, float],
     metrics: Mapping[int, Mapping[str, float]],
     further: Sequence[float],
-    facts: Mapping[str, Any],
+    sample: object,
 ) -> TrackedTrial:
     seed = int(cell.pop("seed"))
     ended = row.state == "done"
@@ -146,5 +146,5 @@ def _tracked(
         metrics=metrics,
         curve=curve,
         values=(row.value, *further) if ended and row.outcome == "complete" else (),
-        facts=facts,
+        sample=sample if isinstance(sample, str) else None,
     )

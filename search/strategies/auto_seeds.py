@@ -22,7 +22,7 @@ from search.study.cells import BASELINES_SUFFIX
 from search.study.claims import Cell, Claim
 from search.study.metrics import Metric
 from search.study.planner import cell_trials
-from search.study.stored import OPEN_QUESTIONS, StoredStudy, read_stored_study
+from search.study.stored import OPEN_QUESTIONS, SEEDS_GIVEN, StoredStudy, read_stored_study
 
 
 def losses_of(trials: Sequence[ClaimedTrial], metric: Metric) -> Losses:
@@ -66,10 +66,11 @@ def make_seed_planner(database: Database, study: StoredStudy) -> Callable[[], in
         if baselines is None:
             return 0
 
-        def of_grid(grid: Sequence[ClaimedTrial]) -> Extension:
+        def of_grid(grid: Sequence[ClaimedTrial], attrs: Mapping[str, Any]) -> Extension:
             found = _outlook(grid, baselines, rules, metric)
             trials = _next_trials(found.next, grid, study.definition.cells, study.first_seed, rules)
-            return Extension(trials, {OPEN_QUESTIONS: [each.as_dict() for each in found.needs]})
+            open_questions = [each.as_dict() for each in found.needs]
+            return Extension(trials, {OPEN_QUESTIONS: open_questions, **_given(attrs, found, trials)})
 
         added = extend(database, study.name, study.planning, of_grid)
         if sibling is None or added or not _asks_for(rules.claims, sibling):
@@ -78,14 +79,21 @@ def make_seed_planner(database: Database, study: StoredStudy) -> Callable[[], in
         if grid is None:
             return 0
 
-        def of_baselines(ended: Sequence[ClaimedTrial]) -> Extension:
+        def of_baselines(ended: Sequence[ClaimedTrial], attrs: Mapping[str, Any]) -> Extension:
             found = _outlook(grid, ended, rules, metric)
             cells = sibling.definition.baselines
-            return Extension(_next_trials(found.next, ended, cells, study.first_seed, rules))
+            trials = _next_trials(found.next, ended, cells, study.first_seed, rules)
+            return Extension(trials, _given(attrs, found, trials))
 
         return extend(database, sibling.name, sibling.planning, of_baselines)
 
     return plan
+
+
+def _given(attrs: Mapping[str, Any], found: Outlook, trials: Sequence[PlannedTrial]) -> Mapping[str, Any]:
+    """How many trials each question has got, these included, as a user attribute of the study."""
+    before: Mapping[str, int] = attrs.get(SEEDS_GIVEN, {})
+    return {SEEDS_GIVEN: {**before, found.question: before.get(found.question, 0) + len(trials)}} if trials else {}
 
 
 def _asks_for(claims: Sequence[Claim], sibling: StoredStudy) -> bool:

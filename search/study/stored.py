@@ -36,8 +36,8 @@ SET_TRAINING = "set_training"
 # The key of a definition of which a stretch of the text is reserved.
 RESERVED = "reserved"
 AXIS_ORDER, START_POINTS = "axis_order", "start_points"
-# The user attribute with what a study with automatic seeds has not answered yet.
-OPEN_QUESTIONS = "open_questions"
+# User attributes of a study with automatic seeds: what it has not answered yet, and the trials that each question got.
+OPEN_QUESTIONS, SEEDS_GIVEN = "open_questions", "seeds_given"
 # The user attribute of a copy of a study that Optuna alone made.
 MADE_BY_OPTUNA = "made_by_optuna"
 
@@ -149,6 +149,7 @@ class StoredStudy:
         confirm: With how many fresh seeds its best cells are confirmed; 0 for none.
         equivalence_margin: A difference of the metric below it does not matter; None if the study file names none.
         open_questions: What a study with `seeds = "auto"` had not answered when its seeds were last planned.
+        seeds_given: How many further trials each question got.
         set_training: The training settings that its study file sets; None if an earlier version planned it.
         is_made_by_optuna: Whether Optuna alone made it: it has no settings, no objective and no seeds.
     """
@@ -176,6 +177,7 @@ class StoredStudy:
     confirm: int = 0
     equivalence_margin: float | None = None
     open_questions: Sequence[str] = ()
+    seeds_given: Mapping[str, int] = field(default_factory=dict)
     text_unit: TextUnit = CHARACTERS
 
     @property
@@ -243,6 +245,7 @@ def parse_study(name: str, attrs: Mapping[str, Any]) -> StoredStudy:
             equivalence_margin=attrs.get("equivalence_margin"),
             text_unit=parse_text_unit(attrs.get(TEXT_UNIT)),
             open_questions=[each["text"] for each in attrs.get(OPEN_QUESTIONS, ())],
+            seeds_given=attrs.get(SEEDS_GIVEN, {}),
             is_made_by_optuna=bool(attrs.get(MADE_BY_OPTUNA)),
         )
     except ValidationError as error:

@@ -131,7 +131,7 @@ def events_of(trial: TrackedTrial, ranked: Sequence[Metric] = DEFAULT_METRICS) -
         metrics |= {name: value for name, value in zip(names, trial.values, strict=False) if value is not None}
         first = trial.values[0] if trial.values else None
         loss = None if first is None or not math.isfinite(first) else ranked[0].loss(first)
-        yield EndEvent(name, trial.claim, trial.outcome, trial.reason, last, metrics, loss, trial.facts)
+        yield EndEvent(name, trial.claim, trial.outcome, trial.reason, last, metrics, loss, trial.sample)
 
 
 @contextmanager

@@ -60,7 +60,7 @@ class EndEvent:
         step: The step of the last evaluation; None if there was none.
         metrics: Values by name after that step.
         loss: What ranks the trial, the smaller the better; None unless it is complete.
-        facts: What a language model has besides: "n_params", "tokens", "sample".
+        sample: Text that a language model wrote; None without one.
         is_earlier: Whether it happened before this run.
     """
 
@@ -71,7 +71,7 @@ class EndEvent:
     step: int | None
     metrics: Mapping[str, float]
     loss: float | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    sample: str | None = None
     is_earlier: bool = field(default=False, compare=False)
 
     @property

@@ -67,8 +67,8 @@ class TensorBoardTracker:
             return
         writer = self._writer(event.trial)
         _write_scalars(writer, event.metrics, event.step or 0)
-        if isinstance(sample := event.facts.get("sample"), str):
-            _write_text(writer, "sample", sample, event.step or 0)
+        if event.sample:
+            _write_text(writer, "sample", event.sample, event.step or 0)
         _write_end(writer, event.outcome)
         writer.close()
         del self._open[key]

@@ -11,6 +11,7 @@ import pytest
 from study_files import all_rows, program, sqlite, write_corpus, write_study
 
 from search.errors import UsageError
+from search.reporting.report_data import read_report_data
 from search.statistics.answers import Verdict
 from search.statistics.losses import Losses
 from search.statistics.outlook import Outlook, Rules, outlook
@@ -170,6 +171,10 @@ def test_a_study_gets_seeds_to_its_end_and_no_further(tmp_path: Path) -> None:
         plan = make_seed_planner(database, stored)
         assert plan is not None
         assert plan() == 0, "it ended where the rule ends"
+        assert sum(stored.seeds_given.values()) == len(rows) - 12
+        assert len(set(stored.seeds_given) - {""}) >= 1
+        notes = read_report_data(database, ["small"], with_trials=False).notes
+        assert any(note.startswith("Further seeds by question: ") for note in notes)
     assert len(all_rows(storage)) == len(rows)
 
 
@@ -182,7 +187,9 @@ def test_a_start_goes_on_where_the_planning_was_interrupted(tmp_path: Path) -> N
     options = ["--corpus", corpus, "--storage", storage, "--workers", "1", "--quiet"]
     assert program("run", "--study", write_study(tmp_path, equal), *options, cwd=tmp_path).returncode == 0
     assert len(all_rows(storage)) == 12
-    again = program("run", "--study", write_study(tmp_path, equal), "--seeds", "auto", *options, cwd=tmp_path)
+    # A budget that answers a question whatever the seconds of the trials say about the cost of each cell.
+    enough = write_study(tmp_path, AUTO.replace("max_seeds = 6\nbudget = 26", "max_seeds = 5\nbudget = 1000"))
+    again = program("run", "--study", enough, *options, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert len(all_rows(storage)) > 12
 
