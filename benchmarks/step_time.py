@@ -29,7 +29,13 @@ Pair = tuple[Callable[[], object], Callable[[], object]]  # what is timed agains
 STACKED = 8
 # n_embd, n_layer, block_size, batch_size, pe_type
 LOOPS = [(128, 4, 64, 12, "learned"), (128, 4, 64, 32, "rope"), (64, 2, 64, 32, "rope"), (32, 2, 32, 8, "learned")]
-STACKS = [(16, 2, 16, 8, "learned"), (32, 2, 32, 8, "learned"), (32, 2, 32, 8, "rope"), (64, 2, 64, 12, "learned")]
+STACKS = [
+    (16, 2, 16, 8, "learned"),
+    (32, 2, 32, 8, "learned"),
+    (32, 2, 32, 8, "rope"),
+    (64, 2, 64, 12, "learned"),
+    (64, 2, 64, 32, "rope"),
+]
 
 
 def hand_written(cell: dict[str, Any], settings: LanguageModelSettings, corpus: Corpus) -> Callable[[], None]:
