@@ -19,6 +19,7 @@ from search.storage.artifact_store import artifact_store
 from search.storage.connect import open_database
 from search.storage.database import Database
 from search.storage.errors import NoStudyYet
+from search.storage.hosts import note_host
 from search.storage.optuna_studies import optuna_study_names, planned_names
 from search.storage.queries import counts, has_cell, study_attrs
 from search.storage.schema import DEFINITION
@@ -193,6 +194,8 @@ def open_planned(options: PlanningOptions, modules: Path | None = None) -> tuple
             log.warning("warning: %s: all of them stay and are trained; for fewer give another --name", fewer)
         # The last worker may have been killed after its last trial, before it planned more seeds.
         stored = read_stored_study(database, study.name)
+        for name in study.names:
+            note_host(database, name)
         if stored is not None and (plan_seeds := make_seed_planner(database, stored)) is not None:
             plan_seeds()
     except BaseException:

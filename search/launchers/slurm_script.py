@@ -29,7 +29,7 @@ trap 'echo "this task asks to be run again (USR1)"; again=1; stop' USR1  # the t
 trap stop TERM                        # SLURM requeues the job itself, or scancel ends it
 device={device}
 [ -n "$device" ] || {{ [ -n "${{CUDA_VISIBLE_DEVICES:-}}" ] && device=cuda:0 || device=cpu; }}
-name="slurm-${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}-${{SLURM_RESTART_COUNT:-0}}"
+name="$(uname -n)/slurm-${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}-${{SLURM_RESTART_COUNT:-0}}"
 {command} --device "$device" --owner "$name" &
 worker=$!
 wait "$worker"; code=$?

@@ -36,6 +36,7 @@ class PostgresDialect:
     """Implements `search.storage.dialects.Dialect`."""
 
     one_statement_queue: OneStatementQueue | None = postgres_queue
+    one_host = False
     snapshot_options: Mapping[str, Any] = {"isolation_level": "REPEATABLE READ"}
 
     def read_url(self, text: str) -> URL:

@@ -79,6 +79,7 @@ class SqliteDialect:
     """Implements `search.storage.dialects.Dialect`."""
 
     one_statement_queue: OneStatementQueue | None = None
+    one_host = True
     snapshot_options: Mapping[str, Any] = {}
 
     def read_url(self, text: str) -> URL:

@@ -94,6 +94,11 @@ class Dialect(Protocol):
         ...
 
     @property
+    def one_host(self) -> bool:
+        """Whether all programs that use a database must be on one host."""
+        ...
+
+    @property
     def snapshot_options(self) -> Mapping[str, Any]:
         """Options of a connection whose transaction sees one moment in all of its queries."""
         ...

@@ -21,6 +21,7 @@ from search.storage.artifact_store import ATTR_PREFIX, ArtifactStore, bucket_err
 from search.storage.checkpoint_store import CheckpointStore
 from search.storage.database import Database
 from search.storage.errors import StorageError
+from search.storage.hosts import HOST, this_host
 from search.storage.optuna_records import Record
 from search.storage.planning import UID
 from search.storage.removals import Removals, of_studies, remove_recorded
@@ -172,7 +173,8 @@ def _create(
 def _create_one(connection: Connection, archive: ArchiveReader, study: _NewStudy, *, has_artifacts: bool) -> None:
     there = archive.names if has_artifacts else frozenset()
     head = dict(study.head, system_attrs=_moved(study, study.head["system_attrs"], there))
-    head["user_attrs"] = {**head["user_attrs"], UID: study.uid}
+    here = {HOST: this_host()} if HOST in head["user_attrs"] else {}
+    head["user_attrs"] = {**head["user_attrs"], UID: study.uid, **here}
     study_id = optuna_records.insert_study(connection, study.name, head)
     connection.execute(insert(studies_table).values(uid=study.uid, name=study.name, study_id=study_id))
     for chunk in _chunks(archive.records(study.index)):

@@ -19,6 +19,7 @@ from search.storage.artifact_quota import ArtifactQuota
 from search.storage.artifact_store import ArtifactStore, artifact_store
 from search.storage.checkpoint_store import CheckpointStore
 from search.storage.database import Database
+from search.storage.hosts import check_host
 from search.storage.leases import Lease
 from search.storage.optuna_storage import SearchStorage
 from search.storage.queue import TrialQueue
@@ -91,6 +92,7 @@ def open_worker(
     try:
         planned = [stored for each in [first, *siblings] if (stored := read_stored_study(database, each)) is not None]
         for each in planned:
+            check_host(database, each.name)
             # Without one of them each trial would fail for good, so the worker must not start.
             for module in user_modules(each.definition):
                 import_user_module(module, f"the study {each.name!r}")
