@@ -103,7 +103,19 @@ def load_study(options: PlanningOptions, modules: Path | None = None) -> Study:
         target=options.target,
         published_left_out=left_out,
         metric=objective.metric,
+        arguments=_arguments(options),
     )
+
+
+def _arguments(options: PlanningOptions) -> list[str]:
+    """The arguments that plan the same study again; empty if some are values of Python."""
+    given = [("--set", each) for each in options.settings] + [("--enqueue", each) for each in options.enqueue]
+    if not all(isinstance(value, str) for _, value in given):
+        return []
+    named = [("--study", options.study), *([] if options.name is None else [("--name", options.name)])]
+    corpus = [] if options.corpus is None else [("--corpus", str(options.corpus))]
+    flags = [] if options.baselines else ["--no-baselines"]
+    return [*(str(each) for pair in [*named, *corpus, *given] for each in pair), *flags]
 
 
 def _seeds(wanted: str, definition: StudyDefinition) -> dict[str, object]:

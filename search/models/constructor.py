@@ -15,7 +15,8 @@ CONFIG = "config"
 def config_class(model: type[Any]) -> type[Any] | None:
     """The dataclass that a constructor takes as its only argument; None if it takes its arguments by name.
 
-    It is the type of the parameter `config`, or else the dataclass "<Model>Config" of the model's module.
+    It is the type of the parameter `config`, or else the dataclass "<Model>Config" in the module of the model or of a
+    class that it derives from.
 
     Args:
         model: The class.
@@ -27,8 +28,8 @@ def config_class(model: type[Any]) -> type[Any] | None:
         typed = typing.get_type_hints(model.__init__).get(CONFIG)
     except NameError:  # a name that only type checkers import
         typed = None
-    beside = getattr(sys.modules.get(model.__module__), f"{model.__name__}Config", None)
-    for found in (typed, beside):
+    beside = [getattr(sys.modules.get(each.__module__), f"{each.__name__}Config", None) for each in model.__mro__]
+    for found in (typed, *beside):
         if inspect.isclass(found) and dataclasses.is_dataclass(found):
             return found
     return None

@@ -46,9 +46,10 @@ def find_parts(folder: Path, *, as_bytes: bool) -> dict[str, Path]:
     except OSError as error:
         raise CorpusError(f"corpus {str(folder)!r} cannot be read: {error.strerror or error}") from error
     kinds = [suffix for suffix in suffixes if {TRAIN + suffix, VAL + suffix} & names]
+    mixed = {part + suffix for suffix in kinds for part in (TRAIN, VAL)}
     if len(kinds) > 1:
         raise CorpusError(
-            f"corpus {str(folder)!r} has files of several kinds ({', '.join(TRAIN + each for each in kinds)}): keep "
+            f"corpus {str(folder)!r} has files of several kinds ({', '.join(sorted(mixed & names))}): keep "
             "one kind in a folder"
         )
     if not kinds:
@@ -96,7 +97,9 @@ def _map(path: Path, meta: Meta) -> Tokens:
 def _vocabulary(folder: Path, meta: Meta, used: int) -> Vocabulary:
     size = meta.vocab_size or used
     if meta.decoder:
-        return Vocabulary(size, "token", (), import_decoder(meta.decoder, folder), meta.decoder)
+        made = Vocabulary(size, "token", (), import_decoder(meta.decoder, folder), meta.decoder)
+        made.decode([0])  # what fails is said before anything is planned
+        return made
     # Where each id is one character, as nanoGPT prepares characters, the loss is per character.
     is_characters = bool(meta.texts) and all(len(text) == 1 for text in meta.texts)
     return Vocabulary(size, "character" if is_characters else "token", meta.texts)

@@ -47,6 +47,14 @@ def study_argument(stored: StoredStudy) -> str:
     return f"{stored.name}.toml"
 
 
+def _planned_with(stored: StoredStudy) -> str:
+    """The arguments of `run` that plan the study again."""
+    if stored.arguments:
+        return shlex.join(stored.arguments)
+    corpus = [] if stored.corpus in (None, DEFAULT_CORPUS) else ["--corpus", str(stored.corpus)]
+    return shlex.join(["--study", study_argument(stored), *corpus])
+
+
 def next_steps(
     stored: StoredStudy,
     counts: Mapping[str, int],
@@ -67,15 +75,13 @@ def next_steps(
     """
     if stored.is_made_by_optuna:
         return _of_optuna(counts, rows)
-    of_study = f"--study {shlex.quote(study_argument(stored))}"
+    database = ""
     if ":***@" in storage:
-        of_study += ' --storage "$SEARCH_STORAGE"'  # a password is in the URL, and no report has one
+        database = ' --storage "$SEARCH_STORAGE"'  # a password is in the URL, and no report has one
     elif storage != DEFAULT_FILE:
-        of_study += f" --storage {shlex.quote(storage)}"
-    run = f"{command_of('run')} {of_study}"
-    if stored.corpus not in (None, DEFAULT_CORPUS):
-        run += f" --corpus {shlex.quote(str(stored.corpus))}"
-    status = f"{command_of('status')} {of_study}"
+        database = f" --storage {shlex.quote(storage)}"
+    run = f"{command_of('run')} {_planned_with(stored)}{database}"
+    status = f"{command_of('status')} --study {shlex.quote(stored.name)}{database}"
     return [*_unfinished(counts, run, status), *_open_questions(stored, rows, verdicts, run, is_confirmed)]
 
 

@@ -32,7 +32,7 @@ from search.study.differences import flat
 from search.study.distributions import axis_distributions, cell_distributions, cell_parameters, last_values
 from search.study.growth import cells_that_go, merged_enqueue
 from search.study.metrics import DEFAULT_METRICS, DEFAULT_NAME
-from search.study.stored import RESERVED
+from search.study.stored import ARGUMENTS, RESERVED
 from search.study.text_unit import TEXT_UNIT, text_unit_attribute
 
 # Axes that do not change the shape of a tensor; trials that differ only in these can train as one stacked model.
@@ -51,6 +51,7 @@ class Study:
         with_baselines: Whether the sibling study is planned and trained too.
         target: The loss at which the run stops; None for none.
         published_left_out: Why its published losses cannot be compared with ours; "" if they can.
+        arguments: Of `run`, what the study is planned with again; empty if they cannot be written on a command line.
     """
 
     definition: StudyDefinition
@@ -61,6 +62,7 @@ class Study:
     target: float | None = None
     published_left_out: str = ""
     metric: str = DEFAULT_NAME
+    arguments: Sequence[str] = ()
 
     @property
     def names(self) -> list[str]:
@@ -98,6 +100,7 @@ def study_plans(study: Study) -> list[StudyPlan]:
         "description": definition.description,
         # Without changing the definition, which has all.
         "set_training": sorted(definition.training.model_fields_set),
+        ARGUMENTS: list(study.arguments),
         "corpus": None if study.corpus is None else study.corpus.name,
         # A report may be made on a machine without the corpus.
         "bigram_baseline": None if study.corpus is None else bigram_baseline_loss(study.corpus),

@@ -35,7 +35,7 @@ Model = TypeVar("Model", bound=BaseModel)
 SET_TRAINING = "set_training"
 # The key of a definition of which a stretch of the text is reserved.
 RESERVED = "reserved"
-AXIS_ORDER, START_POINTS = "axis_order", "start_points"
+AXIS_ORDER, START_POINTS, ARGUMENTS = "axis_order", "start_points", "arguments"
 # User attributes of a study with automatic seeds: what it has not answered yet, and the trials that each question got.
 OPEN_QUESTIONS, SEEDS_GIVEN = "open_questions", "seeds_given"
 # The user attribute of a copy of a study that Optuna alone made.
@@ -150,6 +150,7 @@ class StoredStudy:
         equivalence_margin: A difference of the metric below it does not matter; None if the study file names none.
         open_questions: What a study with `seeds = "auto"` had not answered when its seeds were last planned.
         seeds_given: How many further trials each question got.
+        arguments: What `run` was given to plan it; empty for earlier versions, and from Python.
         set_training: The training settings that its study file sets; None if an earlier version planned it.
         is_made_by_optuna: Whether Optuna alone made it: it has no settings, no objective and no seeds.
     """
@@ -178,6 +179,7 @@ class StoredStudy:
     equivalence_margin: float | None = None
     open_questions: Sequence[str] = ()
     seeds_given: Mapping[str, int] = field(default_factory=dict)
+    arguments: Sequence[str] = ()
     text_unit: TextUnit = CHARACTERS
 
     @property
@@ -246,6 +248,7 @@ def parse_study(name: str, attrs: Mapping[str, Any]) -> StoredStudy:
             text_unit=parse_text_unit(attrs.get(TEXT_UNIT)),
             open_questions=[each["text"] for each in attrs.get(OPEN_QUESTIONS, ())],
             seeds_given=attrs.get(SEEDS_GIVEN, {}),
+            arguments=attrs.get(ARGUMENTS, ()),
             is_made_by_optuna=bool(attrs.get(MADE_BY_OPTUNA)),
         )
     except ValidationError as error:

@@ -57,7 +57,10 @@ def explain(error: ValidationError, file_model: type[BaseModel], sections: Mappi
         about = f"{'.'.join(map(str, location))}: " if location[:1] == ("axes",) else about
         return about + first["msg"].removeprefix("Value error, ")
     # A value with several allowed types fails once per type, bool first; the last part of the path is the type.
-    key = ".".join(str(part) for part in (location[:-1] if first["type"] == "bool_type" else location))
+    is_union = first["type"] == "bool_type" and location[-1] == "bool"
+    key = ".".join(str(part) for part in (location[:-1] if is_union else location))
+    if first["type"] == "bool_type" and not is_union:
+        return f"{key} = {_shown(first['input'])}: write true or false"
     if first["type"] == "missing":
         return f"{key} is missing"
     if first["type"] == "list_type" and key in ("baselines", "published", "claims"):

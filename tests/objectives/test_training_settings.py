@@ -123,6 +123,26 @@ def too_far(tokens, block_size, batch_size, generator):
 def a_list(tokens, block_size, batch_size, generator):
     return [0] * batch_size
 
+class Whole(Net):
+    def forward(self, idx):
+        return super().forward(idx).long()
+
+class VectorLoss(Net):
+    def loss(self, logits, targets):
+        return F.cross_entropy(logits.flatten(0, 1), targets.view(-1), reduction="none")
+
+class DetachedLoss(Net):
+    def loss(self, logits, targets):
+        return F.cross_entropy(logits.flatten(0, 1), targets.view(-1)).detach()
+
+class NoLoss(LikeNanoGPT):
+    def forward(self, idx, targets=None):
+        return super().forward(idx, targets)[0], None
+
+class FailingLoss(Net):
+    def loss(self, logits, targets):
+        return logits.no_such_thing
+
 class NoOptimizer(Net):
     def configure_optimizers(self, settings):
         return [torch.optim.SGD(self.parameters(), lr=0.1)], []
@@ -425,6 +445,13 @@ def test_batches_that_do_not_fit_fail_the_trial_with_what_is_wrong(nets: str, na
         ("Net", {"optimizer": "torch:zeros"}, "optimizer 'torch:zeros' is not a torch.optim.Optimizer: choose one of"),
         ("Net", {"optimizer": "nowhere.at.all:A"}, "module 'nowhere.at.all' does not import"),
         ("Net", {"batches": "nowhere.at.all:a"}, "batches 'nowhere.at.all:a': module 'nowhere.at.all' does not import"),
+        ("Net", {"batches": "{nets}:too_few"}, "too_few' returned a tensor of shape .* let it return 4 int64 numbers"),
+        ("Net", {"batches": "{nets}:Net"}, "batches '.*:Net' failed: TypeError: "),
+        ("Whole", {}, "returns logits of type torch.int64: return floating-point numbers"),
+        ("VectorLoss", {}, r"the loss of model .* is \(6,\), torch.float32: return one floating-point number"),
+        ("DetachedLoss", {}, r"is \(\), torch.float32, without a gradient: return one floating-point number"),
+        ("NoLoss", {}, "the loss of model .* is NoneType: return one floating-point number"),
+        ("FailingLoss", {}, "the loss of model .* failed: AttributeError: "),
         ("Net", {"batches": "torch:no_starts"}, "batches 'torch:no_starts' does not exist: name a function of tokens"),
         ("Net", {"optimizer_args": {"speed": 3}}, r"optimizer 'adamw' cannot be made with lr=0.01, .*speed=3: "),
         ("Net", {"optimizer": "sgd", "optimizer_args": {"nesterov": True}}, "Nesterov momentum requires"),
@@ -434,8 +461,9 @@ def test_what_a_model_or_an_optimizer_refuses_is_said_before_anything_is_planned
     nets: str, model: str, settings: dict[str, Any], message: str
 ) -> None:
     cell = {"model": f"{nets}:{model}", "block_size": 6}
+    named = {key: str(value).format(nets=nets) if key == "batches" else value for key, value in settings.items()}
     with pytest.raises(ObjectiveError, match=message):
-        LanguageModelObjective().check_cell(cell, LanguageModelSettings(**BASE | settings), CORPUS)
+        LanguageModelObjective().check_cell(cell, LanguageModelSettings(**BASE | named), CORPUS)
 
 
 @pytest.mark.parametrize(

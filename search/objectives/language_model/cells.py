@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from search.models.registry import build_model, check_arguments, model_arguments
 from search.objectives.corpus import Corpus, check_length
 from search.objectives.errors import ObjectiveError, UnknownAxesError
-from search.objectives.language_model.settings import LanguageModelSettings
+from search.objectives.language_model.settings import UNIFORM, LanguageModelSettings
 from search.objectives.settings import TrainingSettings, read_settings
 
 
@@ -90,25 +90,61 @@ def check_cell(cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corp
     with contextlib.redirect_stdout(io.StringIO()):  # many models print their size
         model = build_model(read.model, read.arguments, seed=0)
         check_logits(model, read, corpus.vocab_size)
-        check_training(model, read.settings)
+        check_training(model, read, corpus)
 
 
-def check_training(model: Any, settings: LanguageModelSettings) -> None:
-    """Make the optimizer and the loss of a model, to reject what they refuse before training.
+def check_training(model: Any, read: ReadCell, corpus: Corpus) -> None:
+    """Draw a batch, and make the optimizer and the loss of a model, to reject what fails before training.
+
+    Args:
+        model: The model, a `torch.nn.Module`; on the CPU.
+        read: The cell that it was built for.
+        corpus: The text.
 
     Raises:
-        ObjectiveError: As for `search.objectives.language_model.optimizer.make_optimizer` and
-            `search.objectives.language_model.interface.training_loss`.
+        ObjectiveError: As for `starts_of`, `make_optimizer` and `training_loss`; or the loss is no number that can be
+            trained.
     """
     import torch
 
     from search.objectives.language_model.batches import starts_of
-    from search.objectives.language_model.interface import training_loss
+    from search.objectives.language_model.interface import has_own_loss, training_loss
     from search.objectives.language_model.optimizer import make_optimizer
+    from search.objectives.language_model.token_tensors import as_tensor
 
-    starts_of(settings.batches)
+    settings = read.settings
+    if settings.batches != UNIFORM:
+        tokens = as_tensor(corpus.train, torch.device("cpu"))
+        _checked_call(
+            f"batches {settings.batches!r}",
+            lambda: starts_of(settings.batches)(tokens, read.block_size, settings.batch_size, torch.Generator()),
+        )
     make_optimizer(model, settings, torch.device("cpu"))
-    training_loss(model, settings)
+    if not has_own_loss(model):
+        training_loss(model, settings)
+        return
+    window = torch.zeros(1, read.block_size, dtype=torch.int64)
+    loss_of = training_loss(model, settings.model_copy(update={"compile": False}))
+    with torch.random.fork_rng(devices=[]):  # for dropout
+        loss = _checked_call(f"the loss of model {read.model!r}", lambda: loss_of(window, window))
+    is_number = isinstance(loss, torch.Tensor) and loss.shape == () and loss.is_floating_point()
+    if not is_number or not loss.requires_grad:
+        got = f"{tuple(loss.shape)}, {loss.dtype}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+        if is_number:
+            got += ", without a gradient"
+        raise ObjectiveError(
+            f"the loss of model {read.model!r} is {got}: return one floating-point number, a tensor of shape () that "
+            "the weights have a gradient of"
+        )
+
+
+def _checked_call(what: str, call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except ObjectiveError:
+        raise
+    except Exception as error:  # a user's code can raise anything
+        raise ObjectiveError(f"{what} failed: {type(error).__name__}: {error}") from error
 
 
 def check_logits(model: Any, read: ReadCell, vocab_size: int) -> None:
@@ -142,6 +178,10 @@ def check_logits(model: Any, read: ReadCell, vocab_size: int) -> None:
         raise ObjectiveError(
             f"model {read.model!r} returns {got} for one window: its forward must return only the logits, {expected}, "
             "or (logits, loss) if it takes targets"
+        )
+    if not logits.is_floating_point():
+        raise ObjectiveError(
+            f"model {read.model!r} returns logits of type {logits.dtype}: return floating-point numbers"
         )
 
 
