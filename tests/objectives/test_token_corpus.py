@@ -162,6 +162,7 @@ def test_a_decoder_beside_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "def text(ids):\n    return ''.join(chr(97 + i % 26) * 2 for i in ids)\n"
         "def broken(ids):\n    raise KeyError(max(ids))\n"
         "def number(ids):\n    return 3\n"
+        "def later(ids):\n    return 'abc'[max(ids)]\n"
     )
     files = {"train_bin": raw(TRAIN), "val_bin": raw(VAL)}
 
@@ -171,10 +172,12 @@ def test_a_decoder_beside_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     corpus = corpus_with("pairs_of:text")
     assert (corpus.decode([0, 1]), corpus.vocab_size) == ("aabb", 400)
     assert corpus.vocabulary.count_bytes(corpus.validation) == 2 * len(VAL)
-    for name, message in (("broken", r"fails on the ids \[.*, …\]: KeyError"), ("number", "returns int for the ids")):
-        broken = corpus_with(f"pairs_of:{name}")
+    for name, message in (("broken", r"fails on the ids \[0\]: KeyError"), ("number", "returns int for the ids")):
         with pytest.raises(CorpusError, match=rf"decoder 'pairs_of:{name}' {message}"):
-            broken.vocabulary.count_bytes(broken.validation)
+            corpus_with(f"pairs_of:{name}")
+    later = corpus_with("pairs_of:later")
+    with pytest.raises(CorpusError, match=r"decoder 'pairs_of:later' fails on the ids \[.*, …\]: IndexError"):
+        later.vocabulary.count_bytes(later.validation)
     for decoder, message in (
         ("absent_module:text", r"does not import \(ModuleNotFoundError.* put absent_module\.py beside the study file"),
         ("pairs_of:absent", "the module 'pairs_of' has no function 'absent'"),
@@ -201,7 +204,7 @@ U2 = {"train_bin": raw(TRAIN), "val_bin": raw(VAL)}
         ({}, r"is a folder without a split: put train\.txt and val\.txt or .* or name a file, which is split 90/10"),
         ({"train_bin": b"ab"}, r"has no val\.bin: put it there"),
         ({"val_npy": VAL}, r"has no train\.npy"),
-        ({**U2, "train_txt": "a"}, r"files of several kinds \(train\.txt, train\.bin\): keep one kind"),
+        ({**U2, "train_txt": "a"}, r"files of several kinds \(train\.bin, train\.txt, val\.bin\): keep one kind"),
         ({**U2, "train_bin": b"abc"}, "has 3 bytes, which is no whole number of uint16 tokens: it is cut off"),
         ({**U2, "train_bin": b"abcdef", "meta_json": {"dtype": "uint32"}}, "6 bytes, .* of uint32 tokens"),
         ({**U2, "train_bin": raw(TRAIN, "<u4")}, r'every other one is 0 .* uint32 tokens; say so .*"dtype": "uint32"'),
