@@ -132,7 +132,7 @@ class SlurmLauncher:
             log.info("squeue: %s", _one_line(done.stderr))
 
     def _may_submit(self) -> bool:
-        """Whether more tasks make sense: no task has failed, and nobody has cancelled one."""
+        """Whether more tasks make sense: no task has failed, and none was cancelled."""
         for job in self._jobs:
             done = subprocess.run(["scontrol", "--oneliner", "show", "job", job], capture_output=True, text=True)
             for line in done.stdout.splitlines():

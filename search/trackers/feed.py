@@ -89,11 +89,10 @@ class TrackingFeed:
         for trial in trials_with_news(self._database, self._studies, self._since):
             self._since = max(self._since, trial.ended_at or 0.0)
             for event in events_of(trial, self._metrics_of(trial.study)):
-                event = replace(event, is_earlier=not self._has_polled)
                 if event.key not in self._seen:
                     self._seen.add(event.key)
                     for queue in self._queues:
-                        queue.pending.append(event)
+                        queue.pending.append(replace(event, is_earlier=not self._has_polled))
         self._has_polled = True
         for queue in self._queues:
             queue.deliver()

@@ -59,19 +59,16 @@ class TensorBoardTracker:
             OSError: The folder cannot be written, or another process writes to it.
         """
         self._take_lock()
-        key = event.trial.study, event.trial.number
-        if isinstance(event, EvaluationEvent):
-            writer = self._writer(event.trial)
-            _write_scalars(writer, event.metrics, event.step)
-            writer.flush()
-            return
         writer = self._writer(event.trial)
         _write_scalars(writer, event.metrics, event.step or 0)
+        if isinstance(event, EvaluationEvent):
+            writer.flush()
+            return
         if event.sample:
             _write_text(writer, "sample", event.sample, event.step or 0)
         _write_end(writer, event.outcome)
         writer.close()
-        del self._open[key]
+        del self._open[event.trial.study, event.trial.number]
 
     def _take_lock(self) -> None:
         if self._lock is None:
