@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from search.models.constructor import arguments_of, construct
@@ -26,6 +27,24 @@ PE_TYPES = ("randn", "sinpe", "rope")  # of bigram_v2
 GPT_PE_TYPES = ("learned", "sinpe", "rope", "none")
 
 
+def import_named(named: str, module: str, choices: str, refused: type[Exception]) -> ModuleType:
+    """Import the module that a setting or an axis names.
+
+    Args:
+        named: What names it, for messages.
+        module: Its name.
+        choices: What else to do, for messages.
+        refused: The class of the error if it does not import.
+    """
+    try:
+        return importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # a user's module can raise anything at import
+        raise refused(
+            f"{named}: module {module!r} does not import ({type(error).__name__}: {error}); "
+            f"put it beside the study file or on PYTHONPATH, or {choices}"
+        ) from error
+
+
 def model_class(name: str) -> type[nn.Module]:
     """Find the class of a model.
 
@@ -43,13 +62,7 @@ def model_class(name: str) -> type[nn.Module]:
     module_name, _, class_name = reference.partition(":")
     if not module_name or not class_name:
         raise ModelError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}, or name your own as module:Class")
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # a user's module can raise anything at import
-        raise ModelError(
-            f"model {name!r}: module {module_name!r} does not import ({type(error).__name__}: {error}); "
-            f"put it beside the study file or on PYTHONPATH, or choose one of {', '.join(MODELS)}"
-        ) from error
+    module = import_named(f"model {name!r}", module_name, f"choose one of {', '.join(MODELS)}", ModelError)
     found = getattr(module, class_name, None)
     if found is None:
         classes = [key for key, value in vars(module).items() if inspect.isclass(value)]

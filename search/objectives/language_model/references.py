@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
+from search.models.registry import import_named
 from search.objectives.errors import ObjectiveError
 
 
@@ -20,13 +20,7 @@ def find(setting: str, reference: str, choices: str) -> Any:
         ObjectiveError: The module does not import, or lacks the name.
     """
     module_name, _, name = reference.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # a user's module can raise anything at import
-        raise ObjectiveError(
-            f"{setting} {reference!r}: module {module_name!r} does not import ({type(error).__name__}: {error}); "
-            f"put it beside the study file or on PYTHONPATH, or {choices}"
-        ) from error
+    module = import_named(f"{setting} {reference!r}", module_name, choices, ObjectiveError)
     if not hasattr(module, name):
         raise ObjectiveError(f"{setting} {reference!r} does not exist: {choices}")
     return getattr(module, name)
