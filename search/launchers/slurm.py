@@ -80,7 +80,8 @@ class SlurmLauncher:
         self._job = job
         make_private_folder(job.log_folder)
         self._jobs = _read_jobs(job.log_folder)
-        self._look()
+        # Jobs that a stop has cancelled must not keep `tend` from submitting more.
+        self._jobs = sorted(self._look())
         self._submit(min(n, self._most) - self._alive)
 
     def tend(self) -> None:
@@ -116,20 +117,27 @@ class SlurmLauncher:
             file.write(json.dumps(self._jobs).encode())
         log.warning("SLURM job %s: %d workers; logs: %s", self._jobs[-1], number, logs)
 
-    def _look(self) -> None:
-        """Count the tasks that have not ended; the count stays if SLURM does not answer."""
+    def _look(self) -> set[str]:
+        """Count the tasks that have not ended; the count stays if SLURM does not answer.
+
+        Returns:
+            The jobs that they belong to; all jobs without an answer.
+        """
         self._polled_at = time.monotonic()
         if not self._jobs:
-            return
+            return set()
         command = ["squeue", "--noheader", "--array", "--format=%i %T", "--jobs", ",".join(self._jobs)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
-            states = [line.split()[-1] for line in done.stdout.splitlines() if line.strip()]
-            self._alive = sum(state in ALIVE for state in states)
-        elif "invalid job id" in done.stderr.lower():  # SLURM has forgotten all of them
+            tasks = [line.split() for line in done.stdout.splitlines() if line.strip()]
+            alive = [name.partition("_")[0] for name, state in tasks if state in ALIVE]
+            self._alive = len(alive)
+            return set(alive)
+        if "invalid job id" in done.stderr.lower():  # SLURM has forgotten all of them
             self._alive = 0
-        else:
-            log.info("squeue: %s", _one_line(done.stderr))
+            return set()
+        log.info("squeue: %s", _one_line(done.stderr))
+        return set(self._jobs)
 
     def _may_submit(self) -> bool:
         """Whether more tasks make sense: no task has failed, and none was cancelled."""
