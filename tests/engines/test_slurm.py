@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -192,9 +193,10 @@ def test_every_trial_is_trained_once_whatever_happens_to_its_worker(
 
 
 def _resumed(slurm: SlurmCluster) -> bool:
-    """Resume node n2; SLURM refuses this for a moment after it went down."""
+    """Resume node n2: SLURM refuses this for a moment after it went down, and also if the node has come back itself."""
     command = ["scontrol", "update", "NodeName=n2", "State=RESUME"]
-    return subprocess.run(command, env=slurm.environment, capture_output=True, check=False).returncode == 0
+    subprocess.run(command, env=slurm.environment, capture_output=True, check=False)
+    return not slurm.run("sinfo", "--noheader", "--nodes=n2", "--format=%t").startswith("down")
 
 
 def test_a_run_that_is_stopped_cancels_its_workers_and_one_that_detaches_leaves_them(
@@ -217,6 +219,9 @@ def test_a_run_that_is_stopped_cancels_its_workers_and_one_that_detaches_leaves_
     (study.folder / "hold-0-1").unlink()
     code, said = study.finish("--workers", "2")
     assert code == 0, said + study.logs()
+    assert len(json.loads((study.folder / "search-out/walk/logs/slurm-jobs.json").read_text())) == 1, (
+        "none is cancelled"
+    )
     assert {state for state, _ in study.curves().values()} == {"COMPLETE"}
 
 
