@@ -11,11 +11,12 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from gates import wait_until
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol")
 START_S = 30.0
@@ -125,14 +126,6 @@ def _has_variable(process: Path, mark: bytes) -> bool:
         return False
 
 
-def wait_for(what: Callable[[], object], seconds: float, name: str) -> None:
-    """Wait until something is true."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {name}"
-        time.sleep(0.1)
-
-
 def _free_ports(number: int) -> list[int]:
     holders = [socket.socket() for _ in range(number)]
     try:
@@ -169,11 +162,11 @@ def slurm() -> Iterator[SlurmCluster]:
         munge_files = [f"--{name}={folder}/munge.{name.split('-')[0]}" for name in ("socket", "pid-file", "seed-file")]
         munged = ["munged", "--foreground", "--force", f"--key-file={key}", f"--log-file={folder}/munged.log"]
         cluster.start("munged", *munged, *munge_files)
-        wait_for((folder / "munge.socket").exists, START_S, "munged")
+        wait_until((folder / "munge.socket").exists, "munged", START_S)
         cluster.start("slurmctld", "slurmctld", "-D")
         for node in ("n1", "n2"):
             cluster.start(node, "slurmd", "-D", "-N", node)
-        wait_for(lambda: _idle(cluster) == {"n1", "n2"}, START_S, f"both nodes idle; logs in {folder}")
+        wait_until(lambda: _idle(cluster) == {"n1", "n2"}, f"both nodes idle; logs in {folder}", START_S)
         yield cluster
     finally:
         cluster.end()

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import optuna
 import pytest
+from gates import wait_until
 
 from search.errors import EXIT_STOPPED
 from search.launchers.child_process import child_environment
-from tests.engines.conftest import SlurmCluster, wait_for
+from tests.engines.conftest import SlurmCluster
 
 PATIENCE_S = 60.0
 # A trial takes the lock of its GPU, so that two workers on one GPU are noticed, and waits where a file tells it to.
@@ -132,7 +133,7 @@ class Walk:
 def walk(tmp_path: Path, slurm: SlurmCluster) -> Iterator[Callable[[str, int], Walk]]:
     yield lambda name, cells: Walk(tmp_path / name, slurm, cells)
     subprocess.run(["scancel", "--user=root"], env=slurm.environment, capture_output=True, check=False)
-    wait_for(lambda: not slurm.queue(), PATIENCE_S, "an empty queue")
+    wait_until(lambda: not slurm.queue(), "an empty queue", PATIENCE_S)
 
 
 @pytest.mark.timeout(240)
@@ -148,7 +149,7 @@ def test_every_trial_is_trained_once_whatever_happens_to_its_worker(
     def all_wait() -> bool:
         return all(study.reached(cell) for cell in HELD)
 
-    wait_for(all_wait, PATIENCE_S, "four trials at the hold")
+    wait_until(all_wait, "four trials at the hold", PATIENCE_S)
     places = [str(study.reached(cell)).split() for cell in HELD]
     assert sorted(node for node, _ in places) == ["n1", "n1", "n2", "n2"]
     submitter.kill()
@@ -158,14 +159,14 @@ def test_every_trial_is_trained_once_whatever_happens_to_its_worker(
     # Requeued by hand: its trial goes on in the task that comes back.
     study.again(HELD[0])
     slurm.run("scontrol", "requeue", jobs[HELD[0]])
-    wait_for(all_wait, PATIENCE_S, "the requeued trial at the hold")
+    wait_until(all_wait, "the requeued trial at the hold", PATIENCE_S)
 
     # Preempted: a job of a higher partition takes both GPUs of a node.
     held = {cell: str(study.reached(cell)).split() for cell in HELD}
     on_first = [cell for cell, (node, _) in held.items() if node == "n1"]
     study.again(*on_first)
     slurm.run("sbatch", "--partition=high", "--gres=gpu:2", "--nodelist=n1", "--output=/dev/null", "--wrap=sleep 1")
-    wait_for(all_wait, PATIENCE_S, "the preempted trials at the hold")
+    wait_until(all_wait, "the preempted trials at the hold", PATIENCE_S)
 
     # A node goes down, and comes back.
     held = {cell: str(study.reached(cell)).split() for cell in HELD}
@@ -173,11 +174,11 @@ def test_every_trial_is_trained_once_whatever_happens_to_its_worker(
     assert on_second
     study.again(*on_second)
     slurm.run("scontrol", "update", "NodeName=n2", "State=DOWN", "Reason=test")
-    wait_for(lambda: _resumed(slurm), PATIENCE_S, "node n2 resumed")
-    wait_for(all_wait, PATIENCE_S, "the trials of the lost node at the hold")
+    wait_until(lambda: _resumed(slurm), "node n2 resumed", PATIENCE_S)
+    wait_until(all_wait, "the trials of the lost node at the hold", PATIENCE_S)
 
     # The time limit ends the longest worker 30 s after its start, and it comes back.
-    wait_for(lambda: study.logs().count("asks to be run again (USR1)") > len(on_first), PATIENCE_S, "a time limit")
+    wait_until(lambda: study.logs().count("asks to be run again (USR1)") > len(on_first), "a time limit", PATIENCE_S)
     for a, b in HELD:
         (study.folder / f"hold-{a}-{b}").unlink()
 
@@ -189,7 +190,7 @@ def test_every_trial_is_trained_once_whatever_happens_to_its_worker(
     assert {state for state, _ in curves.values()} == {"COMPLETE"}
     assert curves == plain.curves()
     assert not (study.folder / "clash").exists()
-    wait_for(lambda: not slurm.queue(), PATIENCE_S, "an empty queue")
+    wait_until(lambda: not slurm.queue(), "an empty queue", PATIENCE_S)
 
 
 def _resumed(slurm: SlurmCluster) -> bool:
@@ -207,7 +208,7 @@ def test_a_run_that_is_stopped_cancels_its_workers_and_one_that_detaches_leaves_
     code, said = study.finish("--workers", "2", "--detach")
     assert code == 0, said
     assert re.search(r"detached: SLURM job \d+: 2 workers; squeue shows them", said)
-    wait_for(lambda: study.reached((0, 0)) and study.reached((0, 1)), PATIENCE_S, "two trials at the hold")
+    wait_until(lambda: study.reached((0, 0)) and study.reached((0, 1)), "two trials at the hold", PATIENCE_S)
     watcher = study.run("--workers", "2")
     assert watcher.stderr is not None
     assert any("done" in line for line in watcher.stderr)  # the same command watches them
