@@ -9,6 +9,7 @@ from sqlalchemy import Connection, and_, select
 from search.storage import optuna_tables
 from search.storage.database import Database
 from search.storage.errors import StorageError
+from search.storage.queries import study_attr
 from search.storage.schema import queue_table, studies_table
 from search.storage.texts import printable
 from search.storage.url import display_url
@@ -25,16 +26,19 @@ def note_host(database: Database, study: str) -> None:
     """
     if not database.dialect.one_host:
         return
-    if database.read(lambda connection: _study_and_host(connection, study))[1] == this_host():
+    if study_attr(database, study, HOST) == this_host():
         return
 
     def work(connection: Connection) -> None:
-        study_id, host = _study_and_host(connection, study)
-        if study_id is None or host == this_host():
+        query = select(studies_table.c.study_id).where(studies_table.c.name == study)
+        study_id = connection.execute(query).scalar()
+        if study_id is None:
             return
+        host = optuna_tables.study_attr(connection, study_id, HOST)
         now = database.time(connection)
-        leased = and_(queue_table.c.study == study, queue_table.c.state == "running", queue_table.c.lease_until > now)
-        if host is not None and connection.execute(select(queue_table.c.id).where(leased).limit(1)).first():
+        running = and_(queue_table.c.study == study, queue_table.c.state == "running", queue_table.c.lease_until > now)
+        leased = connection.execute(select(queue_table.c.id).where(running).limit(1)).first()
+        if leased and host not in (None, this_host()):
             raise StorageError(_refusal(database, study, host, "start it here again when their leases have ended"))
         optuna_tables.write_study_attrs(connection, study_id, {HOST: this_host()})
 
@@ -49,23 +53,14 @@ def check_host(database: Database, study: str) -> None:
     """
     if not database.dialect.one_host:
         return
-    _, host = database.read(lambda connection: _study_and_host(connection, study))
-    if host is not None and host != this_host():
+    host = study_attr(database, study, HOST)
+    if host not in (None, this_host()):
         raise StorageError(_refusal(database, study, host, "start its run here first"))
 
 
 def this_host() -> str:
     """The name of this host."""
     return os.uname().nodename
-
-
-def _study_and_host(connection: Connection, study: str) -> tuple[int | None, str | None]:
-    query = select(studies_table.c.study_id).where(studies_table.c.name == study)
-    study_id = connection.execute(query).scalar()
-    if study_id is None:
-        return None, None
-    host = optuna_tables.study_attr(connection, study_id, HOST)
-    return study_id, host if isinstance(host, str) else None
 
 
 def _refusal(database: Database, study: str, host: str, remedy: str) -> str:
