@@ -14,6 +14,7 @@ from search.errors import UsageError
 from search.hints import command_of
 from search.objectives.corpus import Corpus
 from search.objectives.held_out import reserve, reserved_share
+from search.objectives.language_model.settings import UNTRAINED
 from search.options import PlanningOptions
 from search.storage.artifact_store import artifact_store
 from search.storage.connect import open_database
@@ -48,9 +49,6 @@ from search.workers.group_size import check_fuse
 from search.workers.provenance import code_digest
 
 log = logging.getLogger("search")
-
-# Settings without an effect on what a trial learns.
-UNTRAINED = ("eval_interval", "evaluation", "eval_batches", "eval_tokens", "sample_chars")
 
 
 def load_study(options: PlanningOptions, modules: Path | None = None) -> Study:

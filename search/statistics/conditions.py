@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from search.objectives.language_model.settings import UNTRAINED
 from search.statistics.comparison import Levels
 from search.statistics.inference import mean
 from search.statistics.ranking import Row
@@ -12,8 +13,6 @@ from search.storage.values import canonical
 from search.study.formatting import value_text
 from search.study.stored import StoredStudy
 
-# Settings that change what is measured or kept, but not what is trained.
-_NOT_TRAINING = ("eval_interval", "evaluation", "eval_batches", "eval_tokens", "sample_chars")
 # So many settings are named.
 MAX_SETTINGS = 8
 # Facts of a trial that can move along with an axis, and what they are called.
@@ -26,7 +25,7 @@ def held_fixed(stored: StoredStudy) -> str:
     settings: dict[str, Any] = {
         name: values[0] for name, values in definition.grid.items() if len(values) == 1 and name != "model"
     }
-    settings |= {name: value for name, value in stored.used_training.items() if name not in _NOT_TRAINING}
+    settings |= {name: value for name, value in stored.used_training.items() if name not in UNTRAINED}
     settings |= {name: value for name, value in definition.user_settings.items() if name != "command"}
     varied = {*definition.axes, *(name for name, values in definition.grid.items() if len(values) > 1)}
     shown = [

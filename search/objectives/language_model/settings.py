@@ -25,6 +25,10 @@ OPTIMIZER_SETTINGS = {
 }
 
 
+# Settings that change what is measured or kept, but not what is trained.
+UNTRAINED = ("eval_interval", "evaluation", "eval_batches", "eval_tokens", "sample_chars")
+
+
 class LanguageModelSettings(TrainingSettings):
     """Settings of one training run of a language model; names that nanoGPT has too mean what they mean there."""
 
