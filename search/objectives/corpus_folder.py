@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from search.objectives.errors import CorpusError
@@ -14,21 +13,6 @@ from search.objectives.vocabulary import BYTES, Tokens, Vocabulary
 
 TRAIN, VAL, TEST = "train", "val", "test"
 SUFFIXES = (".txt", ".bin", ".npy")
-
-
-@dataclass(frozen=True)
-class Part:
-    """One file of a folder.
-
-    Attributes:
-        path: The file.
-        tokens: What it holds.
-        text: The same as characters; None for a file of tokens, or of bytes.
-    """
-
-    path: Path
-    tokens: Tokens
-    text: str | None = None
 
 
 def find_parts(folder: Path, *, as_bytes: bool) -> dict[str, Path]:

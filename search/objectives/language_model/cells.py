@@ -121,7 +121,6 @@ def check_training(model: Any, read: ReadCell, corpus: Corpus) -> None:
         )
     make_optimizer(model, settings, torch.device("cpu"))
     if not has_own_loss(model):
-        training_loss(model, settings)
         return
     window = torch.zeros(1, read.block_size, dtype=torch.int64)
     loss_of = training_loss(model, settings.model_copy(update={"compile": False}))

@@ -206,22 +206,22 @@ class LanguageModelRun:
 
     def _is_out_of_patience(self) -> bool:
         """Whether the last `patience` evaluations brought no new best."""
+        if not self.settings.patience:
+            return False
         values = [point.value for point in self._curve]
-        return 0 < self.settings.patience < len(values) - values.index(min(values))
+        return self.settings.patience < len(values) - values.index(min(values))
 
     def _measure_details(self) -> None:
         """Measure what a finished run has besides its losses, unless that is done."""
         with precision(self.settings, self.device):
-            self._measure_missing_details()
-
-    def _measure_missing_details(self) -> None:
-        if self._by_position is None:
-            text = self._selection if self._held_out is None else self._held_out
-            self._by_position = self._pass(text).by_position
-        if self._sample is None:
-            self._sample = sample_text(
-                self._predictor, self._corpus, self.settings.sample_chars, self.block_size, self._seed, self.device
-            )
+            if self._by_position is None:
+                text = self._selection if self._held_out is None else self._held_out
+                self._by_position = self._pass(text).by_position
+            if self._sample is None:
+                length = self.settings.sample_chars
+                self._sample = sample_text(
+                    self._predictor, self._corpus, length, self.block_size, self._seed, self.device
+                )
 
     def files(self) -> dict[str, bytes]:
         """The files to keep of an ended run: the weights."""
