@@ -24,6 +24,8 @@ from search.storage.database import Database
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 
+# Before anything imports them: asserts of these modules explain themselves as those of a test do.
+pytest.register_assert_rewrite("scenario", "gates", "deaths")
 pytest_plugins = ["program_fixtures", "fail_on_skip", "bucket"]
 
 _names = itertools.count()

@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.register_assert_rewrite("scenario", "gates", "deaths")
-
-from postgres import PostgresServer  # noqa: E402
-from scenario import FaultStudy, MakeStudy  # noqa: E402
+from postgres import PostgresServer
+from scenario import FaultStudy, MakeStudy
 
 
 @pytest.fixture
