@@ -21,6 +21,8 @@ TOKENS_PER_CHUNK = 1 << 22
 MOST_IDS = 1 << 24
 LOOKED_AT = 1 << 16  # the ids at the start of a file that show how wide it was written
 ENOUGH = 64  # ids, to tell
+# The largest vocabularies have about 260,000 ids, the frequent ones first.
+LARGE_MEDIAN = 1 << 18
 
 
 def map_bytes(path: Path) -> Tokens:
@@ -60,8 +62,7 @@ def map_bin(path: Path, element_type: ElementType | None = None) -> Tokens:
                 'off or of another type; write it anew, or name its type in meta.json: {"dtype": "uint32"}'
             )
         tokens = np.memmap(path, dtype=kind, mode="r", offset=offset)
-    if kind.itemsize == 2:
-        _check_width(path, tokens)
+    (_check_no_uint32 if kind.itemsize == 2 else _check_no_uint16)(path, tokens)
     return tokens
 
 
@@ -164,7 +165,7 @@ def _check_header(path: Path, header: list[int], size: int, element_type: Elemen
         )
 
 
-def _check_width(path: Path, tokens: Tokens) -> None:
+def _check_no_uint32(path: Path, tokens: Tokens) -> None:
     """Refuse uint32 tokens that are read as uint16: every other value is the upper half of an id, nearly always 0."""
     looked = tokens[: min(LOOKED_AT, len(tokens) // 2 * 2)]
     if len(looked) < ENOUGH:
@@ -174,4 +175,15 @@ def _check_width(path: Path, tokens: Tokens) -> None:
         raise CorpusError(
             f"corpus {str(path)!r}: of its first {len(looked)} uint16 values every other one is 0 ({upper:.0%} of "
             'them), so it holds uint32 tokens; say so in meta.json: {"dtype": "uint32"}'
+        )
+
+
+def _check_no_uint16(path: Path, tokens: Tokens) -> None:
+    """Refuse uint16 tokens that are read as uint32: nearly every upper half is then an id, and large."""
+    looked = tokens[:LOOKED_AT]
+    middle = int(np.median(looked))
+    if len(looked) >= ENOUGH and middle >= LARGE_MEDIAN:
+        raise CorpusError(
+            f"corpus {str(path)!r}: half of its first {len(looked)} uint32 values are {middle} or more, which no "
+            'vocabulary has, so it holds uint16 tokens; say so in meta.json: {"dtype": "uint16"}'
         )

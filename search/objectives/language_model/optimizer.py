@@ -51,8 +51,9 @@ def make_optimizer(model: nn.Module, settings: LanguageModelSettings, device: to
     try:
         made: Optimizer = kind(model.parameters(), **arguments, **settings.optimizer_args)
     except (TypeError, ValueError, RuntimeError) as error:
-        values = ", ".join(f"{name}={value!r}" for name, value in (arguments | settings.optimizer_args).items())
-        raise ObjectiveError(f"optimizer {settings.optimizer!r} cannot be made with {values}: {error}") from error
+        values = "".join(f" {name}={value!r}" for name, value in settings.optimizer_args.items())
+        given = f" with optimizer_args{values}" if values else ""
+        raise ObjectiveError(f"optimizer {settings.optimizer!r} cannot be made{given}: {error}") from error
     return made
 
 

@@ -47,7 +47,8 @@ class LanguageModelSettings(TrainingSettings):
     # Or "module:function" that draws where the windows of a batch start, as `batches.uniform_starts` does.
     batches: str = UNIFORM
     gradient_accumulation_steps: Count = 1  # batches whose gradients are averaged in a step
-    label_smoothing: Share = 0.0  # of the training loss; evaluations have none
+    # Below 1, where the training loss would not depend on the text.
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the training loss; evaluations have none
     # Of the forward pass, by torch.autocast; weights and optimizer stay in float32.
     dtype: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False  # torch.compile
