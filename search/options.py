@@ -221,7 +221,7 @@ class RunStudyOptions(QuietOptions, PlanningOptions):
     launcher: Annotated[
         str | None,
         Option(
-            "What starts the workers: local, slurm, or your own as module:Class.",
+            "What starts the workers: local, slurm, ray, or your own as module:Class.",
             "NAME",
             env="SEARCH_LAUNCHER",
             unset="that of [launcher] in the study file, or local",

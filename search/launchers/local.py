@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.errors import EXIT_SPOILED, EXIT_STOPPED, EXIT_USAGE, WorkersKeepCrashing
-from search.launchers.child_process import child_command, child_environment
+from search.launchers.child_process import child_command, child_environment, end_text
 from search.launchers.protocol import Places, WorkerJob
 from search.storage.errors import StorageUnavailable
 from search.storage.failures import Failure
@@ -133,7 +133,7 @@ class LocalLauncher:
             log.warning("%s can train no further trial (%s); starting another one", name, line)
             return
         self._crashes_in_a_row = 0 if held else self._crashes_in_a_row + 1
-        ended = f"{name} ended with {_status(status)}"
+        ended = f"{name} ended with {end_text(status)}"
         too_often = self._crashes_in_a_row >= MAX_CRASHES_IN_A_ROW * len(self._slots)
         if too_often or (status == EXIT_USAGE and not held):
             raise WorkersKeepCrashing(f"{ended}: {line}; log: {process.log_file}")
@@ -160,13 +160,9 @@ def _crash(process: _Process) -> Failure:
     status, log_file = process.popen.returncode, process.log_file
     return Failure(
         "worker crashed",
-        f"the worker ended with {_status(status)}",
+        f"the worker ended with {end_text(status)}",
         reported_crash(process.log()),
         exit_status=status if status >= 0 else None,
         signal=signal.Signals(-status).name if status < 0 else None,
         log=str(log_file.absolute()),
     )
-
-
-def _status(status: int) -> str:
-    return signal.Signals(-status).name if status < 0 else f"exit code {status}"

@@ -15,6 +15,7 @@ from pathlib import Path
 from search.errors import UsageError, WorkersKeepCrashing
 from search.launchers.child_process import child_environment
 from search.launchers.protocol import Places, WorkerJob
+from search.launchers.settings import device_of, most_workers
 from search.launchers.slurm_script import array_range, batch_script, read_slurm_settings
 from search.storage.private_files import make_private_folder, open_private
 from search.workers.failure_records import last_line, log_since
@@ -23,8 +24,6 @@ log = logging.getLogger("search.run")
 
 POLL_S = 3.0
 SUBMIT_AGAIN_S = 15.0
-# More workers than this are asked for with --workers.
-MOST_WORKERS = 100
 JOBS_FILE = "slurm-jobs.json"
 # States of a task: it has failed; it has not ended.
 FAILED = frozenset({"FAILED", "OUT_OF_MEMORY", "BOOT_FAIL"})
@@ -47,12 +46,8 @@ class SlurmLauncher:
 
     def __init__(self, places: Places) -> None:
         self._settings = read_slurm_settings(places.settings)
-        if places.devices not in ("auto", "cpu", "cuda"):
-            raise UsageError(f"--devices {places.devices}: with SLURM choose auto, cpu or cuda; gres picks the cards")
-        self._device = {"auto": "", "cpu": "cpu", "cuda": "cuda:0"}[places.devices]
-        if places.workers != "auto" and not (places.workers.isdecimal() and int(places.workers) > 0):
-            raise UsageError(f"--workers {places.workers}: give a number from 1 up, or auto")
-        self._most = MOST_WORKERS if places.workers == "auto" else int(places.workers)
+        self._device = device_of(places, "SLURM", "gres picks the cards")
+        self._most = most_workers(places)
         if shutil.which("sbatch") is None:
             raise UsageError("--launcher slurm: there is no sbatch on this machine; run it on a login node")
         self._check_settings()

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from search.errors import UsageError
 from search.launchers.child_process import child_command
-from search.study.validation_messages import did_you_mean
+from search.launchers.settings import LauncherSettings, read_launcher_settings
 
 # Crashes of a task, besides preemptions and time limits, after which it is not started again.
 MAX_RESTARTS = 20
@@ -43,10 +42,8 @@ exit "$code"
 """
 
 
-class SlurmSettings(BaseModel):
+class SlurmSettings(LauncherSettings):
     """What `[launcher]` of a study file says to SLURM; names are those of sbatch's options."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     partition: str | None = None
     account: str | None = None
@@ -85,20 +82,8 @@ def read_slurm_settings(values: Mapping[str, Any]) -> SlurmSettings:
     Raises:
         UsageError: A name or a value is wrong.
     """
-    try:
-        return SlurmSettings.model_validate(dict(values))
-    except ValidationError as error:
-        fault = error.errors()[0]
-        name = ".".join(map(str, fault["loc"][:1]))
-        if fault["type"] == "extra_forbidden":
-            known = list(SlurmSettings.model_fields)
-            raise UsageError(
-                f"launcher.{name}: SLURM has no such setting{did_you_mean(name, known)}; settings: {', '.join(known)}; "
-                "any other option of sbatch goes into launcher.sbatch"
-            ) from error
-        raise UsageError(
-            f"launcher.{name} = {fault['input']!r}: {fault['msg'].removeprefix('Value error, ')}"
-        ) from error
+    hint = "; any other option of sbatch goes into launcher.sbatch"
+    return read_launcher_settings(SlurmSettings, "SLURM", values, hint)
 
 
 def batch_script(settings: SlurmSettings, arguments: Sequence[str], device: str, name: str, logs: Path) -> str:

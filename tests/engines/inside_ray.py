@@ -1,0 +1,264 @@
+"""Studies on a real Ray of three nodes; `test_ray.py` runs this in a network namespace."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import ray
+from gates import wait_until
+from ray.cluster_utils import Cluster
+
+from search.errors import EXIT_STOPPED
+from search.launchers.child_process import child_environment
+from search.launchers.ray import NAMESPACE
+
+PATIENCE_S = 60.0
+SMALL: dict[str, Any] = {"object_store_memory": 80 * 2**20}
+# A trial says where it runs, and waits where a file tells it to.
+WALK = """
+import os
+import random
+import time
+from pathlib import Path
+
+folder = Path(os.environ["WALK_FOLDER"])
+
+
+def walk(params, seed):
+    draw = random.Random(f"{seed}/{params['a']}")
+    hold, reached = folder / f"hold-{params['a']}", folder / f"reached-{params['a']}"
+    for step in range(4):
+        if step == 2 and hold.exists():
+            arguments = Path("/proc/self/cmdline").read_text().split("\\0")
+            node = next(each for each in arguments if "/ray-" in each).partition("/ray-")[2][:8]
+            reached.write_text(f"{node} {os.environ.get('CUDA_VISIBLE_DEVICES')}")
+            while hold.exists():
+                yield
+                time.sleep(0.02)
+        yield step, params["a"] + draw.random()
+"""
+STUDY = """
+objective = "walk:walk"
+
+[grid]
+a = {a}
+
+[training]
+max_iters = 3
+
+[pruner]
+name = "none"
+
+[workers]
+lease_s = 10
+
+[launcher]
+name = "ray"
+num_cpus = 0.5
+num_gpus = 0.5
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head without CPUs, and two nodes with two CPUs and a claimed GPU each."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **SMALL})
+    for _ in range(2):
+        made.add_node(num_cpus=2, num_gpus=1, **SMALL)
+    ray.init(address=made.address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+    yield made
+    ray.shutdown()
+    made.shutdown()  # type: ignore[no-untyped-call]
+
+
+class Walk:
+    """A study in a folder, and the commands that train it."""
+
+    def __init__(self, folder: Path, cluster: Cluster, cells: int) -> None:
+        self.folder = folder
+        (folder / "walk.py").write_text(WALK)
+        (folder / "walk.toml").write_text(STUDY.format(a=list(range(cells))))
+        self._environment = child_environment({"RAY_ADDRESS": cluster.address, "WALK_FOLDER": str(folder)})
+
+    def run(self, *more: str) -> subprocess.Popen[str]:
+        """Start `search.run` on the study."""
+        command = [sys.executable, "-P", "-m", "search.run", "--study", "walk.toml", "--storage", "sqlite:///walk.db"]
+        environment = f'launcher.runtime_env={{env_vars={{WALK_FOLDER="{self.folder}"}}}}'
+        command += ["--devices", "cpu", "--set", environment, *more]
+        return subprocess.Popen(
+            command, cwd=self.folder, env=self._environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def finish(self, *more: str) -> tuple[int, str]:
+        """Run it to its end; its exit code and what it said."""
+        process = self.run(*more)
+        _, said = process.communicate(timeout=120)
+        return process.returncode, said
+
+    def hold(self, *cells: int) -> None:
+        """Let trials wait at step 2."""
+        for a in cells:
+            (self.folder / f"hold-{a}").touch()
+
+    def release(self) -> None:
+        """Let all trials go on."""
+        for hold in self.folder.glob("hold-*"):
+            hold.unlink()
+
+    def reached(self, a: int) -> list[str]:
+        """The node and the card of the trial that waits."""
+        try:
+            return (self.folder / f"reached-{a}").read_text().split()
+        except FileNotFoundError:
+            return []
+
+    def wait_for(self, run: subprocess.Popen[str], *cells: int) -> None:
+        """Wait until trials are at the hold; fail with what the run said if it has ended."""
+
+        def all_wait() -> bool:
+            assert run.poll() is None, run.communicate()[1]
+            return all(self.reached(a) for a in cells)
+
+        wait_until(all_wait, f"the trials {cells} at the hold", PATIENCE_S)
+
+    def check_complete(self, cells: int) -> None:
+        """Every trial is there once, complete, and with the values that a loop of one's own gives."""
+        study = optuna.load_study(study_name="walk", storage=f"sqlite:///{self.folder}/walk.db")
+        found = {trial.params["a"]: (trial.state.name, trial.intermediate_values) for trial in study.trials}
+        assert len(study.trials) == cells
+        for a in range(cells):
+            draw = random.Random(f"{1337}/{a}")
+            assert found[a] == ("COMPLETE", {step: a + draw.random() for step in range(4)})
+
+
+@pytest.fixture
+def walk(tmp_path: Path, cluster: Cluster) -> Iterator[Walk]:
+    study = Walk(tmp_path, cluster, 24)
+    yield study
+    study.release()
+    wait_until(lambda: not actors(), "no actor left", PATIENCE_S)
+
+
+def actors() -> list[str]:
+    """The names of the actors that have not ended."""
+    return list(ray.util.list_named_actors())
+
+
+def is_free() -> bool:
+    """Whether all CPUs and GPUs of the cluster are free."""
+    total, free = ray.cluster_resources(), ray.available_resources()  # type: ignore[no-untyped-call]
+    return all(free.get(each, 0) == total.get(each, 0) for each in ("CPU", "GPU"))
+
+
+def node_of(cluster: Cluster, name: str) -> Any:
+    """The node whose id starts so."""
+    return next(node for node in cluster.worker_nodes if node.node_id.startswith(name))
+
+
+def raylet_of(node: Any) -> int:
+    """The process id of a node's raylet."""
+    return int(node.all_processes["raylet"][0].process.pid)
+
+
+def tree(root: int) -> list[int]:
+    """A process and all its descendants."""
+    children: dict[int, list[int]] = {}
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            parent = int(Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        children.setdefault(parent, []).append(int(entry))
+    found = [root]
+    for pid in found:  # it grows while it is read
+        found += children.get(pid, [])
+    return found
+
+
+def test_trials_of_a_lost_machine_go_on_on_another_and_workers_share_cards(walk: Walk, cluster: Cluster) -> None:
+    walk.hold(0, 1, 2, 3)
+    run = walk.run("--workers", "4")
+    walk.wait_for(run, 0, 1, 2, 3)
+    places = [walk.reached(a) for a in range(4)]
+    nodes = sorted({node for node, _ in places})
+    assert len(nodes) == 2
+    assert sorted(node for node, _ in places) == [nodes[0], nodes[0], nodes[1], nodes[1]]
+    assert {card for _, card in places} == {"0"}, "two workers share the card of each node"
+
+    lost = [a for a in range(4) if places[a][0] == nodes[0]]
+    for a in lost:
+        (walk.folder / f"reached-{a}").unlink()
+    for pid in tree(raylet_of(node_of(cluster, nodes[0]))):
+        os.kill(pid, signal.SIGKILL)
+    cluster.add_node(num_cpus=2, num_gpus=1, **SMALL)
+    walk.wait_for(run, *lost)
+    walk.release()
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 0, said
+    walk.check_complete(24)
+    wait_until(is_free, "free CPUs and GPUs", PATIENCE_S)
+
+
+def test_a_node_that_ray_gives_up_while_its_worker_lives_costs_no_trial(walk: Walk, cluster: Cluster) -> None:
+    """Only the raylet dies: for a while two workers believe that they have the trial, and the lease decides."""
+    walk.hold(0)
+    run = walk.run("--workers", "2")
+    walk.wait_for(run, 0)
+    node = node_of(cluster, walk.reached(0)[0])
+    os.kill(raylet_of(node), signal.SIGKILL)
+    cluster.add_node(num_cpus=2, num_gpus=1, **SMALL)
+    wait_until(lambda: len(done(walk)) == 23, "all other trials", PATIENCE_S)
+    walk.release()
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 0, said
+    walk.check_complete(24)
+
+
+def done(walk: Walk) -> list[int]:
+    """The numbers of the trials that have ended."""
+    study = optuna.load_study(study_name="walk", storage=f"sqlite:///{walk.folder}/walk.db")
+    return [trial.number for trial in study.trials if trial.state.is_finished()]
+
+
+def test_a_detached_run_leaves_its_workers_and_a_stopped_one_hands_its_trials_back(walk: Walk) -> None:
+    walk.hold(0, 1)
+    code, said = walk.finish("--workers", "2", "--detach")
+    assert code == 0, said
+    assert "detached: 2 workers on Ray in the namespace lm-search" in said
+    wait_until(lambda: walk.reached(0) and walk.reached(1), "two trials at the hold", PATIENCE_S)
+    watcher = walk.run("--workers", "2")
+    assert watcher.stderr is not None
+    assert any("2 running" in line for line in watcher.stderr)  # the same command watches them
+    watcher.send_signal(signal.SIGTERM)
+    _, said = watcher.communicate(timeout=60)
+    assert watcher.returncode == EXIT_STOPPED, said
+    assert actors() == []
+    study = optuna.load_study(study_name="walk", storage=f"sqlite:///{walk.folder}/walk.db")
+    assert not [trial for trial in study.trials if trial.state.name == "RUNNING"]
+    walk.release()
+    code, said = walk.finish("--workers", "2")
+    assert code == 0, said
+    walk.check_complete(24)
+
+
+def test_what_ray_or_a_worker_refuses_is_said_in_one_line(walk: Walk) -> None:
+    for more, message in (
+        (["--set", "launcher.num_gpu=1"], "launcher.num_gpu: Ray has no such setting (did you mean 'num_gpus'?)"),
+        (["--set", "launcher.num_cpus=-1"], "launcher.num_cpus = -1: Input should be greater than or equal to 0"),
+        (["--devices", "cuda:1"], "--devices cuda:1: with Ray choose auto, cpu or cuda; num_gpus asks for cards"),
+        (["--set", "launcher.address=127.0.0.1:1"], "--launcher ray: no cluster at 127.0.0.1:1"),
+    ):
+        code, said = walk.finish(*more)
+        assert (code, len(said.splitlines())) == (2, 1), said
+        assert message in said
+    assert not (walk.folder / "walk.db").exists()
