@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, dataclass, fields
 from inspect import Parameter, Signature
 from textwrap import fill
@@ -109,10 +109,16 @@ class Options:
         common = {each.name: getattr(self, each.name) for each in option_fields(cls) if each.name in names}
         return cls(**{**common, **changes})
 
-    def as_arguments(self) -> list[str]:
-        """Return the command-line arguments for these options: all that differ from the defaults, without secrets."""
+    def as_arguments(self, without: Collection[str] = ()) -> list[str]:
+        """Return the command-line arguments for these options: all that differ from the defaults, without secrets.
+
+        Args:
+            without: The names of fields to leave out.
+        """
         arguments = []
         for each in option_fields(type(self)):
+            if each.name in without:
+                continue
             value = getattr(self, each.name)
             # Pass a default too if the program would otherwise read another value from the environment.
             is_needed = value != each.default or (each.option.env or "") in os.environ

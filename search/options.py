@@ -221,7 +221,7 @@ class RunStudyOptions(QuietOptions, PlanningOptions):
     launcher: Annotated[
         str | None,
         Option(
-            "What starts the workers: local, slurm, ray, or your own as module:Class.",
+            "What starts the workers: local, slurm, kubernetes, ray, or your own as module:Class.",
             "NAME",
             env="SEARCH_LAUNCHER",
             unset="that of [launcher] in the study file, or local",
@@ -249,6 +249,8 @@ class RunStudyOptions(QuietOptions, PlanningOptions):
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(JsonOptions, RunStudyOptions):
     """The options of `search.run`."""
+
+    print: Annotated[bool, Option("Print what the launcher would submit, and do nothing.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)

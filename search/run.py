@@ -31,8 +31,11 @@ def run(options: RunOptions) -> None:
     end_at_stop_signals("run")
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     with user_errors():
-        from search.service import run_with_options
+        from search.service import preview, run_with_options
 
+        if options.print:
+            write_line(preview(options))
+            return
         result = run_with_options(options)
     _print(result, options.study, options.json)
     if options.profile:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from search.launchers.protocol import Detaches, Launcher, WorkerJob
+from search.launchers.protocol import Detaches, Launcher, OnDeath, WorkerJob
+from search.objectives.corpus import split_source
 from search.options import RunStudyOptions, WorkerOptions
 from search.reporting.progress import Progress, Snapshot, progress_display
 from search.reporting.unpruned import IdlePruner
@@ -103,11 +105,7 @@ class RunParts:
             return True
         self._begin()
         CheckpointStore(options.out).mark_folder(part.names[0], queue.uids[part.names[0]])
-        logs = options.out / self.planned.name / "logs"
-        arguments = _worker_options(options, self.planned).as_arguments()
-        job = WorkerJob(
-            arguments, options.storage, logs, on_death=queue.abandon, unfinished=lambda: queue.unfinished(part.names)
-        )
+        job = worker_job(options, self.planned, queue.abandon, lambda: queue.unfinished(part.names))
         with progress_display(options.quiet, part.title, self.planned.definition.training.max_iters) as progress:
             return self._watch(part, job, unfinished, launcher, progress)
 
@@ -158,6 +156,30 @@ class RunParts:
             return stop.is_set() or snapshot.done < snapshot.total
         finally:
             launcher.stop()
+
+
+def worker_job(
+    options: RunStudyOptions, study: Study, on_death: OnDeath, unfinished: Callable[[], int] = lambda: 0
+) -> WorkerJob:
+    """The job of the workers of a planned study; see `WorkerJob` for the arguments."""
+    worker = _worker_options(options, study)
+    corpus = None if worker.corpus is None else Path(_in_copy(str(worker.corpus), study.modules or Path.cwd()))
+    return WorkerJob(
+        worker.as_arguments(),
+        options.storage,
+        options.out / study.name / "logs",
+        on_death=on_death,
+        unfinished=unfinished,
+        study=study.name,
+        remote_arguments=replace(worker, corpus=corpus).as_arguments(without=("out", "modules")),
+    )
+
+
+def _in_copy(corpus: str, folder: Path) -> str:
+    """A text in the study's folder as one in a copy of it that is the working directory; any other text as it is."""
+    prefix, path = split_source(corpus)
+    file, folder = Path(path).resolve(), folder.resolve()
+    return f"{prefix}{file.relative_to(folder)}" if file.is_relative_to(folder) else corpus
 
 
 def _worker_options(options: RunStudyOptions, study: Study) -> WorkerOptions:

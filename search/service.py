@@ -17,16 +17,16 @@ from typing import Any
 
 from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_STOPPED, USER_ERRORS, UsageError
 from search.hints import command_of
-from search.launchers.protocol import Detaches, Launcher, Places
+from search.launchers.protocol import Detaches, Launcher, Places, Previews
 from search.launchers.registry import DEFAULT_LAUNCHER, make_launcher
 from search.models.errors import ModelError
 from search.objectives.errors import ObjectiveError
 from search.option_fields import as_docstring, option_fields, python_signature
 from search.options import RunStudyOptions
-from search.planning import open_planned, warn_of_other_code
+from search.planning import load_study, open_planned, warn_of_other_code
 from search.python_study import study_file
 from search.reporting.study_result import StudyResult
-from search.run_parts import RunParts
+from search.run_parts import RunParts, worker_job
 from search.statistics.confirmation import read_confirmation
 from search.statistics.ranking import ranked_rows
 from search.storage.database import Database
@@ -37,7 +37,7 @@ from search.strategies.confirming import plan_confirmation
 from search.study.confirmation import confirmation_name
 from search.study.definition import StudyDefinition, load_definition
 from search.study.formatting import count_text
-from search.study.planner import Study
+from search.study.planner import Study, study_plans
 from search.study.stored import read_stored_study
 from search.study.user_modules import refuse_while_importing
 from search.trackers.feed import tracking
@@ -109,7 +109,7 @@ def run_with_options(options: RunStudyOptions, modules: Path | None = None) -> S
         modules: The folder with the study's own modules; None is that of the study file.
     """
     started = time.monotonic()
-    new_launcher = _launcher_of(options)
+    new_launcher = _launcher_of(options, starts=not options.plan_only)
     launcher = new_launcher()  # errors in its options come before anything is written
     if options.detach and not isinstance(launcher, Detaches):
         raise UsageError("--detach: the workers of this launcher end with the run; leave --detach out")
@@ -145,11 +145,25 @@ def run_with_options(options: RunStudyOptions, modules: Path | None = None) -> S
         )
 
 
-def _launcher_of(options: RunStudyOptions) -> Callable[[], Launcher]:
+def preview(options: RunStudyOptions) -> str:
+    """What the launcher of a run would submit for all trials of its study; nothing is read from the database.
+
+    Raises:
+        UsageError, ModelError, ObjectiveError: An error that the user can fix.
+    """
+    launcher = _launcher_of(options, starts=False)()
+    if not isinstance(launcher, Previews):
+        raise UsageError("--print: this launcher submits nothing; choose --launcher slurm or kubernetes")
+    study = load_study(options)
+    trials = sum(len(plan.trials) for plan in study_plans(study))
+    return launcher.preview(trials, worker_job(options, study, on_death=lambda owner, failure=None: 0))
+
+
+def _launcher_of(options: RunStudyOptions, starts: bool) -> Callable[[], Launcher]:
     """What makes the launcher of a run."""
     settings = dict(load_definition(options.study, options.settings, options.enqueue).launcher)
     named = settings.pop("name", DEFAULT_LAUNCHER)
-    places = Places(options.devices, options.workers, settings)
+    places = Places(options.devices, options.workers, settings, options.storage, starts)
     return partial(make_launcher, options.launcher or str(named), places, options.study)
 
 

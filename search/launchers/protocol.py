@@ -18,11 +18,15 @@ class Places:
         devices: The value of `--devices`: "auto", "cpu", "cuda", "cuda:0,1".
         workers: The value of `--workers`: "auto" or a number.
         settings: What the study file's [launcher] and `--set launcher.KEY=…` say, its name left out.
+        storage: The storage URL, which may contain a password.
+        starts: Whether workers will be started; if not, what a launcher starts them with may be absent.
     """
 
     devices: str = "auto"
     workers: str = "auto"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    storage: str = field(default="", repr=False)
+    starts: bool = True
 
 
 class OnDeath(Protocol):
@@ -46,6 +50,9 @@ class WorkerJob:
             and with what is known of its end, such as `Failure("worker crashed", signal="SIGKILL", log=path)`; it
             returns how many trials the worker held. Without the call they wait for a minute, and none is lost.
         unfinished: Counts the trials that have not ended; it asks the database.
+        study: The study's name in the database.
+        remote_arguments: As `arguments`, for a machine that has none of this one's folders: its working directory is a
+            copy of the study's folder, with its modules and its text, and `--out` is its own.
     """
 
     arguments: Sequence[str]
@@ -53,6 +60,8 @@ class WorkerJob:
     log_folder: Path
     on_death: OnDeath
     unfinished: Callable[[], int] = lambda: 0
+    study: str = ""
+    remote_arguments: Sequence[str] = ()
 
 
 @runtime_checkable
@@ -92,4 +101,13 @@ class Detaches(Protocol):
 
     def detach(self) -> str:
         """Leave the workers alone; called in place of `stop` with `--detach`. Returns how to look after them."""
+        ...
+
+
+@runtime_checkable
+class Previews(Protocol):
+    """A launcher that can show what it would submit."""
+
+    def preview(self, n: int, job: WorkerJob) -> str:
+        """What `start` would submit for n trials, as text; called with `--print`, in place of `start`."""
         ...

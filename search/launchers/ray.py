@@ -62,7 +62,8 @@ class RayLauncher:
         self._settings = read_launcher_settings(RaySettings, "Ray", places.settings)
         self._device = device_of(places, "Ray", "num_gpus asks for cards")
         self._most = most_workers(places)
-        self._ray = _connect(self._settings.address)
+        if places.starts:
+            self._ray = _connect(self._settings.address)
         self._prefix = self._failure = ""
         self._alive: dict[str, Any] = {}
         self._asked: dict[str, Any] = {}

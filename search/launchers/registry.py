@@ -12,6 +12,7 @@ LAUNCHERS: dict[str, str] = {
     "local": "search.launchers.local:LocalLauncher",
     "ray": "search.launchers.ray:RayLauncher",
     "slurm": "search.launchers.slurm:SlurmLauncher",
+    "kubernetes": "search.launchers.kubernetes:KubernetesLauncher",
 }
 DEFAULT_LAUNCHER = "local"
 

