@@ -38,8 +38,8 @@ class KubernetesLauncher:
     killed: the same command finds them by their labels and watches them.
 
     Args:
-        places: `workers` is the number of pods; `devices` is "auto" (the card that the setting `gpus` asks for, else the
-            CPU), "cpu" or "cuda"; `settings` are those of `search.launchers.kubernetes_job.KubernetesSettings`.
+        places: `workers` is the number of pods; `devices` is "auto" (the card that `gpus` asks for, else the CPU),
+            "cpu" or "cuda"; `settings` are those of `search.launchers.kubernetes_job.KubernetesSettings`.
 
     Raises:
         UsageError: There is no kubectl or no cluster, or a setting is wrong.
