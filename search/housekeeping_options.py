@@ -21,7 +21,7 @@ class DeleteOptions(FolderOptions, NameOptions, StudyOptions):
 class ExportOptions(FolderOptions, NameOptions, StudyOptions):
     """The options of `search.export`."""
 
-    to: Annotated[Path, Option("File to write.", "FILE.zip", convert=Path)]
+    to: Annotated[str, Option("File to write, or a tracker, as for --track of run.", "FILE.zip|NAME:TARGET")]
     checkpoints: Annotated[bool, Option("Include checkpoints of unfinished trials.")] = True
 
 

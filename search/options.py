@@ -231,7 +231,8 @@ class RunStudyOptions(QuietOptions, PlanningOptions):
     track: Annotated[
         tuple[str, ...],
         Option(
-            "Send evaluations as they come: jsonl:FILE, tensorboard:FOLDER, webhook:URL, or your own; may be repeated.",
+            "Send results on: jsonl:FILE, tensorboard:FOLDER, mlflow:URI, wandb:PROJECT, webhook:URL or your own; "
+            "may be repeated.",
             "NAME:TARGET",
             env="SEARCH_TRACK",
             convert=as_texts,

@@ -28,6 +28,7 @@ _COLUMNS = tuple(
             "token",
             "outcome",
             "reason",
+            "started_at",
             "finished_at",
             "train_loss",
             "value",
@@ -49,6 +50,7 @@ class TrackedTrial:
         cell: The parameters, without the seed.
         claim: Counts its claims; a failed trial that was put back into the queue ends with a higher count.
         outcome: complete, pruned, diverged or failed; None before its end.
+        started_at: When it was claimed last; seconds since 1970, by the database's clock.
         ended_at: Seconds since 1970, by the database's clock; None before its end.
         train_loss: At its last evaluation; None without one, or if it was not finite.
         metrics: Step → metrics besides the value.
@@ -65,6 +67,7 @@ class TrackedTrial:
     claim: int
     outcome: str | None
     reason: str | None
+    started_at: float | None
     ended_at: float | None
     train_loss: float | None
     metrics: Mapping[int, Mapping[str, float]]
@@ -141,6 +144,7 @@ def _tracked(
         claim=row.token,
         outcome=row.outcome if ended else None,
         reason=row.reason if ended else None,
+        started_at=row.started_at,
         ended_at=row.finished_at if ended else None,
         train_loss=row.train_loss if finite else None,
         metrics=metrics,

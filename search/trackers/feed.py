@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,11 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from search.storage.database import Database
-from search.storage.texts import error_text
+from search.storage.texts import error_text, printable
 from search.storage.tracking_queries import TrackedTrial, trials_with_news
 from search.study.metrics import DEFAULT_METRICS, Metric
 from search.study.stored import read_stored_study
-from search.trackers.protocol import EndEvent, EvaluationEvent, Event, Tracker, TrialName
+from search.trackers.protocol import EndEvent, EvaluationEvent, Event, Tracker, TrackerError, TrialName
 from search.trackers.registry import shown
 
 log = logging.getLogger("search")
@@ -46,7 +47,7 @@ class _TrackerQueue:
 
     def _warn(self, error: BaseException) -> None:
         if not self.warned:
-            reason = error_text(error)
+            reason = reason_of(error)
             log.warning("--track %s: %s; training continues, and the events are delivered later", self.text, reason)
         self.warned = True
 
@@ -61,6 +62,12 @@ class _TrackerQueue:
             self.tracker.close()
         except (Exception, SystemExit) as error:
             self._warn(error)
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a tracker did not take an event, without the passwords in URLs."""
+    text = printable(str(error), 500) if isinstance(error, TrackerError) else error_text(error)
+    return re.sub(r"://[^/@\s]*@", "://***@", text)
 
 
 class TrackingFeed:
@@ -99,14 +106,19 @@ class TrackingFeed:
 
     def _metrics_of(self, study: str) -> Sequence[Metric]:
         if study not in self._metrics:
-            stored = read_stored_study(self._database, study)
-            self._metrics[study] = stored.definition.metrics if stored else DEFAULT_METRICS
+            self._metrics[study] = metrics_of(self._database, study)
         return self._metrics[study]
 
     def close(self) -> None:
         """Close the trackers, and log how many events each has missed."""
         for queue in self._queues:
             queue.close()
+
+
+def metrics_of(database: Database, study: str) -> Sequence[Metric]:
+    """The metrics of a study."""
+    stored = read_stored_study(database, study)
+    return stored.definition.metrics if stored else DEFAULT_METRICS
 
 
 def events_of(trial: TrackedTrial, ranked: Sequence[Metric] = DEFAULT_METRICS) -> Iterator[Event]:
@@ -116,7 +128,7 @@ def events_of(trial: TrackedTrial, ranked: Sequence[Metric] = DEFAULT_METRICS) -
         ranked: The study's metrics.
     """
     names = [metric.name for metric in ranked]
-    name = TrialName(trial.study, trial.uid, trial.number, trial.cell, trial.seed)
+    name = TrialName(trial.study, trial.uid, trial.number, trial.cell, trial.seed, trial.started_at)
     for step in sorted({*trial.curve, *trial.metrics}):
         value = {names[0]: trial.curve[step]} if step in trial.curve else {}
         if metrics := {**trial.metrics.get(step, {}), **value}:
@@ -130,7 +142,8 @@ def events_of(trial: TrackedTrial, ranked: Sequence[Metric] = DEFAULT_METRICS) -
         metrics |= {name: value for name, value in zip(names, trial.values, strict=False) if value is not None}
         first = trial.values[0] if trial.values else None
         loss = None if first is None or not math.isfinite(first) else ranked[0].loss(first)
-        yield EndEvent(name, trial.claim, trial.outcome, trial.reason, last, metrics, loss, trial.sample)
+        reason, sample, ended_at = trial.reason, trial.sample, trial.ended_at
+        yield EndEvent(name, trial.claim, trial.outcome, reason, last, metrics, loss, sample, ended_at)
 
 
 @contextmanager

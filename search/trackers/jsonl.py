@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from search.errors import UsageError
-from search.storage.private_files import make_private_folder, open_private
+from search.trackers.locks import open_locked
 from search.trackers.protocol import EvaluationEvent, Event
 
 
@@ -48,10 +47,8 @@ class JsonLinesTracker:
 
     def _open(self) -> IO[bytes]:
         if self._file is None:
-            make_private_folder(self._path.parent)
-            file = open_private(self._path, "a+b")
+            file = open_locked(self._path)  # two processes would miss each other's lines
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two processes would miss each other's lines
                 self._written = _read_keys(file)
             except BaseException:
                 file.close()

@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 
+class TrackerError(Exception):
+    """An event cannot be processed now; the message alone says why."""
+
+
 @dataclass(frozen=True)
 class TrialName:
     """Identifies the trial of an event.
@@ -17,6 +21,7 @@ class TrialName:
         number: The trial's number in the study.
         cell: The trial's parameters.
         seed: The trial's seed.
+        started_at: When it was claimed last, in seconds since 1970; None if that is unknown.
     """
 
     study: str
@@ -24,6 +29,7 @@ class TrialName:
     number: int
     cell: Mapping[str, Any]
     seed: int
+    started_at: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class EndEvent:
         metrics: Values by name after that step.
         loss: What ranks the trial, the smaller the better; None unless it is complete.
         sample: Text that a language model wrote; None without one.
+        ended_at: When, in seconds since 1970; None if that is unknown.
         is_earlier: Whether it happened before this run.
     """
 
@@ -72,6 +79,7 @@ class EndEvent:
     metrics: Mapping[str, float]
     loss: float | None = None
     sample: str | None = None
+    ended_at: float | None = field(default=None, compare=False)
     is_earlier: bool = field(default=False, compare=False)
 
     @property

@@ -13,9 +13,13 @@ from search.trackers.protocol import Tracker
 # Adding a tracker is one file and one line here. A user's own tracker needs no line: "module:Class" names it.
 TRACKERS: dict[str, str] = {
     "jsonl": "search.trackers.jsonl:JsonLinesTracker",
+    "mlflow": "search.trackers.mlflow:MlflowTracker",
     "tensorboard": "search.trackers.tensorboard:TensorBoardTracker",
+    "wandb": "search.trackers.wandb:WandbTracker",
     "webhook": "search.trackers.webhook:WebhookTracker",
 }
+# Their libraries change the process that they are used in.
+ISOLATED = ("mlflow", "wandb")
 
 
 def make_trackers(texts: Sequence[str], study: str = "") -> Mapping[str, Tracker]:
@@ -31,30 +35,34 @@ def make_trackers(texts: Sequence[str], study: str = "") -> Mapping[str, Tracker
     Raises:
         UsageError: There is no such tracker, or it refuses its target.
     """
-    if texts:
-        extend_sys_path(module_folder(study))
-    return {text: _make(text) for text in texts}
+    return {text: make_tracker("--track", text, study) for text in texts}
 
 
 def shown(text: str) -> str:
     """The text of a tracker for messages: of a URL, which may be a secret, only the host."""
     name, colon, target = text.partition(":")
-    if "://" not in target:
+    if "://" not in target or target.startswith("sqlite:"):
         return text
     scheme, _, rest = target.partition("://")
     host = rest.partition("/")[0].rpartition("@")[2]
     return f"{name}{colon}{scheme}://{printable(host)}/…"
 
 
-def _make(text: str) -> Tracker:
-    named = f"--track {shown(text)}"
+def make_tracker(option: str, text: str, study: str = "") -> Tracker:
+    """Make one tracker; see `make_trackers`.
+
+    Args:
+        option: The option with the text, for messages.
+    """
+    extend_sys_path(module_folder(study))
+    named = f"{option} {shown(text)}"
     name, _, target = text.partition(":")
     if name not in TRACKERS:
         kind, _, target = target.partition(":")
         name = f"{name}:{kind}" if kind else name
     make = load_registered(named, name, TRACKERS)
     try:
-        made = make(target)
+        made = _isolated(TRACKERS[name], target) if name in ISOLATED else make(target)
     except UsageError as error:
         raise UsageError(f"{named}: {error}") from error
     except TypeError as error:
@@ -62,3 +70,9 @@ def _make(text: str) -> Tracker:
     if not isinstance(made, Tracker):
         raise UsageError(f"{named} is no tracker: it must have track and close (docs/extending.md)")
     return made
+
+
+def _isolated(reference: str, target: str) -> Tracker:
+    from search.trackers.isolated import IsolatedTracker  # not for programs that only look a name up
+
+    return IsolatedTracker(reference, target)

@@ -6,9 +6,7 @@ with the same records; TensorBoard goes on where it was.
 
 from __future__ import annotations
 
-import fcntl
 import math
-import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +14,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 from search.errors import UsageError
 from search.storage.private_files import make_private_folder, open_private
+from search.trackers.locks import open_locked
 from search.trackers.protocol import EvaluationEvent, Event, TrialName
+from search.trackers.runs import only, parameters, require, run_name
 
 if TYPE_CHECKING:
     from tensorboard.summary.writer.record_writer import RecordWriter
@@ -40,12 +40,7 @@ class TensorBoardTracker:
     def __init__(self, target: str) -> None:
         if not target:
             raise UsageError("name a folder, such as --track tensorboard:runs")
-        try:
-            import tensorboard.summary.writer.record_writer  # noqa: F401
-        except ImportError as error:
-            raise UsageError(
-                f"TensorBoard is not installed ({error}); install it with: pip install 'lm-search[tensorboard]'"
-            ) from error
+        require("tensorboard.summary.writer.record_writer", "TensorBoard", "tensorboard")
         self._folder = Path(target)
         if self._folder.exists() and not self._folder.is_dir():
             raise UsageError(f"{target} is a file; name a folder")
@@ -72,21 +67,14 @@ class TensorBoardTracker:
 
     def _take_lock(self) -> None:
         if self._lock is None:
-            make_private_folder(self._folder)
-            lock = open_private(self._folder / LOCK, "a+b")
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BaseException:
-                lock.close()
-                raise
-            self._lock = lock
+            self._lock = open_locked(self._folder / LOCK)
 
     def _writer(self, trial: TrialName) -> RecordWriter:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         key = trial.study, trial.number
         if key not in self._open:
-            folder = self._folder / _file_name(trial.study) / _file_name(_run_name(trial))
+            folder = self._folder / _file_name(trial.study) / _file_name(run_name(trial))
             make_private_folder(folder)
             writer = RecordWriter(open_private(folder / FILE, "wb"))
             _write(writer, file_version="brain.Event:2")
@@ -103,13 +91,8 @@ class TensorBoardTracker:
             self._lock.close()
 
 
-def _run_name(trial: TrialName) -> str:
-    values = " ".join(f"{name}={value}" for name, value in trial.cell.items())
-    return f"{trial.number:05d} {values} seed={trial.seed}"
-
-
 def _file_name(text: str) -> str:
-    return re.sub(r"[^\w .=+-]", "_", text)[:LONGEST_NAME].strip()
+    return only(r"\w .=+-", text, LONGEST_NAME)
 
 
 def _write(writer: RecordWriter, step: int = 0, **content: Any) -> None:
@@ -136,7 +119,7 @@ def _write_text(writer: RecordWriter, name: str, text: str, step: int) -> None:
 def _write_start(writer: RecordWriter, trial: TrialName) -> None:
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
-    values = {name: _hparam(value) for name, value in trial.cell.items()} | {"seed": trial.seed}
+    values = {name: _hparam(value) for name, value in parameters(trial).items()}
     name = f"{trial.study}/{trial.number}"
     _write(writer, summary=hparams_pb(values, trial_id=name, start_time_secs=time.time()))
 

@@ -80,6 +80,17 @@ def test_half_a_study_is_finished_elsewhere(tmp_path: Path, work_folder: Path) -
     assert {row["study"] for row in all_rows(sqlite(work_folder))} == {"new", "new-baselines"}
 
 
+def test_a_study_goes_to_a_tracker_once(finished: Any, work_folder: Path) -> None:
+    for _ in range(2):
+        done = lm_search("export", "--study", "small", "--storage", finished.storage, "--to", "jsonl:all.jsonl")
+        assert (done.exit_code, done.stderr) == (0, "")
+        lines = Path("all.jsonl").read_text(encoding="utf-8").splitlines()
+        assert done.stdout == f"sent {len(lines)} events of small and small-baselines to jsonl:all.jsonl\n"
+    assert sum('"event": "end"' in line for line in lines) == 18
+    assert lm_search("export", "--study", "small", "--storage", finished.storage, "--to", "jsonl:x.zip").exit_code == 0
+    assert Path("x.zip").read_bytes() == Path("all.jsonl").read_bytes()
+
+
 def write_attrs(database: Database, number: int, attrs: dict[str, str]) -> None:
     """Give the trial of a number of the study "small" system attributes."""
     one = select(queue_table.c.trial_id).where(queue_table.c.study == "small", queue_table.c.number == number)
@@ -132,9 +143,13 @@ def test_wrong_use(tmp_path: Path, work_folder: Path) -> None:
         (("delete", "--study", "x", "--name", "other", "--yes"), "no study 'other' in"),
         (("export", "--study", "small", "--to", "there.zip"), "--to there.zip exists; choose another file"),
         (
-            ("export", "--study", "small", "--to", "tensorboard:runs"),
-            "runs: give a file whose name ends in .zip",
+            ("export", "--study", "small", "--to", "small.tar"),
+            "--to small.tar: give a file whose name ends in .zip, or a tracker such as jsonl:FILE",
         ),
+        (("export", "--study", "small", "--to", "jsonl:."), r"--to jsonl:\.: \. is a folder"),
+        (("export", "--study", "small", "--to", "nothing:x"), "--to nothing:x: no module 'nothing' on"),
+        (("export", "--study", "small", "--to", "webhook:http://x"), "a webhook tells what happens while"),
+        (("export", "--study", "small", "--to", "jsonl:good.zip/x"), "--to jsonl:good.zip/x: .*; 0 of .* events were"),
         (("export", "--study", "small", "--to", "no/folder/x.zip"), "No such file or directory; choose another file"),
         (("import", "there.zip"), "there.zip is damaged or no exported study"),
         (("import", "good.zip"), "the study 'small' exists; nothing was imported: give another --name"),

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from sample_study import STUDY
+from tracked import evaluate
 
 from search.errors import UsageError
 from search.storage.database import Database
-from search.storage.leases import Lease, Report
 from search.storage.queue import TrialQueue
 from search.trackers.feed import TrackingFeed, tracking
 from search.trackers.jsonl import JsonLinesTracker
@@ -35,10 +35,6 @@ class ListTracker:
 
     def close(self) -> None:
         self.closed = True
-
-
-def evaluate(queue: TrialQueue, lease: Lease, step: int, loss: float) -> None:
-    assert not queue.report([Report(lease, step, loss - 0.1, loss)])
 
 
 def shown(events: list[Event]) -> list[Any]:
@@ -183,7 +179,10 @@ def test_two_processes_do_not_write_the_same_file(
         ("json:x", r"--track json:x: .*no module 'json:x'|--track json:x: the module 'json' has no 'x'"),
         ("jsonl", r"--track jsonl: name a file, such as --track jsonl:trials\.jsonl"),
         ("jsonl:.", r"--track jsonl:\.: \. is a folder; name a file in it"),
-        ("nothing", r"--track nothing: choices are jsonl, tensorboard, webhook, or your own as module:Class"),
+        (
+            "nothing",
+            r"--track nothing: choices are jsonl, mlflow, tensorboard, wandb, webhook, or your own as module:Class",
+        ),
         ("collections:OrderedDict", r"--track collections:OrderedDict.*"),
     ],
 )

@@ -10,17 +10,13 @@ import pytest
 from sample_study import STUDY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
+from tracked import evaluate
 
 from search.errors import UsageError
 from search.storage.database import Database
-from search.storage.leases import Lease, Report
 from search.storage.queue import TrialQueue
 from search.trackers.feed import TrackingFeed
 from search.trackers.registry import make_trackers
-
-
-def evaluate(queue: TrialQueue, lease: Lease, step: int, loss: float) -> None:
-    assert not queue.report([Report(lease, step, loss - 0.1, loss)])
 
 
 def read(folder: Path) -> dict[str, EventAccumulator]:
