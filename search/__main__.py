@@ -16,7 +16,7 @@ from search.hints import PACKAGE, called_as
 from search.streams import make_streams_tolerant
 
 # Each subcommand is a module search.<name> with an `app`.
-PROGRAMS = ("run", "worker", "report", "status", "dashboard", "replay", "delete", "export", "import")
+PROGRAMS = ("run", "worker", "report", "status", "dashboard", "replay", "delete", "export", "import", "database")
 DEFAULT_PROGRAM = "run"
 
 

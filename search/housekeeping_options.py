@@ -1,4 +1,4 @@
-"""The options of the programs that delete, export and import studies; declared as those in `search.options`."""
+"""The options of delete, export, import and database; declared as those in `search.options`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from search.option_fields import Option
+from search.option_fields import Option, Options
 from search.options import FolderOptions, NameOptions, StorageWaitOptions, StudyOptions
 
 
@@ -30,3 +30,13 @@ class ImportOptions(FolderOptions, NameOptions, StorageWaitOptions):
     """The options of `search.import`."""
 
     file: Annotated[Path, Option("File of an exported study.", "FILE.zip", convert=Path, is_argument=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseOptions(Options):
+    """The options of `search.database`."""
+
+    folder: Annotated[Path, Option("Folder of the database.", "DIR", convert=Path)]
+    stop: Annotated[bool, Option("Stop the server, on whatever host it runs.")] = False
+    backup: Annotated[Path | None, Option("Write a copy of the database to this file.", "FILE", convert=Path)] = None
+    restore: Annotated[Path | None, Option("Make the database from such a file.", "FILE", convert=Path)] = None

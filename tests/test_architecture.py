@@ -13,7 +13,20 @@ ROOT = Path(__file__).parent.parent
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 # Modules of search/ that are programs; they stand above all packages.
 PROGRAMS = {
-    *("run", "worker", "report", "status", "dashboard", "replay", "delete", "export", "import", "__main__", "console"),
+    *(
+        "run",
+        "worker",
+        "report",
+        "status",
+        "dashboard",
+        "replay",
+        "delete",
+        "export",
+        "import",
+        "database",
+        "__main__",
+        "console",
+    ),
 }
 # From the top; each imports those below it only.
 LAYERS = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ from sqlalchemy.exc import DBAPIError
 
 from search.storage import dialect_postgresql_errors, postgres_queue
 from search.storage.dialects import Fault, OneStatementQueue
-from search.storage.errors import StorageError
-from search.storage.url import display_url
+from search.storage.errors import NoStudyYet, StorageError
+from search.storage.server.folder import DATABASE, PREFIX, USER, server_folder
+from search.storage.url import SERVER_KEY, display_url
 
 # Names a file that holds the password, so that neither command line nor environment shows it.
 PASSWORD_FILE_VARIABLE = "SEARCH_PASSWORD_FILE"
@@ -40,16 +42,28 @@ class PostgresDialect:
     snapshot_options: Mapping[str, Any] = {"isolation_level": "REPEATABLE READ"}
 
     def read_url(self, text: str) -> URL:
-        """As `Dialect`."""
-        return make_url(text)
+        """As `Dialect`; "server:DIR" is the private server of a folder."""
+        if not text.startswith(PREFIX):
+            return make_url(text)
+        folder = text.removeprefix(PREFIX)
+        if not folder or folder.startswith("//"):
+            raise StorageError(f"the storage {PREFIX}{folder[:2]} names no folder; write for example {PREFIX}search-db")
+        return URL.create("postgresql", USER, database=DATABASE, query={SERVER_KEY: folder})
 
     def complete_url(self, url: URL) -> URL:
         """As `Dialect`: the driver is psycopg, and the password can come from a file."""
-        password = url.password if url.password is not None else _password_from_file()
+        has_password = url.password is not None or SERVER_KEY in url.query
+        password = url.password if has_password else _password_from_file()
         return url.set(drivername="postgresql+psycopg", password=password)
 
     def check_place(self, url: URL, *, create: bool) -> None:
-        """Checks nothing: only connecting to the server can show an error."""
+        """As `Dialect`; of a server with an address only connecting can show an error."""
+        if (name := url.query.get(SERVER_KEY)) is None:
+            return
+        folder = server_folder(str(name))
+        folder.check()
+        if not create and not folder.is_made:
+            raise NoStudyYet(f"{display_url(url)}: there is no database yet; give --storage, or plan a study first")
 
     def open_engine(self, url: URL, *, outage_s: float) -> Engine:
         """As `Dialect`."""
@@ -105,6 +119,8 @@ class PostgresDialect:
 
     def backup_command(self, url: URL) -> str:
         """As `Dialect`."""
+        if SERVER_KEY in url.query:
+            return f"lm-search database --folder {shlex.quote(str(url.query[SERVER_KEY]))} --backup search.dump"
         port = f" --port {url.port}" if url.port else ""
         user = f" --username {url.username}" if url.username else ""
         host = f" --host {url.host}" if url.host else ""

@@ -14,6 +14,8 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from search.storage.errors import StorageError
+from search.storage.server.client import connection_arguments, start
+from search.storage.server.folder import server_folder
 
 Result = TypeVar("Result")
 
@@ -60,11 +62,30 @@ def open_engine(url: URL, outage_s: float) -> Engine:
     arguments = {key: value for key, value in _arguments(outage_s).items() if key not in url.query}
     # One connection is kept. Threads that overlap get more, which are closed after use.
     engine = create_engine(url, pool_size=1, max_overflow=9, connect_args={**arguments, "prepare_threshold": threshold})
-    event.listen(engine, "do_connect", lambda _dialect, _record, args, named: PatientConnection.connect(*args, **named))
+    event.listen(engine, "do_connect", lambda _dialect, _record, args, named: _connect(*args, **named))
     event.listen(engine, "connect", _prepare_nothing_behind_a_pooler)
     event.listen(engine, "begin", _limit)
     _take_turns(engine)
     return engine
+
+
+def _connect(*args: Any, server: str | None = None, **named: Any) -> PatientConnection:
+    """Connect; if a folder is given, to its private server, which is started if it does not answer."""
+    if server is None:
+        return PatientConnection.connect(*args, **named)
+    folder, failure = server_folder(server), "no server runs"
+    for is_first in (True, False):
+        if (place := connection_arguments(folder)) is not None:
+            try:
+                return PatientConnection.connect(**{**named, **place})
+            except psycopg.OperationalError as error:
+                if "FATAL:" in str(error):  # it answers
+                    raise
+                # Never taken for a wrong certificate: another program may have the port of a server that is gone.
+                failure = f"the server on {place['host']}, port {place['port']}, does not answer"
+        if is_first and not start(folder):
+            break
+    raise psycopg.OperationalError(f"{failure}; starting one takes a moment, unless it runs on another host")
 
 
 def _arguments(outage_s: float) -> dict[str, Any]:

@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from search.storage.database import Database
     from search.storage.leases import ClaimedNow, Lease, Report
 
-EXAMPLES = "sqlite:///search.db or postgresql://user:password@host/database"
+EXAMPLES = "sqlite:///search.db, server:FOLDER or postgresql://user:password@host/database"
 
 # By SQLAlchemy's backend name, the start of a URL. A module is imported when its kind is first used.
 DIALECTS: dict[str, str] = {
     "sqlite": "search.storage.dialect_sqlite:SqliteDialect",
     "postgresql": "search.storage.dialect_postgresql:PostgresDialect",
 }
-# Other spellings of those names.
-SYNONYMS = {"postgres": "postgresql"}
+# Other starts of a URL for those names.
+SYNONYMS = {"postgres": "postgresql", "server": "postgresql"}
 
 
 FaultKind = Literal["outage", "crowded", "final", "bug"]

@@ -67,5 +67,5 @@ def _refusal(database: Database, study: str, host: str, remedy: str) -> str:
     return (
         f"{display_url(database.engine.url)}: the study {study!r} was planned on the host {printable(host)}, and this "
         f"one is {printable(this_host())}: a SQLite file serves one host, and on a network file system it would be "
-        f"damaged; use --storage postgresql://…, or, if the file has moved here, {remedy}"
+        f"damaged; use --storage server:DIR or postgresql://…, or, if the file has moved here, {remedy}"
     )

@@ -8,8 +8,13 @@ from pathlib import Path
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from search.storage.dialects import DIALECTS, EXAMPLES, backend_name, dialect_of
+from search.storage.dialects import DIALECTS, EXAMPLES, SYNONYMS, backend_name, dialect_of
 from search.storage.errors import StorageError
+from search.storage.server.folder import PREFIX
+
+# The key of a URL's query that names the folder of a private server. "server:DIR" is a URL of the server's kind without
+# an address, which is looked up in the folder at each connection, since it changes when the server starts again.
+SERVER_KEY = "server"
 
 
 def parse_url(storage: str) -> URL:
@@ -26,7 +31,8 @@ def parse_url(storage: str) -> URL:
 
 
 def _read_url(storage: str) -> URL:
-    name = re.split("[+:]", storage, maxsplit=1)[0]
+    start = re.split("[+:]", storage, maxsplit=1)[0]
+    name = SYNONYMS.get(start, start)
     try:
         return dialect_of(name).read_url(storage) if name in DIALECTS else make_url(storage)
     except (ArgumentError, ValueError) as error:
@@ -47,6 +53,8 @@ def display_url(url: URL | str) -> str:
     """The URL with its password masked, for messages and logs."""
     if isinstance(url, str):
         url = _read_url(url)
+    if SERVER_KEY in url.query:
+        return f"{PREFIX}{url.query[SERVER_KEY]}"
     shown = url.set(drivername=url.get_backend_name())
     secrets = {key: "***" for key in shown.query if "password" in key.lower()}
     return shown.update_query_dict(secrets).render_as_string(hide_password=True)

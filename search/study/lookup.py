@@ -89,7 +89,7 @@ def study_and_storage(study: str, storage: str) -> tuple[str, str]:
     Args:
         storage: The URL of the database of a name alone.
     """
-    found = re.fullmatch(r"(.+?)@([A-Za-z][\w+]*:/.*)", study, re.DOTALL)
+    found = re.fullmatch(r"(.+?)@([A-Za-z][\w+]*:/.*|server:.+)", study, re.DOTALL)
     return (study, storage) if found is None else (found[1], found[2])
 
 

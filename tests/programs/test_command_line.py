@@ -150,7 +150,7 @@ def test_without_a_subcommand_it_runs(study_file: str, corpus_file: str, work_fo
     unknown = lm_search("reprot", "--study", "small")
     assert (unknown.exit_code, unknown.stdout, unknown.stderr.count("\n")) == (2, "", 1)
     assert re.match(
-        r"error: No such command 'reprot'.*; choices: run, .*, import; see: lm-search --help$", unknown.stderr
+        r"error: No such command 'reprot'.*; choices: run, .*, database; see: lm-search --help$", unknown.stderr
     )
 
 

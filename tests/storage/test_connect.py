@@ -48,7 +48,7 @@ def refusal(url: str, *, create: bool = True, wait_s: float = 0.0) -> str:
     "storage", ["", "search", "hunter2", "sqlite//search.db", "hunter2@h/search.db", "postgresql://u:hunter2@h:port/d"]
 )
 def test_what_is_no_url_is_refused_without_repeating_it(storage: str) -> None:
-    assert refusal(storage).startswith("the storage is not a URL; use for example sqlite:///search.db or postgres")
+    assert refusal(storage).startswith("the storage is not a URL; use for example sqlite:///search.db, server:")
 
 
 @pytest.mark.parametrize("storage", ["search.db", "/data/my runs/x.sqlite3", "../a-b.db"])

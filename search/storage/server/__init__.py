@@ -1,0 +1,1 @@
+"""A private PostgreSQL server in a folder of its user, for hosts that share the folder."""
