@@ -10,7 +10,7 @@ from search.reporting.confirmation_text import sentences as confirmation_sentenc
 from search.reporting.plain_answers import best_sentences, plain_answer
 from search.reporting.report_data import ReportData
 from search.reporting.verdict_text import losses_to_compare
-from search.study.formatting import count_text, loss_text
+from search.study.formatting import count_text, loss_text, metric_text
 
 DIGITS = 4
 
@@ -76,8 +76,8 @@ def _front_words(report_data: ReportData) -> BestWords:
         with_value = [(value, row) for row in front if (value := row.values[at]) is not None]
         if with_value:
             value, row = min(with_value, key=lambda each: metric.loss(each[0]))
-            label = report_data.label(row.cell)
-            sentences.append(f"The {metric.superlative} {metric.name}, {loss_text(value, DIGITS)}, has {label}.")
+            text = metric_text([value for value, _ in with_value], DIGITS)(value)
+            sentences.append(f"The {metric.superlative} {metric.name}, {text}, has {report_data.label(row.cell)}.")
     return BestWords("No single best", f"{count_text(len(front), 'cell')} on the Pareto front", sentences)
 
 

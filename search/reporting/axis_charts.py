@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from optuna.distributions import FloatDistribution, IntDistribution
+
 from search.reporting.chart_range import robust_range
 from search.reporting.heatmaps import ramp_colour
 from search.reporting.importance import MIN_CELLS, MOST_CELLS, importance_chart, importances
@@ -29,7 +31,7 @@ def axis_charts(report_data: ReportData) -> list[SearchChart]:
     if len(rows) < MIN_DOTS or not varied:
         return []
     is_single = len(report_data.stored.definition.metrics) == 1
-    found = importances(report_data.stored.definition, rows) if is_single else {}
+    found = importances(report_data.distributions, rows) if is_single else {}
     order = [*(name for name in found if name in varied), *(name for name in varied if name not in found)]
     charts = [_importance(report_data, found, len(rows))] if is_single and len(varied) > 1 else []
     charts += [_against(report_data, rows, name) for name in order[:MOST_AXES]]
@@ -51,8 +53,10 @@ def _importance(report_data: ReportData, found: Mapping[str, float], n_cells: in
 
 
 def _is_log(report_data: ReportData, name: str, values: Sequence[Any]) -> bool:
-    axis = report_data.stored.definition.axes.get(name)
-    return axis.log if axis is not None else spans_decades(values)
+    distribution = report_data.distributions.get(name)
+    if isinstance(distribution, (FloatDistribution, IntDistribution)):
+        return distribution.log
+    return spans_decades(values)
 
 
 def _against(report_data: ReportData, rows: Sequence[Row], name: str) -> SearchChart:

@@ -11,7 +11,15 @@ from typing import Any
 from search.errors import UsageError
 from search.statistics.ranking import Row, metrics_of
 from search.storage.texts import printable
-from search.study.formatting import DIGITS, axis_digits, difference_text, largest_size, loss_text, value_text
+from search.study.formatting import (
+    DIGITS,
+    axis_digits,
+    difference_text,
+    largest_size,
+    loss_text,
+    metric_text,
+    value_text,
+)
 from search.study.text_unit import PERPLEXITY, perplexity_text
 from search.study.validation_messages import did_you_mean
 
@@ -93,7 +101,7 @@ def all_columns(rows: Sequence[Row]) -> list[Column]:
             replace(_loss(metric, rows, lambda row: row.val_loss), is_shown=True),
             _loss("± 95 %", rows, lambda row: row.interval, "interval", "val_interval"),
             *_of_language_model(rows),
-            *(_metric(name) for name in further_names(rows)),
+            *(_metric(name, rows) for name in further_names(rows)),
             Column("front", lambda row: row.on_front, lambda row: "yes" if row.on_front else "", is_number=False,
                    is_shown=any(row.on_front is not None for row in rows), names=("front", "on_front")),
             *(shown[name] for name in ordered if name != "model"),
@@ -175,8 +183,9 @@ def further_names(rows: Sequence[Row]) -> list[str]:
     return sorted(names, key=lambda name: objectives.index(name) if name in objectives else len(objectives))
 
 
-def _metric(name: str) -> Column:
-    return Column(name, lambda row: row.further.get(name), lambda row: loss_text(row.further.get(name)), is_metric=True)
+def _metric(name: str, rows: Sequence[Row]) -> Column:
+    text = metric_text(row.further.get(name) for row in rows)
+    return Column(name, lambda row: row.further.get(name), lambda row: text(row.further.get(name)), is_metric=True)
 
 
 def _axis(name: str, digits: Mapping[str, int]) -> Column:

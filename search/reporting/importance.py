@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup, escape
+from optuna.distributions import BaseDistribution
 
 from search.reporting.charts import svg
 from search.statistics.ranking import Row
-from search.study.distributions import axis_distributions
-from search.study.stored import StoredDefinition
 
 # With fewer cells the estimate is mostly chance.
 MIN_CELLS = 20
@@ -21,10 +20,11 @@ MOST_AXES = 12
 WIDTH, LABEL, ROW = 480, 150, 26
 
 
-def importances(definition: StoredDefinition, rows: Sequence[Row]) -> Mapping[str, float]:
+def importances(distributions: Mapping[str, BaseDistribution], rows: Sequence[Row]) -> Mapping[str, float]:
     """The share of each axis in what tells the best tenth of the cells from the others, the largest first.
 
     Args:
+        distributions: Of the axes, by name.
         rows: With a rank and a finite value.
 
     Returns:
@@ -34,7 +34,6 @@ def importances(definition: StoredDefinition, rows: Sequence[Row]) -> Mapping[st
         return {}
     import optuna  # slow to import
 
-    distributions = axis_distributions(definition.grid, definition.axes)
     varied = {name for name in distributions if len({repr(row.cell.get(name)) for row in rows}) > 1}
     study = _study(distributions, varied, rows)
     if len(varied) < 2 or study is None:

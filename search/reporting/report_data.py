@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from optuna.distributions import BaseDistribution
+
 from search.reporting.charts import Bar, Line, over_seeds
 from search.reporting.heatmaps import HeatMaps, MapAxes, choose_axes, heat_maps
 from search.reporting.missing_text import missing, seeds_sentence, target_sentence
@@ -26,6 +28,7 @@ from search.storage.values import canonical
 from search.study.cells import BASELINES_SUFFIX, without_seed
 from search.study.claims import Cell
 from search.study.code_versions import trials_by_code
+from search.study.distributions import study_distributions
 from search.study.formatting import axis_digits, describe_level
 from search.study.metrics import DEFAULT_NAME, Metric
 from search.study.stored import StoredStudy, read_stored_study
@@ -61,6 +64,7 @@ class ReportData:
         confirmation: What fresh seeds say about the best cell; None without a confirmation.
         storage: The URL of the database, without a password.
         seeds_given: With automatic seeds, how many further trials each question got.
+        distributions: Of the axes, by name: those that the objective suggests, or those of the study file.
     """
 
     name: str
@@ -75,6 +79,7 @@ class ReportData:
     confirmation: ConfirmationResult | None = None
     storage: str = ""
     seeds_given: Mapping[str, int] = field(default_factory=dict)
+    distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
 
     @property
     def grid(self) -> Mapping[str, Sequence[Any]]:
@@ -291,4 +296,5 @@ def read_report_data(database: Database, names: Sequence[str], *, with_trials: b
     trials = trial_histories(database, names, PAGE_FACTS, with_metrics=not stored.definition.is_ours)
     baselines = () if stored_sibling is None else stored_sibling.definition.baselines
     verdicts = judge(database, names, stored, rows)
+    others["distributions"] = study_distributions(database, names[0], stored.definition)
     return ReportData(names[0], stored, found, rows, trials, baselines, verdicts, failed, codes, **others)

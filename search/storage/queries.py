@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from optuna.distributions import BaseDistribution
 from sqlalchemy import Connection, func, null, select, tuple_
 
 from search.storage import optuna_queries, optuna_tables
@@ -107,6 +108,16 @@ def study_attr(database: Database, study: str, key: str) -> Any:
         query = select(studies_table.c.study_id).where(studies_table.c.name == study)
         study_id = connection.execute(query).scalar() if _has_uids(connection) else None
         return None if study_id is None else optuna_tables.study_attr(connection, study_id, key)
+
+    return database.read(work)
+
+
+def suggested_distributions(database: Database, study: str) -> dict[str, BaseDistribution]:
+    """A distribution of each parameter that the trials of a planned study have, by name."""
+
+    def work(connection: Connection) -> dict[str, BaseDistribution]:
+        query = select(studies_table.c.study_id).where(studies_table.c.name == study)
+        return optuna_queries.distributions(connection, connection.execute(query).scalar_one())
 
     return database.read(work)
 

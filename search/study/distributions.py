@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from search.storage.database import Database
 from search.storage.optuna_tables import Parameter
+from search.storage.queries import suggested_distributions
 from search.study.claims import Cell, Scalar
 from search.study.search_space import Range
+from search.study.stored import StoredDefinition
 
 
 def axis_distributions(grid: Mapping[str, Sequence[Scalar]], axes: Mapping[str, Range]) -> dict[str, BaseDistribution]:
@@ -24,6 +27,13 @@ def axis_distributions(grid: Mapping[str, Sequence[Scalar]], axes: Mapping[str, 
             else:
                 found[name] = FloatDistribution(float(axis.low), float(axis.high), log=axis.log, step=axis.step)
     return found
+
+
+def study_distributions(database: Database, study: str, definition: StoredDefinition) -> dict[str, BaseDistribution]:
+    """The distributions of a planned study: those that its objective suggests, or those of its axes."""
+    if definition.suggests_parameters:
+        return suggested_distributions(database, study)
+    return axis_distributions(definition.grid, definition.axes)
 
 
 def cell_parameters(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from search.storage.texts import printable
@@ -81,6 +82,16 @@ def loss_text(value: float | None, digits: int = 5) -> str:
         return ""
     plain = value == 0 or 10.0**-digits <= abs(value) < 1e7 or not math.isfinite(value)
     return f"{value:.{digits}f}" if plain else f"{value:.{digits - 1}e}"
+
+
+def metric_text(values: Iterable[float | None], digits: int = 5) -> Callable[[float | None], str]:
+    """How the values of one metric are written: as whole numbers if all of them are counts, else as losses.
+
+    Args:
+        values: All that are shown together.
+    """
+    are_counts = all(value is None or (abs(value) < 1e15 and value == int(value)) for value in values)
+    return (lambda value: "" if value is None else f"{value:.0f}") if are_counts else partial(loss_text, digits=digits)
 
 
 def largest_size(values: Iterable[float | None]) -> float:

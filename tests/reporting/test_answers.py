@@ -28,6 +28,7 @@ from search.statistics.modes import Modes
 from search.statistics.ranking import Row
 from search.study.claims import Claim
 from search.study.definition import load_definition
+from search.study.distributions import axis_distributions
 from search.study.metrics import Metric
 from search.study.planner import Study, study_plans
 from search.study.stored import parse_definition, planned_study
@@ -241,7 +242,7 @@ def test_how_sure_the_best_is(studies: dict[str, tuple[ReportData, dict[str, str
 
 def test_importances_find_the_axis_that_matters() -> None:
     space = {"x": {"low": 0.0, "high": 1.0}, "y": {"low": 0.0, "high": 1.0}}
-    definition = parse_definition({"objective": "a:b", "axes": space})
+    distributions = axis_distributions({}, parse_definition({"objective": "a:b", "axes": space}).axes)
 
     def rows(n: int) -> list[Row]:
         cells = [{"x": (7 * at % n) / n, "y": (13 * at % n) / n} for at in range(n)]
@@ -251,8 +252,8 @@ def test_importances_find_the_axis_that_matters() -> None:
             for at, cell in enumerate(cells, start=1)
         ]
 
-    found = importances(definition, rows(60))
+    found = importances(distributions, rows(60))
     assert list(found) == ["x", "y"]
     assert found["x"] > 0.7
-    assert importances(definition, rows(5)) == {}  # too few
-    assert importances(definition, rows(2001)) == {}  # it would take too long
+    assert importances(distributions, rows(5)) == {}  # too few
+    assert importances(distributions, rows(2001)) == {}  # it would take too long

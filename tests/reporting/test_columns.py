@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from search.reporting.tables import as_csv, as_markdown
 from search.reporting.terminal_table import as_terminal_table
 from search.statistics.ranking import Row
 from search.storage.database import Database
+from search.study.formatting import metric_text
 
 SOURCE = """
 def objective(params):
@@ -80,14 +82,14 @@ def test_asked_for_columns_in_every_format(database: Database) -> None:
         "1",
         "0.25000",
         "1",
-        "7.00000",
+        "7",
         "2",
         "complete",
     ]
     assert r"\# & accuracy & x & values\_seconds & step & state \\" in texts["latex"]
     table = texts["html"].split('<section id="table">')[1].split("</section>")[0]
     assert re.findall(r"<th(?: [^>]*)?>(.*?)</th>", table) == heads
-    assert re.findall(r"<td(?: [^>]*)?>(.*?)</td>", table)[:6] == ["1", "0.25000", "1", "7.00000", "2", "complete"]
+    assert re.findall(r"<td(?: [^>]*)?>(.*?)</td>", table)[:6] == ["1", "0.25000", "1", "7", "2", "complete"]
     wide = render(database, ["wide"], "markdown", width=200, columns=ASKED)
     assert "#  accuracy  x  values_seconds  step  state" in wide
     narrow = render(database, ["wide"], "markdown", width=20, columns=ASKED)
@@ -149,3 +151,10 @@ def test_tables_of_given_rows_take_columns() -> None:
     assert as_markdown(rows, cols).splitlines()[0] == "|   x | state    |"
     assert as_csv(rows, cols) == "x,state\n1,complete"
     assert as_terminal_table(rows, 80, cols).splitlines()[0] == "x  state"
+
+
+def test_counts_are_written_as_whole_numbers() -> None:
+    assert [metric_text([12220.0, None, 520.0])(value) for value in (12220.0, None)] == ["12220", ""]
+    assert metric_text([12220.0, 0.5])(12220.0) == "12220.00000"
+    assert metric_text([math.nan, 1.0])(1.0) == "1.00000"
+    assert metric_text([math.inf, 1e300])(math.inf) == "inf"

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.distributions import FloatDistribution, IntDistribution
 from plotly.graph_objects import Figure
 from study_files import opened
 from trained_studies import trained
 
 from search.reporting.progress import Snapshot, end_line, summary_line
 from search.reporting.render import render
+from search.reporting.report_data import read_report_data
 from search.reporting.search_dots import MOST_PAIRS, objective_pairs
 from search.statistics.pareto import pareto_front
 from search.statistics.ranking import ranked_rows
@@ -114,6 +116,29 @@ def test_of_many_objectives_some_pairs_are_left_out_which_is_said(tmp_path: Path
         assert "4 further pairs are left out." in search_section(render(database, ["pareto"], "html"))
         title = plots(database, ["pareto"], ranked_rows(database, ["pareto"]))["pareto-front"]["layout"]["title"]
         assert "4 further pairs of objectives left out" in title["text"]
+
+
+SUGGESTING = """
+def objective(trial):
+    rate, width = trial.suggest_float("rate", 1e-3, 1e-1, log=True), trial.suggest_int("width", 8, 64)
+    return abs(width - 30) + rate
+"""
+
+
+def test_axes_that_an_objective_suggests_have_its_scales_and_importances(tmp_path: Path) -> None:
+    """Though the study file names no axis: two decades are drawn as the objective samples them."""
+    url = trained(tmp_path, SUGGESTING, "trials = 30\nsampler = 'random'", "suggesting")
+    with opened(url).closing() as database:
+        data = read_report_data(database, ["suggesting"], with_trials=True)
+        rate, width = data.distributions["rate"], data.distributions["width"]
+        assert isinstance(rate, FloatDistribution)
+        assert rate.log
+        assert isinstance(width, IntDistribution)
+        assert not width.log
+        section = search_section(render(database, ["suggesting"], "html"))
+    assert "Which axes matter" in section
+    against = section.split("value against rate</h3>")[1].split("<h3>")[0]
+    assert "0.01" in re.findall(r"<text[^>]*>([^<]*)</text>", against)
 
 
 @given(st.integers(1, 4).flatmap(lambda n: st.lists(st.tuples(*[st.sampled_from([0.0, 1.0, 2.0, np.inf])] * n))))
