@@ -15,7 +15,7 @@ import yaml
 
 from search.errors import UsageError, WorkersKeepCrashing
 from search.launchers.kubernetes_job import job_manifest, label_of, labels, read_kubernetes_settings
-from search.launchers.kubernetes_status import JobStatus, crashed_pod, read_job, reasons_to_wait
+from search.launchers.kubernetes_status import JobStatus, crashed_pods, read_job, reasons_to_wait
 from search.launchers.protocol import Places, WorkerJob
 from search.launchers.settings import device_of, most_workers
 from search.storage.dialects import backend_name, dialect_of
@@ -57,7 +57,8 @@ class KubernetesLauncher:
         self._pods: list[Mapping[str, Any]] = []
         # The Jobs that this program has found with workers, or created.
         self._watched: set[str] = set()
-        self._said: set[str] = set()
+        # What the user has been told of.
+        self._explained: set[str] = set()
         self._polled_at = self._submitted_at = 0.0
 
     def _check_storage(self, storage: str) -> None:
@@ -151,22 +152,32 @@ class KubernetesLauncher:
         found = [read_job(each) for each in items if each["kind"] == "Job"]
         self._jobs = {each.name: each for each in found}
         self._pods = [each for each in items if each["kind"] == "Pod"]
-        for reason in reasons_to_wait(self._pods):
-            self._say_once(f"a worker waits: {reason}")
+        self._explain_pods()
         return True
 
+    def _explain_pods(self) -> None:
+        """Say why workers do not start, and why they crash: Kubernetes tries again for hours."""
+        for reason in reasons_to_wait(self._pods):
+            self._say_once(f"a worker waits: {reason}")
+        for job in self._watched:
+            for code, pod in crashed_pods(self._pods, job):
+                if pod not in self._explained:
+                    self._explained.add(pod)
+                    log.warning("a worker ended with exit code %d: %s", code, self._last_line_of(pod))
+
     def _say_once(self, what: str) -> None:
-        if what not in self._said:
-            self._said.add(what)
+        if what not in self._explained:
+            self._explained.add(what)
             log.warning("%s", what)
 
     def _describe(self, job: JobStatus) -> str:
         """Why a Job failed, with the last line of a worker that did."""
         ended = f"Kubernetes Job {job.name} failed: {job.failure}"
-        pod = crashed_pod(self._pods, job.name)
-        if pod is None:
-            return ended
-        return f"{ended}: {last_line(self._kubectl('logs', pod, '--tail=20').stdout)}; log: kubectl logs {pod}"
+        pods = crashed_pods(self._pods, job.name)
+        return f"{ended}: {self._last_line_of(pods[0][1])}" if pods else ended
+
+    def _last_line_of(self, pod: str) -> str:
+        return f"{last_line(self._kubectl('logs', pod, '--tail=20').stdout)}; log: kubectl logs {pod}"
 
     def detach(self) -> str:
         """Leave the workers to Kubernetes.
@@ -183,7 +194,7 @@ class KubernetesLauncher:
         if not names:
             return
         options = ["--ignore-not-found", "--cascade=foreground", f"--timeout={DELETION_S}s"]
-        done = self._kubectl("delete", "job", *names, *options, timeout_s=2 * DELETION_S)
+        done = self._kubectl("delete", "job", *names, *options, limit_s=DELETION_S)
         if done.returncode != 0:
             log.warning("kubectl delete job %s: %s", " ".join(names), _one_line(done.stderr))
         self._jobs.clear()
@@ -192,17 +203,24 @@ class KubernetesLauncher:
         return ",".join(f"{key}={value}" for key, value in labels(self._settings, self._job.study).items())
 
     def _kubectl(
-        self, *arguments: str, manifest: Mapping[str, Any] | None = None, timeout_s: float = 2 * REQUEST_S
+        self, *arguments: str, manifest: Mapping[str, Any] | None = None, limit_s: int = REQUEST_S
     ) -> subprocess.CompletedProcess[str]:
         """Run kubectl; a cluster that does not answer in time is a failed command."""
-        where = {"--context": self._settings.context, "--namespace": self._settings.namespace}
-        options = [f"{name}={value}" for name, value in where.items() if value is not None]
-        command = ["kubectl", *options, f"--request-timeout={REQUEST_S}s", *arguments]
-        text = "" if manifest is None else _as_yaml(manifest)
+        where = {"context": self._settings.context, "namespace": self._settings.namespace}
+        options = [f"--{name}={value}" for name, value in where.items() if value is not None]
+        command = ["kubectl", *options, f"--request-timeout={limit_s}s", *arguments]
         try:
-            return subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=timeout_s)
+            return subprocess.run(
+                command,
+                input="" if manifest is None else _as_yaml(manifest),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=2 * limit_s,
+                start_new_session=True,  # Ctrl-C is for this program, which then deletes its Jobs
+            )
         except subprocess.TimeoutExpired:
-            return subprocess.CompletedProcess(command, 1, "", f"kubectl did not end within {timeout_s:g} s")
+            return subprocess.CompletedProcess(command, 1, "", f"kubectl did not end within {2 * limit_s} s")
 
 
 def _as_yaml(manifest: Mapping[str, Any]) -> str:

@@ -164,6 +164,8 @@ def _pod(settings: KubernetesSettings, arguments: Sequence[str]) -> dict[str, An
             "runAsUser": USER,
             "runAsGroup": USER,
             "fsGroup": USER,
+            # Otherwise each pod would walk through all files of a volume as it starts.
+            "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         **({"nodeSelector": selector} if selector else {}),

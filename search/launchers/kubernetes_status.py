@@ -50,18 +50,20 @@ def _count_indexes(text: str) -> int:
     return sum(int(each[-1]) - int(each[0]) + 1 for each in ends)
 
 
-def crashed_pod(pods: Iterable[Mapping[str, Any]], job: str) -> str | None:
-    """The pod of a Job whose end explains best why the Job failed; None if there is none any more."""
-    codes = {
-        each["metadata"]["name"]: state["terminated"]["exitCode"]
-        for each in pods
-        if each["metadata"].get("labels", {}).get("job-name") == job
-        for container in each.get("status", {}).get("containerStatuses", [])
+def crashed_pods(pods: Iterable[Mapping[str, Any]], job: str) -> list[tuple[int, str]]:
+    """The pods of a Job whose workers have crashed or refused their options.
+
+    Returns:
+        Exit code and name of each; wrong options, which are the smallest number, come first.
+    """
+    return sorted(
+        (state["terminated"]["exitCode"], pod["metadata"]["name"])
+        for pod in pods
+        if pod["metadata"].get("labels", {}).get("job-name") == job
+        for container in pod.get("status", {}).get("containerStatuses", [])
         if "terminated" in (state := container.get("state", {}))
-    }
-    # Wrong options are the smallest number; a worker that was stopped has done nothing wrong.
-    crashed = [(code, name) for name, code in codes.items() if code not in (0, EXIT_SPOILED, EXIT_STOPPED)]
-    return min(crashed)[1] if crashed else None
+        if state["terminated"]["exitCode"] not in (0, EXIT_SPOILED, EXIT_STOPPED)
+    )
 
 
 def reasons_to_wait(pods: Iterable[Mapping[str, Any]]) -> Iterator[str]:

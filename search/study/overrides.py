@@ -46,9 +46,7 @@ def with_setting(
     named = setting_name(setting)
     key, text = _key_and_text(setting)
     if key.startswith(LAUNCHER) and key != LAUNCHER:
-        values = _values(setting, text, "any", named)
-        value = values[0] if isinstance(values, list) and len(values) == 1 else values
-        raw.setdefault("launcher", {})[key.removeprefix(LAUNCHER)] = value
+        raw.setdefault("launcher", {})[key.removeprefix(LAUNCHER)] = _launcher_value(setting, text, named)
         return raw
     grid, axes = raw.setdefault("grid", {}), raw.get("axes", {})
     for table in (grid, axes):
@@ -165,6 +163,15 @@ def _values(setting: Setting, text: str, kind: str, named: str) -> Any:
         raise UsageError(f"{named}: write KEY=VALUE or KEY=VALUE,VALUE, such as --set n_embd=64,128")
     values = [_text_value(part, kind, named) for part in parts]
     return values[0] if len(values) == 1 and isinstance(values[0], (list, dict)) else values
+
+
+def _launcher_value(setting: Setting, text: str, named: str) -> Any:
+    """The value of a launcher's setting; unlike that of an axis, a value alone is not a list of it."""
+    if not isinstance(setting, str):
+        return python_value(setting[1], named)
+    values = _values(setting, text, "any", named)
+    is_alone = len(_parts(text)) == 1 and not text.startswith("[")
+    return values[0] if is_alone and isinstance(values, list) else values
 
 
 def _parts(text: str) -> list[str]:

@@ -269,3 +269,17 @@ def test_the_device_of_a_worker(work_folder: Path, devices: str, gpus: int, devi
         preview(options("bigram", *needed, f"launcher.gpus={gpus}", launcher="kubernetes", devices=devices))
     )
     assert container(job)["args"][-2:] == ["--device", device]
+
+
+def test_settings_of_every_kind_on_the_command_line(work_folder: Path) -> None:
+    settings = [f"launcher.{name}={value}" for name, value in NEEDED.items()]
+    settings += [
+        'launcher.node_selector={"a.b/c" = "d", e = "f"}',
+        'launcher.tolerations=[{key = "a", operator = "Exists"}]',
+    ]
+    settings += ["launcher.memory=512M", "launcher.gpus=1", 'launcher.pod={priorityClassName = "low"}']
+    job = yaml.safe_load(preview(options("bigram", *settings, launcher="kubernetes")))
+    assert pod(job)["nodeSelector"] == {"a.b/c": "d", "e": "f"}
+    assert pod(job)["tolerations"] == [{"key": "a", "operator": "Exists"}]
+    assert pod(job)["priorityClassName"] == "low"
+    assert container(job)["resources"]["limits"] == {"cpu": "1", "memory": "512M", "nvidia.com/gpu": "1"}

@@ -111,7 +111,7 @@ def test_workers_that_have_ended_are_not_counted(api: KubernetesApi, tmp_path: P
     assert completions(api) == {"lm-search-small-1": 4, "lm-search-small-2": 2}
 
 
-def test_a_job_that_fails_is_explained(api: KubernetesApi, tmp_path: Path) -> None:
+def test_a_job_that_fails_is_explained(api: KubernetesApi, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     queue = Queue(2)
     run = launcher()
     run.start(2, queue.job(tmp_path))
@@ -126,6 +126,7 @@ def test_a_job_that_fails_is_explained(api: KubernetesApi, tmp_path: Path) -> No
     )
     with pytest.raises(WorkersKeepCrashing, match=message):
         run.tend()
+    assert "a worker ended with exit code 137: error: killed; log: kubectl logs killed" in caplog.messages
     # With the error corrected, the same command starts others, and leaves the log.
     again = launcher()
     again.start(2, queue.job(tmp_path))
@@ -154,7 +155,7 @@ def test_why_a_worker_waits_is_said_once(api: KubernetesApi, tmp_path: Path, cap
     for number, status in enumerate(states):
         api.add_pod("lm-search-small-1", f"pod-{number}", phase="Pending", **status)
     run.tend()
-    run.tend()
+    run.tend()  # nothing new
     waits = [record.message for record in caplog.records if "waits" in record.message]
     assert waits == [
         'a worker waits: CreateContainerConfigError: secret "lm-search" not found',

@@ -13,6 +13,7 @@ from study_files import write_study
 
 from search.errors import UsageError
 from search.study.definition import load_definition
+from search.study.overrides import with_setting
 
 STUDY = """
 sampler = "tpe"
@@ -173,3 +174,25 @@ def test_axes_keep_the_order_of_the_file(tmp_path: Path) -> None:
     axes = "zeta = { low = 1, high = 2 }\nalpha = [1, 2]\nmid = { low = 1, high = 2 }\n"
     study = f'sampler = "tpe"\ntrials = 2\n[axes]\n{axes}'
     assert load_definition(write_study(tmp_path, study)).axis_order == ("zeta", "alpha", "mid")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("launcher.partition=gpu", "gpu"),
+        ("launcher.gpus=1", 1),
+        ("launcher.time=4:00:00", "4:00:00"),
+        ("launcher.memory=2Gi", "2Gi"),
+        ('launcher.sbatch=["--mail-type=FAIL"]', ["--mail-type=FAIL"]),
+        ("launcher.sbatch=--a,--b", ["--a", "--b"]),
+        ('launcher.tolerations=[{key = "a"}]', [{"key": "a"}]),
+        ('launcher.resources={a = 1, "b/c" = "d"}', {"a": 1, "b/c": "d"}),
+        (("launcher.sbatch", ["--mail-type=FAIL"]), ["--mail-type=FAIL"]),
+        (("launcher.gpus", 1), 1),
+        (("launcher.resources", {"a": 1}), {"a": 1}),
+    ],
+    ids=str,
+)
+def test_settings_of_a_launcher_keep_their_type(setting: str | tuple[str, Any], value: Any) -> None:
+    found = with_setting({}, setting, {})["launcher"]
+    assert list(found.values()) == [value]

@@ -28,6 +28,7 @@ securityContext:
   runAsUser: {{ . }}
   runAsGroup: {{ . }}
   fsGroup: {{ . }}
+  fsGroupChangePolicy: OnRootMismatch
   seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
