@@ -13,7 +13,7 @@ from search.statistics.inference import mean, unit
 from search.study.formatting import count_text, loss_text
 
 WIDTH, HEIGHT = 480, 300
-LEFT, RIGHT, TOP, BOTTOM = 56, 22, 12, 44
+LEFT, RIGHT, TOP, BOTTOM = 72, 22, 12, 44
 # The style sheet has this many line colours; dashes separate lines of similar colours.
 LINE_STYLES = 7
 # Points of a line: a trial may report a million steps.
