@@ -133,8 +133,9 @@ def run_with_options(options: RunStudyOptions, modules: Path | None = None) -> S
             if confirming is not None:
                 interrupted = parts.confirmation(confirming, new_launcher())
         found = counts(database, [*planned.names, *([] if confirming is None else [confirming])])
-        is_detached = options.detach and interrupted and not received
-        exit_code = 0 if is_detached else _exit_code(found, interrupted, received)
+        # The trials are then another program's; a container that plans before its worker starts must not fail for them.
+        is_handed_over = options.plan_only or (options.detach and interrupted and not received)
+        exit_code = 0 if is_handed_over else _exit_code(found, interrupted, received)
         rows = ranked_rows(database, planned.names)
         spent = summed_profiles(options.out) if options.profile else {}
         seconds = time.monotonic() - started

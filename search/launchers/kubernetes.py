@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from search.errors import UsageError, WorkersKeepCrashing
+from search.errors import EXIT_USAGE, UsageError, WorkersKeepCrashing
 from search.launchers.kubernetes_job import job_manifest, label_of, labels, read_kubernetes_settings
 from search.launchers.kubernetes_status import JobStatus, crashed_pods, read_job, reasons_to_wait
 from search.launchers.protocol import Places, WorkerJob
@@ -161,7 +161,7 @@ class KubernetesLauncher:
             self._say_once(f"a worker waits: {reason}")
         for job in self._watched:
             for code, pod in crashed_pods(self._pods, job):
-                if pod not in self._explained:
+                if code != EXIT_USAGE and pod not in self._explained:  # wrong options end the run, with this line
                     self._explained.add(pod)
                     log.warning("a worker ended with exit code %d: %s", code, self._last_line_of(pod))
 

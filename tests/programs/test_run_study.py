@@ -136,6 +136,7 @@ def test_diverged_cell(tmp_path: Path, corpus_file: str, work_folder: Path) -> N
     text = program("status", "--study", "faulty", "--json", cwd=work_folder).stdout
     [trial] = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["trials"]
     assert trial["reason"] == "the loss was not finite at step 10"
+    assert run_study(study, corpus=corpus_file, plan_only=True).exit_code == 0, "the plan itself has not failed"
 
 
 def test_timeout_then_the_rest(
