@@ -19,6 +19,7 @@ from search.storage.checkpoint_store import CheckpointStore
 from search.storage.database import Database
 from search.storage.queries import counts, study_uids
 from search.storage.queue import TrialQueue
+from search.storage.url import storage_anywhere
 from search.streams import write_line
 from search.study.formatting import count_text
 from search.study.metrics import Metric
@@ -166,7 +167,7 @@ def worker_job(
     corpus = None if worker.corpus is None else Path(_in_copy(str(worker.corpus), study.modules or Path.cwd()))
     return WorkerJob(
         worker.as_arguments(),
-        options.storage,
+        storage_anywhere(options.storage),
         options.out / study.name / "logs",
         on_death=on_death,
         unfinished=unfinished,

@@ -14,7 +14,7 @@ from search.storage.dialects import backend_name, dialect_of, first_line
 from search.storage.errors import StorageError
 from search.storage.migrations.runner import OptunaAlone, Outdated, ensure_schema
 from search.storage.texts import printable
-from search.storage.url import display_url, parse_url
+from search.storage.url import SERVER_KEY, display_url, parse_url
 
 log = logging.getLogger("storage")
 
@@ -52,8 +52,9 @@ def open_database(
     except (TypeError, ValueError) as error:
         raise _wrong_option(url, error) from error
     except ModuleNotFoundError as error:
+        extra = "server" if SERVER_KEY in url.query else "postgres"
         raise StorageError(
-            f"{display_url(url)} needs the driver {error.name}; install it with: pip install 'lm-search[postgres]'"
+            f"{display_url(url)} needs the driver {error.name}; install it with: pip install 'lm-search[{extra}]'"
         ) from error
     outdated = outdated or ("upgrade" if create else "read")
     if optuna_alone == "read":

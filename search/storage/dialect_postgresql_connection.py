@@ -14,7 +14,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from search.storage.errors import StorageError
-from search.storage.server.client import connection_arguments, start
+from search.storage.server.client import reach, start
 from search.storage.server.folder import server_folder
 
 Result = TypeVar("Result")
@@ -73,19 +73,27 @@ def _connect(*args: Any, server: str | None = None, **named: Any) -> PatientConn
     """Connect; if a folder is given, to its private server, which is started if it does not answer."""
     if server is None:
         return PatientConnection.connect(*args, **named)
-    folder, failure = server_folder(server), "no server runs"
-    for is_first in (True, False):
-        if (place := connection_arguments(folder)) is not None:
-            try:
-                return PatientConnection.connect(**{**named, **place})
-            except psycopg.OperationalError as error:
-                if "FATAL:" in str(error):  # it answers
-                    raise
-                # Never taken for a wrong certificate: another program may have the port of a server that is gone.
-                failure = f"the server on {place['host']}, port {place['port']}, does not answer"
-        if is_first and not start(folder):
-            break
-    raise psycopg.OperationalError(f"{failure}; starting one takes a moment, unless it runs on another host")
+    folder = server_folder(server)
+    if (reached := reach(folder)) is None:
+        failure = "its server is being started"
+    else:
+        place, arguments = reached
+        try:
+            return PatientConnection.connect(**{**named, **arguments})
+        except psycopg.OperationalError as error:
+            if "FATAL:" in str(error):  # it answers
+                raise
+            # Never taken for a wrong certificate: another program may have the port of a server that is gone.
+            failure = f"its server on {place.host}, port {place.port}, does not answer"
+    try:
+        is_started = start(folder)
+    except StorageError as error:
+        if reached is None:
+            raise
+        raise psycopg.OperationalError(f"{failure}, and {error}") from error  # this can pass
+    if not is_started or (reached := reach(folder)) is None:
+        raise psycopg.OperationalError(failure)
+    return PatientConnection.connect(**{**named, **reached[1]})
 
 
 def _arguments(outage_s: float) -> dict[str, Any]:

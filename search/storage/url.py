@@ -10,7 +10,7 @@ from sqlalchemy.exc import ArgumentError
 
 from search.storage.dialects import DIALECTS, EXAMPLES, SYNONYMS, backend_name, dialect_of
 from search.storage.errors import StorageError
-from search.storage.server.folder import PREFIX
+from search.storage.server.folder import PREFIX, server_folder
 
 # The key of a URL's query that names the folder of a private server. "server:DIR" is a URL of the server's kind without
 # an address, which is looked up in the folder at each connection, since it changes when the server starts again.
@@ -47,6 +47,11 @@ def _read_url(storage: str) -> URL:
 
 def _is_file_name(text: str) -> bool:
     return "//" not in text and re.fullmatch(r"[\w./ -]+\.(db|db3|sqlite|sqlite3)", text) is not None
+
+
+def storage_anywhere(storage: str) -> str:
+    """The storage as a program with another working directory, or on another host, understands it."""
+    return f"{PREFIX}{server_folder(storage.removeprefix(PREFIX)).path}" if storage.startswith(PREFIX) else storage
 
 
 def display_url(url: URL | str) -> str:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,10 @@ from private_server import kill_server, postgres_processes, server_folders
 from study_files import all_rows, program
 
 from search.launchers.child_process import child_environment
+from search.storage.server import client
 from search.storage.server.claims import Place, newest, process_start
+from search.storage.server.folder import server_folder
+from search.storage.server.stopping import stop_server
 
 TRIALS = 60
 WALK = """
@@ -122,7 +126,8 @@ def test_every_trial_is_trained_once_although_the_server_is_killed(served: Serve
 
 def test_nothing_shows_the_password(served: Served) -> None:
     password = (served.folder / "password").read_text()
-    for pid in [served.after.pid, *postgres_processes(served.folder)]:
+    [main, *_] = postgres_processes(served.folder)
+    for pid in (served.after.pid, main):
         assert password.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
         assert password.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
     assert password not in served.said + (served.folder / "server.log").read_text()
@@ -157,9 +162,21 @@ def test_a_copy_is_restored_into_a_new_folder(served: Served, folders: Path, tmp
         assert message in done.stderr
 
 
+def test_many_start_one_which_ends_when_it_is_not_used(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_server(server_folder(served.folder))
+    monkeypatch.setattr(client, "IDLE_S", 1.0)
+    with ThreadPoolExecutor(4) as threads:
+        started = [*threads.map(client.start, [server_folder(served.folder)] * 4)]
+    assert started.count(True) == 1
+    place = newest(served.folder)
+    assert place is not None
+    wait_until(lambda: process_start(place.pid) is None, "the end of a server without clients")
+    assert newest(served.folder) is None
+
+
 def test_one_in_the_foreground(served: Served, tmp_path: Path) -> None:
     """A second one is told so; a crash of PostgreSQL is repaired at once, and one of all of it by the next start."""
-    program("database", "--folder", str(served.folder), "--stop", cwd=tmp_path)
+    stop_server(server_folder(served.folder))
     first = foreground(served.folder)
     again = program("database", "--folder", str(served.folder), cwd=tmp_path)
     assert again.returncode == 0

@@ -36,7 +36,7 @@ from search.storage.server.claims import (
 from search.storage.server.door import Door, listen
 from search.storage.server.folder import ServerFolder
 from search.storage.server.stopping import stop_server
-from search.storage.url import display_url, parse_url
+from search.storage.url import display_url, parse_url, storage_anywhere
 
 FAST = Pace(beat_s=0.02, give_up_s=0.1, silence_s=0.3)
 HERE = Place("here", "127.0.0.1", 1, "/nowhere", this_machine(), os.getpid(), process_start(os.getpid()) or "")
@@ -175,10 +175,27 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.touch()
-    with pytest.raises(StorageError, match="file/db"):
-        client.start(ServerFolder(file / "db"))
+    (tmp_path / "file").touch()
+    for parent in ("file", "missing"):
+        with pytest.raises(StorageError, match=f"{parent} does not exist; create it first"):
+            client.start(ServerFolder(tmp_path / parent / "db"))
+    assert not (tmp_path / "missing").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL refuses root alone")
+def test_root_is_told_where_another_user_can_run_it(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(0o700)
+    with pytest.raises(StorageError, match=r"does not run as root, and the user with the number \d+ cannot enter"):
+        client.start(ServerFolder(closed / "db"))
+    assert not [*closed.iterdir()]
+
+
+def test_workers_elsewhere_get_the_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert storage_anywhere("server:db") == f"server:{tmp_path / 'db'}"
+    assert storage_anywhere("server:/db") == "server:/db"
+    assert storage_anywhere("postgresql://me@host/db") == "postgresql://me@host/db"
 
 
 def test_the_door_speaks_tls_alone(tmp_path: Path) -> None:

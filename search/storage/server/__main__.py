@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from search.storage.errors import StorageError
+from search.storage.server.account import account_of
 from search.storage.server.claims import Place, Runs
 from search.storage.server.folder import ServerFolder
 from search.storage.server.supervise import STOP_SIGNALS, Hours, run_server
@@ -28,6 +29,7 @@ def main() -> int:
     """Fork the server, and wait for its first word."""
     folder, hours = ServerFolder(Path(sys.argv[1])), Hours(idle_s=float(sys.argv[2]))
     try:
+        account_of(folder)
         folder.make()
     except StorageError as error:
         print(error, file=sys.stderr)

@@ -12,7 +12,7 @@ from typing import Any
 
 import search
 from search.storage.errors import StorageError
-from search.storage.server.claims import newest
+from search.storage.server.claims import Place, newest
 from search.storage.server.folder import DATABASE, USER, ServerFolder
 
 log = logging.getLogger("storage")
@@ -22,8 +22,8 @@ IDLE_S = 600.0
 START_LIMIT_S = 60.0
 
 
-def connection_arguments(folder: ServerFolder) -> dict[str, Any] | None:
-    """What libpq needs to reach the server; None if none is there.
+def reach(folder: ServerFolder) -> tuple[Place, dict[str, Any]] | None:
+    """Where the server was last said to be, and what libpq needs to reach it; None if none is there.
 
     Raises:
         StorageError: The password cannot be read.
@@ -32,8 +32,8 @@ def connection_arguments(folder: ServerFolder) -> dict[str, Any] | None:
     if place is None or not folder.certificate.exists():
         return None
     # The certificate is the server's own, and whoever has its key is the server, on whatever host.
-    return {
-        "host": "127.0.0.1" if place.is_here else f"{place.host},{place.address}",
+    return place, {
+        "host": ",".join([*(["127.0.0.1"] if place.is_here else []), place.host, place.address]),
         "port": place.port,
         "user": USER,
         "password": folder.password(),
@@ -57,7 +57,7 @@ def start(folder: ServerFolder) -> bool:
     folder.check()
     programs()
     command = [sys.executable, "-P", "-m", "search.storage.server", str(folder.path), str(IDLE_S)]
-    # Last on the path: it holds this package, and perhaps others of others.
+    # Last on the path: it holds this package, and perhaps those of other projects.
     paths = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), str(Path(search.__file__).parents[1])]
     try:
         done = subprocess.run(

@@ -89,6 +89,10 @@ class ServerFolder:
         """
         self.check()
         try:
+            if not self.path.parent.is_dir():
+                raise StorageError(
+                    f"{self}: the folder {printable(str(self.path.parent))} does not exist; create it first"
+                )
             make_private_folder(self.path)
             if not self.is_made:
                 (self.path / _MARK).write_text(_MARK_TEXT, encoding="utf-8")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import pwd
 import shutil
 import signal
 import stat
@@ -35,6 +34,7 @@ _SETTINGS: Mapping[str, str] = {
     "port": "5432",  # names the socket
     "unix_socket_permissions": "0700",
     "max_connections": "500",
+    "authentication_timeout": "15s",
     # A container has little shared memory, and our statements are too small for parallel plans.
     "max_parallel_workers_per_gather": "0",
     "max_wal_size": "256MB",
@@ -61,45 +61,32 @@ def programs() -> Path:
 class Postgres:
     """PostgreSQL in a folder; it ends when the process that started it ends.
 
-    As root it runs as another user, since PostgreSQL refuses root: the owner of the folder, or nobody.
-
     Args:
-        folder: The server's folder.
+        folder: The server's folder, which exists.
+        account: Who runs it; see `account_of`.
 
     Attributes:
         sockets: The folder of its Unix socket, on a disk of this machine.
 
     Raises:
-        StorageError: It cannot run here.
+        StorageError: The programs are not installed.
     """
 
-    def __init__(self, folder: ServerFolder) -> None:
-        self._folder = folder
+    def __init__(self, folder: ServerFolder, account: dict[str, Any]) -> None:
+        self._folder, self._account = folder, account
         self._programs = programs()
         self.sockets = Path(tempfile.mkdtemp(prefix=SOCKETS))
-        self._account: dict[str, Any] = {}
         self._process: subprocess.Popen[bytes] | None = None
-        try:
-            if os.geteuid() == 0:
-                self._drop_root()
-        except BaseException:
-            self.clean_up()
-            raise
+        if account:
+            self._give(self.sockets)
+            made_by = folder.path.stat()
+            if made_by.st_uid == 0:
+                folder.path.chmod(stat.S_IMODE(made_by.st_mode) | stat.S_IXOTH)
 
-    def _drop_root(self) -> None:
-        folder = self._folder
-        made_by = (folder.data if folder.data.exists() else folder.path).stat()
-        user, group = (made_by.st_uid, made_by.st_gid) if made_by.st_uid else pwd.getpwnam("nobody")[2:4]
-        self._account = {"user": user, "group": group, "extra_groups": []}
-        os.chown(self.sockets, user, group)
-        if folder.path.stat().st_uid == 0:
-            folder.path.chmod(stat.S_IMODE(folder.path.stat().st_mode) | stat.S_IXOTH)
-        entered = ["/bin/sh", "-c", 'cd "$1"', "sh", str(folder.path)]
-        if subprocess.run(entered, stderr=subprocess.DEVNULL, check=False, cwd="/", **self._account).returncode != 0:
-            raise StorageError(
-                f"PostgreSQL does not run as root, and the user with the number {user} cannot enter {folder}: give a "
-                "folder that every user can enter, such as /srv/search-db, or run this as another user"
-            )
+    def _give(self, path: Path) -> None:
+        """Make a path belong to the user who runs PostgreSQL."""
+        if self._account:
+            os.chown(path, self._account["user"], self._account["group"])
 
     def prepare(self) -> None:
         """Make the data directory unless it is there; an interrupted attempt leaves nothing that counts.
@@ -136,9 +123,8 @@ class Postgres:
         new.mkdir(0o700)
         password.touch(0o600)
         password.write_text(self._folder.password(), encoding="utf-8")
-        if self._account:
-            for path in (new, password):
-                os.chown(path, self._account["user"], self._account["group"])
+        for path in (new, password):
+            self._give(path)
         # The order of C: that of a language can change with the host's library, and indexes would break.
         options = ["--auth=scram-sha-256", f"--pwfile={password}", "--encoding=UTF8", "--no-locale"]
         self._run("initdb", "-U", USER, *options, "-D", str(new))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from search.storage.errors import StorageError
+from search.storage.server.account import account_of
 from search.storage.server.claims import PACE, Claim, ClaimLost, Pace, Place, claim, process_start, this_machine
 from search.storage.server.door import Door, listen
 from search.storage.server.folder import ServerFolder
@@ -55,8 +56,9 @@ def run_server(folder: ServerFolder, hours: Hours, on_ready: Callable[[Place], N
         Runs: It runs already.
         StorageError: It cannot run, in one line.
     """
+    account = account_of(folder)
     folder.make()
-    listener, postgres = listen(), Postgres(folder)
+    listener, postgres = listen(), Postgres(folder, account)
     try:
         place = _place(listener.getsockname()[1], str(postgres.sockets))
         held = claim(folder.path, place, hours.pace)
@@ -64,7 +66,8 @@ def run_server(folder: ServerFolder, hours: Hours, on_ready: Callable[[Place], N
             door = Door(listener, postgres.sockets / SOCKET)
             asyncio.run(_Server(folder, postgres, door, held, hours).run(lambda: on_ready(place)))
         finally:
-            held.release()
+            with contextlib.suppress(OSError):
+                held.release()
     finally:
         listener.close()
         postgres.clean_up()
