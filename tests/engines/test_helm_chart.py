@@ -10,11 +10,16 @@ from typing import Any
 
 import helm_python
 import pytest
+import typer
+import typer.main
 import yaml
 from helm_chart import CHART, rendered
 from kubernetes_rules import containers_of, faults, pod_of
+from study_files import FAKE_GRID, all_rows, program, sqlite
 
+import search.worker
 from search.launchers.kubernetes_job import SPOT_NODES, job_manifest, read_kubernetes_settings
+from search.workers.setup import open_worker
 
 OWN_DATABASE = {"database": {"secret": "lm-search"}}
 VALUES: dict[str, dict[str, Any]] = {
@@ -153,6 +158,27 @@ def test_each_pod_plans_first_with_the_options_of_the_study() -> None:
     ]
     [files] = of_kind("ConfigMap", rendered(VALUES["own study"]))
     assert files["data"] == {"my.toml": "[grid]\n", "mine.py": "x = 1\n"}
+
+
+def test_what_a_pod_plans_its_worker_finds(work_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {
+        **OWN_DATABASE,
+        "study": {"name": "my.toml", "files": {"my.toml": FAKE_GRID}, "options": ["--seeds", "3"]},
+    }
+    documents = rendered(values)
+    for file, text in of_kind("ConfigMap", documents)[0]["data"].items():
+        (work_folder / file).write_text(text)
+    [job] = of_kind("Job", documents)
+    [plan], [worker] = (job["spec"]["template"]["spec"][each] for each in ("initContainers", "containers"))
+    monkeypatch.setenv("SEARCH_STORAGE", sqlite(work_folder))
+    monkeypatch.setenv("SEARCH_OUT", str(work_folder / "out"))
+    done = program(plan["command"][1], *plan["args"], cwd=work_folder)
+    assert done.returncode == 0, done.stderr
+    assert len(all_rows(sqlite(work_folder))) == 27  # 8 cells and a baseline, 3 seeds
+    with typer.main.get_command(search.worker.app).make_context("worker", list(worker["args"])) as context:
+        opened = open_worker(context.params["study"], sqlite(work_folder), "cpu", out=work_folder / "out")
+    with opened.queue.database.closing():
+        assert opened.studies.keys() == {"my", "my-baselines"}
 
 
 def test_passwords_are_in_secrets_alone() -> None:

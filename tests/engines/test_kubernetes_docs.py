@@ -45,23 +45,28 @@ def test_there_are_commands() -> None:
     assert len(HELM) >= 4
 
 
+def documents_of(command: str) -> list[dict[str, Any]]:
+    """What a command of helm installs."""
+    words = shlex.split(command)
+    name = words[words.index("deploy/helm/lm-search") - 1]
+    return rendered(values_of(command), name)
+
+
 @pytest.mark.parametrize("command", HELM)
 def test_the_chart_takes_the_values(command: str) -> None:
-    assert "deploy/helm/lm-search" in shlex.split(command)
-    documents = rendered(values_of(command))
+    documents = documents_of(command)
     assert documents
     assert [each for document in documents for each in faults(document)] == []
 
 
 def test_the_services_and_secrets_that_commands_name_are_those_of_the_chart() -> None:
-    trying = next(command for command in HELM if "postgres.enabled=true" in command)
-    documents = [*rendered(values_of(trying)), *rendered({"database": {"secret": "lm-search"}})]
-    names = {f"{each['kind'].lower()}/{each['metadata']['name']}" for each in documents}
-    named = re.findall(r"\b(service|deployment)/([\w-]+)", "\n".join(LINES))
-    named += [("secret", name) for name in re.findall(r"kubectl get secret ([\w-]+)", "\n".join(LINES))]
-    named += [("secret", name) for name in re.findall(r"launcher\.secret=([\w-]+)", "\n".join(LINES))]
+    documents = [document for command in HELM for document in documents_of(command)]
+    there = {f"{each['kind'].lower()}/{each['metadata']['name']}" for each in documents}
+    text = "\n".join(LINES)
+    named = re.findall(r"\b((?:service|deployment)/[\w-]+)", text)
+    named += [f"secret/{name}" for name in re.findall(r"(?:kubectl get secret |launcher\.secret=)([\w-]+)", text)]
     assert len(named) >= 5
-    assert {f"{kind}/{name}" for kind, name in named} <= names
+    assert {*named} <= there
 
 
 def test_the_secret_has_the_url(kubectl: str, tmp_path: Path) -> None:
