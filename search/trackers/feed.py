@@ -6,6 +6,7 @@ import logging
 import math
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -151,33 +152,38 @@ def tracking(database: Database, studies: Sequence[str], trackers: Mapping[str, 
     """Feed trackers during the context, and deliver the remaining events at its end.
 
     Args:
-        database: The database of the studies; read in a separate thread.
-        studies, trackers: See `TrackingFeed`.
+        database: The database of the studies.
+        studies, trackers: See `TrackingFeed`. Each tracker has a thread of its own: none waits for a slow one.
     """
-    if not trackers:
-        yield
-        return
-    feed = TrackingFeed(replace(database, outage_s=OUTAGE_S, waits_when_full=False), studies, trackers)
+    impatient = replace(database, outage_s=OUTAGE_S, waits_when_full=False)
     ended = threading.Event()
 
-    def work() -> None:
+    def work(text: str, tracker: Tracker) -> None:
+        feed = TrackingFeed(impatient, studies, {text: tracker})
         while not ended.wait(EVERY_S):
             _poll(feed)
         _poll(feed)
         feed.close()
 
-    thread = threading.Thread(target=work, name="tracking", daemon=True)
-    thread.start()
+    threads = {
+        text: threading.Thread(target=work, args=(text, tracker), name="tracking", daemon=True)
+        for text, tracker in trackers.items()
+    }
+    for thread in threads.values():
+        thread.start()
     try:
         yield
     finally:
         ended.set()
-        thread.join(LAST_WAIT_S)
-        if thread.is_alive():
-            log.warning(
-                "--track: no answer for %g s; start the same command again to deliver the rest",
-                LAST_WAIT_S,
-            )
+        until = time.monotonic() + LAST_WAIT_S
+        for text, thread in threads.items():
+            thread.join(max(0.0, until - time.monotonic()))
+            if thread.is_alive():
+                log.warning(
+                    "--track %s: no answer for %g s; start the same command again to deliver the rest",
+                    shown(text),
+                    LAST_WAIT_S,
+                )
 
 
 def _poll(feed: TrackingFeed) -> None:

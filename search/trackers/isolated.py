@@ -41,9 +41,9 @@ class IsolatedTracker:
         self._process: _Process | None = None
         try:
             self._call(self._tracker)
-        except BaseException:
+        except (TrackerError, UsageError) as error:
             self._end()
-            raise
+            raise UsageError(str(error)) from error
         self._is_started = True
 
     def track(self, event: Event) -> None:

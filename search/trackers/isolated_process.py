@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import IO, Any
 
 from search.errors import UsageError
+from search.launchers.child_process import when_parent_ends
 from search.storage.texts import error_text
 from search.trackers.protocol import Event, Tracker, TrackerError
 from search.workers.stop_signals import ignore_stop_signals
@@ -17,6 +18,7 @@ from search.workers.stop_signals import ignore_stop_signals
 def main() -> None:
     """Answer messages until there are no more: "module:Class" and a target, then events, then None to close."""
     ignore_stop_signals()  # it ends with the run, which may still have events to send
+    when_parent_ends(os.getppid(), lambda: os._exit(0))  # also in the middle of a call
     with _private(0, os.O_RDONLY, "rb") as messages, _private(1, os.O_WRONLY, "wb") as answers:
         tracker: Tracker | None = None
         while True:

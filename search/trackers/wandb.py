@@ -39,9 +39,10 @@ class WandbTracker(RunTracker):
         if not project or "/" in entity:
             raise UsageError("name a project, such as --track wandb:my-project or --track wandb:my-team/my-project")
         library = require("wandb", "W&B", "wandb")
-        settings = library.setup().settings
+        # Otherwise a login asks the server for the user's name.
+        settings = library.setup(library.Settings(silent=True)).settings
         is_offline = settings.mode in ("offline", "dryrun")
-        if not is_offline and not library.login(prompt=False):
+        if not is_offline and not library.login(prompt=False, verify=False):
             raise UsageError(
                 "you are not logged in to W&B: type wandb login, set WANDB_API_KEY, or keep everything here with "
                 "WANDB_MODE=offline"

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from gates import wait_until
 from sample_study import STUDY
 from tracked import evaluate
 
 from search.errors import UsageError
 from search.storage.database import Database
 from search.storage.queue import TrialQueue
+from search.trackers import feed as feeding
 from search.trackers.feed import TrackingFeed, tracking
 from search.trackers.jsonl import JsonLinesTracker
 from search.trackers.protocol import EndEvent, Event
@@ -131,6 +134,35 @@ def test_what_is_left_is_delivered_at_the_end(database: Database, queue: TrialQu
         queue.finish(lease, "complete", 4.0)
     assert shown(tracker.events) == [(0, 0, 4.0), (0, "complete", 4.0)]
     assert tracker.closed
+
+
+class HangingTracker(ListTracker):
+    """Does not answer until it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+
+    def track(self, event: Event) -> None:
+        self.go_on.wait(60)
+        super().track(event)
+
+
+def test_no_tracker_waits_for_a_slow_one(
+    database: Database, queue: TrialQueue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(feeding, "LAST_WAIT_S", 3.0)
+    hanging, sound = HangingTracker(), ListTracker()
+    [lease] = queue.claim([STUDY], "ann")
+    evaluate(queue, lease, 0, 4.0)
+    with tracking(database, [STUDY], {"hanging": hanging, "sound": sound}):
+        pass
+    wait_until(lambda: sound.closed, "the sound tracker is closed")
+    assert shown(sound.events) == [(0, 0, 4.0)]
+    assert hanging.events == []
+    assert caplog.messages[0].startswith("--track hanging: no answer for 3 s; start the same command again")
+    hanging.go_on.set()
+    wait_until(lambda: hanging.closed, "the hanging tracker is closed")
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

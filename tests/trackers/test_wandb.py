@@ -161,8 +161,16 @@ def test_a_wrong_project(target: str) -> None:
         make_trackers([f"wandb:{target}"])
 
 
-def test_without_a_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_login_is_needed_and_not_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     with pytest.raises(UsageError, match="--track wandb:letters: you are not logged in to W&B: type wandb login"):
         make_trackers(["wandb:letters"])
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    with pytest.raises(UsageError, match="--track wandb:letters: AuthenticationError: WANDB_API_KEY invalid"):
+        make_trackers(["wandb:letters"])
+    # Nothing is asked of the server, which may be away.
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    for tracker in make_trackers(["wandb:letters"]).values():
+        tracker.close()
