@@ -74,10 +74,14 @@ class KubernetesLauncher:
             raise UsageError("--launcher kubernetes: there is no kubectl on this machine; install it, or use --print")
         job = job_manifest(self._settings, 1, [], "check", "lm-search-check")
         done = self._kubectl("create", "--dry-run=server", "--filename=-", manifest=job)
-        if done.returncode != 0:
-            raise UsageError(
-                f"--launcher kubernetes: {_one_line(done.stderr)}; change [launcher], or --set launcher.KEY=VALUE"
-            )
+        if done.returncode == 0:
+            return
+        answer = self._kubectl("version")
+        if answer.returncode != 0:
+            why = f"no cluster answers: {_one_line(answer.stderr)}; choose one with --set launcher.context=NAME"
+        else:
+            why = f"{_one_line(done.stderr)}; change [launcher], or --set launcher.KEY=VALUE"
+        raise UsageError(f"--launcher kubernetes: {why}")
 
     @property
     def running(self) -> int:

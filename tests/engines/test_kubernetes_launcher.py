@@ -166,7 +166,9 @@ def test_why_a_worker_waits_is_said_once(api: KubernetesApi, tmp_path: Path, cap
 def test_what_the_cluster_refuses_is_said_before_anything_is_planned(api: KubernetesApi) -> None:
     with pytest.raises(UsageError, match=r"^--launcher kubernetes: .*priorityClas.*; change \[launcher\], or --set "):
         launcher(pod={"priorityClas": "low"})
-    with pytest.raises(UsageError, match=r"^--launcher kubernetes: .*\bmoon\b"):
+    with pytest.raises(
+        UsageError, match=r'^--launcher kubernetes: no cluster answers: .*"moon".*; choose one with --set'
+    ):
         launcher(context="moon")
 
 
@@ -178,6 +180,8 @@ def test_a_cluster_that_does_not_answer(api: KubernetesApi, tmp_path: Path, monk
     assert run.running == 2, "what was known stays"
     with pytest.raises(UsageError, match=r"^--launcher kubernetes: the cluster did not list the Jobs that are there"):
         late.start(2, Queue(2).job(tmp_path))
+    with pytest.raises(UsageError, match=r"^--launcher kubernetes: no cluster answers: [^;]*; choose one with --set"):
+        launcher()
 
 
 @pytest.mark.parametrize(
