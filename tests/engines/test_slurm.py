@@ -13,9 +13,12 @@ from pathlib import Path
 import optuna
 import pytest
 from gates import wait_until
+from private_server import kill_server, server_folders
+from study_files import all_rows
 
 from search.errors import EXIT_STOPPED
 from search.launchers.child_process import child_environment
+from search.storage.server.claims import newest
 from tests.engines.conftest import SlurmCluster
 
 PATIENCE_S = 60.0
@@ -81,8 +84,8 @@ class Walk:
         folder: The folder.
     """
 
-    def __init__(self, folder: Path, slurm: SlurmCluster, cells: int) -> None:
-        self.folder, self._slurm = folder, slurm
+    def __init__(self, folder: Path, slurm: SlurmCluster, cells: int, storage: str = "sqlite:///walk.db") -> None:
+        self.folder, self._slurm, self._storage = folder, slurm, storage
         folder.mkdir()
         (folder / "walk.py").write_text(WALK)
         (folder / "walk.toml").write_text(STUDY.format(a=list(range(cells // 3))))
@@ -90,7 +93,7 @@ class Walk:
 
     def run(self, *more: str) -> subprocess.Popen[str]:
         """Start `search.run` on the study."""
-        command = [sys.executable, "-P", "-m", "search.run", "--study", "walk.toml", "--storage", "sqlite:///walk.db"]
+        command = [sys.executable, "-P", "-m", "search.run", "--study", "walk.toml", "--storage", self._storage]
         command += ["--devices", "cpu", *more]
         return subprocess.Popen(
             command, cwd=self.folder, env=self._environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -131,7 +134,10 @@ class Walk:
 
 @pytest.fixture
 def walk(tmp_path: Path, slurm: SlurmCluster) -> Iterator[Callable[[str, int], Walk]]:
-    yield lambda name, cells: Walk(tmp_path / name, slurm, cells)
+    def new(name: str, cells: int, storage: str = "sqlite:///walk.db") -> Walk:
+        return Walk(tmp_path / name, slurm, cells, storage)
+
+    yield new
     subprocess.run(["scancel", "--user=root"], env=slurm.environment, capture_output=True, check=False)
     wait_until(lambda: not slurm.queue(), "an empty queue", PATIENCE_S)
 
@@ -237,3 +243,27 @@ def test_what_slurm_or_a_worker_refuses_is_said_in_one_line(walk: Callable[[str,
     code, said = study.finish("--detach", "--launcher", "local")
     assert (code, len(said.splitlines())) == (2, 1)
     assert "--detach: the workers of this launcher end with the run" in said
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(240)
+def test_workers_start_their_private_server_again(walk: Callable[..., Walk]) -> None:
+    with server_folders() as folders:
+        storage = f"server:{folders / 'db'}"
+        study = walk("served", 60, storage)
+        study.hold(*HELD)
+        submitter = study.run("--workers", "4")
+        wait_until(lambda: all(study.reached(cell) for cell in HELD), "four trials at the hold", PATIENCE_S)
+        submitter.kill()
+        submitter.communicate()
+        before = newest(folders / "db")
+        assert before is not None
+        kill_server(folders / "db", before)
+        for a, b in HELD:
+            (study.folder / f"hold-{a}-{b}").unlink()
+        code, said = study.finish("--workers", "4")
+        assert code == 0, said + study.logs()
+        assert "started the database server" in study.logs() + said
+        rows = all_rows(storage)
+        assert {(row["outcome"], row["attempts"], row["token"]) for row in rows} == {("complete", 1, 1)}
+        assert len(rows) == 60

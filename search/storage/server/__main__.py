@@ -1,7 +1,7 @@
 """`python -m search.storage.server FOLDER IDLE_S`: starts the server of a folder in the background.
 
-It returns with 0 and "ready" when the server can be used, with 0 when another process runs it or it needs longer, and
-with 2 and one line on stderr when it cannot be started.
+It returns with 0 and "ready" when the server can be used, with 0 and "starting" when that takes longer, with 0 when
+another process runs it, and with 2 and one line on stderr when it cannot be started.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from search.storage.server.supervise import STOP_SIGNALS, Hours, run_server
 
 # The server goes on starting after that; the client asks again.
 WAIT_S = 10.0
-READY = "ready"
+READY, STARTING = "ready", "starting"
 
 
 def main() -> int:
@@ -40,6 +40,7 @@ def main() -> int:
         _become_server(folder, hours, said)
     os.close(said)
     if not select.select([heard], [], [], WAIT_S)[0]:
+        print(STARTING)
         return 0
     message = os.read(heard, 4096).decode()
     if message in ("", READY):

@@ -7,12 +7,13 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import search
 from search.storage.errors import StorageError
-from search.storage.server.claims import Place, newest
+from search.storage.server.claims import PACE, Place, newest
 from search.storage.server.folder import DATABASE, USER, ServerFolder
 
 log = logging.getLogger("storage")
@@ -20,6 +21,10 @@ log = logging.getLogger("storage")
 # A server that a program started ends when no client has been connected for so long.
 IDLE_S = 600.0
 START_LIMIT_S = 60.0
+
+# Until when not to start the server of a folder again, because a process that was started still waits for the end of
+# another machine's server.
+_starting_until: dict[Path, float] = {}
 
 
 def reach(folder: ServerFolder) -> tuple[Place, dict[str, Any]] | None:
@@ -54,6 +59,8 @@ def start(folder: ServerFolder) -> bool:
     """
     from search.storage.server.postgres import programs  # what a client rarely needs
 
+    if time.monotonic() < _starting_until.get(folder.path, 0.0):
+        return False
     folder.check()
     programs()
     command = [sys.executable, "-P", "-m", "search.storage.server", str(folder.path), str(IDLE_S)]
@@ -75,6 +82,8 @@ def start(folder: ServerFolder) -> bool:
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
         raise StorageError(f"the database server of {folder} could not be started: {said[-1]}")
+    if done.stdout.strip() == "starting":
+        _starting_until[folder.path] = time.monotonic() + PACE.silence_s
     if done.stdout.strip() != "ready":
         return False
     log.warning(
