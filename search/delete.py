@@ -26,13 +26,14 @@ def delete(options: DeleteOptions) -> None:
     """
     with user_errors():
         from search.storage.artifact_store import artifact_store
-        from search.storage.checkpoint_store import CheckpointStore
+        from search.storage.checkpoint_store import checkpoint_store
         from search.storage.connect import open_database
         from search.storage.deletion import delete_studies
         from search.storage.optuna_studies import optuna_study_names
         from search.study.lookup import stored_name
 
-        store, checkpoints = artifact_store(options.artifacts, options.out), CheckpointStore(options.out)
+        store = artifact_store(options.artifacts, options.out)
+        checkpoints = checkpoint_store(options.out, options.artifacts, store)
         wait_s, name = options.storage_wait_s, options.name or stored_name(options.study)
         database = open_database(options.storage, create=False, outdated="refuse", wait_s=wait_s, optuna_alone="write")
         with database.closing():

@@ -126,8 +126,7 @@ class FolderStore:
         return found
 
     def _path(self, artifact_id: str) -> Path:
-        if not _ID.fullmatch(artifact_id):
-            raise _not_found(f"{artifact_id!r} is not an artifact id")
+        check_id(artifact_id)
         return self.root / artifact_id
 
 
@@ -166,9 +165,14 @@ class BucketStore:
         return found
 
     def _key(self, artifact_id: str) -> str:
-        if not _ID.fullmatch(artifact_id):
-            raise _not_found(f"{artifact_id!r} is not an artifact id")
+        check_id(artifact_id)
         return self._prefix + artifact_id
+
+
+def check_id(artifact_id: str) -> None:
+    """Raise ArtifactNotFound unless this is an id that `artifact_id` makes, so that no other file is touched."""
+    if not _ID.fullmatch(artifact_id):
+        raise _not_found(f"{artifact_id!r} is not an artifact id")
 
 
 def _not_found(message: str) -> Exception:
@@ -182,7 +186,7 @@ def artifact_store(artifacts: str | None, out: Path) -> ArtifactStore | None:
     """The artifact store that the options `--artifacts` and `--out` name; nothing is written.
 
     Args:
-        artifacts: A folder, s3://bucket/prefix, or "none"; None is the folder "artifacts" in `out`.
+        artifacts: A folder, s3://bucket/prefix, another URL of fsspec, or "none"; None is a folder in `out`.
         out: Folder of checkpoints and logs.
 
     Returns:
@@ -195,10 +199,10 @@ def artifact_store(artifacts: str | None, out: Path) -> ArtifactStore | None:
 
 
 def open_store(where: str) -> ArtifactStore:
-    """The artifact store that a folder's path or s3://bucket/prefix names; nothing is written.
+    """The artifact store that a folder's path, s3://bucket/prefix or another URL of fsspec names; nothing is written.
 
     Raises:
-        StorageError: Another kind of URL, no bucket, a file in the folder's place, or boto3 is not installed.
+        StorageError: An unknown URL, no bucket, a file in the folder's place, or a package is not installed.
     """
     if "://" not in where:
         path = Path(where)
@@ -213,8 +217,12 @@ def open_store(where: str) -> ArtifactStore:
         parts = urlsplit(where)
     except ValueError as error:
         raise StorageError(f"--artifacts: {error}; choices are a folder and s3://bucket/prefix") from error
-    if parts.scheme != "s3" or not parts.hostname:
+    if not parts.hostname:
         raise StorageError(f"--artifacts {parts.scheme}://…: choices are a folder and s3://bucket/prefix")
+    if parts.scheme != "s3":
+        from search.storage.fsspec_store import FsspecStore
+
+        return FsspecStore(where)
     prefix = parts.path.strip("/")
     try:
         return BucketStore(parts.netloc, f"{prefix}/" if prefix else "")

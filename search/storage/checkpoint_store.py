@@ -7,24 +7,31 @@ import hashlib
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from search.storage.artifact_store import ArtifactStore
+from search.storage.checkpoint_copies import CheckpointCopies
+from search.storage.checkpoint_file import Checkpoint, pack, unpack
 from search.storage.private_files import create_private, make_private_folder, open_private
 
 log = logging.getLogger("storage")
 
-_MAGIC = b"lm-search checkpoint 1\n"
 # A file of this name and a study's uid in the folder of the study's name.
 _MARK = ".study-"
-_DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True)
 class CheckpointStore:
-    """The root of the trials' folders: <root>/<study>/trial-00012/."""
+    """The root of the trials' folders: <root>/<study>/trial-00012/.
+
+    Attributes:
+        copies: Copies of the checkpoints elsewhere, if there are any.
+    """
 
     root: Path
+    copies: CheckpointCopies | None = None
 
     def trial_folder(self, study: str, number: int) -> Path:
         """The folder of a trial's files; it does not have to exist yet."""
@@ -38,23 +45,25 @@ class CheckpointStore:
         """
         return self.trial_folder(study, number) / f"files-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
-    def write_checkpoint(self, study: str, number: int, payload: bytes, identity: str) -> None:
+    def write_checkpoint(self, study: str, number: int, payload: bytes, identity: str, step: int = 0) -> None:
         """Replace the trial's checkpoint atomically: after a crash either the old or the new one exists.
 
         Args:
+            step: The step of its last evaluation.
             identity: Distinguishes this trial from one of the same study name and number in another database.
 
         Raises:
             OSError: The disk is full, or the folder cannot be written; the old checkpoint is untouched.
         """
-        path = self._checkpoint(study, number)
+        path, checkpoint = self._checkpoint(study, number), Checkpoint(payload, step)
+        if self.copies is not None:
+            self.copies.put(checkpoint, identity)
         make_private_folder(path.parent)
         # The process id separates two workers if one has lost its lease without noticing.
         aside = path.with_suffix(f".{os.getpid()}.tmp")
         try:
             with open_private(aside, "wb") as file:
-                file.write(_MAGIC + _digest(payload, identity))
-                file.write(payload)
+                file.write(pack(checkpoint, identity))
                 file.flush()
                 # Without this a power cut can leave the new name without the new bytes.
                 os.fsync(file.fileno())
@@ -63,8 +72,18 @@ class CheckpointStore:
             aside.unlink(missing_ok=True)
             raise
 
-    def read_checkpoint(self, study: str, number: int, identity: str) -> bytes | None:
-        """The trial's checkpoint; None if there is none, or only a damaged or foreign one, which is set aside."""
+    def read_checkpoint(self, study: str, number: int, identity: str, *, is_first: bool = False) -> bytes | None:
+        """The trial's newest checkpoint; None if there is none. A damaged or foreign file is set aside.
+
+        Args:
+            is_first: Whether this is the first claim of the trial, so that no other machine can have a checkpoint.
+        """
+        own = self._read(study, number, identity)
+        copy = None if self.copies is None or is_first else self.copies.get(identity)
+        newest = copy if own is None or (copy is not None and copy.step > own.step) else own
+        return None if newest is None else newest.payload
+
+    def _read(self, study: str, number: int, identity: str) -> Checkpoint | None:
         path = self._checkpoint(study, number)
         try:
             content = path.read_bytes()
@@ -73,35 +92,46 @@ class CheckpointStore:
         except OSError as error:
             log.warning("cannot read %s (%s); the trial restarts from the beginning", path, error.strerror)
             return None
-        payload = _payload(content, identity)
-        if payload is None:
+        found = unpack(content, identity)
+        if found is None:
             self.set_aside(study, number, "it is damaged or belongs to another study")
-        return payload
+        return found
 
     def valid_checkpoint(self, study: str, number: int, identity: str) -> bytes | None:
-        """The trial's checkpoint; None without a valid one of this trial. Nothing is changed."""
+        """The trial's checkpoint in this folder; None without a valid one of this trial. Nothing is changed."""
         try:
-            return _payload(self._checkpoint(study, number).read_bytes(), identity)
+            found = unpack(self._checkpoint(study, number).read_bytes(), identity)
         except OSError:
             return None
+        return None if found is None else found.payload
 
     def has_checkpoint(self, study: str, number: int) -> bool:
         """Whether there is a checkpoint in a trial's place, of this trial or of another study's."""
         return self._checkpoint(study, number).exists()
 
-    def set_aside(self, study: str, number: int, why: str) -> None:
-        """Rename an unusable checkpoint: no worker reads it again, and a user can still inspect it."""
+    def set_aside(self, study: str, number: int, why: str, identity: str | None = None) -> None:
+        """Rename an unusable checkpoint: no worker reads it again, and a user can still inspect it.
+
+        Args:
+            identity: Removes the trial's copy too.
+        """
         path = self._checkpoint(study, number)
         rejected = path.with_suffix(".rejected")
         message = "checkpoint %s is not used: %s; it is kept as %s, and the trial restarts from the beginning"
         log.warning(message, path, why, rejected.name)
+        self._remove_copy(identity)
         try:
             path.replace(rejected)
         except OSError as error:
             log.warning("cannot rename %s (%s)", path, error.strerror)
 
-    def remove_checkpoint(self, study: str, number: int) -> None:
-        """Delete the checkpoint of an ended trial."""
+    def remove_checkpoint(self, study: str, number: int, identity: str | None = None) -> None:
+        """Delete the checkpoint of an ended trial.
+
+        Args:
+            identity: Removes the trial's copy too.
+        """
+        self._remove_copy(identity)
         path = self._checkpoint(study, number)
         try:
             path.unlink(missing_ok=True)
@@ -110,10 +140,29 @@ class CheckpointStore:
         except OSError as error:
             log.warning("cannot remove %s (%s)", path, error.strerror)
 
+    def _remove_copy(self, identity: str | None) -> None:
+        if self.copies is not None and identity is not None:
+            self.copies.remove(identity)
+
+    def flush_copies(self) -> bool:
+        """Wait a while for the copies that are being made; whether all are made."""
+        return self.copies is None or self.copies.flush()
+
     def with_leftovers(self, study: str) -> list[int]:
         """Numbers of the trials that have a checkpoint or a partial one."""
         found = [*(self.root / study).glob("trial-*/checkpoint"), *(self.root / study).glob("trial-*/*.tmp")]
         return sorted({int(path.parent.name.removeprefix("trial-")) for path in found})
+
+    def with_copies(self, identities: Mapping[int, str]) -> list[int]:
+        """Numbers of the trials that have a copy of a checkpoint.
+
+        Args:
+            identities: By number, what the checkpoints were written with.
+        """
+        if self.copies is None:
+            return []
+        found = self.copies.existing([*identities.values()])
+        return sorted(number for number, identity in identities.items() if identity in found)
 
     def remove_leftovers(self, study: str, number: int, identity: str) -> None:
         """Delete the checkpoint of an ended trial whose worker crashed before deleting it; keep a foreign one."""
@@ -121,8 +170,8 @@ class CheckpointStore:
             content = self._checkpoint(study, number).read_bytes()
         except OSError:
             content = b""
-        if not content or _payload(content, identity) is not None:
-            self.remove_checkpoint(study, number)
+        if not content or unpack(content, identity) is not None:
+            self.remove_checkpoint(study, number, identity)
 
     def mark_folder(self, study: str, uid: str) -> None:
         """Note that a study has files in the folder of its name, which studies of other databases can share."""
@@ -164,11 +213,11 @@ class CheckpointStore:
         return self.trial_folder(study, number) / "checkpoint"
 
 
-def _payload(content: bytes, identity: str) -> bytes | None:
-    """The payload of a checkpoint file; None if it is damaged or belongs to another trial."""
-    start = len(_MAGIC) + _DIGEST_SIZE
-    return content[start:] if content[:start] == _MAGIC + _digest(content[start:], identity) else None
+def checkpoint_store(out: Path, artifacts: str | None, store: ArtifactStore | None) -> CheckpointStore:
+    """The checkpoints in the folder `--out`, with copies in the artifact store if `--artifacts` names one.
 
-
-def _digest(payload: bytes, identity: str) -> bytes:
-    return hashlib.sha256(identity.encode() + b"\0" + payload).digest()
+    Args:
+        artifacts: The value of `--artifacts`; None for the folder inside `--out`, where a copy has no use.
+        store: The store that it names.
+    """
+    return CheckpointStore(out, None if store is None or artifacts is None else CheckpointCopies(store))

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from search.storage import optuna_queries, optuna_tables
-from search.storage.artifact_store import ATTR_PREFIX
+from search.storage.artifact_store import ATTR_PREFIX, bucket_errors
 from search.storage.checkpoint_store import CheckpointStore
 from search.storage.database import Database
 from search.storage.errors import StorageError
@@ -44,7 +44,7 @@ def delete_studies(
     Raises:
         StorageError: Workers hold trials of them; nothing was changed.
     """
-    unfinished = {study: checkpoints.with_leftovers(study) for study in studies}
+    with_files = _with_checkpoints(database, studies, checkpoints)
 
     def work(connection: Connection) -> int:
         for study in sorted(studies):
@@ -55,7 +55,7 @@ def delete_studies(
             removals = Removals(each.name, each.uid)
             if with_artifacts:
                 removals.record_artifacts(connection, _artifact_ids(connection, each.study_id))
-            removals.record_checkpoints(connection, _identities(connection, each, unfinished[each.name]))
+            removals.record_checkpoints(connection, _identities(connection, each, with_files.get(each.name, ())))
             removals.record_folder(connection)
             optuna_tables.delete_study(connection, each.study_id)
         return len(planned)
@@ -75,12 +75,28 @@ def _artifact_ids(connection: Connection, study_id: int) -> list[str]:
     return [*(each for ids in of_trials for each in ids), *(key.removeprefix(ATTR_PREFIX) for key in of_study)]
 
 
-def _identities(connection: Connection, study: Row[Any], numbers: Sequence[int]) -> dict[int, str]:
-    """What the checkpoints of trials were written with."""
+def _with_checkpoints(
+    database: Database, studies: Sequence[str], checkpoints: CheckpointStore
+) -> dict[str, Sequence[int]]:
+    """The numbers of the trials that have a checkpoint or a copy of one, by study."""
+
+    def identities(connection: Connection) -> dict[str, dict[int, str]]:
+        return {each.name: _identities(connection, each) for each in _planned(connection, studies)}
+
+    of_all = database.read(identities)
+    with bucket_errors():
+        return {
+            study: sorted({*checkpoints.with_leftovers(study), *checkpoints.with_copies(found)})
+            for study, found in of_all.items()
+        }
+
+
+def _identities(connection: Connection, study: Row[Any], numbers: Sequence[int] | None = None) -> dict[int, str]:
+    """What the checkpoints of trials were written with, by number; of all trials without `numbers`."""
     uid = optuna_tables.study_attrs(connection, study.study_id).get(UID, "")
     cells = select(queue_table.c.number, queue_table.c.cell).where(queue_table.c.study_uid == study.uid)
-    wanted = set(numbers)
-    return {number: f"{uid} {cell}" for number, cell in connection.execute(cells) if number in wanted}
+    wanted = None if numbers is None else set(numbers)
+    return {number: f"{uid} {cell}" for number, cell in connection.execute(cells) if wanted is None or number in wanted}
 
 
 def _refuse_while_leased(database: Database, connection: Connection, planned: Sequence[Row[Any]]) -> None:

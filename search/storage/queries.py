@@ -235,11 +235,11 @@ def _summary(row: Any, cell: Mapping[str, Any], attrs: Mapping[str, Any]) -> Tri
     )
 
 
-def cell_texts(database: Database, study: str, numbers: Sequence[int]) -> dict[int, str]:
-    """The canonical cells of trials, by number."""
-    query = select(queue_table.c.number, queue_table.c.cell).where(
-        queue_table.c.study == study, queue_table.c.number.in_(numbers)
-    )
+def cell_texts(database: Database, study: str, numbers: Sequence[int] | None = None) -> dict[int, str]:
+    """The canonical cells of trials, by number; of all trials without `numbers`."""
+    query = select(queue_table.c.number, queue_table.c.cell).where(queue_table.c.study == study)
+    if numbers is not None:
+        query = query.where(queue_table.c.number.in_(numbers))
     return database.read(lambda connection: {row.number: row.cell for row in connection.execute(query)})
 
 

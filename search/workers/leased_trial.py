@@ -217,7 +217,7 @@ class LeasedTrial:
             stored.discard()
             raise
         stored.remove_earlier()
-        self._context.checkpoints.remove_checkpoint(self.lease.study, self.lease.number)
+        self._context.checkpoints.remove_checkpoint(self.lease.study, self.lease.number, identity)
         self._study.trim_artifacts()
 
 

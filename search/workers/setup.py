@@ -17,7 +17,7 @@ from search.objectives.registry import COMMAND
 from search.objectives.settings import read_settings
 from search.storage.artifact_quota import ArtifactQuota
 from search.storage.artifact_store import ArtifactStore, artifact_store
-from search.storage.checkpoint_store import CheckpointStore
+from search.storage.checkpoint_store import CheckpointStore, checkpoint_store
 from search.storage.database import Database
 from search.storage.hosts import check_host
 from search.storage.leases import Lease
@@ -104,7 +104,7 @@ def open_worker(
         uids = {each.name: each.planning for each in planned}
         queue = TrialQueue(database, settings.lease_s, settings.max_attempts, uids)
         limits = TimeLimits(settings.trial_timeout_s, settings.stall_timeout_s)
-        checkpoints = CheckpointStore(out)
+        checkpoints = checkpoint_store(out, artifacts, store)
         context = WorkerContext(queue, checkpoints, device, settings.retry_delay_s, limits)
         studies = {each.name: _worker_study(backend, context, each, text, sizes, store) for each in planned}
         for each in planned:

@@ -107,6 +107,8 @@ class TrainedTrial(LeasedTrial):
         self.close_run()
         if self.run.curve:
             self._save()
+            # Another machine may claim the trial as soon as it is in the queue.
+            self._context.checkpoints.flush_copies()
         self.release(preemption())
 
     def report(self, evaluation: Evaluation) -> Report:
@@ -146,7 +148,7 @@ class TrainedTrial(LeasedTrial):
             payload = self.run.save()
         try:
             identity = self._study.identity(lease.cell)
-            checkpoints.write_checkpoint(lease.study, lease.number, payload, identity)
+            checkpoints.write_checkpoint(lease.study, lease.number, payload, identity, self.run.curve[-1].step)
         except OSError as error:
             folder = checkpoints.trial_folder(lease.study, lease.number)
             log.warning("cannot write a checkpoint in %s (%s); training continues without one", folder, error.strerror)
@@ -167,14 +169,15 @@ def evaluations_so_far(context: WorkerContext, lease: Lease) -> list[Evaluation]
 def _resume(context: WorkerContext, lease: Lease, study: WorkerStudy, run: TrainingRun) -> list[Report]:
     """Restore the run from its checkpoint; return its evaluations so far."""
     checkpoints = context.checkpoints
-    payload = checkpoints.read_checkpoint(lease.study, lease.number, study.identity(lease.cell))
+    identity = study.identity(lease.cell)
+    payload = checkpoints.read_checkpoint(lease.study, lease.number, identity, is_first=lease.token == 1)
     if payload is None:
         return []
     with context.user_code.calling():
         try:
             run.restore(payload)
         except CheckpointError as error:
-            checkpoints.set_aside(lease.study, lease.number, str(error))
+            checkpoints.set_aside(lease.study, lease.number, str(error), identity)
             return []
     log.info("trial %d of %s resumes after step %d", lease.number, lease.study, run.curve[-1].step)
     return [report_of(lease, point) for point in run.curve]

@@ -15,12 +15,12 @@ from search.objectives.phase_timer import PhaseTimer
 from search.objectives.protocol import Evaluation, ObjectiveCall, RunGroup, Timed, TrainingRun
 from search.storage.errors import LeaseLost, StorageUnavailable
 from search.storage.leases import Lease
-from search.storage.queries import cell_texts
 from search.storage.queue import TrialQueue
 from search.storage.slots import cell_and_seed
 from search.storage.texts import error_text
 from search.workers.called_trial import CalledTrial
 from search.workers.leased_trial import WorkerContext, WorkerStudy, release_or_fail, start_run
+from search.workers.leftovers import remove_leftovers
 from search.workers.lost_leases import drop_lost, end_interrupted
 from search.workers.more_seeds import MoreSeeds
 from search.workers.single_run_group import SingleRunGroup
@@ -96,7 +96,7 @@ class Worker:
             elif more_seeds.plan(names, unfinished := self.queue.unfinished(names)):
                 continue
             elif unfinished == 0:
-                self._remove_leftovers()
+                remove_leftovers(self.context, self.studies)
                 for name in self.queue.deleted(names):
                     log.warning("the study %r was deleted while this worker trained it", name)
                 return True
@@ -147,15 +147,6 @@ class Worker:
         cell, _ = cell_and_seed(lease.cell)
         size = study.group_size(cell, lease.shape_key)
         return min(size, self._max_group_size.get((lease.study, lease.shape_key), size))
-
-    def _remove_leftovers(self) -> None:
-        # Files of workers that were killed, or stopped for long, after the end of a trial and before their removal.
-        for name, study in self.studies.items():
-            study.artifact_writer.remove_stale_parts()
-            study.trim_artifacts()
-            leftovers = self.context.checkpoints.with_leftovers(name)
-            for number, cell in cell_texts(self.queue.database, name, leftovers).items():
-                self.context.checkpoints.remove_leftovers(name, number, study.identity(cell))
 
     def _renew_leases(self) -> None:
         # A thread, since minutes can pass between two evaluations. Stopping the process stops it too: leases expire.

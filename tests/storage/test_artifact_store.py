@@ -160,3 +160,24 @@ def test_bucket(bucket: dict[str, bytes]) -> None:
     assert store.sizes([ID]) == {}
     with pytest.raises(ArtifactNotFound, match="was not found"):
         store.open_reader(ID)
+
+
+def test_any_store_that_fsspec_knows(tmp_path: Path) -> None:
+    """The memory of this process stands for gs:// and az://, which only differ in the package that they need."""
+    store = open_store("memory://bucket/search")
+    assert store.sizes([ID]) == {}
+    with pytest.raises(ArtifactNotFound):
+        store.open_reader(ID)
+    put(store, ID, "curve.csv", b"old, and longer")
+    put(store, ID, "curve.csv", b"new")
+    assert read(store) == b"new"
+    assert store.sizes([ID, artifact_id("a trial", 2, "x")]) == {ID: 3}
+    store.remove(ID)
+    with pytest.raises(ArtifactNotFound):
+        store.remove(ID)
+    with pytest.raises(ArtifactNotFound, match="is not an artifact id"):
+        store.open_reader("../secret")
+    with pytest.raises(
+        StorageError, match=r"--artifacts nowhere://…: Protocol not known: nowhere; choices are a folder"
+    ):
+        open_store("nowhere://bucket")

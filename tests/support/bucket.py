@@ -15,6 +15,16 @@ class Bucket(BaseHTTPRequestHandler):
     """As much of S3 as storing, reading, listing and removing objects takes."""
 
     objects: ClassVar[dict[str, bytes]] = {}
+    is_away: ClassVar[threading.Event] = threading.Event()
+
+    def parse_request(self) -> bool:
+        """Answer every request with 503 while the bucket is away."""
+        is_whole = super().parse_request()
+        if is_whole and self.is_away.is_set():
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self._answer(503)
+            return False
+        return is_whole
 
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -57,11 +67,18 @@ class Bucket(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
+def bucket_away(bucket: dict[str, bytes]) -> threading.Event:
+    """While it is set, the bucket answers nothing but errors."""
+    return Bucket.is_away
+
+
+@pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
     """An S3 server on loopback, to which boto3 is sent; what it holds, by path."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     Bucket.objects.clear()
+    Bucket.is_away.clear()
     names = {"AWS_ACCESS_KEY_ID": "name", "AWS_SECRET_ACCESS_KEY": "key", "AWS_DEFAULT_REGION": "here"}
     for name, value in {**names, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}"}.items():
         monkeypatch.setenv(name, value)
