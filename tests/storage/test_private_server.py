@@ -198,6 +198,20 @@ def test_workers_elsewhere_get_the_whole_path(tmp_path: Path, monkeypatch: pytes
     assert storage_anywhere("postgresql://me@host/db") == "postgresql://me@host/db"
 
 
+def test_what_is_missing_or_of_another_version_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = ServerFolder(tmp_path / "db")
+    folder.make()
+    folder.data.mkdir()
+    (folder.data / "PG_VERSION").write_text("17\n")
+    server = postgres.Postgres(folder, {})
+    with pytest.raises(StorageError, match=r"made by PostgreSQL 17, and the installed package has 18: install .*==17"):
+        server.prepare()
+    server.clean_up()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(StorageError, match="openssl is missing, which makes the server's certificate; install"):
+        folder.make_secrets()
+
+
 def test_the_door_speaks_tls_alone(tmp_path: Path) -> None:
     folder = ServerFolder(tmp_path / "db")
     folder.make()

@@ -115,7 +115,7 @@ class Claim:
         """
         try:
             os.utime(self.file)
-            asked = self.file.read_text(encoding="utf-8").endswith(_STOP)
+            asked = self.file.read_text(encoding="utf-8", errors="replace").endswith(_STOP)
         except FileNotFoundError as error:
             raise ClaimLost(f"{self.file} is gone") from error
         if others := [name for name in _claims(self.file.parent) if name != self.file]:

@@ -144,7 +144,7 @@ class _Server:
             except ClaimLost as error:
                 lost = error
                 break
-            except OSError as error:  # of the file system, or the end of the time
+            except Exception as error:  # mostly of the file system, or the end of the time; what counts is the silence
                 log.warning("%s cannot be reached: %s", self._folder, error)
             await asyncio.sleep(pace.beat_s)
         self._lost = lost
