@@ -20,6 +20,7 @@ from study_files import all_rows, program
 
 from search.launchers.child_process import child_environment
 from search.storage.server import client
+from search.storage.server.account import account_of
 from search.storage.server.claims import Place, newest, process_start
 from search.storage.server.folder import server_folder
 from search.storage.server.stopping import stop_server
@@ -189,14 +190,16 @@ def test_one_in_the_foreground(served: Served, tmp_path: Path) -> None:
     first.communicate()
     wait_until(lambda: not postgres_processes(served.folder), "the end of PostgreSQL with its owner")
 
-    # PostgreSQL's own lock file tells of processes of another host, which this one has too.
-    (served.folder / "data" / "postmaster.pid").write_text(
-        f"{os.getpid()}\n{served.folder}/data\n0\n5432\n\n\n\nready\n"
-    )
+    # PostgreSQL's own lock file can have the number of a process that has nothing to do with it.
+    other = subprocess.Popen(["sleep", "600"], **account_of(server_folder(served.folder)))
+    lock = f"{other.pid}\n{served.folder}/data\n0\n5432\n\n\n\nready\n"
+    (served.folder / "data" / "postmaster.pid").write_text(lock)
     second = foreground(served.folder)
     assert len(results(served.storage)) == TRIALS
     second.terminate()
     said = second.communicate(timeout=60)[1]
+    other.kill()
+    other.wait()
     assert (second.returncode, said) == (0, "stopped\n")
     assert newest(served.folder) is None
 
