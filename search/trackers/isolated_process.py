@@ -14,11 +14,15 @@ from search.storage.texts import error_text
 from search.trackers.protocol import Event, Tracker, TrackerError
 from search.workers.stop_signals import ignore_stop_signals
 
+# What trains on the same cores goes first.
+NICE = 10
+
 
 def main() -> None:
     """Answer messages until there are no more: "module:Class" and a target, then events, then None to close."""
     ignore_stop_signals()  # it ends with the run, which may still have events to send
     when_parent_ends(os.getppid(), lambda: os._exit(0))  # also in the middle of a call
+    os.nice(NICE)
     with _private(0, os.O_RDONLY, "rb") as messages, _private(1, os.O_WRONLY, "wb") as answers:
         tracker: Tracker | None = None
         while True:
@@ -28,7 +32,7 @@ def main() -> None:
                 break
             answer: UsageError | TrackerError | None = None
             try:
-                tracker = _process(message, tracker)
+                tracker = _answer(message, tracker)
             except UsageError as error:
                 answer = error
             except (Exception, SystemExit) as error:
@@ -40,7 +44,7 @@ def main() -> None:
     os._exit(0)
 
 
-def _process(message: tuple[str, str] | Event | None, tracker: Tracker | None) -> Tracker | None:
+def _answer(message: tuple[str, str] | Event | None, tracker: Tracker | None) -> Tracker | None:
     if isinstance(message, tuple):
         reference, target = message
         module, _, name = reference.partition(":")

@@ -18,7 +18,7 @@ TRACKERS: dict[str, str] = {
     "wandb": "search.trackers.wandb:WandbTracker",
     "webhook": "search.trackers.webhook:WebhookTracker",
 }
-# Their libraries change the process that they are used in.
+# Their libraries change the process that they are used in; see `search.trackers.isolated`.
 ISOLATED = ("mlflow", "wandb")
 
 
