@@ -194,7 +194,8 @@ def test_one_in_the_foreground(served: Served, tmp_path: Path) -> None:
     other = subprocess.Popen(["sleep", "600"], **account_of(server_folder(served.folder)))
     lock = f"{other.pid}\n{served.folder}/data\n0\n5432\n\n\n\nready\n"
     (served.folder / "data" / "postmaster.pid").write_text(lock)
-    second = foreground(served.folder)
+    second = foreground(served.folder, "nohup")
+    second.send_signal(signal.SIGHUP)
     assert len(results(served.storage)) == TRIALS
     second.terminate()
     said = second.communicate(timeout=60)[1]
@@ -204,10 +205,12 @@ def test_one_in_the_foreground(served: Served, tmp_path: Path) -> None:
     assert newest(served.folder) is None
 
 
-def foreground(folder: Path) -> subprocess.Popen[str]:
-    """`search.database`, when it can be used."""
-    command = [sys.executable, "-P", "-m", "search.database", "--folder", str(folder)]
-    server = subprocess.Popen(command, env=child_environment({}), stderr=subprocess.PIPE, text=True)
+def foreground(folder: Path, *before: str) -> subprocess.Popen[str]:
+    """`search.database`, when it can be used, started by another command."""
+    command = [*before, sys.executable, "-P", "-m", "search.database", "--folder", str(folder)]
+    server = subprocess.Popen(
+        command, env=child_environment({}), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     assert server.stderr is not None
     for pattern in (
         rf"the database server of {folder} runs on .*; stop it with Ctrl-C; use it with: ",

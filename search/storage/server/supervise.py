@@ -78,10 +78,12 @@ class _Server:
         self._folder, self._postgres, self._door, self._held, self._hours = folder, postgres, door, held, hours
         self._stop = asyncio.Event()
         self._lost: StorageError | None = None
+        self._log = f"log: {folder.log}"
 
     async def run(self, on_ready: Callable[[], None]) -> None:
         for number in STOP_SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+            if signal.getsignal(number) is not signal.SIG_IGN or number != signal.SIGHUP:  # of nohup
+                asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
         beats = asyncio.create_task(self._beat())
         try:
             await self._door.open()
@@ -110,13 +112,15 @@ class _Server:
                     on_ready()
                 is_new = False
                 await self._until(lambda: time.monotonic() - self._door.used_at >= self._hours.idle_s, math.inf)
+            elif self._postgres.is_running and not self._stop.is_set():
+                raise StorageError(f"PostgreSQL of {self._folder} is not ready after {START_S:.0f} s; {self._log}")
             if self._stop.is_set() or self._postgres.is_running:
                 return
             crashes = crashes + 1 if time.monotonic() - started < CRASH_S else 1
             log.warning("PostgreSQL of %s has ended; starting it again", self._folder)
             await self._wait(PAUSE_S)
         if crashes >= MAX_CRASHES:
-            raise StorageError(f"PostgreSQL of {self._folder} ends again and again; log: {self._folder.log}")
+            raise StorageError(f"PostgreSQL of {self._folder} ends again and again; {self._log}")
 
     async def _until(self, condition: Callable[[], bool], limit_s: float) -> bool:
         """Wait for a condition; False if PostgreSQL ends, the server is to stop, or the time is over before."""
