@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def export(options: ExportOptions) -> None:
-    """Write a study to one file, for import elsewhere, or send its results to a tracker.
+    """Write a study to a file, or send its results to a tracker.
 
     Workers may go on: the file has the study as it is at one moment.
     """
@@ -92,10 +92,6 @@ def _export(database: Database, names: list[str], options: ExportOptions, to: Pa
 
 EXAMPLES = (
     ("the built-in study with its artifacts", "--study bigram --to bigram.zip"),
-    (
-        "losses only, from a server",
-        "--study bigram --storage postgresql://me@host/search --artifacts none --to small.zip",
-    ),
     ("its curves, to TensorBoard", "--study bigram --to tensorboard:runs"),
 )
 app = new_program(export, ExportOptions, EXAMPLES, short=True)

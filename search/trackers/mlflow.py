@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from search.errors import UsageError
+from search.storage.dialects import DIALECTS
 from search.trackers.protocol import EndEvent, EvaluationEvent, Event, TrialName
 from search.trackers.runs import RunTracker, only, parameters, require, run_name
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import mlflow
     from mlflow.entities import Metric, Run
 
-SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
+SCHEMES = ("http", "https", *DIALECTS, "mysql", "mssql", "databricks")
 # The tags by which a later run finds what it has sent.
 UID, NUMBER, CLAIM = "lm_search.study_uid", "lm_search.trial", "lm_search.claim"
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
