@@ -83,8 +83,8 @@ class _Place:
     is_offline: bool
 
     def folders(self, run: str) -> list[Path]:
-        """The folders of a run: one for each time it was opened."""
-        return sorted(self.folder.glob(f"*run-*_*-{run}"))
+        """The folders of a run: one for each time it was opened; W&B numbers those of one second."""
+        return [each for kind in ("run", "offline-run") for each in self.folder.glob(f"{kind}-*-{run}*")]
 
 
 class WandbRun:
@@ -132,7 +132,7 @@ class WandbRun:
             if self._place.is_offline:
                 for folder in self._place.folders(self._id):
                     if _read_end(folder) is None:
-                        shutil.rmtree(folder)
+                        _remove(folder)
             self._run = wandb.init(
                 entity=self._place.entity,
                 project=self._place.project,
@@ -174,6 +174,11 @@ def _read_end(folder: Path) -> tuple[int, int] | None:
         end = json.loads((folder / MARKER).read_text())
         return int(end["step"]), int(end["claim"])
     return None
+
+
+def _remove(folder: Path) -> None:
+    # A service of W&B that a kill has left may still be writing there.
+    shutil.rmtree(folder.rename(folder.with_name(f".removed-{folder.name}")), ignore_errors=True)
 
 
 def _write_end(folder: Path, step: int, claim: int) -> None:

@@ -70,6 +70,8 @@ class WebhookTracker:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S):
                 pass
         except (OSError, ValueError) as error:  # URLError is an OSError
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
             raise ConnectionError(f"{self._host} did not take it: {printable(str(reason))}") from None
 

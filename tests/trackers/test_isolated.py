@@ -14,6 +14,7 @@ from search.errors import UsageError
 from search.trackers import isolated
 from search.trackers.isolated import IsolatedTracker
 from search.trackers.protocol import EndEvent, EvaluationEvent, TrackerError, TrialName
+from search.trackers.runs import require
 
 RUDE = "rude_tracker:RudeTracker"
 
@@ -52,3 +53,10 @@ def test_after_any_error_it_gets_the_unfinished_trials_again(
 def test_what_it_refuses_is_an_error_of_the_user() -> None:
     with pytest.raises(UsageError, match="name a file"):
         IsolatedTracker(RUDE, "")
+
+
+def test_a_missing_extra_is_named_with_its_command() -> None:
+    with pytest.raises(
+        UsageError, match=r"MLflow is not installed \(No module.*\); .*: pip install 'lm-search\[mlflow\]'"
+    ):
+        require("no_such_library", "MLflow", "mlflow")

@@ -19,6 +19,7 @@ from search.storage.database import Database
 from search.storage.queue import TrialQueue
 from search.trackers.feed import TrackingFeed
 from search.trackers.isolated import IsolatedTracker
+from search.trackers.protocol import EndEvent, EvaluationEvent, TrialName
 from search.trackers.registry import make_trackers
 
 pytest.importorskip("wandb")
@@ -153,6 +154,17 @@ def test_a_killed_run_is_completed_by_the_next_one(database: Database, queue: Tr
     # Of a trial that failed and was put back W&B has a run in two parts.
     assert sorted(each.curve for each in found["00000"]) == [[(0, 4.0)], [(500, 3.5)]]
     assert sorted(each.exit_code or 0 for each in found["00000"]) == [0, 1]
+
+
+def test_two_parts_of_a_run_within_a_second(tmp_path: Path) -> None:
+    trial = TrialName("small", "uid", 0, {}, 1337)
+    for _ in range(2):  # also the same command again
+        [tracker] = make_trackers(["wandb:letters"]).values()
+        for claim, outcome in ((1, "failed"), (2, "complete")):
+            tracker.track(EvaluationEvent(trial, claim, {"val_loss": 4.0}))
+            tracker.track(EndEvent(trial, claim, outcome, None, claim, {"val_loss": 4.0}))
+        tracker.close()
+    assert sorted(part.curve for part in fragments(tmp_path)["00000"]) == [[(1, 4.0)], [(2, 4.0)]]
 
 
 @pytest.mark.parametrize("target", ["", "a/b/c", "team/"])
