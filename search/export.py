@@ -40,7 +40,7 @@ def _to_tracker(options: ExportOptions) -> None:
     from search.trackers.backfill import backfill
     from search.trackers.registry import make_tracker, shown
 
-    tracker = make_tracker("--to", options.to, options.study)
+    tracker = make_tracker("--to", options.to, options.study, options.storage)
     database, names = _opened(options)
     with database.closing():
         events = backfill(database, names, f"--to {shown(options.to)}", tracker)

@@ -113,7 +113,7 @@ def run_with_options(options: RunStudyOptions, modules: Path | None = None) -> S
     launcher = new_launcher()  # errors in its options come before anything is written
     if options.detach and not isinstance(launcher, Detaches):
         raise UsageError("--detach: the workers of this launcher end with the run; leave --detach out")
-    trackers = make_trackers(options.track, options.study)
+    trackers = make_trackers(options.track, options.study, options.storage)
     database, planned = open_planned(options, modules)
     with (
         database.closing(),

@@ -68,7 +68,7 @@ class _TrackerQueue:
 def reason_of(error: BaseException) -> str:
     """Why a tracker did not take an event, without the passwords in URLs."""
     text = printable(str(error), 500) if isinstance(error, TrackerError) else error_text(error)
-    return re.sub(r"://[^/@\s]*@", "://***@", text)
+    return re.sub(r"://[^/\s]*@", "://***@", text)
 
 
 class TrackingFeed:

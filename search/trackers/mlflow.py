@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -40,8 +41,7 @@ class MlflowTracker(RunTracker):
 
     def __init__(self, target: str) -> None:
         super().__init__()
-        scheme = target.partition(":")[0].partition("+")[0]
-        if scheme not in SCHEMES or (scheme.startswith("http") and not urlsplit(target).hostname):
+        if not _is_uri(target):
             raise UsageError(
                 "name a server or a database, such as --track mlflow:http://localhost:5000 or "
                 f"--track mlflow:sqlite:///mlflow.db; choices are {', '.join(SCHEMES)}"
@@ -173,6 +173,13 @@ class MlflowRun:
         new = {name: value for name, value in named.items() if not _is_same(self._latest.get(name), (step, value))}
         self._latest |= {name: (step, value) for name, value in new.items()}
         return [Metric(name, value, now, step) for name, value in new.items()]
+
+
+def _is_uri(target: str) -> bool:
+    scheme = target.partition(":")[0].partition("+")[0]
+    with suppress(ValueError):  # such as an unclosed bracket
+        return scheme in SCHEMES and (not scheme.startswith("http") or bool(urlsplit(target).hostname))
+    return False
 
 
 def _is_same(first: tuple[int, float] | None, second: tuple[int, float]) -> bool:

@@ -22,12 +22,13 @@ TRACKERS: dict[str, str] = {
 ISOLATED = ("mlflow", "wandb")
 
 
-def make_trackers(texts: Sequence[str], study: str = "") -> Mapping[str, Tracker]:
+def make_trackers(texts: Sequence[str], study: str = "", storage: str = "") -> Mapping[str, Tracker]:
     """Make the trackers that `--track` names, without writing anything.
 
     Args:
         texts: "NAME:TARGET" with a key of `TRACKERS`; "module:Class" or "module:Class:TARGET" for a user's own.
         study: The value of `--study`; the folder of a study file is searched for the user's module.
+        storage: The URL of the study's database, which is no target.
 
     Returns:
         The trackers, by their text.
@@ -35,7 +36,7 @@ def make_trackers(texts: Sequence[str], study: str = "") -> Mapping[str, Tracker
     Raises:
         UsageError: There is no such tracker, or it refuses its target.
     """
-    return {text: make_tracker("--track", text, study) for text in texts}
+    return {text: make_tracker("--track", text, study, storage) for text in texts}
 
 
 def shown(text: str) -> str:
@@ -48,7 +49,7 @@ def shown(text: str) -> str:
     return f"{name}{colon}{scheme}://{printable(host)}/…"
 
 
-def make_tracker(option: str, text: str, study: str = "") -> Tracker:
+def make_tracker(option: str, text: str, study: str = "", storage: str = "") -> Tracker:
     """Make one tracker; see `make_trackers`.
 
     Args:
@@ -57,6 +58,8 @@ def make_tracker(option: str, text: str, study: str = "") -> Tracker:
     extend_sys_path(module_folder(study))
     named = f"{option} {shown(text)}"
     name, _, target = text.partition(":")
+    if storage and target == storage:
+        raise UsageError(f"{named} is the study's own database; name another one")
     if name not in TRACKERS:
         kind, _, target = target.partition(":")
         name = f"{name}:{kind}" if kind else name

@@ -148,6 +148,7 @@ def test_wrong_use(tmp_path: Path, work_folder: Path) -> None:
         ),
         (("export", "--study", "small", "--to", "jsonl:."), r"--to jsonl:\.: \. is a folder"),
         (("export", "--study", "small", "--to", "nothing:x"), "--to nothing:x: no module 'nothing' on"),
+        (("export", "--study", "small", "--to", f"mlflow:{storage[1]}"), "is the study's own database; name another"),
         (("export", "--study", "small", "--to", "webhook:http://x"), "a webhook tells what happens while"),
         (("export", "--study", "small", "--to", "jsonl:good.zip/x"), "--to jsonl:good.zip/x: .*; 0 of .* events were"),
         (("export", "--study", "small", "--to", "no/folder/x.zip"), "No such file or directory; choose another file"),

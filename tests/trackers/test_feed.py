@@ -151,7 +151,7 @@ class HangingTracker(ListTracker):
 def test_no_tracker_waits_for_a_slow_one(
     database: Database, queue: TrialQueue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(feeding, "LAST_WAIT_S", 3.0)
+    monkeypatch.setattr(feeding, "LAST_WAIT_S", 0.3)
     hanging, sound = HangingTracker(), ListTracker()
     [lease] = queue.claim([STUDY], "ann")
     evaluate(queue, lease, 0, 4.0)
@@ -160,7 +160,7 @@ def test_no_tracker_waits_for_a_slow_one(
     wait_until(lambda: sound.closed, "the sound tracker is closed")
     assert shown(sound.events) == [(0, 0, 4.0)]
     assert hanging.events == []
-    assert caplog.messages[0].startswith("--track hanging: no answer for 3 s; start the same command again")
+    assert caplog.messages[0].startswith("--track hanging: no answer for 0.3 s; start the same command again")
     hanging.go_on.set()
     wait_until(lambda: hanging.closed, "the hanging tracker is closed")
 

@@ -170,7 +170,7 @@ class Server:
     def __init__(self, uri: str, folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        self.uri = f"http://user:secret@127.0.0.1:{self.port}"
+        self.uri = f"http://user:sec@ret@127.0.0.1:{self.port}"
         self.environment = {
             **os.environ,
             "_MLFLOW_SERVER_FILE_STORE": uri,
@@ -211,7 +211,7 @@ def test_a_server_that_is_killed_and_comes_back(
         feed.poll()
     [warning] = caplog.messages
     assert re.match(r"--track mlflow:http://127.0.0.1:\d+/…: MlflowException: API request to http://", warning)
-    assert "secret" not in warning
+    assert not re.findall("sec@|ret@", warning)
     with server:
         evaluate(queue, first, 1000, 2.0)
         queue.finish(first, "complete", 2.0)
@@ -231,6 +231,7 @@ def test_a_server_that_is_killed_and_comes_back(
         ("", r"--track mlflow:: name a server or a database, such as --track mlflow:http://localhost:5000"),
         ("mlruns", r"--track mlflow:mlruns: name a server or a database.*; choices are http, https, sqlite"),
         ("http://", r"--track mlflow:http:///…: name a server"),
+        ("http://[bad", r"--track mlflow:http://\[bad/…: name a server"),
     ],
 )
 def test_a_wrong_uri(target: str, message: str) -> None:
