@@ -18,6 +18,8 @@ from search.launchers.kubernetes_status import read_job
 from search.launchers.protocol import Places, WorkerJob
 from search.launchers.registry import make_launcher
 
+pytestmark = pytest.mark.engines
+
 STORAGE = "postgresql://me:hush@host/db"
 SETTINGS = {"image": "registry.example.org/lm-search:0.2.0", "secret": "lm-search"}
 

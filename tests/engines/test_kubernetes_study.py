@@ -21,6 +21,8 @@ from search.errors import EXIT_FAILED_TRIALS, EXIT_SPOILED, EXIT_STOPPED, EXIT_U
 from search.options import RunStudyOptions
 from search.service import run_with_options
 
+pytestmark = pytest.mark.engines
+
 STUDY = """
 objective = "fake_objective:start"
 

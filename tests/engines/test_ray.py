@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.engines
+
 pytest.importorskip("ray", reason="needs Ray: pip install -e '.[test]'")
 # A network with a loopback only, and process ids of its own, so that nothing is left of Ray at the end.
 NAMESPACE = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]

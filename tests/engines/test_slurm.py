@@ -30,6 +30,8 @@ import random
 import time
 from pathlib import Path
 
+pytestmark = pytest.mark.engines
+
 folder = Path(os.environ["WALK_FOLDER"])
 
 
@@ -245,7 +247,6 @@ def test_what_slurm_or_a_worker_refuses_is_said_in_one_line(walk: Callable[[str,
     assert "--detach: the workers of this launcher end with the run" in said
 
 
-@pytest.mark.soak
 @pytest.mark.timeout(240)
 def test_workers_start_their_private_server_again(walk: Callable[..., Walk]) -> None:
     with server_folders() as folders:
