@@ -221,7 +221,7 @@ class RunStudyOptions(QuietOptions, PlanningOptions):
     launcher: Annotated[
         str | None,
         Option(
-            "What starts the workers: local, slurm, kubernetes, ray, or your own as module:Class.",
+            "What starts the workers: local, slurm, kubernetes, ray, external (others), or your own as module:Class.",
             "NAME",
             env="SEARCH_LAUNCHER",
             unset="that of [launcher] in the study file, or local",

@@ -10,9 +10,10 @@ from search.study.user_modules import extend_sys_path, module_folder
 # Adding a launcher is one file and one line here. A user's own launcher needs no line: "module:Class" names it.
 LAUNCHERS: dict[str, str] = {
     "local": "search.launchers.local:LocalLauncher",
-    "ray": "search.launchers.ray:RayLauncher",
     "slurm": "search.launchers.slurm:SlurmLauncher",
     "kubernetes": "search.launchers.kubernetes:KubernetesLauncher",
+    "ray": "search.launchers.ray:RayLauncher",
+    "external": "search.launchers.external:ExternalLauncher",
 }
 DEFAULT_LAUNCHER = "local"
 

@@ -193,3 +193,20 @@ def test_killed_in_the_confirmation_and_finished_by_two_commands(make_sqlite_stu
     assert {(row.state, row.outcome, row.attempts) for row in rows} == {("done", "complete", 1)}
     for row in rows:
         assert row.value == study.undisturbed(json.loads(row.cell))[-1].value
+
+
+def test_a_run_without_workers_of_its_own_watches_those_of_others(make_sqlite_study: MakeStudy) -> None:
+    study = make_sqlite_study(3, ms=2)
+    command = [sys.executable, "-m", "search.run", *study.arguments, "--launcher", "external"]
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert run.stderr is not None
+    assert any("waiting for workers; with SEARCH_STORAGE set, one is started by: " in line for line in run.stderr)
+    study.start_worker()
+    assert study.join() == [0]
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 0, said
+    assert "3/3 done" in said
+    study.check_exactly_once()
+    refused = subprocess.run([*command, "--workers", "2"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "--workers 2: --launcher external starts none; leave --workers out" in refused.stderr
