@@ -165,14 +165,13 @@ def test_a_copy_is_restored_into_a_new_folder(served: Served, folders: Path, tmp
 
 def test_many_start_one_which_ends_when_it_is_not_used(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     stop_server(server_folder(served.folder))
-    monkeypatch.setattr(client, "IDLE_S", 1.0)
     with ThreadPoolExecutor(4) as threads:
         started = [*threads.map(client.start, [server_folder(served.folder)] * 4)]
     assert started.count(True) == 1
-    place = newest(served.folder)
-    assert place is not None
-    wait_until(lambda: process_start(place.pid) is None, "the end of a server without clients")
-    assert newest(served.folder) is None
+    stop_server(server_folder(served.folder))
+    monkeypatch.setattr(client, "IDLE_S", 1.0)
+    assert client.start(server_folder(served.folder))
+    wait_until(lambda: newest(served.folder) is None, "the end of a server without clients")
 
 
 def test_one_in_the_foreground(served: Served, tmp_path: Path) -> None:
