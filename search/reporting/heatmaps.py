@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -122,6 +123,8 @@ def lay_out(rows: Sequence[Row], grid: Mapping[str, Sequence[Any]]) -> Layout | 
             levels.setdefault(name, {})[value] = None
     varied = {**{name: list(each) for name, each in levels.items()}, **grid}
     notes = _notes(varied, axes, [axes.x, *([y] if y else [])], facet)
+    if any(place not in best for place in itertools.product(facets, ys, xs)):
+        notes.append("A dash: no trial of the cell is complete.")
     return Layout(axes.x, y or "", facet or "", xs, ys, facets, best, notes)
 
 

@@ -154,6 +154,7 @@ def test_heat_maps_of_a_grid() -> None:
     titles = [each.text for each in ElementTree.fromstring(found.maps[1].image).iter("title")]
     assert "pe_type b, n_embd 64, block_size 8: 2.1000 ± 0.010" in titles
     assert "pe_type b, n_embd 64, block_size 64: no final loss" in titles
+    assert found.notes == ["A dash: no trial of the cell is complete."]
 
 
 def test_tile_is_the_best_over_axes_that_are_not_shown() -> None:
