@@ -28,8 +28,9 @@ def main() -> None:
     deadline = time.monotonic() + PATIENCE_S
     while (pid := _server_of(folder)) is not None and time.monotonic() < deadline:
         with contextlib.suppress(ProcessLookupError):
-            # SIGQUIT is PostgreSQL's immediate shutdown: it ends the sessions too.
-            os.kill(pid, signal.SIGQUIT)
+            # SIGQUIT is PostgreSQL's immediate shutdown: it ends the sessions too. pgbouncer has nothing to lose, and
+            # started by a job in the background it ignores SIGQUIT.
+            os.kill(pid, signal.SIGKILL if (folder / "pgbouncer.pid").exists() else signal.SIGQUIT)
         time.sleep(0.1)
     shutil.rmtree(folder, ignore_errors=True)
 
