@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Mapping
 
 import pytest
 from gates import Gate, wait_until
@@ -23,7 +24,7 @@ def worker_of(study: FaultStudy, machine: str) -> AnyWorker:
     return study.start_worker_program("--out", str(study.folder / machine), "--artifacts", STORE, environment=ONE_TRY)
 
 
-def copies(study: FaultStudy, bucket: dict[str, bytes]) -> list[bytes]:
+def copies(study: FaultStudy, bucket: Mapping[str, bytes]) -> list[bytes]:
     """The copies of the study's checkpoints in the bucket."""
     with opened(study.url).closing() as database:
         stored = read_stored_study(database, study.name)
@@ -32,7 +33,7 @@ def copies(study: FaultStudy, bucket: dict[str, bytes]) -> list[bytes]:
     return [bucket[path] for each in ids if (path := f"/bucket/search/{each}") in bucket]
 
 
-def held(study: FaultStudy, bucket: dict[str, bytes]) -> tuple[Gate, AnyWorker]:
+def held(study: FaultStudy, bucket: Mapping[str, bytes]) -> tuple[Gate, AnyWorker]:
     """A worker whose trial waits after step 7, with a copy of step 6 in the bucket."""
     study.plan()
     gate = study.close_gate(7)
@@ -50,7 +51,7 @@ def step_of(content: bytes) -> int:
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_a_trial_goes_on_on_another_machine(
-    make_sqlite_study: MakeStudy, bucket: dict[str, bytes], end: signal.Signals
+    make_sqlite_study: MakeStudy, bucket: Mapping[str, bytes], end: signal.Signals
 ) -> None:
     study = make_sqlite_study(2, lease_s=60)
     gate, worker = held(study, bucket)
@@ -69,7 +70,7 @@ def test_a_trial_goes_on_on_another_machine(
 
 
 def test_a_bucket_that_is_away_costs_no_trial(
-    make_sqlite_study: MakeStudy, bucket: dict[str, bytes], bucket_away: threading.Event
+    make_sqlite_study: MakeStudy, bucket: Mapping[str, bytes], bucket_away: threading.Event
 ) -> None:
     """It is away while a machine is lost and another one takes over, and when a trial ends."""
     study = make_sqlite_study(2, lease_s=60)

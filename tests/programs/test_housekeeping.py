@@ -6,6 +6,7 @@ import io
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,9 @@ def test_they_load_neither_torch_nor_the_worker(tmp_path: Path, work_folder: Pat
 
 @pytest.mark.filterwarnings("ignore:unclosed")  # boto3 keeps its connections
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_bucket(bucket: dict[str, bytes], tmp_path: Path, work_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket(
+    bucket: Mapping[str, bytes], tmp_path: Path, work_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Files go from a bucket to another prefix; a store that refuses is one line, and nothing is lost."""
     pytest.importorskip("boto3")
     of_study = ("--study", "small", "--storage", sqlite(tmp_path))

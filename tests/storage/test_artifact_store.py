@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def test_a_late_worker_adds_no_artifacts(database: Database, tmp_path: Path) -> 
 
 @pytest.mark.filterwarnings("ignore:unclosed")  # boto3 keeps its connections
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_bucket(bucket: dict[str, bytes]) -> None:
+def test_bucket(bucket: Mapping[str, bytes]) -> None:
     pytest.importorskip("boto3")
     store = open_store("s3://weights/lm/search/")
     put(store, ID, "curve.csv", b"step\n")

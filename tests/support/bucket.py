@@ -1,87 +1,92 @@
-"""An S3 server on loopback."""
+"""An S3 server on loopback: moto, which checks requests and answers as S3 does."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar
-from urllib.parse import parse_qs
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import pytest
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+BUCKETS = ("bucket", "weights")
 
 
-class Bucket(BaseHTTPRequestHandler):
-    """As much of S3 as storing, reading, listing and removing objects takes."""
+class Objects(Mapping[str, bytes]):
+    """What the buckets hold, by path: /bucket/key."""
 
-    objects: ClassVar[dict[str, bytes]] = {}
-    is_away: ClassVar[threading.Event] = threading.Event()
+    def __init__(self, client: Any) -> None:
+        self._client = client
 
-    def parse_request(self) -> bool:
-        """Answer every request with 503 while the bucket is away."""
-        is_whole = super().parse_request()
-        if is_whole and self.is_away.is_set():
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self._answer(503)
-            return False
-        return is_whole
+    def __getitem__(self, path: str) -> bytes:
+        bucket, _, key = path.strip("/").partition("/")
+        try:
+            content: bytes = self._client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        except self._client.exceptions.NoSuchKey:
+            raise KeyError(path) from None
+        return content
 
-    def do_PUT(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if "chunked" in self.headers.get("Content-Encoding", ""):
-            size, _, rest = body.partition(b"\r\n")
-            body = rest[: int(size.split(b";")[0], 16)]
-        self.objects[self.path.split("?")[0]] = body
-        self._answer(200)
+    def __iter__(self) -> Iterator[str]:
+        for bucket in BUCKETS:
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+                yield from (f"/{bucket}/{each['Key']}" for each in page.get("Contents", ()))
 
-    def do_GET(self) -> None:
-        path, _, query = self.path.partition("?")
-        if "list-type=2" in query:
-            self._list(path.strip("/"), parse_qs(query).get("prefix", [""])[0])
-            return
-        content = self.objects.get(self.path)
-        error = b"<Error><Code>NoSuchKey</Code><Message>none</Message></Error>"
-        self._answer(200 if content is not None else 404, error if content is None else content)
+    def __len__(self) -> int:
+        return len(list(iter(self)))
 
-    def _list(self, bucket: str, prefix: str) -> None:
-        names = {path.removeprefix(f"/{bucket}/"): len(body) for path, body in self.objects.items()}
-        found = "".join(
-            f"<Contents><Key>{name}</Key><Size>{size}</Size></Contents>"
-            for name, size in names.items()
-            if name.startswith(prefix)
-        )
-        self._answer(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>".encode())
 
-    def do_DELETE(self) -> None:
-        self.objects.pop(self.path, None)
-        self._answer(204)
-
-    def _answer(self, status: int, body: bytes = b"") -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *arguments: Any) -> None:
+class _Quiet(WSGIRequestHandler):
+    def log(self, type: str, message: str, *arguments: Any) -> None:
         pass
 
 
-@pytest.fixture
-def bucket_away(bucket: dict[str, bytes]) -> threading.Event:
-    """While it is set, the bucket answers nothing but errors."""
-    return Bucket.is_away
+class _Server:
+    """The server, which answers nothing but 503 while it is away."""
+
+    def __init__(self) -> None:
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app  # slow to import
+
+        self.is_away = threading.Event()
+        self._s3 = DomainDispatcherApplication(create_backend_app)
+        self.http: BaseWSGIServer = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Quiet)
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if self.is_away.is_set():
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            start_response("503 Service Unavailable", [("Content-Length", "0")])
+            return [b""]
+        answer: Iterable[bytes] = self._s3(environ, start_response)
+        return answer
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
-    """An S3 server on loopback, to which boto3 is sent; what it holds, by path."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    Bucket.objects.clear()
-    Bucket.is_away.clear()
-    names = {"AWS_ACCESS_KEY_ID": "name", "AWS_SECRET_ACCESS_KEY": "key", "AWS_DEFAULT_REGION": "here"}
-    for name, value in {**names, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}"}.items():
+def _server(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Server]:
+    server = _Server()
+    names = {"AWS_ACCESS_KEY_ID": "name", "AWS_SECRET_ACCESS_KEY": "key", "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in {**names, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.http.server_port}"}.items():
         monkeypatch.setenv(name, value)
-    yield Bucket.objects
-    server.shutdown()
-    server.server_close()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+@pytest.fixture
+def bucket(_server: _Server) -> Objects:
+    """An S3 server on loopback with empty buckets, to which boto3 is sent; what it holds, by path."""
+    import boto3  # slow to import
+
+    client = boto3.client("s3")
+    objects = Objects(client)
+    for name in BUCKETS:
+        client.create_bucket(Bucket=name)
+    for path in list(objects):  # moto keeps them in this process, beyond a test
+        name, _, key = path.strip("/").partition("/")
+        client.delete_object(Bucket=name, Key=key)
+    return objects
+
+
+@pytest.fixture
+def bucket_away(bucket: Objects, _server: _Server) -> threading.Event:
+    """While it is set, the bucket answers nothing but errors."""
+    return _server.is_away
