@@ -21,6 +21,7 @@ from search.launchers.child_process import child_environment
 from search.storage.server.claims import newest
 from tests.engines.conftest import SlurmCluster
 
+pytestmark = pytest.mark.engines
 PATIENCE_S = 60.0
 # A trial takes the lock of its GPU, so that two workers on one GPU are noticed, and waits where a file tells it to.
 WALK = """
@@ -29,8 +30,6 @@ import os
 import random
 import time
 from pathlib import Path
-
-pytestmark = pytest.mark.engines
 
 folder = Path(os.environ["WALK_FOLDER"])
 
