@@ -112,8 +112,10 @@ def _arguments(options: PlanningOptions) -> list[str]:
         return []
     named = [("--study", options.study), *([] if options.name is None else [("--name", options.name)])]
     corpus = [] if options.corpus is None else [("--corpus", str(options.corpus))]
+    places = [] if options.out == PlanningOptions.out else [("--out", str(options.out))]
+    places += [] if options.artifacts is None else [("--artifacts", options.artifacts)]
     flags = [] if options.baselines else ["--no-baselines"]
-    return [*(str(each) for pair in [*named, *corpus, *given] for each in pair), *flags]
+    return [*(str(each) for pair in [*named, *corpus, *places, *given] for each in pair), *flags]
 
 
 def _seeds(wanted: str, definition: StudyDefinition) -> dict[str, object]:

@@ -43,6 +43,10 @@ _QUANTITY = re.compile(r"\d+(\.\d+)?(m|[kMGTPE]|[KMGTPE]i)?")
 Label = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")]
 
 
+# Fields of the pod without which there is no worker.
+OWN_FIELDS = ("containers", "restartPolicy", "volumes")
+
+
 class KubernetesSettings(LauncherSettings):
     """What `[launcher]` of a study file says to Kubernetes."""
 
@@ -73,6 +77,20 @@ class KubernetesSettings(LauncherSettings):
         if not _QUANTITY.fullmatch(str(quantity)):
             raise ValueError("give a quantity such as 500m, 2, 2Gi or 512M")
         return quantity
+
+    @field_validator("image")
+    @classmethod
+    def _check_image(cls, image: str) -> str:
+        if not re.fullmatch(r"\S+", image):
+            raise ValueError("give the name of an image, such as registry.example.org/search:1")
+        return image
+
+    @field_validator("pod")
+    @classmethod
+    def _check_pod(cls, pod: dict[str, Any]) -> dict[str, Any]:
+        if own := [name for name in OWN_FIELDS if name in pod]:
+            raise ValueError(f"{own[0]} is what the launcher makes; remove it from launcher.pod")
+        return pod
 
 
 def read_kubernetes_settings(values: Mapping[str, Any]) -> KubernetesSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,6 +43,13 @@ exit "$code"
 """
 
 
+# Options of sbatch that make a worker's task what it is.
+OWN_OPTIONS = (
+    *("--array", "-a", "--job-name", "-J", "--requeue", "--no-requeue", "--open-mode", "--signal", "--output", "-o"),
+    *("--wrap", "--parsable", "--test-only"),
+)
+
+
 class SlurmSettings(LauncherSettings):
     """What `[launcher]` of a study file says to SLURM; names are those of sbatch's options."""
 
@@ -71,6 +79,17 @@ class SlurmSettings(LauncherSettings):
     def _check_words(cls, words: str) -> str:
         shlex.split(words)  # ValueError: No closing quotation
         return words
+
+    @field_validator("sbatch")
+    @classmethod
+    def _check_options(cls, options: list[str]) -> list[str]:
+        for option in options:
+            name = option.partition("=")[0]
+            if not re.fullmatch(r"-\w|--[\w-]+", name) or "\n" in option:
+                raise ValueError(f"{option!r} is no option of sbatch: write each as --name=value")
+            if name in OWN_OPTIONS:
+                raise ValueError(f"{name} is set by the launcher; remove it from launcher.sbatch")
+        return options
 
 
 OPTIONS = ("partition", "account", "qos", "time", "gres", "gpus", "constraint", "cpus_per_task", "mem", "exclude")

@@ -217,6 +217,11 @@ def open_store(where: str) -> ArtifactStore:
         parts = urlsplit(where)
     except ValueError as error:
         raise StorageError(f"--artifacts: {error}; choices are a folder and s3://bucket/prefix") from error
+    if "@" in parts.netloc:
+        raise StorageError(
+            f"--artifacts {parts.scheme}://…@{parts.hostname}: others could read a key in the URL; give the keys of a "
+            "bucket in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
     if not parts.hostname:
         raise StorageError(f"--artifacts {parts.scheme}://…: choices are a folder and s3://bucket/prefix")
     if parts.scheme != "s3":

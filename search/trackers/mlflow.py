@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
 
 SCHEMES = ("http", "https", *DIALECTS, "mysql", "mssql", "databricks")
+SQLITE = "sqlite:///"
 # The tags by which a later run finds what it has sent.
 UID, NUMBER, CLAIM = "lm_search.study_uid", "lm_search.trial", "lm_search.claim"
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
@@ -57,6 +59,7 @@ class MlflowTracker(RunTracker):
         # MLflow waits for minutes for a server that is away, and other trackers would wait with it.
         environment_variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES.default = 0
         environment_variables.MLFLOW_HTTP_REQUEST_TIMEOUT.default = TIMEOUT_S
+        make_database(self._uri)
         return MlflowClient(tracking_uri=self._uri)
 
     def track(self, event: Event) -> None:
@@ -116,6 +119,21 @@ class MlflowTracker(RunTracker):
         """
         for study in self._studies.values():
             self._client.set_terminated(study.parent)
+
+
+def make_database(uri: str) -> None:
+    """Make a new SQLite file under another name first: MLflow cannot finish one that it was interrupted in making."""
+    from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    file = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+    if file is None or not file.name or file.exists():
+        return
+    new = file.with_name(f"{file.name}.new")
+    new.unlink(missing_ok=True)
+    store = SqlAlchemyStore(f"{SQLITE}{new}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
+    store.engine.dispose()
+    new.replace(file)
 
 
 @dataclass

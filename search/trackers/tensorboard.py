@@ -46,6 +46,8 @@ class TensorBoardTracker:
             raise UsageError(f"{target} is a file; name a folder")
         self._lock: IO[bytes] | None = None
         self._open: dict[tuple[str, int], RecordWriter] = {}
+        # The last evaluation of each open run.
+        self._last: dict[tuple[str, int], EvaluationEvent] = {}
 
     def track(self, event: Event) -> None:
         """Write an event.
@@ -54,16 +56,21 @@ class TensorBoardTracker:
             OSError: The folder cannot be written, or another process writes to it.
         """
         self._take_lock()
-        writer = self._writer(event.trial)
-        _write_scalars(writer, event.metrics, event.step or 0)
+        key, writer = (event.trial.study, event.trial.number), self._writer(event.trial)
         if isinstance(event, EvaluationEvent):
+            _write_scalars(writer, event.metrics, event.step)
+            self._last[key] = event
             writer.flush()
             return
+        last = self._last.pop(key, None)
+        written = {} if last is None or last.step != event.step else last.metrics
+        others = {name: value for name, value in event.metrics.items() if name not in written}
+        _write_scalars(writer, others, event.step or 0)
         if event.sample:
             _write_text(writer, "sample", event.sample, event.step or 0)
         _write_end(writer, event.outcome)
         writer.close()
-        del self._open[event.trial.study, event.trial.number]
+        del self._open[key]
 
     def _take_lock(self) -> None:
         if self._lock is None:

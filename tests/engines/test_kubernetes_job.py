@@ -89,6 +89,9 @@ def test_files_that_would_end_with_the_pod_are_not_stored() -> None:
         ({**NEEDED, "memory": "4Gb"}, r"^launcher.memory = '4Gb': give a quantity such as 500m, 2, 2Gi or 512M$"),
         ({**NEEDED, "spot": "azure"}, r"^launcher.spot = 'azure': Input should be 'aks', 'eks', 'gke' or 'karpenter'$"),
         ({**NEEDED, "secret": "My_Secret"}, r"^launcher.secret = 'My_Secret': String should match"),
+        ({**NEEDED, "pod": {"containers": []}}, r"containers is what the launcher makes; remove it from launcher.pod$"),
+        ({**NEEDED, "pod": {"restartPolicy": "Always"}}, r"restartPolicy is what the launcher makes"),
+        ({**NEEDED, "image": "a b"}, r"^launcher.image = 'a b': give the name of an image, such as"),
         ({**NEEDED, "gpus": -1}, r"^launcher.gpus = -1: Input should be greater than or equal to 0$"),
         (
             {"image": "a", "secrets": "b"},

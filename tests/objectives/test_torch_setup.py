@@ -43,16 +43,16 @@ def test_a_step_gets_the_memory_of_the_step_before() -> None:
         "if sys.argv[1] == 'prepared':\n"
         "    prepare_torch()\n"
         "weights, found = torch.ones(1024, 256, requires_grad=True), []\n"
-        "for _ in range(12):\n"
+        "for _ in range(20):\n"
         "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "    torch.relu(torch.ones(16384, 256) @ weights.T).sum().backward()\n"  # tensors of 64 MiB
         "    weights.grad = None\n"
         "    found.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
-        "print(statistics.median(found[4:]))\n"
+        "print(statistics.median(found[10:]))\n"  # the heap grows for some steps, as its blocks come to lie
     )
     faults = {
         how: float(subprocess.run([sys.executable, "-c", code, how], capture_output=True, check=True).stdout)
         for how in ("plain", "prepared")
     }
     assert faults["plain"] > 10_000, "glibc returns such blocks to the system"
-    assert faults["prepared"] < 0.05 * faults["plain"]
+    assert faults["prepared"] < 0.2 * faults["plain"]

@@ -103,8 +103,11 @@ def test_stores_that_there_are_not(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="is a file; name a folder"):
         open_store(str(tmp_path / "file"))
-    for where in ("gs://bucket", "s3://", "http://user:secret@host/"):
-        with pytest.raises(StorageError, match=r"choices are a folder and s3://bucket/prefix") as caught:
+    for where in ("gs://bucket", "s3://", "http://host/"):
+        with pytest.raises(StorageError, match=r"choices are a folder and s3://bucket/prefix"):
+            open_store(where)
+    for where in ("http://user:secret@host/", "s3://user:secret@bucket/prefix", "s3://secret@bucket"):
+        with pytest.raises(StorageError, match=r"others could read a key in the URL; give the keys") as caught:
             open_store(where)
         assert "secret" not in str(caught.value)
 

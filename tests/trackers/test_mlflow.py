@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ from search.errors import UsageError
 from search.storage.database import Database
 from search.storage.queue import TrialQueue
 from search.trackers.feed import TrackingFeed
-from search.trackers.mlflow import MlflowTracker
+from search.trackers.mlflow import MlflowTracker, make_database
 from search.trackers.registry import make_trackers
 
 mlflow = pytest.importorskip("mlflow")
@@ -40,9 +41,16 @@ def storage_url(tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database of MLflow, which takes seconds to make."""
+    """A database of MLflow, which takes seconds to make; an earlier process was killed as it made it."""
     file = tmp_path_factory.mktemp("mlflow") / "empty.db"
-    mlflow.MlflowClient(f"sqlite:///{file}")
+    half = file.with_name("empty.db.new")
+    with sqlite3.connect(half) as connection:
+        connection.execute("CREATE TABLE _alembic_tmp_experiments (id INTEGER)")
+    connection.close()
+    MlflowTracker(f"sqlite:///{file}").close()
+    assert not file.exists(), "nothing is made before there is an event"
+    make_database(f"sqlite:///{file}")
+    assert not half.exists()
     return file
 
 

@@ -52,7 +52,7 @@ def test_curves_parameters_and_ends(database: Database, queue: TrialQueue, tmp_p
     feed.poll()
     runs = read(tmp_path)
     assert sorted(runs) == ["00000", "00001", "00002"]
-    assert [(each.step, each.value) for each in runs["00000"].Scalars("val_loss")] == [(0, 4.0), (500, 3.0), (500, 3.0)]
+    assert [(each.step, each.value) for each in runs["00000"].Scalars("val_loss")] == [(0, 4.0), (500, 3.0)]
     assert math.isnan(runs["00001"].Scalars("val_loss")[0].value)
     start = hparams(runs["00000"], "_hparams_/session_start_info").session_start_info.hparams
     assert {name: value.WhichOneof("kind") for name, value in start.items()} == {
@@ -92,7 +92,7 @@ def test_a_run_that_was_killed_is_completed_by_the_next_one(
     for _ in range(2):  # also of a study that has ended
         poll(database, tmp_path)
         [run] = read(tmp_path).values()
-        assert [each.step for each in run.Scalars("val_loss")] == [0, 500, 500]
+        assert [each.step for each in run.Scalars("val_loss")] == [0, 500]
     assert len(list(tmp_path.glob(f"{STUDY}/*/*"))) == 1
 
 
@@ -105,7 +105,7 @@ def test_two_runs_do_not_write_to_one_folder(
     second = TrackingFeed(database, [STUDY], make_trackers([f"tensorboard:{tmp_path}"]))
     first.poll()
     second.poll()
-    assert "Resource temporarily unavailable" in caplog.text
+    assert "another process writes to" in caplog.text
     first.close()
     second.poll()
     second.close()
