@@ -47,9 +47,17 @@ class CheckpointCopies:
         """
         self._hand_over(_copy_id(identity), pack(checkpoint, identity))
 
-    def remove(self, identity: str) -> None:
+    def remove_soon(self, identity: str) -> None:
         """Remove the copy of a trial soon."""
         self._hand_over(_copy_id(identity), None)
+
+    def remove(self, identity: str) -> None:
+        """Remove the copy of a trial now, if there is one.
+
+        Raises:
+            Exception: The store does not answer, in whatever words its library has.
+        """
+        self._remove(_copy_id(identity))
 
     def flush(self, patience_s: float = FLUSH_S) -> bool:
         """Wait until nothing waits to be stored or removed; whether that is so."""
@@ -100,7 +108,10 @@ class CheckpointCopies:
                 content = self._waiting.pop(copy_id)
                 self._busy_with = copy_id
             try:
-                self._store_or_remove(copy_id, content)
+                if content is None:
+                    self._remove(copy_id)
+                else:
+                    self._store.write(copy_id, io.BytesIO(content))
                 pause_s, has_warned = FIRST_PAUSE_S, False
             except Exception as error:  # of the file system, or of the library of a bucket
                 if not has_warned:
@@ -116,12 +127,9 @@ class CheckpointCopies:
                 self._busy_with = None
                 self._changed.notify_all()
 
-    def _store_or_remove(self, copy_id: str, content: bytes | None) -> None:
+    def _remove(self, copy_id: str) -> None:
         from optuna.artifacts.exceptions import ArtifactNotFound  # late, as in `artifact_store`
 
-        if content is not None:
-            self._store.write(copy_id, io.BytesIO(content))
-            return
         with contextlib.suppress(ArtifactNotFound):
             self._store.remove(copy_id)
 

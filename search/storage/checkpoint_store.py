@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,29 +108,19 @@ class CheckpointStore:
         """Whether there is a checkpoint in a trial's place, of this trial or of another study's."""
         return self._checkpoint(study, number).exists()
 
-    def set_aside(self, study: str, number: int, why: str, identity: str | None = None) -> None:
-        """Rename an unusable checkpoint: no worker reads it again, and a user can still inspect it.
-
-        Args:
-            identity: Removes the trial's copy too.
-        """
+    def set_aside(self, study: str, number: int, why: str) -> None:
+        """Rename an unusable checkpoint: no worker reads it again, and a user can still inspect it."""
         path = self._checkpoint(study, number)
         rejected = path.with_suffix(".rejected")
         message = "checkpoint %s is not used: %s; it is kept as %s, and the trial restarts from the beginning"
         log.warning(message, path, why, rejected.name)
-        self._remove_copy(identity)
         try:
             path.replace(rejected)
         except OSError as error:
             log.warning("cannot rename %s (%s)", path, error.strerror)
 
-    def remove_checkpoint(self, study: str, number: int, identity: str | None = None) -> None:
-        """Delete the checkpoint of an ended trial.
-
-        Args:
-            identity: Removes the trial's copy too.
-        """
-        self._remove_copy(identity)
+    def remove_checkpoint(self, study: str, number: int) -> None:
+        """Delete the checkpoint of an ended trial."""
         path = self._checkpoint(study, number)
         try:
             path.unlink(missing_ok=True)
@@ -140,9 +129,10 @@ class CheckpointStore:
         except OSError as error:
             log.warning("cannot remove %s (%s)", path, error.strerror)
 
-    def _remove_copy(self, identity: str | None) -> None:
-        if self.copies is not None and identity is not None:
-            self.copies.remove(identity)
+    def remove_copy_soon(self, identity: str) -> None:
+        """Delete the copy of a trial's checkpoint beside the training."""
+        if self.copies is not None:
+            self.copies.remove_soon(identity)
 
     def flush_copies(self) -> bool:
         """Wait a while for the copies that are being made; whether all are made."""
@@ -153,17 +143,6 @@ class CheckpointStore:
         found = [*(self.root / study).glob("trial-*/checkpoint"), *(self.root / study).glob("trial-*/*.tmp")]
         return sorted({int(path.parent.name.removeprefix("trial-")) for path in found})
 
-    def with_copies(self, identities: Mapping[int, str]) -> list[int]:
-        """Numbers of the trials that have a copy of a checkpoint.
-
-        Args:
-            identities: By number, what the checkpoints were written with.
-        """
-        if self.copies is None:
-            return []
-        found = self.copies.existing([*identities.values()])
-        return sorted(number for number, identity in identities.items() if identity in found)
-
     def remove_leftovers(self, study: str, number: int, identity: str) -> None:
         """Delete the checkpoint of an ended trial whose worker crashed before deleting it; keep a foreign one."""
         try:
@@ -171,7 +150,7 @@ class CheckpointStore:
         except OSError:
             content = b""
         if not content or unpack(content, identity) is not None:
-            self.remove_checkpoint(study, number, identity)
+            self.remove_checkpoint(study, number)
 
     def mark_folder(self, study: str, uid: str) -> None:
         """Note that a study has files in the folder of its name, which studies of other databases can share."""

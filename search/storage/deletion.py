@@ -55,7 +55,7 @@ def delete_studies(
             removals = Removals(each.name, each.uid)
             if with_artifacts:
                 removals.record_artifacts(connection, _artifact_ids(connection, each.study_id))
-            removals.record_checkpoints(connection, _identities(connection, each, with_files.get(each.name, ())))
+            removals.record_checkpoints(connection, _identities(connection, each, with_files[each.name]))
             removals.record_folder(connection)
             optuna_tables.delete_study(connection, each.study_id)
         return len(planned)
@@ -79,16 +79,18 @@ def _with_checkpoints(
     database: Database, studies: Sequence[str], checkpoints: CheckpointStore
 ) -> dict[str, Sequence[int]]:
     """The numbers of the trials that have a checkpoint or a copy of one, by study."""
+    found: dict[str, Sequence[int]] = {study: checkpoints.with_leftovers(study) for study in studies}
+    if (copies := checkpoints.copies) is None:
+        return found
 
     def identities(connection: Connection) -> dict[str, dict[int, str]]:
         return {each.name: _identities(connection, each) for each in _planned(connection, studies)}
 
-    of_all = database.read(identities)
-    with bucket_errors():
-        return {
-            study: sorted({*checkpoints.with_leftovers(study), *checkpoints.with_copies(found)})
-            for study, found in of_all.items()
-        }
+    for study, by_number in database.read(identities).items():
+        with bucket_errors():
+            copied = copies.existing(by_number.values())
+        found[study] = [*found[study], *(number for number, identity in by_number.items() if identity in copied)]
+    return found
 
 
 def _identities(connection: Connection, study: Row[Any], numbers: Sequence[int] | None = None) -> dict[int, str]:

@@ -130,5 +130,7 @@ def _remove(row: Row[Any], store: ArtifactStore | None, checkpoints: CheckpointS
     assert checkpoints is not None
     if row.number is not None:
         checkpoints.remove_leftovers(row.study, row.number, row.identity)
+        if checkpoints.copies is not None:
+            checkpoints.copies.remove(row.identity)
     else:
         checkpoints.remove_folder(row.study, row.study_uid)

@@ -217,7 +217,8 @@ class LeasedTrial:
             stored.discard()
             raise
         stored.remove_earlier()
-        self._context.checkpoints.remove_checkpoint(self.lease.study, self.lease.number, identity)
+        self._context.checkpoints.remove_checkpoint(self.lease.study, self.lease.number)
+        self._context.checkpoints.remove_copy_soon(identity)
         self._study.trim_artifacts()
 
 

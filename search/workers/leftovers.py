@@ -28,15 +28,14 @@ def remove_leftovers(context: WorkerContext, studies: Mapping[str, WorkerStudy])
 
 
 def _remove_checkpoints(context: WorkerContext, name: str, study: WorkerStudy) -> None:
-    checkpoints = context.checkpoints
-    numbers = set(checkpoints.with_leftovers(name))
-    # Only the database knows which trials may have a copy.
-    cells = cell_texts(context.queue.database, name, sorted(numbers) if checkpoints.copies is None else None)
-    identities = {number: study.identity(cell) for number, cell in cells.items()}
+    checkpoints, database = context.checkpoints, context.queue.database
+    for number, cell in cell_texts(database, name, checkpoints.with_leftovers(name)).items():
+        checkpoints.remove_leftovers(name, number, study.identity(cell))
+    if (copies := checkpoints.copies) is None:
+        return
     try:
         with bucket_errors():
-            numbers |= set(checkpoints.with_copies(identities))
-    except (StorageError, OSError) as error:
-        log.warning("cannot look for copies of checkpoints: %s", error)
-    for number in sorted(numbers & identities.keys()):
-        checkpoints.remove_leftovers(name, number, identities[number])
+            for identity in copies.existing([study.identity(cell) for cell in cell_texts(database, name).values()]):
+                copies.remove(identity)
+    except (StorageError, OSError) as error:  # a deletion of the study finds them
+        log.warning("cannot remove the copies of checkpoints: %s", error)

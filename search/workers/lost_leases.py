@@ -38,4 +38,6 @@ def drop_lost(context: WorkerContext, lease: Lease, study: WorkerStudy) -> None:
     why = context.queue.note_alive(lease)
     log.warning("lost the lease of trial %d of %s; discarding its work: %s", lease.number, lease.study, why)
     if why != TAKEN_OVER:
-        context.checkpoints.remove_leftovers(lease.study, lease.number, study.identity(lease.cell))
+        identity = study.identity(lease.cell)
+        context.checkpoints.remove_leftovers(lease.study, lease.number, identity)
+        context.checkpoints.remove_copy_soon(identity)

@@ -177,7 +177,8 @@ def _resume(context: WorkerContext, lease: Lease, study: WorkerStudy, run: Train
         try:
             run.restore(payload)
         except CheckpointError as error:
-            checkpoints.set_aside(lease.study, lease.number, str(error), identity)
+            checkpoints.set_aside(lease.study, lease.number, str(error))
+            checkpoints.remove_copy_soon(identity)
             return []
     log.info("trial %d of %s resumes after step %d", lease.number, lease.study, run.curve[-1].step)
     return [report_of(lease, point) for point in run.curve]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Mapping
+from unittest.mock import Mock
 
 import pytest
 from gates import Gate, wait_until
 from scenario import AnyWorker, FaultStudy, MakeStudy
 from study_files import opened
 
-from search.storage.artifact_store import artifact_id
+from search.storage.artifact_store import BucketStore, artifact_id, open_store
+from search.storage.checkpoint_store import checkpoint_store
+from search.storage.deletion import delete_studies
+from search.storage.removals import of_studies, remove_recorded
 from search.study.stored import read_stored_study
 
 STORE = "s3://bucket/search"
@@ -96,3 +100,25 @@ def test_a_bucket_that_is_away_costs_no_trial(
     assert "cannot store" in said, "files of a trial that ends meanwhile are lost, which is said"
     study.check_exactly_once()
     assert copies(study, bucket) == []
+
+
+def test_a_deletion_removes_the_copies_or_remembers_them(
+    make_sqlite_study: MakeStudy, bucket: Mapping[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The removal is over before the program says so; what the store refuses is removed by the next call."""
+    study = make_sqlite_study(2, lease_s=60)
+    _, worker = held(study, bucket)
+    worker.kill()
+    study.join()
+    study.expire_leases()
+    files = checkpoint_store(study.folder / "first machine", STORE, open_store(STORE))
+    with opened(study.url).closing() as database:
+        delete_studies(database, [study.name], files)
+        with monkeypatch.context() as patch:
+            patch.setattr(BucketStore, "remove", Mock(side_effect=ConnectionError("away")))
+            left = remove_recorded(database, of_studies([study.name]), None, files)
+        assert left.files == 1
+        assert left.why == "ConnectionError: away"
+        assert len(bucket) == 1
+        assert remove_recorded(database, of_studies([study.name]), None, files).files == 0
+        assert dict(bucket) == {}
