@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import time
@@ -26,15 +25,6 @@ def child_command(module: str) -> list[str]:
         module: The program's module, such as "search.worker".
     """
     return [sys.executable, "-P", "-m", module]
-
-
-def end_text(status: int) -> str:
-    """How a process has ended: "SIGKILL", "exit code 3".
-
-    Args:
-        status: Its exit code; negative for a signal.
-    """
-    return signal.Signals(-status).name if status < 0 else f"exit code {status}"
 
 
 def when_parent_ends(parent: int, then: Callable[[], object]) -> None:

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.errors import EXIT_SPOILED, EXIT_STOPPED, EXIT_USAGE, WorkersKeepCrashing
-from search.launchers.child_process import child_command, child_environment, end_text
+from search.launchers.child_process import child_command, child_environment
 from search.launchers.protocol import Places, WorkerJob
 from search.storage.errors import StorageUnavailable
-from search.storage.failures import Failure
 from search.storage.private_files import make_private_folder, open_private
 from search.workers.child_processes import stop_processes_of
 from search.workers.devices import WorkerSlot, worker_slots
-from search.workers.failure_records import last_line, log_since, reported_crash
+from search.workers.failure_records import crash, end_text, last_line, log_since
 from search.workers.stop_signals import blocked_stop_signals
 from search.workers.worker_loop import new_owner_name
 
@@ -115,7 +114,8 @@ class LocalLauncher:
         """
         stop_processes_of(process.popen.pid)
         try:
-            return self._job.on_death(process.owner, _crash(process))
+            record = crash(process.popen.returncode, process.log(), str(process.log_file.absolute()))
+            return self._job.on_death(process.owner, record)
         except StorageUnavailable as error:
             log.warning("cannot release the trials of worker %s; their leases expire (%s)", process.slot.label, error)
             return 0
@@ -154,15 +154,3 @@ class LocalLauncher:
                 process.popen.wait()
             self._after_end(process)
         self._processes.clear()
-
-
-def _crash(process: _Process) -> Failure:
-    status, log_file = process.popen.returncode, process.log_file
-    return Failure(
-        "worker crashed",
-        f"the worker ended with {end_text(status)}",
-        reported_crash(process.log()),
-        exit_status=status if status >= 0 else None,
-        signal=signal.Signals(-status).name if status < 0 else None,
-        log=str(log_file.absolute()),
-    )

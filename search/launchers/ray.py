@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import signal
 import socket
 import time
 import uuid
@@ -15,14 +14,13 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from search.errors import UsageError, WorkersKeepCrashing
-from search.launchers.child_process import end_text
 from search.launchers.protocol import Places, WorkerJob
 from search.launchers.settings import LauncherSettings, device_of, most_workers, read_launcher_settings
-from search.storage.failures import Failure
-from search.workers.failure_records import reported_crash
+from search.storage.errors import StorageUnavailable
+from search.workers.failure_records import crash
 
 if TYPE_CHECKING:
-    from search.launchers.ray_place import EndedWorker, PlaceState
+    from search.launchers.ray_place import PlaceState
 
 log = logging.getLogger("search.run")
 
@@ -161,7 +159,10 @@ class RayLauncher:
     def _after(self, state: PlaceState) -> None:
         for ended in state.ended:
             if ended.status:
-                self._job.on_death(ended.owner, _crash(ended))
+                try:
+                    self._job.on_death(ended.owner, crash(ended.status, ended.output, ended.log))
+                except StorageUnavailable as error:
+                    log.warning("cannot release the trials of %s; their leases expire (%s)", ended.owner, error)
         self._failure = self._failure or state.failure
 
     def _remove_waiting(self) -> None:
@@ -186,18 +187,6 @@ class RayLauncher:
         for handle in self._alive.values():
             self._ray.kill(handle)
         self._alive.clear()
-
-
-def _crash(ended: EndedWorker) -> Failure:
-    status = ended.status
-    return Failure(
-        "worker crashed",
-        f"the worker ended with {end_text(status)}",
-        reported_crash(ended.output),
-        exit_status=status if status >= 0 else None,
-        signal=signal.Signals(-status).name if status < 0 else None,
-        log=ended.log,
-    )
 
 
 def _connect(address: str) -> Any:

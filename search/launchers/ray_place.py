@@ -15,8 +15,8 @@ from pathlib import Path
 import ray
 
 from search.errors import EXIT_SPOILED, EXIT_STOPPED, EXIT_USAGE
-from search.launchers.child_process import child_command, child_environment, end_text
-from search.workers.failure_records import last_line, log_file, log_since
+from search.launchers.child_process import child_command, child_environment
+from search.workers.failure_records import end_text, last_line, log_file, log_since
 
 log = logging.getLogger("search.run")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import traceback
 from pathlib import Path
@@ -33,6 +34,33 @@ def failure_of(error: BaseException) -> Failure:
 def preemption() -> Failure:
     """The record of a trial whose worker was asked to stop."""
     return Failure("preempted", log=log_file())
+
+
+def end_text(status: int) -> str:
+    """How a process has ended: "SIGKILL", "exit code 3".
+
+    Args:
+        status: Its exit code; negative for a signal.
+    """
+    return signal.Signals(-status).name if status < 0 else f"exit code {status}"
+
+
+def crash(status: int, output: str, log: str | None) -> Failure:
+    """The record of a trial whose worker has crashed.
+
+    Args:
+        status: As for `end_text`.
+        output: What the worker wrote.
+        log: The file with it.
+    """
+    return Failure(
+        "worker crashed",
+        f"the worker ended with {end_text(status)}",
+        reported_crash(output),
+        exit_status=status if status >= 0 else None,
+        signal=signal.Signals(-status).name if status < 0 else None,
+        log=log,
+    )
 
 
 def log_file() -> str | None:
