@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -15,14 +14,14 @@ from urllib.parse import urlsplit
 from search.errors import UsageError
 from search.storage.dialects import DIALECTS
 from search.trackers.protocol import EndEvent, EvaluationEvent, Event, TrialName
-from search.trackers.runs import RunTracker, only, parameters, require, run_name
+from search.trackers.runs import LatestMetrics, RunTracker, as_code_block, only, parameters, require, run_name
 
 if TYPE_CHECKING:
     import mlflow
     from mlflow.entities import Metric, Run
 
 SCHEMES = ("http", "https", *DIALECTS, "mysql", "mssql", "databricks")
-SQLITE = "sqlite:///"
+SQLITE, MEMORY = "sqlite:///", ":memory:"
 # The tags by which a later run finds what it has sent.
 UID, NUMBER, CLAIM = "lm_search.study_uid", "lm_search.trial", "lm_search.claim"
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
@@ -123,15 +122,16 @@ class MlflowTracker(RunTracker):
 
 def make_database(uri: str) -> None:
     """Make a new SQLite file under another name first: MLflow cannot finish one that it was interrupted in making."""
+    path, mark, query = uri.removeprefix(SQLITE).partition("?")
+    file = Path(path)
+    if not uri.startswith(SQLITE) or path in ("", MEMORY) or file.exists():
+        return
     from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    file = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
-    if file is None or not file.name or file.exists():
-        return
     new = file.with_name(f"{file.name}.new")
     new.unlink(missing_ok=True)
-    store = SqlAlchemyStore(f"{SQLITE}{new}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
+    store = SqlAlchemyStore(f"{SQLITE}{new}{mark}{query}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
     store.engine.dispose()
     new.replace(file)
 
@@ -156,8 +156,8 @@ class MlflowRun:
     def __init__(self, client: mlflow.MlflowClient, run: Run) -> None:
         self._client, self._id = client, run.info.run_id
         self._is_running = run.info.status == "RUNNING"
-        self._latest = {each.key: (each.step, each.value) for each in run.to_proto().data.metrics}
-        self.last_step = max((step for step, _ in self._latest.values()), default=-1)
+        self._latest = LatestMetrics({each.key: (each.step, each.value) for each in run.to_proto().data.metrics})
+        self.last_step = self._latest.last_step
         self.last_claim = int(run.data.tags.get(CLAIM, 0))
 
     def log(self, event: EvaluationEvent) -> None:
@@ -175,22 +175,18 @@ class MlflowRun:
         if event.reason:
             tags["lm_search.reason"] = event.reason[:LONGEST_TAG]
         if event.sample:
-            # The description, which is Markdown; an indented block keeps the lines.
-            tags["mlflow.note.content"] = ("    " + event.sample.replace("\n", "\n    "))[:LONGEST_TAG]
+            tags["mlflow.note.content"] = as_code_block(event.sample)[:LONGEST_TAG]  # the description
         self._client.set_terminated(self._id, STATUS[event.outcome], _milliseconds(event.ended_at))
         self._is_running = False
         metrics = self._new_metrics(event.metrics, event.step or 0)
         self._client.log_batch(self._id, metrics=metrics, tags=[RunTag(*tag) for tag in tags.items()])
 
     def _new_metrics(self, values: Mapping[str, float], step: int) -> list[Metric]:
-        """The metrics that the run lacks: the end of a trial repeats those of its last evaluation."""
         from mlflow.entities import Metric
 
         now = _milliseconds(None)
-        named = {_name(name): value for name, value in values.items()}
-        new = {name: value for name, value in named.items() if not _is_same(self._latest.get(name), (step, value))}
-        self._latest |= {name: (step, value) for name, value in new.items()}
-        return [Metric(name, value, now, step) for name, value in new.items()]
+        lacking = self._latest.lacking({_name(name): value for name, value in values.items()}, step)
+        return [Metric(name, value, now, step) for name, value in lacking.items()]
 
 
 def _is_uri(target: str) -> bool:
@@ -198,11 +194,6 @@ def _is_uri(target: str) -> bool:
     with suppress(ValueError):  # such as an unclosed bracket
         return scheme in SCHEMES and (not scheme.startswith("http") or bool(urlsplit(target).hostname))
     return False
-
-
-def _is_same(first: tuple[int, float] | None, second: tuple[int, float]) -> bool:
-    # MLflow stores other numbers for NaN and infinity.
-    return first is not None and first[0] == second[0] and (first[1] == second[1] or not math.isfinite(second[1]))
 
 
 def _name(name: str) -> str:

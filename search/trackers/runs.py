@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import math
 import re
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -71,6 +73,38 @@ class RunTracker:
         elif event.step > run.last_step:
             run.log(event)
             run.last_step = event.step
+
+
+class LatestMetrics:
+    """The last value of each metric that a run has: the end of a trial repeats those of its last evaluation.
+
+    Args:
+        known: Step and value by name, of what the service has already.
+    """
+
+    def __init__(self, known: Mapping[str, tuple[int, float]] | None = None) -> None:
+        self._known = dict(known or {})
+
+    @property
+    def last_step(self) -> int:
+        """The highest step; -1 without any."""
+        return max((step for step, _ in self._known.values()), default=-1)
+
+    def lacking(self, metrics: Mapping[str, float], step: int) -> dict[str, float]:
+        """Those of the metrics that the run lacks; from now on it has them."""
+        new = {name: value for name, value in metrics.items() if not _is_same(self._known.get(name), (step, value))}
+        self._known |= {name: (step, value) for name, value in new.items()}
+        return new
+
+
+def _is_same(first: tuple[int, float] | None, second: tuple[int, float]) -> bool:
+    # Services store other numbers for NaN and infinity.
+    return first is not None and first[0] == second[0] and (first[1] == second[1] or not math.isfinite(second[1]))
+
+
+def as_code_block(text: str) -> str:
+    """A text as Markdown that keeps its lines."""
+    return "    " + text.replace("\n", "\n    ")
 
 
 def require(module: str, library: str, extra: str) -> ModuleType:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from search.errors import UsageError
 from search.storage.private_files import make_private_folder, open_private
 from search.trackers.locks import open_locked
 from search.trackers.protocol import EvaluationEvent, Event, TrialName
-from search.trackers.runs import only, parameters, require, run_name
+from search.trackers.runs import LatestMetrics, as_code_block, only, parameters, require, run_name
 
 if TYPE_CHECKING:
     from tensorboard.summary.writer.record_writer import RecordWriter
@@ -45,9 +46,7 @@ class TensorBoardTracker:
         if self._folder.exists() and not self._folder.is_dir():
             raise UsageError(f"{target} is a file; name a folder")
         self._lock: IO[bytes] | None = None
-        self._open: dict[tuple[str, int], RecordWriter] = {}
-        # The last evaluation of each open run.
-        self._last: dict[tuple[str, int], EvaluationEvent] = {}
+        self._open: dict[tuple[str, int], _Run] = {}
 
     def track(self, event: Event) -> None:
         """Write an event.
@@ -56,27 +55,22 @@ class TensorBoardTracker:
             OSError: The folder cannot be written, or another process writes to it.
         """
         self._take_lock()
-        key, writer = (event.trial.study, event.trial.number), self._writer(event.trial)
+        key, run = (event.trial.study, event.trial.number), self._run(event.trial)
+        _write_scalars(run.writer, run.latest.lacking(event.metrics, event.step or 0), event.step or 0)
         if isinstance(event, EvaluationEvent):
-            _write_scalars(writer, event.metrics, event.step)
-            self._last[key] = event
-            writer.flush()
+            run.writer.flush()
             return
-        last = self._last.pop(key, None)
-        written = {} if last is None or last.step != event.step else last.metrics
-        others = {name: value for name, value in event.metrics.items() if name not in written}
-        _write_scalars(writer, others, event.step or 0)
         if event.sample:
-            _write_text(writer, "sample", event.sample, event.step or 0)
-        _write_end(writer, event.outcome)
-        writer.close()
+            _write_text(run.writer, "sample", event.sample, event.step or 0)
+        _write_end(run.writer, event.outcome)
+        run.writer.close()
         del self._open[key]
 
     def _take_lock(self) -> None:
         if self._lock is None:
             self._lock = open_locked(self._folder / LOCK)
 
-    def _writer(self, trial: TrialName) -> RecordWriter:
+    def _run(self, trial: TrialName) -> _Run:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         key = trial.study, trial.number
@@ -86,16 +80,24 @@ class TensorBoardTracker:
             writer = RecordWriter(open_private(folder / FILE, "wb"))
             _write(writer, file_version="brain.Event:2")
             _write_start(writer, trial)
-            self._open[key] = writer
+            self._open[key] = _Run(writer)
         return self._open[key]
 
     def close(self) -> None:
         """Close all files."""
-        for writer in self._open.values():
-            writer.close()
+        for run in self._open.values():
+            run.writer.close()
         self._open.clear()
         if self._lock is not None:
             self._lock.close()
+
+
+@dataclass
+class _Run:
+    """The open file of a trial."""
+
+    writer: RecordWriter
+    latest: LatestMetrics = field(default_factory=LatestMetrics)
 
 
 def _file_name(text: str) -> str:
@@ -119,8 +121,7 @@ def _write_scalars(writer: RecordWriter, metrics: Mapping[str, float], step: int
 def _write_text(writer: RecordWriter, name: str, text: str, step: int) -> None:
     from tensorboard.plugins.text.summary_v2 import text_pb
 
-    fenced = "    " + text.replace("\n", "\n    ")  # Markdown's code block keeps the lines
-    _write(writer, step, summary=text_pb(name, fenced))
+    _write(writer, step, summary=text_pb(name, as_code_block(text)))
 
 
 def _write_start(writer: RecordWriter, trial: TrialName) -> None:

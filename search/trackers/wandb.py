@@ -58,8 +58,7 @@ class WandbTracker(RunTracker):
         """
         if trial.uid not in self._locks:
             self._locks[trial.uid] = open_locked(self._place.folder / f"lm-search-{trial.uid}.lock")
-        run = WandbRun(self._place, trial)
-        return run
+        return WandbRun(self._place, trial)
 
     def close(self) -> None:
         """Close all runs; those of trials that have not ended can be resumed."""

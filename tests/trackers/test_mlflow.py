@@ -49,9 +49,17 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     connection.close()
     MlflowTracker(f"sqlite:///{file}").close()
     assert not file.exists(), "nothing is made before there is an event"
-    make_database(f"sqlite:///{file}")
+    make_database(f"sqlite:///{file}?timeout=5")
     assert not half.exists()
     return file
+
+
+def test_what_is_no_new_file_is_left_to_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.db").touch()
+    for uri in ("http://127.0.0.1:1", "sqlite:///:memory:", "sqlite:///", "sqlite:///there.db?timeout=5"):
+        make_database(uri)
+    assert [each.name for each in tmp_path.iterdir()] == ["there.db"]
 
 
 @pytest.fixture

@@ -76,6 +76,18 @@ def test_curves_parameters_and_ends(database: Database, queue: TrialQueue, tmp_p
     assert [each.step for each in read(tmp_path)["00002"].Scalars("val_loss")] == [0, 500]
 
 
+def test_a_last_value_that_differs_from_the_last_evaluation_is_written(
+    database: Database, queue: TrialQueue, tmp_path: Path
+) -> None:
+    """A function may return another value than it reported; the HParams tab shows the last one."""
+    [lease] = queue.claim([STUDY], "ann")
+    evaluate(queue, lease, 500, 3.0)
+    queue.finish(lease, "complete", 2.5)
+    poll(database, tmp_path)
+    [run] = read(tmp_path).values()
+    assert [(each.step, each.value) for each in run.Scalars("val_loss")] == [(500, 3.0), (500, 2.5)]
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_run_that_was_killed_is_completed_by_the_next_one(
     database: Database, queue: TrialQueue, tmp_path: Path
