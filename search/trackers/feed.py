@@ -29,7 +29,7 @@ LAST_WAIT_S = 30.0
 
 
 @dataclass
-class _TrackerQueue:
+class TrackerQueue:
     """A tracker, and the events that it has not received yet."""
 
     text: str
@@ -38,6 +38,7 @@ class _TrackerQueue:
     warned: bool = False
 
     def deliver(self) -> None:
+        """Send the events until there are no more, or the tracker does not take one."""
         while self.pending:
             try:
                 self.tracker.track(self.pending[0])
@@ -53,6 +54,7 @@ class _TrackerQueue:
         self.warned = True
 
     def close(self) -> None:
+        """Close the tracker, and log how many events it has missed."""
         if self.pending:
             log.warning(
                 "--track %s: %d events were not delivered; start the same command again to deliver them",
@@ -82,17 +84,32 @@ class TrackingFeed:
 
     def __init__(self, database: Database, studies: Sequence[str], trackers: Mapping[str, Tracker]) -> None:
         self._database, self._studies = database, studies
-        self._queues = [_TrackerQueue(shown(text), tracker) for text, tracker in trackers.items()]
+        self._queues = [TrackerQueue(shown(text), tracker) for text, tracker in trackers.items()]
         self._seen: set[str] = set()
         self._since = 0.0
         self._metrics: dict[str, Sequence[Metric]] = {}
         self._has_polled = False
 
+    @property
+    def queues(self) -> Sequence[TrackerQueue]:
+        """The trackers, each with the events that it has not received yet."""
+        return self._queues
+
     def poll(self) -> None:
-        """Deliver all events since the last call; at the first call, every event.
+        """Read and deliver all events since the last call; at the first call, every event.
 
         Raises:
             StorageUnavailable: The database is unavailable; the next call delivers the events.
+        """
+        self.read()
+        for queue in self._queues:
+            queue.deliver()
+
+    def read(self) -> None:
+        """Give the queues all events since the last call; at the first call, every event.
+
+        Raises:
+            StorageUnavailable: The database is unavailable; the next call reads the events.
         """
         for trial in trials_with_news(self._database, self._studies, self._since):
             self._since = max(self._since, trial.ended_at or 0.0)
@@ -102,8 +119,6 @@ class TrackingFeed:
                     for queue in self._queues:
                         queue.pending.append(replace(event, is_earlier=not self._has_polled))
         self._has_polled = True
-        for queue in self._queues:
-            queue.deliver()
 
     def _metrics_of(self, study: str) -> Sequence[Metric]:
         if study not in self._metrics:
@@ -153,41 +168,46 @@ def tracking(database: Database, studies: Sequence[str], trackers: Mapping[str, 
 
     Args:
         database: The database of the studies.
-        studies, trackers: See `TrackingFeed`. Each tracker has a thread of its own: none waits for a slow one.
+        studies, trackers: See `TrackingFeed`. One thread reads; each tracker has its own: none waits for a slow one.
     """
-    impatient = replace(database, outage_s=OUTAGE_S, waits_when_full=False)
-    ended = threading.Event()
+    feed = TrackingFeed(replace(database, outage_s=OUTAGE_S, waits_when_full=False), studies, trackers)
+    ended, has_read = threading.Event(), threading.Event()
 
-    def work(text: str, tracker: Tracker) -> None:
-        feed = TrackingFeed(impatient, studies, {text: tracker})
+    def read() -> None:
         while not ended.wait(EVERY_S):
-            _poll(feed)
-        _poll(feed)
-        feed.close()
+            _read(feed)
+        _read(feed)
+        has_read.set()
 
-    threads = {
-        text: threading.Thread(target=work, args=(text, tracker), name="tracking", daemon=True)
-        for text, tracker in trackers.items()
-    }
-    for thread in threads.values():
+    def deliver(queue: TrackerQueue) -> None:
+        while not has_read.wait(EVERY_S):
+            queue.deliver()
+        queue.deliver()
+        queue.close()
+
+    deliveries = [
+        (queue, threading.Thread(target=deliver, args=(queue,), name="tracking", daemon=True)) for queue in feed.queues
+    ]
+    reader = [threading.Thread(target=read, name="tracking", daemon=True)] if deliveries else []
+    for thread in [*reader, *(thread for _, thread in deliveries)]:
         thread.start()
     try:
         yield
     finally:
         ended.set()
         until = time.monotonic() + LAST_WAIT_S
-        for text, thread in threads.items():
+        for queue, thread in deliveries:
             thread.join(max(0.0, until - time.monotonic()))
             if thread.is_alive():
                 log.warning(
                     "--track %s: no answer for %g s; start the same command again to deliver the rest",
-                    shown(text),
+                    queue.text,
                     LAST_WAIT_S,
                 )
 
 
-def _poll(feed: TrackingFeed) -> None:
+def _read(feed: TrackingFeed) -> None:
     try:
-        feed.poll()
-    except Exception as error:  # such as an unavailable database: the next poll reads what this one missed
+        feed.read()
+    except Exception as error:  # such as an unavailable database: the next call reads what this one missed
         log.info("cannot feed the trackers: %s", error)
