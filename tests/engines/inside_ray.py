@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,15 @@ from typing import Any
 import optuna
 import pytest
 import ray
+from engine_studies import STUDY, EngineStudy
 from gates import wait_until
 from ray.cluster_utils import Cluster
 
 from search.errors import EXIT_STOPPED
-from search.launchers.child_process import child_environment
 from search.launchers.ray import NAMESPACE
 
 PATIENCE_S = 60.0
+HELD = ("0", "1", "2", "3")
 SMALL: dict[str, Any] = {"object_store_memory": 80 * 2**20}
 # A trial says where it runs, and waits where a file tells it to.
 WALK = """
@@ -47,22 +47,7 @@ def walk(params, seed):
                 time.sleep(0.02)
         yield step, params["a"] + draw.random()
 """
-STUDY = """
-objective = "walk:walk"
-
-[grid]
-a = {a}
-
-[training]
-max_iters = 3
-
-[pruner]
-name = "none"
-
-[workers]
-lease_s = 10
-
-[launcher]
+LAUNCHER = """\
 name = "ray"
 num_cpus = 0.5
 num_gpus = 0.5
@@ -81,48 +66,16 @@ def cluster() -> Iterator[Cluster]:
     made.shutdown()  # type: ignore[no-untyped-call]
 
 
-class Walk:
-    """A study in a folder, and the commands that train it."""
+class Walk(EngineStudy):
+    """A study on Ray."""
 
     def __init__(self, folder: Path, cluster: Cluster, cells: int) -> None:
-        self.folder = folder
-        (folder / "walk.py").write_text(WALK)
-        (folder / "walk.toml").write_text(STUDY.format(a=list(range(cells))))
-        self._environment = child_environment({"RAY_ADDRESS": cluster.address, "WALK_FOLDER": str(folder)})
+        study = STUDY.format(grid=f"a = {list(range(cells))}", lease_s=10, launcher=LAUNCHER)
+        variables = f'launcher.runtime_env={{env_vars={{WALK_FOLDER="{folder}"}}}}'
+        environment = {"RAY_ADDRESS": cluster.address}
+        super().__init__(folder, WALK, study, environment, arguments=("--set", variables))
 
-    def run(self, *more: str) -> subprocess.Popen[str]:
-        """Start `search.run` on the study."""
-        command = [sys.executable, "-P", "-m", "search.run", "--study", "walk.toml", "--storage", "sqlite:///walk.db"]
-        environment = f'launcher.runtime_env={{env_vars={{WALK_FOLDER="{self.folder}"}}}}'
-        command += ["--devices", "cpu", "--set", environment, *more]
-        return subprocess.Popen(
-            command, cwd=self.folder, env=self._environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def finish(self, *more: str) -> tuple[int, str]:
-        """Run it to its end; its exit code and what it said."""
-        process = self.run(*more)
-        _, said = process.communicate(timeout=120)
-        return process.returncode, said
-
-    def hold(self, *cells: int) -> None:
-        """Let trials wait at step 2."""
-        for a in cells:
-            (self.folder / f"hold-{a}").touch()
-
-    def release(self) -> None:
-        """Let all trials go on."""
-        for hold in self.folder.glob("hold-*"):
-            hold.unlink()
-
-    def reached(self, a: int) -> list[str]:
-        """The node and the card of the trial that waits."""
-        try:
-            return (self.folder / f"reached-{a}").read_text().split()
-        except FileNotFoundError:
-            return []
-
-    def wait_for(self, run: subprocess.Popen[str], *cells: int) -> None:
+    def wait_for(self, run: subprocess.Popen[str], *cells: str) -> None:
         """Wait until trials are at the hold; fail with what the run said if it has ended."""
 
         def all_wait() -> bool:
@@ -186,18 +139,17 @@ def tree(root: int) -> list[int]:
 
 
 def test_trials_of_a_lost_machine_go_on_on_another_and_workers_share_cards(walk: Walk, cluster: Cluster) -> None:
-    walk.hold(0, 1, 2, 3)
+    walk.hold(*HELD)
     run = walk.run("--workers", "4")
-    walk.wait_for(run, 0, 1, 2, 3)
-    places = [walk.reached(a) for a in range(4)]
-    nodes = sorted({node for node, _ in places})
+    walk.wait_for(run, *HELD)
+    places = {a: walk.reached(a) for a in HELD}
+    nodes = sorted({node for node, _ in places.values()})
     assert len(nodes) == 2
-    assert sorted(node for node, _ in places) == [nodes[0], nodes[0], nodes[1], nodes[1]]
-    assert {card for _, card in places} == {"0"}, "two workers share the card of each node"
+    assert sorted(node for node, _ in places.values()) == [nodes[0], nodes[0], nodes[1], nodes[1]]
+    assert {card for _, card in places.values()} == {"0"}, "two workers share the card of each node"
 
-    lost = [a for a in range(4) if places[a][0] == nodes[0]]
-    for a in lost:
-        (walk.folder / f"reached-{a}").unlink()
+    lost = [a for a in HELD if places[a][0] == nodes[0]]
+    walk.again(*lost)
     for pid in tree(raylet_of(node_of(cluster, nodes[0]))):
         os.kill(pid, signal.SIGKILL)
     cluster.add_node(num_cpus=2, num_gpus=1, **SMALL)
@@ -211,10 +163,10 @@ def test_trials_of_a_lost_machine_go_on_on_another_and_workers_share_cards(walk:
 
 def test_a_node_that_ray_gives_up_while_its_worker_lives_costs_no_trial(walk: Walk, cluster: Cluster) -> None:
     """Only the raylet dies: for a while two workers believe that they have the trial, and the lease decides."""
-    walk.hold(0)
+    walk.hold("0")
     run = walk.run("--workers", "2")
-    walk.wait_for(run, 0)
-    node = node_of(cluster, walk.reached(0)[0])
+    walk.wait_for(run, "0")
+    node = node_of(cluster, walk.reached("0")[0])
     os.kill(raylet_of(node), signal.SIGKILL)
     cluster.add_node(num_cpus=2, num_gpus=1, **SMALL)
     wait_until(lambda: len(done(walk)) == 23, "all other trials", PATIENCE_S)
@@ -231,11 +183,11 @@ def done(walk: Walk) -> list[int]:
 
 
 def test_a_detached_run_leaves_its_workers_and_a_stopped_one_hands_its_trials_back(walk: Walk) -> None:
-    walk.hold(0, 1)
+    walk.hold("0", "1")
     code, said = walk.finish("--workers", "2", "--detach")
     assert code == 0, said
     assert "detached: 2 workers on Ray in the namespace lm-search" in said
-    wait_until(lambda: walk.reached(0) and walk.reached(1), "two trials at the hold", PATIENCE_S)
+    wait_until(lambda: walk.reached("0") and walk.reached("1"), "two trials at the hold", PATIENCE_S)
     watcher = walk.run("--workers", "2")
     assert watcher.stderr is not None
     assert any("2 running" in line for line in watcher.stderr)  # the same command watches them

@@ -6,18 +6,17 @@ import json
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import optuna
 import pytest
+from engine_studies import STUDY, EngineStudy
 from gates import wait_until
 from private_server import kill_server, server_folders
 from study_files import all_rows
 
 from search.errors import EXIT_STOPPED
-from search.launchers.child_process import child_environment
 from search.storage.server.claims import newest
 from tests.engines.conftest import SlurmCluster
 
@@ -51,23 +50,7 @@ def walk(params, seed):
                     time.sleep(0.02)
             yield step, params["a"] + draw.random()
 """
-STUDY = """
-objective = "walk:walk"
-
-[grid]
-a = {a}
-b = [0, 1, 2]
-
-[training]
-max_iters = 3
-
-[pruner]
-name = "none"
-
-[workers]
-lease_s = 20
-
-[launcher]
+LAUNCHER = """\
 name = "slurm"
 gres = "gpu:1"
 partition = "low"
@@ -75,53 +58,22 @@ time = 1          # minutes: every worker meets its limit
 signal_s = 30
 sbatch = ["--comment=walk"]
 """
-HELD = ((0, 0), (0, 1), (0, 2), (1, 0))
+HELD = ("0-0", "0-1", "0-2", "1-0")
 
 
-class Walk:
-    """A study in a folder, and the commands that train it.
+class Walk(EngineStudy):
+    """A study on SLURM, or beside it.
 
-    Attributes:
-        folder: The folder.
+    Args:
+        folder: A new folder.
+        cells: How many cells it has.
     """
 
     def __init__(self, folder: Path, slurm: SlurmCluster, cells: int, storage: str = "sqlite:///walk.db") -> None:
-        self.folder, self._slurm, self._storage = folder, slurm, storage
         folder.mkdir()
-        (folder / "walk.py").write_text(WALK)
-        (folder / "walk.toml").write_text(STUDY.format(a=list(range(cells // 3))))
-        self._environment = {**child_environment({}), **slurm.environment, "WALK_FOLDER": str(folder)}
-
-    def run(self, *more: str) -> subprocess.Popen[str]:
-        """Start `search.run` on the study."""
-        command = [sys.executable, "-P", "-m", "search.run", "--study", "walk.toml", "--storage", self._storage]
-        command += ["--devices", "cpu", *more]
-        return subprocess.Popen(
-            command, cwd=self.folder, env=self._environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def finish(self, *more: str) -> tuple[int, str]:
-        """Run it to its end; its exit code and what it said."""
-        process = self.run(*more)
-        _, said = process.communicate(timeout=150)
-        return process.returncode, said
-
-    def hold(self, *cells: tuple[int, int]) -> None:
-        """Let trials wait at step 2."""
-        for a, b in cells:
-            (self.folder / f"hold-{a}-{b}").touch()
-
-    def reached(self, cell: tuple[int, int]) -> str | None:
-        """The node and the job of the trial that waits."""
-        try:
-            return (self.folder / f"reached-{cell[0]}-{cell[1]}").read_text() or None
-        except FileNotFoundError:
-            return None
-
-    def again(self, *cells: tuple[int, int]) -> None:
-        """Forget that trials have reached the hold, to see when they do so again."""
-        for a, b in cells:
-            (self.folder / f"reached-{a}-{b}").unlink(missing_ok=True)
+        grid = f"a = {list(range(cells // 3))}\nb = [0, 1, 2]"
+        study = STUDY.format(grid=grid, lease_s=20, launcher=LAUNCHER)
+        super().__init__(folder, WALK, study, slurm.environment, storage)
 
     def logs(self) -> str:
         """What all tasks wrote."""
@@ -157,7 +109,7 @@ def test_every_trial_is_trained_once_whatever_happens_to_its_worker(
         return all(study.reached(cell) for cell in HELD)
 
     wait_until(all_wait, "four trials at the hold", PATIENCE_S)
-    places = [str(study.reached(cell)).split() for cell in HELD]
+    places = [study.reached(cell) for cell in HELD]
     assert sorted(node for node, _ in places) == ["n1", "n1", "n2", "n2"]
     submitter.kill()
     submitter.communicate()
@@ -169,14 +121,14 @@ def test_every_trial_is_trained_once_whatever_happens_to_its_worker(
     wait_until(all_wait, "the requeued trial at the hold", PATIENCE_S)
 
     # Preempted: a job of a higher partition takes both GPUs of a node.
-    held = {cell: str(study.reached(cell)).split() for cell in HELD}
+    held = {cell: study.reached(cell) for cell in HELD}
     on_first = [cell for cell, (node, _) in held.items() if node == "n1"]
     study.again(*on_first)
     slurm.run("sbatch", "--partition=high", "--gres=gpu:2", "--nodelist=n1", "--output=/dev/null", "--wrap=sleep 1")
     wait_until(all_wait, "the preempted trials at the hold", PATIENCE_S)
 
     # A node goes down, and comes back.
-    held = {cell: str(study.reached(cell)).split() for cell in HELD}
+    held = {cell: study.reached(cell) for cell in HELD}
     on_second = [cell for cell, (node, _) in held.items() if node == "n2"]
     assert on_second
     study.again(*on_second)
@@ -186,8 +138,7 @@ def test_every_trial_is_trained_once_whatever_happens_to_its_worker(
 
     # The time limit ends the longest worker 30 s after its start, and it comes back.
     wait_until(lambda: study.logs().count("asks to be run again (USR1)") > len(on_first), "a time limit", PATIENCE_S)
-    for a, b in HELD:
-        (study.folder / f"hold-{a}-{b}").unlink()
+    study.release()
 
     code, said = study.finish("--workers", "4")
     assert code == 0, said + study.logs()
@@ -211,11 +162,11 @@ def test_a_run_that_is_stopped_cancels_its_workers_and_one_that_detaches_leaves_
     walk: Callable[[str, int], Walk], slurm: SlurmCluster
 ) -> None:
     study = walk("stopped", 6)
-    study.hold((0, 0), (0, 1))
+    study.hold("0-0", "0-1")
     code, said = study.finish("--workers", "2", "--detach")
     assert code == 0, said
     assert re.search(r"detached: SLURM job \d+: 2 workers; squeue shows them", said)
-    wait_until(lambda: study.reached((0, 0)) and study.reached((0, 1)), "two trials at the hold", PATIENCE_S)
+    wait_until(lambda: study.reached("0-0") and study.reached("0-1"), "two trials at the hold", PATIENCE_S)
     watcher = study.run("--workers", "2")
     assert watcher.stderr is not None
     assert any("done" in line for line in watcher.stderr)  # the same command watches them
@@ -223,8 +174,7 @@ def test_a_run_that_is_stopped_cancels_its_workers_and_one_that_detaches_leaves_
     _, said = watcher.communicate(timeout=60)
     assert watcher.returncode == EXIT_STOPPED, said
     assert slurm.queue() == []
-    (study.folder / "hold-0-0").unlink()
-    (study.folder / "hold-0-1").unlink()
+    study.release()
     code, said = study.finish("--workers", "2")
     assert code == 0, said + study.logs()
     assert len(json.loads((study.folder / "search-out/walk/logs/slurm-jobs.json").read_text())) == 1, (
@@ -259,8 +209,7 @@ def test_workers_start_their_private_server_again(walk: Callable[..., Walk]) -> 
         before = newest(folders / "db")
         assert before is not None
         kill_server(folders / "db", before)
-        for a, b in HELD:
-            (study.folder / f"hold-{a}-{b}").unlink()
+        study.release()
         code, said = study.finish("--workers", "4")
         assert code == 0, said + study.logs()
         assert "started the database server" in study.logs() + said
