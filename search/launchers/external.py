@@ -33,7 +33,7 @@ class ExternalLauncher:
 
     @property
     def running(self) -> int:
-        """1 while trials are left, whoever trains them."""
+        """1 while trials are left, and then 0."""
         return int(self._unfinished > 0)
 
     def start(self, n: int, job: WorkerJob) -> None:
@@ -49,4 +49,4 @@ class ExternalLauncher:
             self._unfinished = self._job.unfinished()
 
     def stop(self) -> None:
-        """Leave the workers to whoever has started them."""
+        """Do nothing: others have started the workers."""

@@ -13,7 +13,7 @@ from search.study.validation_messages import did_you_mean
 
 
 class LauncherSettings(BaseModel):
-    """What a launcher is told besides devices and workers; each launcher has a subclass."""
+    """Settings besides devices and workers; each launcher has a subclass."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 

@@ -78,7 +78,7 @@ def _become_server(folder: ServerFolder, hours: Hours, said: int) -> None:
 
 
 def _tell(said: int, message: str) -> None:
-    with contextlib.suppress(OSError):  # whoever has asked may be gone
+    with contextlib.suppress(OSError):  # the process that asked may have ended
         os.write(said, message.encode())
         os.close(said)
 

@@ -1,7 +1,7 @@
 """Which process runs the server of a folder: one at a time, on any host that sees the folder, also after crashes.
 
 A claim is a file such as server-000007.json, which also tells clients the server's address. Its owner touches it every
-two seconds. Whoever finds a claim judges its owner: a process of this machine by its id and the time of its start; one
+two seconds. A process that finds a claim judges its owner: one of this machine by its id and the time of its start; one
 of another machine by whether it touches the file while one watches, so that no clocks are compared. A dead owner's
 claim is replaced by one with the next number, and creating that file is what only one process can do. An owner that
 cannot touch its claim for a while ends its server before others may take its silence for its death.
