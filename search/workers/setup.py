@@ -27,7 +27,7 @@ from search.strategies.auto_seeds import make_seed_planner, needed_cells
 from search.strategies.pruning_judge import PruningJudge
 from search.strategies.slot_sampling import make_sampling
 from search.study.cells import CONFIRMATION, objective_values
-from search.study.corpus import corpus_as_planned, corpus_difference, corpus_of_file, read_corpus
+from search.study.corpus import builtin_corpus, corpus_as_planned, corpus_difference, corpus_of_file, read_corpus
 from search.study.lookup import open_studies
 from search.study.stored import RESERVED, StoredStudy, read_stored_study
 from search.study.user_modules import (
@@ -98,7 +98,8 @@ def open_worker(
                 import_user_module(module, f"the study {each.name!r}")
         backend = SearchStorage(database)
         # A study and its siblings share an objective and a corpus.
-        text = read_corpus(planned[0].definition.objective, corpus, corpus_of_file(study))
+        named = corpus_of_file(study) or builtin_corpus(planned[0])
+        text = read_corpus(planned[0].definition.objective, corpus, named)
         prepare_process(resolve_objective(planned[0].definition.objective))
         settings = planned[0].settings.workers
         uids = {each.name: each.planning for each in planned}

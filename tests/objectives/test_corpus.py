@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from search.objectives import corpus as corpus_module
 from search.objectives import shakespeare
-from search.objectives.corpus import check_length, encode, load_corpus
+from search.objectives.corpus import check_length, encode, load_corpus, source_in
 from search.objectives.errors import CorpusError
 
 CACHED = Path("lm-search", "tinyshakespeare.txt")
@@ -40,8 +40,19 @@ def test_tiny_shakespeare_is_rebuilt_byte_for_byte(cache: Path) -> None:
 
 def test_the_cache_spares_the_rebuild(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load_corpus()
-    monkeypatch.setattr(shakespeare, "rebuild", lambda: pytest.fail("rebuilt"))
+    monkeypatch.setattr(shakespeare, "_speeches", lambda *_: pytest.fail("rebuilt"))
     assert load_corpus().sha256 == shakespeare.SHA256
+
+
+def test_all_plays_have_the_characters_of_tiny_shakespeare(cache: Path) -> None:
+    corpus = load_corpus(Path("builtin:shakespeare"))
+    assert (corpus.name, corpus.sha256) == ("builtin:shakespeare", shakespeare.ALL_PLAYS_SHA256)
+    assert (len(corpus.tokens), corpus.characters) == (4_697_838, load_corpus().characters)
+    assert corpus.characters == tuple(shakespeare.CHARACTERS)
+    assert {path.name for path in cache.parent.iterdir()} == {cache.name, "shakespeare.txt"}
+    assert source_in(Path("/studies"), "builtin:shakespeare") == "builtin:shakespeare"
+    with pytest.raises(CorpusError, match=r"'builtin:shakespear' is unknown; choices: builtin:shakespeare"):
+        load_corpus(Path("builtin:shakespear"))
 
 
 def test_a_damaged_cache_is_replaced(cache: Path) -> None:
@@ -68,7 +79,7 @@ def test_a_missing_package_says_how_to_get_it(cache: Path, monkeypatch: pytest.M
 
 
 def test_another_edition_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shakespeare, "rebuild", lambda: "Before we proceed")
+    monkeypatch.setattr(shakespeare, "_speeches", lambda *_: "Before we proceed")
     with pytest.raises(CorpusError, match="is not tiny shakespeare"):
         load_corpus()
     assert not cache.exists()
