@@ -147,10 +147,10 @@ def _plays_folder() -> Path:
         package = metadata.distribution(PACKAGE)
     except metadata.PackageNotFoundError as error:
         raise CorpusError(
-            f"the plays of Shakespeare are rebuilt from {PACKAGE}, which is not installed: {remedy}"
+            f"Shakespeare's plays are rebuilt from {PACKAGE}, which is not installed: {remedy}"
         ) from error
     if package.version != VERSION:
-        raise CorpusError(f"the plays of Shakespeare are in {PACKAGE} {VERSION}, not {package.version}: {remedy}")
+        raise CorpusError(f"Shakespeare's plays are rebuilt from {PACKAGE} {VERSION}, not {package.version}: {remedy}")
     return Path(str(package.locate_file(f"{PACKAGE}/plays")))
 
 

@@ -10,8 +10,8 @@ from search.objectives.corpus import BUILTIN, Corpus, load_corpus
 from search.objectives.held_out import held_out_text, reserve
 from search.study.definition import load_definition
 from search.study.names import is_study_file
-from search.study.study_file import builtin_studies
 from search.study.stored import StoredDefinition, StoredStudy
+from search.study.study_file import builtin_studies
 from search.study.user_modules import takes_corpus
 
 
