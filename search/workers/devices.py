@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 import os
+import platform
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from search.errors import UsageError
 from search.workers.cpu_quota import cpu_count
 
-# Files that the drivers of NVIDIA, WSL and AMD create. Without any of them there is no GPU, and importing torch to
-# check would take longer than everything else that the launcher does.
+# What a launcher tells the workers of a machine: the share of its GPU's memory that one may take, and their number.
+SHARE, GPU_WORKERS = "SEARCH_GPU_SHARE", "SEARCH_GPU_WORKERS"
+
+# Files that the drivers of NVIDIA, WSL and AMD create. Where nothing points at a GPU, torch is not imported to check: that
+# would take longer than everything else that the launcher does.
 _DRIVER_FILES = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+
+
+@dataclass(frozen=True)
+class Accelerators:
+    """The devices of this machine that torch can train on, besides the CPU.
+
+    Attributes:
+        kind: What torch calls them: "cuda" (those of ROCm too), "xpu", "mps".
+        count: How many.
+        visible: The environment variable that binds a process to one of them; "" if there is none.
+    """
+
+    kind: str = "cuda"
+    count: int = 0
+    visible: str = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
@@ -34,13 +56,15 @@ def worker_slots(devices: str, workers: str) -> list[WorkerSlot]:
     """Return one slot per worker: one for each GPU, or for each CPU core, unless `workers` is a number.
 
     Args:
-        devices: "auto", "cpu", "cuda" (all GPUs), or a list such as "cuda:0,1".
+        devices: "auto", "cpu", "cuda" (all GPUs), or a list such as "cuda:0,1"; where torch finds GPUs of another kind,
+            that in place of "cuda".
         workers: "auto" or a positive number; more workers than GPUs share them in turn.
 
     Raises:
         UsageError: A device does not exist, or `workers` is not a positive number.
     """
-    gpus = _chosen_gpus(devices)
+    found = Accelerators() if devices == "cpu" else accelerators()
+    gpus = _chosen_gpus(devices, found)
     count = _worker_count(workers, len(gpus) or cpu_count())
     if not gpus:
         threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -48,13 +72,14 @@ def worker_slots(devices: str, workers: str) -> list[WorkerSlot]:
     places = [(i // len(gpus), gpus[i % len(gpus)]) for i in range(count)]
     return [
         WorkerSlot(
-            "cuda:0",
+            f"{found.kind}:0",
             {
-                "CUDA_VISIBLE_DEVICES": _visible(gpu),
+                **_binding(found, gpu),
                 # Workers that share a GPU must leave each other memory.
-                "SEARCH_GPU_SHARE": str(1 / sum(other == gpu for _, other in places)),
+                SHARE: str(1 / sum(other == gpu for _, other in places)),
+                GPU_WORKERS: str(count),
             },
-            f"cuda-{gpu}" + (f".{turn}" if turn else ""),
+            f"{found.kind}-{gpu}" + (f".{turn}" if turn else ""),
         )
         for turn, gpu in places
     ]
@@ -66,8 +91,8 @@ def check_device(device: str) -> None:
     Raises:
         UsageError: The device is not "cpu", "cuda" or "cuda:N", or this machine has no such GPU.
     """
-    gpus = 0 if device == "cpu" else _gpu_count()
-    there = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{gpu}" for gpu in range(gpus))]
+    found = Accelerators() if device == "cpu" else accelerators()
+    there = ["cpu", *([found.kind] if found.count else []), *(f"{found.kind}:{gpu}" for gpu in range(found.count))]
     if device not in there:
         raise UsageError(f"--device {device}: this machine has {', '.join(there)}")
 
@@ -84,38 +109,62 @@ def _worker_count(workers: str, automatic: int) -> int:
     return count
 
 
-def _chosen_gpus(devices: str) -> list[int]:
+def _chosen_gpus(devices: str, found: Accelerators) -> list[int]:
     if devices == "cpu":
         return []
-    available = _gpu_count()
+    available, named = found.count, "CUDA" if found.kind == "cuda" else found.kind.upper()
     if devices == "auto":
         return list(range(available))
     kind, colon, numbers = devices.partition(":")
     there = (
-        f"this machine has {available} CUDA GPU(s)" if available else "this machine has no CUDA GPU that torch can use"
+        f"this machine has {available} {named} GPU(s)"
+        if available
+        else "this machine has no CUDA GPU that torch can use"
     )
-    if kind != "cuda":
-        raise UsageError(f"--devices {devices}: choices are auto, cpu, cuda, cuda:0,1,…; {there}")
+    if kind != found.kind:
+        name = found.kind
+        raise UsageError(f"--devices {devices}: choices are auto, cpu, {name}, {name}:0,1,…; {there}")
     if not colon:
         chosen = list(range(available))
     elif all(part.strip().isdecimal() for part in numbers.split(",")):
         chosen = list(dict.fromkeys(int(part) for part in numbers.split(",")))
     else:
-        raise UsageError(f"--devices {devices}: write the GPUs as numbers, such as cuda:0,1")
+        raise UsageError(f"--devices {devices}: write the GPUs as numbers, such as {found.kind}:0,1")
     if not chosen or max(chosen) >= available:
         raise UsageError(f"--devices {devices}: {there}; use --devices cpu, or auto")
     return chosen
 
 
-def _gpu_count() -> int:
-    if not any(Path(name).exists() for name in _DRIVER_FILES):
-        return 0
+def accelerators() -> Accelerators:
+    """What torch can train on besides the CPU; torch is imported only if something points at a GPU."""
+    if not _may_have_gpu():
+        return Accelerators()
     import torch
 
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not torch.accelerator.is_available():
+        return Accelerators()
+    kind, count = torch.accelerator.current_accelerator(), torch.accelerator.device_count()
+    assert kind is not None, "one is available"
+    variables = {
+        "cuda": "HIP_VISIBLE_DEVICES" if torch.version.hip else "CUDA_VISIBLE_DEVICES",
+        "xpu": "ZE_AFFINITY_MASK",
+    }
+    return Accelerators(kind.type, count, variables.get(kind.type, ""))
 
 
-def _visible(gpu: int) -> str:
-    # If the variable is set, torch numbers only the GPUs in it.
-    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return named.split(",")[gpu].strip() if named else str(gpu)
+def _may_have_gpu() -> bool:
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    with suppress(PackageNotFoundError):
+        if "+xpu" in version("torch"):  # Intel's drivers are on most laptops
+            return True
+    return any(Path(name).exists() for name in _DRIVER_FILES)
+
+
+def _binding(found: Accelerators, gpu: int) -> dict[str, str]:
+    """The variables that let a process see one GPU alone, which torch then numbers 0."""
+    if not found.visible:
+        return {}
+    # If the variable is set, torch numbers only the GPUs in it. ROCm reads that of CUDA too.
+    named = os.environ.get(found.visible) or ("" if found.kind == "xpu" else os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+    return {found.visible: named.split(",")[gpu].strip() if named else str(gpu)}

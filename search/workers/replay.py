@@ -178,7 +178,7 @@ def replay_trial(
     objective = resolve_objective(definition.objective)
     device = device or recorded.facts.device or "cpu"
     check_device(device)
-    prepare_process(objective)
+    prepare_process(objective, device)
     decisive, others = differences(recorded.facts.environment, environment(device, *user_sources(definition)))
     differs = (*decisive.values(), *others)
     for line in differs:
@@ -186,7 +186,7 @@ def replay_trial(
     again = _again(recorded, objective, corpus, device, show)
     is_users = not definition.is_ours
     # On a GPU the trial may have been part of a stacked group, whose kernels sum in another order.
-    exact = not decisive and not device.startswith("cuda")
+    exact = not decisive and device == "cpu"
     tolerance = None if exact else RELATIVE_TOLERANCE if is_users else TOLERANCE
     loss = None if trial.state == "diverged" else trial.val_loss
     return Comparison(

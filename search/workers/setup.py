@@ -100,7 +100,7 @@ def open_worker(
         # A study and its siblings share an objective and a corpus.
         named = corpus_of_file(study) or builtin_corpus(planned[0])
         text = read_corpus(planned[0].definition.objective, corpus, named)
-        prepare_process(resolve_objective(planned[0].definition.objective))
+        prepare_process(resolve_objective(planned[0].definition.objective), device)
         settings = planned[0].settings.workers
         uids = {each.name: each.planning for each in planned}
         queue = TrialQueue(database, settings.lease_s, settings.max_attempts, uids)
@@ -116,13 +116,14 @@ def open_worker(
         raise
 
 
-def prepare_process(objective: Objective) -> None:
-    """Import what an objective trains with, and set up torch if it is part of that; call it before any training."""
+def prepare_process(objective: Objective, device: str) -> None:
+    """Import what an objective trains with, and set up torch for a device if it is part of that; call it before any
+    training."""
     objective.prepare()
     if "torch" in sys.modules:
         from search.objectives.torch_setup import prepare_torch
 
-        prepare_torch()
+        prepare_torch(device)
 
 
 class NamedValues:

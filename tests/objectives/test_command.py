@@ -287,6 +287,8 @@ def test_nothing_of_the_database_is_in_the_environment() -> None:
     assert found == {"HOME": "/h", "CUDA_VISIBLE_DEVICES": "6", "PYTHONUNBUFFERED": "1", "SEARCH_SEED": "7",
                      "WANDB_MODE": "offline"}  # fmt: skip
     assert program_environment({}, {}, {}, "cuda:2")["CUDA_VISIBLE_DEVICES"] == "2"
+    rocm = {"HIP_VISIBLE_DEVICES": "4,6", "CUDA_VISIBLE_DEVICES": "1"}
+    assert program_environment(rocm, {}, {}, "cuda:1")["HIP_VISIBLE_DEVICES"] == "6"
 
 
 # It has a child in its group, one in a session of its own, and an orphan; with `deaf` none heeds SIGTERM.

@@ -45,7 +45,7 @@ def test_training_imports_neither_the_compiler_of_torch_nor_boto3() -> None:
         "from search.objectives.settings import TrainingSettings\n"
         "from search.workers.setup import prepare_process\n"
         "objective = LanguageModelObjective()\n"
-        "prepare_process(objective)\n"
+        "prepare_process(objective, 'cpu')\n"
         "settings = TrainingSettings(batch_size=2, max_iters=3, eval_interval=1, eval_batches=1, sample_chars=4)\n"
         "cell = {'model': 'bigram_v2', 'n_embd': 8, 'block_size': 4}\n"
         "run = objective.start(cell, 1, settings, encode('text', 'to be or not to be ' * 9), 'cpu')\n"

@@ -56,3 +56,22 @@ def test_a_step_gets_the_memory_of_the_step_before() -> None:
     }
     assert faults["plain"] > 10_000, "glibc returns such blocks to the system"
     assert faults["prepared"] < 0.2 * faults["plain"]
+
+
+@pytest.mark.parametrize(("device", "gpu"), [("cuda", 0), ("cuda:0", 0), ("cuda:1", 1)])
+def test_only_the_gpu_of_the_worker_is_touched(device: str, gpu: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call without a device would make a context on GPU 0, and limit the memory that others have there."""
+    calls: list[object] = []
+    monkeypatch.setattr(torch.cuda, "set_device", calls.append)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *given: calls.append(given))
+    monkeypatch.setenv("SEARCH_GPU_SHARE", "0.5")
+    prepare_torch(device)
+    assert calls == [gpu, (0.5, gpu)]
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_a_worker_on_the_cpu_touches_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("is_available", "set_device", "set_per_process_memory_fraction"):
+        monkeypatch.setattr(torch.cuda, name, lambda *given: pytest.fail("a GPU was touched"))
+    prepare_torch("cpu")

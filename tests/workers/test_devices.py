@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 
 from search.errors import UsageError
 from search.workers import devices
 from search.workers.cpu_quota import cpu_count
-from search.workers.devices import check_device, worker_slots
+from search.workers.devices import Accelerators, check_device, worker_slots
 
 
 @pytest.fixture
 def gpus(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> int:
     """A machine with so many GPUs."""
     count: int = request.param
-    monkeypatch.setattr(devices, "_gpu_count", lambda: count)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(devices, "accelerators", lambda: Accelerators(count=count))
+    for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"):
+        monkeypatch.delenv(name, raising=False)
     return count
 
 
@@ -100,7 +102,7 @@ def test_wrong_number_of_workers(workers: str) -> None:
 
 
 def test_a_worker_has_one_device_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.workers.devices._gpu_count", lambda: 2)
+    monkeypatch.setattr(devices, "accelerators", lambda: Accelerators(count=2))
     for device in ("cpu", "cuda", "cuda:0", "cuda:1"):
         check_device(device)
     for device in ("cuda:2", "cuda:0,1", "auto", "gpu", ""):
@@ -108,6 +110,57 @@ def test_a_worker_has_one_device_that_is_there(monkeypatch: pytest.MonkeyPatch) 
             UsageError, match=re.escape(f"--device {device}: this machine has cpu, cuda, cuda:0, cuda:1")
         ):
             check_device(device)
-    monkeypatch.setattr("search.workers.devices._gpu_count", lambda: 0)
+    monkeypatch.setattr(devices, "accelerators", Accelerators)
     with pytest.raises(UsageError, match=r"^--device cuda: this machine has cpu$"):
         check_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("found", "variables", "bound"),
+    [
+        (Accelerators("cuda", 2, "HIP_VISIBLE_DEVICES"), {}, [("cuda:0", "0"), ("cuda:0", "1")]),
+        (
+            Accelerators("cuda", 2, "HIP_VISIBLE_DEVICES"),
+            {"HIP_VISIBLE_DEVICES": "2,5"},
+            [("cuda:0", "2"), ("cuda:0", "5")],
+        ),
+        (
+            Accelerators("cuda", 2, "HIP_VISIBLE_DEVICES"),
+            {"CUDA_VISIBLE_DEVICES": "4,6"},
+            [("cuda:0", "4"), ("cuda:0", "6")],
+        ),
+        (Accelerators("xpu", 2, "ZE_AFFINITY_MASK"), {"ZE_AFFINITY_MASK": "1,3"}, [("xpu:0", "1"), ("xpu:0", "3")]),
+        (Accelerators("mps", 1, ""), {}, [("mps:0", None)]),
+    ],
+    ids=["rocm", "rocm-hip", "rocm-cuda", "xpu", "mps"],
+)
+def test_gpus_of_other_makers(
+    found: Accelerators, variables: dict[str, str], bound: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(devices, "accelerators", lambda: found)
+    for named in ("auto", found.kind):
+        slots = worker_slots(named, "auto")
+        assert [(slot.device, slot.environment.get(found.visible)) for slot in slots] == bound
+    check_device(f"{found.kind}:0")
+    with pytest.raises(
+        UsageError, match=rf"^--device {found.kind}:7: this machine has cpu, {found.kind}, {found.kind}:0"
+    ):
+        check_device(f"{found.kind}:7")
+
+
+def test_torch_says_which_accelerator_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which devices there are is torch's to know; without a sign of one it is not even imported."""
+    monkeypatch.setattr(devices, "_may_have_gpu", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 3)
+    cuda, rocm = ("cuda", None, "CUDA_VISIBLE_DEVICES"), ("cuda", "6.4", "HIP_VISIBLE_DEVICES")
+    for kind, hip, variable in (cuda, rocm, ("xpu", None, "ZE_AFFINITY_MASK"), ("mps", None, "")):
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda kind=kind: torch.device(kind))
+        monkeypatch.setattr(torch.version, "hip", hip)
+        assert devices.accelerators() == Accelerators(kind, 3, variable)
+    monkeypatch.setattr(devices, "_may_have_gpu", lambda: False)
+    assert devices.accelerators() == Accelerators()

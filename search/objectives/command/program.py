@@ -126,7 +126,9 @@ def program_environment(
     # Python writes to a file in blocks, and a metric would arrive late.
     kept.setdefault("PYTHONUNBUFFERED", "1")
     if device.startswith("cuda"):
-        kept["CUDA_VISIBLE_DEVICES"] = _visible(base.get("CUDA_VISIBLE_DEVICES", ""), device)
+        # ROCm's own variable decides where it is set.
+        name = "HIP_VISIBLE_DEVICES" if base.get("HIP_VISIBLE_DEVICES") else "CUDA_VISIBLE_DEVICES"
+        kept[name] = _visible(base.get(name, ""), device)
     return {**kept, **own, **given}
 
 
