@@ -17,8 +17,8 @@ from search.workers.cpu_quota import cpu_count
 # What a launcher tells the workers of a machine: the share of its GPU's memory that one may take, and their number.
 SHARE, GPU_WORKERS = "SEARCH_GPU_SHARE", "SEARCH_GPU_WORKERS"
 
-# Files that the drivers of NVIDIA, WSL and AMD create. Where nothing points at a GPU, torch is not imported to check: that
-# would take longer than everything else that the launcher does.
+# Files that the drivers of NVIDIA, WSL and AMD create. Where nothing points at a GPU, torch is not imported to check:
+# that would take longer than everything else that the launcher does.
 _DRIVER_FILES = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 
