@@ -11,8 +11,9 @@ from markupsafe import Markup
 from search.reporting.answers_text import best_line, short_answers
 from search.reporting.charts import LINE_STYLES, line_chart
 from search.reporting.columns import columns
+from search.reporting.curves import BEST_LINES
 from search.reporting.progress import FAILED, Snapshot, summary_line
-from search.reporting.report_data import BEST_LINES, ReportData, read_report_data
+from search.reporting.report_data import ReportData, read_report_data
 from search.statistics.ranking import Row
 from search.storage.database import Database
 from search.study.formatting import count_text, describe_cell
@@ -86,7 +87,7 @@ def _picture(report_data: ReportData) -> Markup:
         return Markup("<div>{}: {}</div>{}").format(
             f"{report_data.metric.short_label} over the grid", maps.maps[0].heading, maps.maps[0].image
         )
-    lines = report_data.curves(report_data.ranked[:BEST_LINES])
+    lines = report_data.drawn.curves(report_data.ranked[:BEST_LINES])
     if not any(len(line.points) > 1 for line in lines):
         return Markup("")
     image = line_chart(lines, "Learning curves of the best cells", "step", report_data.metric_title)

@@ -16,6 +16,7 @@ from search.reporting.answers_text import best_words
 from search.reporting.charts import LINE_STYLES, Line, beyond_note, line_chart, timeline
 from search.reporting.columns import Column, further_names
 from search.reporting.confirmation_text import columns, sentences, texts_of
+from search.reporting.curves import BEST_LINES
 from search.reporting.failure_text import MOST_SHOWN, failure_groups, failure_title, group_lines
 from search.reporting.heatmaps import RAMP
 from search.reporting.next_steps import study_argument
@@ -23,7 +24,7 @@ from search.reporting.page_answers import claim_answers, fixed_settings
 from search.reporting.page_table import page_table
 from search.reporting.page_words import amount, duration, loss, signed, summary, values_are
 from search.reporting.plain_answers import percent
-from search.reporting.report_data import BEST_LINES, ReportData
+from search.reporting.report_data import ReportData
 from search.reporting.search_charts import search_charts
 from search.reporting.seed_strips import Strips, seed_strips
 from search.reporting.verdict_text import largest_difference
@@ -87,11 +88,11 @@ def _view(report_data: ReportData, top: int | None, cols: Sequence[Column] | Non
         "charts": _curves(report_data, leaders),
         "positions": _chart(
             report_data,
-            report_data.by_position(leaders),
+            report_data.drawn.by_position(leaders),
             "Loss by position in the context window",
             f"position, {report_data.stored.text_unit.name}s",
         ),
-        "generated_texts": report_data.generated_texts(leaders),
+        "generated_texts": report_data.drawn.generated_texts(leaders),
         "most_comparisons": MOST_ROWS,
         "most_candidates": MOST_CANDIDATES,
     }
@@ -165,11 +166,12 @@ def _curves(report_data: ReportData, leaders: Sequence[Row]) -> list[dict[str, A
     best = report_data.ranked[:BEST_LINES]
     of_best, below = f"the best {len(best)} cells", "training steps"
     found = [
-        _chart(report_data, report_data.curves(leaders), "Learning curves: the best of each kind", below),
-        _chart(report_data, report_data.curves(best), f"Learning curves: {of_best}", below),
+        _chart(report_data, report_data.drawn.curves(leaders), "Learning curves: the best of each kind", below),
+        _chart(report_data, report_data.drawn.curves(best), f"Learning curves: {of_best}", below),
     ]
     for name in further_names(best)[:MOST_METRICS]:
-        found.append(_chart(report_data, report_data.metric_curves(best, name), f"{name}: {of_best}", below, name))
+        lines = report_data.drawn.metric_curves(best, name)
+        found.append(_chart(report_data, lines, f"{name}: {of_best}", below, name))
     return [chart for chart in found if chart is not None]
 
 

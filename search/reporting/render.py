@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from search.reporting.report_data import ReportData, read_report_data
 from search.reporting.tables import as_csv, as_json, as_markdown
 from search.reporting.verdict_text import verdicts_as_markdown
 from search.statistics.ranking import Row
-from search.statistics.study_verdicts import judge
 from search.storage.database import Database
 from search.storage.texts import printable
 from search.study.formatting import count_text, loss_text, values_text
@@ -64,7 +62,7 @@ def render(
     """
     if columns is not None and format == "json":
         raise UsageError("json has all columns; leave the columns out, or choose markdown, csv, latex or html")
-    report_data = read_report_data(database, names, with_trials=format == "html")
+    report_data = read_report_data(database, names, with_trials=format == "html", with_verdicts=format != "csv")
     if format == "html":
         from search.reporting.page import as_html
 
@@ -73,8 +71,8 @@ def render(
     if format == "csv":
         return as_csv(shown, cols)
     confirmation = report_data.confirmation
-    verdicts = judge(database, names, report_data.stored, report_data.rows)
-    report_data = replace(report_data, verdicts=verdicts)
+    verdicts = report_data.verdicts
+    assert verdicts is not None, "they were asked for"
     if format == "latex":
         remarks = [*best_line(report_data), *report_data.missing, *_left_out(report_data.rows, shown)]
         return as_latex(names[0], _values(report_data), shown, remarks, cols)

@@ -10,42 +10,33 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution
 
-from search.reporting.charts import Bar, Line, over_seeds
+from search.reporting.charts import Bar
+from search.reporting.curves import BEST_LINES, DrawnTrials, read_drawn_trials
 from search.reporting.heatmaps import HeatMaps, MapAxes, choose_axes, heat_maps
 from search.reporting.missing_text import missing, seeds_sentence, target_sentence
 from search.reporting.next_steps import NextStep, next_steps
 from search.reporting.plain_answers import Terms
 from search.reporting.toml_export import study_as_toml
 from search.statistics.confirmation import ConfirmationResult, read_confirmation
-from search.statistics.ranking import Row, ranked_rows
+from search.statistics.ranking import Row, rank_trials
 from search.statistics.study_verdicts import judge
 from search.statistics.verdicts import Verdicts
 from search.storage.database import Database
-from search.storage.queries import TrialSummary, counts, trial_summaries
-from search.storage.trial_histories import TrialHistory, trial_histories
+from search.storage.queries import TrialSummary, attr_counts, counts, trial_summaries
+from search.storage.trial_histories import TrialSpan, trial_spans
 from search.storage.url import display_url
 from search.storage.values import canonical
-from search.study.cells import BASELINES_SUFFIX, without_seed
+from search.study.cells import BASELINES_SUFFIX
 from search.study.claims import Cell
-from search.study.code_versions import trials_by_code
+from search.study.code_versions import count_by_code
 from search.study.distributions import study_distributions
 from search.study.formatting import axis_digits, describe_level
 from search.study.metrics import DEFAULT_NAME, Metric
 from search.study.stored import StoredStudy, read_stored_study
-from search.study.trial_facts import PAGE_FACTS, trial_facts
+from search.study.trial_facts import ENVIRONMENT, TABLE_FACTS
 from search.study.user_modules import user_modules
 
-BEST_LINES = 5  # lines in the chart of the best cells; more of them are hard to distinguish
 MOST_FACETS = 6
-
-
-@dataclass(frozen=True)
-class GeneratedText:
-    """Text that one trained model wrote."""
-
-    cell: str
-    seed: Any
-    text: str
 
 
 @dataclass(frozen=True)
@@ -56,10 +47,12 @@ class ReportData:
         stored: The planned study.
         counts: The number of trials by state.
         rows: The whole ranked table.
-        trials: Every trial with its curve and times; empty if the format does not need them.
+        trials: Every trial.
+        spans: When each ended trial ran; empty if the format does not need it, as the next two.
+        records: The different records of versions and machines, of which trials have one each.
+        drawn: The trials whose curves are drawn.
         baselines: The cells of the sibling study.
         verdicts: The verdicts of the study; None if the format does not need them.
-        failed: The trials that failed for good.
         codes: The number of trials that each version of the code has made, by its digest.
         confirmation: What fresh seeds say about the best cell; None without a confirmation.
         storage: The URL of the database, without a password.
@@ -71,10 +64,12 @@ class ReportData:
     stored: StoredStudy
     counts: Mapping[str, int]
     rows: Sequence[Row]
-    trials: Sequence[TrialHistory] = ()
+    trials: Sequence[TrialSummary] = ()
+    spans: Sequence[TrialSpan] = ()
+    records: Sequence[Mapping[str, Any]] = ()
+    drawn: DrawnTrials = field(default_factory=DrawnTrials)
     baselines: Sequence[Cell] = ()
     verdicts: Verdicts | None = None
-    failed: Sequence[TrialSummary] = ()
     codes: Mapping[str, int] = field(default_factory=dict)
     confirmation: ConfirmationResult | None = None
     storage: str = ""
@@ -87,6 +82,11 @@ class ReportData:
         return self.stored.definition.grid
 
     @property
+    def failed(self) -> list[TrialSummary]:
+        """The trials that failed for good."""
+        return [trial for trial in self.trials if trial.state == "failed"]
+
+    @cached_property
     def map_axes(self) -> MapAxes:
         """The axes that the heat maps show."""
         return choose_axes(self.stored.definition.shared_grid)
@@ -128,7 +128,7 @@ class ReportData:
         """The modules of the study that are not part of lm-search."""
         return user_modules(replace(self.stored.definition, baselines=self.baselines))
 
-    @property
+    @cached_property
     def ranked(self) -> list[Row]:
         """The rows with a final loss of every seed."""
         return [row for row in self.rows if row.rank is not None]
@@ -187,14 +187,6 @@ class ReportData:
             return found
         return replace(found, notes=[*found.notes, "A cell that the study excludes has no value."])
 
-    @cached_property
-    def _by_cell(self) -> Mapping[str, list[TrialHistory]]:
-        found: dict[str, list[TrialHistory]] = {}
-        for trial in self.trials:
-            if trial.state == "complete":
-                found.setdefault(canonical(without_seed(trial.cell)), []).append(trial)
-        return found
-
     def leaders(self) -> list[Row]:
         """The best cell of each value of the facet axis and of each model outside the grid, best first."""
         chosen: dict[Any, Row] = {}
@@ -203,98 +195,69 @@ class ReportData:
             chosen.setdefault((facet, row.cell.get("model")), row)
         return list(chosen.values())[:MOST_FACETS]
 
-    def curves(self, rows: Sequence[Row]) -> list[Line]:
-        """Learning curves of cells; those of our own objective without the loss before training, at step 0."""
-        first = 1 if self.stored.definition.is_ours else 0
-        lines = []
-        for row in rows:
-            trials = self._by_cell.get(canonical(row.cell), [])
-            points = [point for point in over_seeds([trial.curve for trial in trials]) if point.x >= first]
-            if points:
-                lines.append(Line(self.label(row.cell), points))
-        return lines
-
-    def metric_curves(self, rows: Sequence[Row], name: str) -> list[Line]:
-        """The curves of another metric of cells; none of one that was reported at one step."""
-        lines = []
-        for row in rows:
-            trials = self._by_cell.get(canonical(row.cell), [])
-            curves = [{at: each[name] for at, each in trial.metrics.items() if name in each} for trial in trials]
-            points = over_seeds(curves)
-            if len(points) > 1:
-                lines.append(Line(self.label(row.cell), points))
-        return lines
-
-    def by_position(self, rows: Sequence[Row]) -> list[Line]:
-        """Validation loss by position in the window; position 1 is the first predicted character."""
-        lines = []
-        for row in rows:
-            trials = self._by_cell.get(canonical(row.cell), [])
-            found = [losses for trial in trials if (losses := trial_facts(trial.attrs).val_loss_by_position)]
-            points = over_seeds([dict(enumerate(losses, start=1)) for losses in found])
-            if points:
-                lines.append(Line(self.label(row.cell), points))
-        return lines
-
     def bars(self) -> list[Bar]:
         """The start and the end of each ended trial."""
-        ran = [(trial.started, trial.ended, trial.state) for trial in self.trials if trial.started and trial.ended]
-        first = min((started for started, _, _ in ran), default=None)
+        first = min((span.started for span in self.spans), default=None)
         if first is None:
             return []
         return [
-            Bar((started - first).total_seconds(), (ended - first).total_seconds(), state)
-            for started, ended, state in ran
+            Bar((span.started - first).total_seconds(), (span.ended - first).total_seconds(), span.state)
+            for span in self.spans
         ]
-
-    def generated_texts(self, rows: Sequence[Row]) -> list[GeneratedText]:
-        """For each cell the text of the first seed that has one."""
-        found = []
-        for row in rows:
-            for trial in self._by_cell.get(canonical(row.cell), []):
-                if text := trial_facts(trial.attrs).sample:
-                    found.append(GeneratedText(self.label(row.cell), trial.seed, text))
-                    break
-        return found
 
     def environments(self) -> list[tuple[str, str]]:
         """Versions and machines of the trials, by name; all values if trials differ."""
         found: dict[str, dict[str, None]] = {}
-        for trial in self.trials:
-            for name, value in (trial_facts(trial.attrs).environment or {}).items():
+        for record in self.records:
+            for name, value in record.items():
                 found.setdefault(name, {})[str(value)] = None
         return [(name, "; ".join(values)) for name, values in found.items()]
 
     def study_file(self) -> str:
         """The study as TOML, to run it again."""
-        trials = [trial for trial in self.trials if trial.study == self.name]
-        return study_as_toml(self.stored, self.baselines, trials)
+        seeds = {trial.seed for trial in self.trials if trial.study == self.name}
+        return study_as_toml(self.stored, self.baselines, sorted(seeds))
 
 
-def read_report_data(database: Database, names: Sequence[str], *, with_trials: bool) -> ReportData:
+def read_report_data(
+    database: Database, names: Sequence[str], *, with_trials: bool, with_verdicts: bool = True
+) -> ReportData:
     """Read the data of a report.
 
     Args:
         names: The study, and its sibling with the baselines if the report includes it.
-        with_trials: Whether to read the trials and verdicts, which only the page shows.
+        with_trials: Whether to read what only the page shows.
+        with_verdicts: Whether to judge the results.
     """
     stored = read_stored_study(database, names[0])
     assert stored is not None, "open_studies checked that it exists"
-    rows, found = ranked_rows(database, names, stored.published), counts(database, names)
-    failed = trial_summaries(database, names, ("failed",)) if found["failed"] else []
-    codes = trials_by_code(database, names)
-    others: dict[str, Any] = {
-        "confirmation": read_confirmation(database, stored, rows),
-        "storage": display_url(database.engine.url),
-    }
+    trials = trial_summaries(database, names, attrs=TABLE_FACTS)
+    rows = rank_trials(database, names, trials, stored, stored.published)
+    records = attr_counts(database, names, ENVIRONMENT)
     sibling = next((name for name in names[1:] if name.endswith(BASELINES_SUFFIX)), None)
     stored_sibling = None if sibling is None else read_stored_study(database, sibling)
     given = Counter(stored.seeds_given) + Counter({} if stored_sibling is None else stored_sibling.seeds_given)
-    others["seeds_given"] = given
+    found = ReportData(
+        names[0],
+        stored,
+        counts(database, names),
+        rows,
+        trials,
+        verdicts=judge(trials, stored, rows) if with_verdicts else None,
+        codes=count_by_code(records),
+        confirmation=read_confirmation(database, stored, rows),
+        storage=display_url(database.engine.url),
+        seeds_given=given,
+    )
     if not with_trials:
-        return ReportData(names[0], stored, found, rows, failed=failed, codes=codes, **others)
-    trials = trial_histories(database, names, PAGE_FACTS, with_metrics=not stored.definition.is_ours)
-    baselines = () if stored_sibling is None else stored_sibling.definition.baselines
-    verdicts = judge(database, names, stored, rows)
-    others["distributions"] = study_distributions(database, names[0], stored.definition)
-    return ReportData(names[0], stored, found, rows, trials, baselines, verdicts, failed, codes, **others)
+        return found
+    drawn = [*found.leaders(), *found.ranked[:BEST_LINES]]
+    labels = {canonical(row.cell): found.label(row.cell) for row in drawn}
+    return replace(
+        found,
+        spans=trial_spans(database, names),
+        records=[record for _, record, _ in records if isinstance(record, Mapping)],
+        baselines=() if stored_sibling is None else stored_sibling.definition.baselines,
+        distributions=study_distributions(database, names[0], stored.definition),
+        drawn=read_drawn_trials(database, trials, labels, is_ours=stored.definition.is_ours),
+    )

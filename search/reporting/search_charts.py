@@ -60,10 +60,11 @@ def _so_far(report_data: ReportData) -> SearchChart | None:
     """The values of complete trials in the order of their ends, and the best feasible one until then."""
     feasible = {canonical(row.cell): row.is_feasible for row in report_data.rows}
     ended = [
-        (trial.ended, trial.value, without_seed(trial.cell))
+        (trial.finished_at, trial.value, without_seed(trial.cell))
         for trial in report_data.trials
         if trial.study == report_data.name
-        and trial.ended is not None
+        and trial.state == "complete"
+        and trial.finished_at is not None
         and trial.value is not None
         and math.isfinite(trial.value)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,12 +100,13 @@ class StudyResult:
     def best(self) -> Best | None:
         """The best cell, baselines left out; None before one is complete."""
         with self._opened() as (database, names):
-            complete = trial_summaries(database, names[:1], ("complete",))
+            trials = trial_summaries(database, names)
             stored = read_stored_study(database, self.study)
-            candidates = () if stored is None else judge(database, names, stored, self.rows).candidates
+        candidates = () if stored is None else judge(trials, stored, self.rows).candidates
         numbers: dict[str, int] = {}
-        for trial in complete:
-            numbers.setdefault(canonical(without_seed(trial.cell)), trial.number)
+        for trial in trials:
+            if trial.state == "complete" and trial.study == self.study:
+                numbers.setdefault(canonical(without_seed(trial.cell)), trial.number)
         for row in self.rows:
             number = numbers.get(canonical(row.cell))
             if row.rank is not None and row.val_loss is not None and number is not None:
@@ -130,8 +131,7 @@ class StudyResult:
 
     def _decided(self) -> ReportData:
         with self._opened() as (database, names):
-            data = read_report_data(database, names, with_trials=False)
-            return replace(data, verdicts=judge(database, names, data.stored, data.rows))
+            return read_report_data(database, names, with_trials=False)
 
     def to_dataframe(self) -> pandas.DataFrame:
         """The trials as a pandas DataFrame: a column for each parameter and metric, and seed, state, step and seconds.

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search.storage.trial_histories import TrialHistory
 from search.study.axis_tables import null_spelled
 from search.study.metrics import DEFAULT_METRICS, Metric
 from search.study.stored import StoredDefinition, StoredStudy
@@ -15,17 +14,16 @@ from search.study.stored import StoredDefinition, StoredStudy
 def study_as_toml(
     study: StoredStudy,
     baselines: Sequence[Mapping[str, Any]],
-    trials: Sequence[TrialHistory],
+    seeds: Sequence[int],
 ) -> str:
     """TOML that `search.run --study FILE` reads as the same study.
 
     Args:
         study: The planned study.
         baselines: The cells of the sibling study.
-        trials: The trials of the study, for their seeds.
+        seeds: Those of its trials, in order.
     """
     definition, settings = study.definition, study.settings
-    seeds = sorted({trial.seed for trial in trials})
     top: dict[str, Any] = {"name": study.name, "description": study.description, "objective": definition.objective}
     if seeds:
         top |= {"seeds": len(seeds), "first_seed": seeds[0]}

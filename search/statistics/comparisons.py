@@ -46,7 +46,7 @@ class Family:
 
     losses: Losses
     margin: float | None = None
-    _weights: list[Floats] = field(default_factory=list)
+    _weights: list[Mapping[int, float]] = field(default_factory=list)
     _pairs: dict[str, _Pair] = field(default_factory=dict)
     _of_settings: list[int] = field(default_factory=list)
 
@@ -64,14 +64,20 @@ class Family:
             states = [state(self.losses, *rows) for _, rows in settings]
             pair = self._pairs[levels.key] = _Pair(levels, settings, states)
             if pair.compared:
-                pair.index = self.add_weights(np.mean([self._difference(rows) for _, rows in pair.compared], axis=0))
+                share, weights = 1 / len(pair.compared), dict[int, float]()
+                for _, (one, other) in pair.compared:
+                    weights[one], weights[other] = -share, share
+                pair.index = self.add_weights(weights)
         if with_settings and pair.first_setting is None and 1 < len(pair.compared) <= MAX_SETTINGS:
             pair.first_setting = len(self._weights)
-            for _, rows in pair.compared:
-                self._of_settings.append(self.add_weights(self._difference(rows)))
+            for _, (one, other) in pair.compared:
+                self._of_settings.append(self.add_weights({one: -1.0, other: 1.0}))
 
-    def add_weights(self, weights: Floats) -> int:
-        """Estimate another linear combination of the cells' means, (K,) float64.
+    def add_weights(self, weights: Mapping[int, float]) -> int:
+        """Estimate another linear combination of the cells' means.
+
+        Args:
+            weights: By row; most cells have none, and a dense table of all comparisons would not fit into memory.
 
         Returns:
             Its index in the contrasts.
@@ -81,7 +87,10 @@ class Family:
 
     def weights(self, index: int) -> Floats:
         """The linear combination of the cells' means behind a contrast, (K,) float64."""
-        return self._weights[index]
+        found = np.zeros(len(self.losses.cells))
+        for row, weight in self._weights[index].items():
+            found[row] = weight
+        return found
 
     def index_of(self, levels: Levels) -> int | None:
         """Which contrast is the mean over the settings of a comparison; None if none can be compared."""
@@ -95,12 +104,6 @@ class Family:
         assert index is not None, "a compared setting has a contrast"
         return index
 
-    def _difference(self, rows: tuple[int, int]) -> Floats:
-        """The weights of the loss of the second row minus that of the first."""
-        weights = np.zeros(len(self.losses.cells))
-        weights[rows[0]], weights[rows[1]] = -1.0, 1.0
-        return weights
-
     def contrasts(self) -> Contrasts | None:
         """All estimates; None if there are none, or with one seed a cell."""
         if not self._weights or self.losses.posterior is None:
@@ -111,7 +114,7 @@ class Family:
         means, settings = shares.sum(), len(self._of_settings)
         shares *= (1 - SETTINGS_SHARE if settings else 1.0) / means
         shares[self._of_settings] = SETTINGS_SHARE / max(settings, 1)
-        return self.losses.posterior.contrasts(np.array(self._weights), shares)
+        return self.losses.posterior.contrasts(self._weights, shares)
 
     def compare(self, contrasts: Contrasts | None) -> dict[str, Comparison]:
         """All comparisons, by the keys of their levels.

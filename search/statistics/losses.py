@@ -19,8 +19,7 @@ import numpy.typing as npt
 from search.statistics.inference import Flags, Floats, unit
 from search.statistics.noise import fit_noise
 from search.statistics.posterior import Posterior
-from search.storage.database import Database
-from search.storage.queries import trial_summaries
+from search.storage.queries import TrialSummary
 from search.storage.values import canonical
 from search.study.cells import without_seed
 from search.study.claims import Scalar
@@ -156,15 +155,15 @@ class Losses:
         return found
 
 
-def read_losses(database: Database, studies: Sequence[str], metric: Metric, *, is_drawn: bool = False) -> Losses:
-    """The trials of one or more studies: final losses, and the states of those without one.
+def losses_of(trials: Iterable[TrialSummary], metric: Metric, *, is_drawn: bool = False) -> Losses:
+    """The trials of one or more studies as losses: final ones, and the states of those without one.
 
     Args:
         is_drawn: Whether parameters are drawn. Then equal ones are chance, and a pruned trial says nothing about a
             complete one.
     """
     observations, others = [], []
-    for trial in trial_summaries(database, studies):
+    for trial in trials:
         cell = without_seed(trial.cell)
         if trial.state == "complete" and trial.val_loss is not None:
             observations.append((cell, trial.seed, trial.val_loss))

@@ -9,8 +9,10 @@ measured coverage).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +20,10 @@ from search.statistics.inference import ALPHA, Floats
 from search.statistics.noise import MIN_CELLS, Noise
 from search.statistics.variance_prior import prior_draws
 
-DRAWS = 2_000
+DRAWS, FEWEST_DRAWS = 2_000, 500
 SEED = 1337
-# At most so many numbers are drawn at once for many comparisons.
-MAX_NUMBERS = 8_000_000
+# At most so many numbers are drawn at once for many comparisons, and for the means of many cells.
+MAX_NUMBERS, MAX_DRAWN = 8_000_000, 20_000_000
 # So many numbers stand for the draws of one standard deviation.
 POINTS = 250
 # Of the width of an interval: if its standard deviations differ by a factor of 1,000, the error is below 0.05 %.
@@ -63,6 +65,11 @@ class Posterior:
 
     noise: Noise
 
+    @property
+    def _draws(self) -> int:
+        """Fewer draws for more cells than 10,000."""
+        return min(DRAWS, max(FEWEST_DRAWS, MAX_DRAWN // len(self.noise.mean)))
+
     @cached_property
     def _variances(self) -> Floats:
         """Draws of the variance of each cell's mean, (draws, K)."""
@@ -71,9 +78,9 @@ class Posterior:
         middle = float(np.median(noise.own_variance[is_known]))
         own = np.maximum(noise.own_variance, 1e-5 * middle)
         if is_known.sum() < MIN_CELLS or middle == 0:
-            variances = noise.variance * noise.df[0] / rng.chisquare(noise.df[0], (DRAWS, 1))
+            variances = noise.variance * noise.df[0] / rng.chisquare(noise.df[0], (self._draws, 1))
         else:
-            usual, prior_df = prior_draws(own[is_known], noise.own_df[is_known], rng, DRAWS)
+            usual, prior_df = prior_draws(own[is_known], noise.own_df[is_known], rng, self._draws)
             weight = np.where(np.isinf(prior_df), 1.0, prior_df)[:, np.newaxis]
             usual = usual[:, np.newaxis]
             variances = (weight * usual + noise.own_df * own) / rng.chisquare(weight + noise.own_df)
@@ -86,54 +93,64 @@ class Posterior:
         rng = np.random.default_rng(SEED + 1)
         return np.asarray(np.sqrt(self._variances) * rng.standard_normal(self._variances.shape))
 
-    def contrasts(self, weights: Floats, shares: Floats | None = None) -> Contrasts:
+    def contrasts(self, combinations: Sequence[Mapping[int, float]], shares: Floats | None = None) -> Contrasts:
         """Estimate linear combinations of the cells' means.
 
         Args:
-            weights: (J, K) float64, J >= 1; 0 for every cell without a loss.
+            combinations: J >= 1 of them, each with its weights by cell; none for a cell without a loss.
             shares: (J,) float64 with sum 1: how much of the probability that a joint interval misses its truth each of
                 them may take; None for equal shares.
         """
-        shares = np.full(len(weights), 1 / len(weights)) if shares is None else shares
+        n, weights = len(combinations), self._table(combinations)
+        shares = np.full(n, 1 / n) if shares is None else shares
         mean = np.asarray(weights @ np.nan_to_num(self.noise.mean))
-        draws = min(DRAWS, max(200, MAX_NUMBERS // len(weights)))
-        deviations = np.sqrt(self._variances[:draws] @ (weights**2).T * self._shared(weights))  # (draws, J)
+        draws = min(self._draws, max(200, MAX_NUMBERS // n))
+        deviations = np.sqrt((weights**2 @ self._variances[:draws].T).T * self._shared(weights))  # (draws, J)
         deviations = _thinned(deviations)
         half = _half_width(deviations, ALPHA)
         # By Bonferroni's bound these intervals hold all at once. They are correlated, so narrower ones do too.
         scale = _half_width(deviations, ALPHA * shares)
         largest = np.sort(self._largest(weights, scale))
         joint = float(np.quantile(largest, 1 - ALPHA, method="higher")) * scale
-        joint = np.maximum(joint, half) if len(weights) > 1 else half
+        joint = np.maximum(joint, half) if n > 1 else half
         with np.errstate(divide="ignore", invalid="ignore"):
             size = np.where(scale > 0, np.abs(mean) / scale, np.where(mean == 0, 0.0, np.inf))
         p = _p(deviations, mean)
         joint_p = 1 - np.searchsorted(largest, size, side="left") / len(largest)
-        joint_p = np.maximum(joint_p, p) if len(weights) > 1 else p
-        joint_p = np.maximum(joint_p, 1 / DRAWS)
+        joint_p = np.maximum(joint_p, p) if n > 1 else p
+        joint_p = np.maximum(joint_p, 1 / self._draws)
         error = np.median(deviations, axis=0)
         spread = np.quantile(deviations, (0.1, 0.9), axis=0)
         level = _p(deviations, joint)
         return Contrasts(mean, mean - half, mean + half, p, mean - joint, mean + joint, joint_p, level, error, *spread)
 
-    def _shared(self, weights: Floats) -> Floats:
+    def _table(self, combinations: Sequence[Mapping[int, float]]) -> Any:
+        """The weights, (J, K) float64, without the many zeros."""
+        from scipy.sparse import csr_array
+
+        rows = [at for at, weights in enumerate(combinations) for _ in weights]
+        columns = [cell for weights in combinations for cell in weights]
+        values = [weight for weights in combinations for weight in weights.values()]
+        return csr_array((values, (rows, columns)), shape=(len(combinations), len(self.noise.mean)))
+
+    def _shared(self, weights: Any) -> Floats:
         """By what factor the cells' correlation changes the variance of each combination, (J,)."""
         noise = self.noise
         if noise.correlation == 0:
-            return np.ones(len(weights))
+            return np.ones(weights.shape[0])
         count = np.maximum(noise.count, 1)
         apart = weights**2 @ (noise.variance / count)
-        together = (((weights * np.sqrt(noise.variance) / count) @ noise.has) ** 2).sum(axis=1)
-        ratio = np.divide(together, apart, out=np.ones(len(weights)), where=apart > 0)
+        together = ((weights @ (noise.has * (np.sqrt(noise.variance) / count)[:, np.newaxis])) ** 2).sum(axis=1)
+        ratio = np.divide(together, apart, out=np.ones(weights.shape[0]), where=apart > 0)
         return np.asarray(1 - noise.correlation + noise.correlation * ratio)
 
-    def _largest(self, weights: Floats, scale: Floats) -> Floats:
+    def _largest(self, weights: Any, scale: Floats) -> Floats:
         """Draws of the largest error of all combinations, in units of `scale`, (draws,)."""
         factor = np.sqrt(self._shared(weights)) / np.where(scale > 0, scale, np.inf)
-        step = max(1, MAX_NUMBERS // len(weights))
+        step = max(1, MAX_NUMBERS // weights.shape[0])
         parts = [
-            np.abs(self.errors[start : start + step] @ weights.T * factor).max(axis=1)
-            for start in range(0, DRAWS, step)
+            np.abs((weights @ self.errors[start : start + step].T).T * factor).max(axis=1)
+            for start in range(0, len(self.errors), step)
         ]
         return np.concatenate(parts)
 

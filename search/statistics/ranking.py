@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from search.storage.values import canonical
 from search.study.cells import without_seed
 from search.study.claims import Published
 from search.study.metrics import DEFAULT_METRICS, DEFAULT_NAME, Metric
-from search.study.stored import read_stored_study
+from search.study.stored import StoredStudy, read_stored_study
 from search.study.text_unit import TextUnit
 from search.study.trial_facts import TABLE_FACTS, trial_facts
 
@@ -162,12 +162,30 @@ def ranked_rows(database: Database, studies: Sequence[str], published: Sequence[
     stored = read_stored_study(database, studies[0]) if studies else None
     if published is None:
         published = () if stored is None else stored.published
+    return rank_trials(database, studies, trial_summaries(database, studies, attrs=TABLE_FACTS), stored, published)
+
+
+def rank_trials(
+    database: Database,
+    studies: Sequence[str],
+    trials: Iterable[TrialSummary],
+    stored: StoredStudy | None,
+    published: Sequence[Published],
+) -> list[Row]:
+    """The table of trials that were read, best cell first.
+
+    Args:
+        studies: Whose trials they are.
+        trials: With the attributes `TABLE_FACTS`.
+        stored: The first study.
+        published: Losses to compare with.
+    """
     metrics = DEFAULT_METRICS if stored is None else stored.definition.metrics
     # Our own objective reports training losses alone besides its value.
     further = further_results(database, studies, stored is None or not stored.definition.is_ours)
     losses = {canonical(each.cell): each.val_loss for each in published}
     cells: dict[str, list[TrialSummary]] = {}
-    for trial in trial_summaries(database, studies, attrs=TABLE_FACTS):
+    for trial in trials:
         cell = without_seed(trial.cell)
         # A slot without a cell yet cannot be ranked.
         if cell or trial.state not in UNFINISHED:

@@ -8,28 +8,29 @@ from dataclasses import replace
 from search.statistics.answers import Verdict
 from search.statistics.claim_answers import Answer, claimed_levels
 from search.statistics.conditions import conditions_text, held_fixed, moves_along
-from search.statistics.losses import Losses, read_losses
+from search.statistics.losses import Losses, losses_of
 from search.statistics.outlook import OpenQuestion, outlook, rules_of
 from search.statistics.ranking import Row
 from search.statistics.verdicts import Verdicts, decide
-from search.storage.database import Database
+from search.storage.queries import TrialSummary
 from search.storage.values import canonical
 from search.study.claims import Claim
 from search.study.formatting import count_text, loss_text
 from search.study.stored import StoredStudy
 
 
-def judge(database: Database, studies: Sequence[str], stored: StoredStudy, rows: Sequence[Row]) -> Verdicts:
+def judge(trials: Sequence[TrialSummary], stored: StoredStudy, rows: Sequence[Row]) -> Verdicts:
     """The verdicts of a study.
 
     Args:
-        studies: Its name, and that of its sibling with the baselines if that is included.
+        trials: Its trials, and those of its sibling with the baselines if that is included.
         stored: The study.
         rows: Its ranked table, so that the table and the verdicts name the same best cell.
     """
     metric = stored.definition.metric
-    grid = read_losses(database, studies[:1], metric, is_drawn=stored.is_drawn)
-    everything = read_losses(database, studies, metric, is_drawn=stored.is_drawn) if len(studies) > 1 else grid
+    own = [trial for trial in trials if trial.study == stored.name]
+    grid = losses_of(own, metric, is_drawn=stored.is_drawn)
+    everything = grid if len(own) == len(trials) else losses_of(trials, metric, is_drawn=stored.is_drawn)
     ranked = [canonical(row.cell) for row in rows if row.rank is not None]
     verdicts = decide(grid, everything, stored.claims, (), ranked=ranked, margin=stored.equivalence_margin)
     undecidable = _undecidable(stored, rows, grid, everything)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,6 @@ import numpy as np
 from search.statistics.answers import ON_AVERAGE, Verdict
 from search.statistics.comparison import COMPARED, PRUNED, UNFINISHED, Levels
 from search.statistics.comparisons import Family, matched, state
-from search.statistics.inference import Floats
 from search.statistics.losses import Losses
 from search.storage.values import canonical
 from search.study.claims import Claim, Scalar
@@ -50,29 +49,33 @@ def add_trend(family: Family, claim: Claim) -> Trend:
             groups.setdefault(others, []).append((rest[along], rows))
     levels = losses.factors.get(along, [])
     unit = f"doubling of {along}" if _is_scale(levels) else f"step of {along}"
-    slopes = [slope for points in groups.values() if (slope := _slope(points, levels, len(losses.cells))) is not None]
+    slopes = [slope for points in groups.values() if (slope := _slope(points, levels)) is not None]
     if PRUNED in states:
         return Trend(claim, None, unit, "pruned: some settings have no final values")
     if UNFINISHED in states or not slopes:
         return Trend(claim, None, unit, "no two settings along it can be compared yet")
-    return Trend(claim, family.add_weights(np.mean(slopes, axis=0)), unit)
+    return Trend(claim, family.add_weights(_mean(slopes)), unit)
 
 
 def _is_scale(levels: Sequence[Scalar]) -> bool:
     return all(type(level) in (int, float) and float(level) > 0 for level in levels)
 
 
-def _slope(points: Sequence[tuple[Scalar, tuple[int, int]]], levels: Sequence[Scalar], cells: int) -> Floats | None:
-    """The weights of the slope of the gain, (K,) float64; None with fewer than two points."""
+def _mean(slopes: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """The weights of the mean of slopes that have no cell in common, by row."""
+    return {row: weight / len(slopes) for slope in slopes for row, weight in slope.items()}
+
+
+def _slope(points: Sequence[tuple[Scalar, tuple[int, int]]], levels: Sequence[Scalar]) -> dict[int, float] | None:
+    """The weights of the slope of the gain, by row; None with fewer than two points."""
     if len(points) < 2:
         return None
     scale = _is_scale(levels)
     x = np.array([math.log2(float(level)) if scale else float(levels.index(level)) for level, _ in points])
     x = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
-    weights = np.zeros(cells)
+    weights: dict[int, float] = {}
     for value, (_, (one, other)) in zip(x, points, strict=True):
-        weights[one] -= value
-        weights[other] += value
+        weights[one], weights[other] = -float(value), float(value)
     return weights
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, select
@@ -80,25 +80,18 @@ def further_results(
         query = select(queue_table.c.study, queue_table.c.number, queue_table.c.trial_id)
         rows = connection.execute(query.where(queue_table.c.study.in_(studies))).all()
         ids = [row.trial_id for row in rows]
-        metrics = read_metrics(connection, ids) if with_metrics and has_metrics(connection) else {}
+        metrics = _last_metrics(connection, ids) if with_metrics and has_metrics(connection) else {}
         values = optuna_queries.read_further_values(connection, studies)
         infeasible = optuna_queries.read_infeasible(connection, studies)
         return {
             (row.study, row.number): FurtherResults(
-                _last(metrics.get(row.trial_id, {})), values.get(row.trial_id, ()), row.trial_id not in infeasible
+                metrics.get(row.trial_id, {}), values.get(row.trial_id, ()), row.trial_id not in infeasible
             )
             for row in rows
             if row.trial_id in metrics or row.trial_id in values or row.trial_id in infeasible
         }
 
     return database.read(work)
-
-
-def _last(by_step: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for metrics in by_step.values():
-        found |= reported(metrics)
-    return found
 
 
 def reported(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -114,9 +107,22 @@ def has_metrics(connection: Connection) -> bool:
 def read_metrics(connection: Connection, trial_ids: Sequence[int]) -> dict[int, dict[int, dict[str, float]]]:
     """The metrics of many trials: trial_id to step to metrics by name, steps ascending."""
     found: dict[int, dict[int, dict[str, float]]] = {}
+    for trial_id, step, metrics in _metrics_of(connection, trial_ids):
+        found.setdefault(trial_id, {})[step] = metrics
+    return found
+
+
+def _last_metrics(connection: Connection, trial_ids: Sequence[int]) -> dict[int, dict[str, float]]:
+    """The last value of each metric of many trials, by trial_id; the curves are never in memory together."""
+    found: dict[int, dict[str, float]] = {}
+    for trial_id, _, metrics in _metrics_of(connection, trial_ids):
+        found.setdefault(trial_id, {}).update(reported(metrics))
+    return found
+
+
+def _metrics_of(connection: Connection, trial_ids: Sequence[int]) -> Iterator[tuple[int, int, dict[str, float]]]:
     table = metrics_table.c
     query = select(table.trial_id, table.step, table.metrics).order_by(table.trial_id, table.step)
     for chunk in chunks(trial_ids):
         for trial_id, step, text in connection.execute(query.where(table.trial_id.in_(chunk))):
-            found.setdefault(trial_id, {})[step] = json.loads(text)
-    return found
+            yield trial_id, step, json.loads(text)

@@ -37,7 +37,7 @@ def read_user_attrs(connection: Connection, trial_ids: Sequence[int], keys: Sequ
 
 
 def count_user_attr(key: str, trial_id: Column[Any], group: Column[Any]) -> Select[Any]:
-    """A query of groups, JSON values of the user attribute `key`, and the number of trials that have it.
+    """A query of groups, JSON values of the user attribute `key`, and the number of trials that have it, first to last.
 
     Args:
         trial_id: The column of another table that names the trial.
@@ -47,7 +47,7 @@ def count_user_attr(key: str, trial_id: Column[Any], group: Column[Any]) -> Sele
     query = select(group, attr.value_json, func.count()).join_from(
         trial_id.table, _user_attrs, (attr.trial_id == trial_id) & (attr.key == key)
     )
-    return query.group_by(group, attr.value_json)
+    return query.group_by(group, attr.value_json).order_by(group, func.min(trial_id))
 
 
 def study_attr(study_id: ColumnElement[int], key: str) -> Select[tuple[str]]:
@@ -76,6 +76,16 @@ def read_times(connection: Connection, trial_ids: Sequence[int]) -> dict[int, tu
         rows = connection.execute(query.where(_trials.c.trial_id.in_(chunk)))
         found.update({row.trial_id: (row.datetime_start, row.datetime_complete) for row in rows})
     return found
+
+
+def with_times(query: Select[Any], trial_id: Column[Any]) -> Select[Any]:
+    """A query with two more columns, the times of first claim and end of a trial in UTC.
+
+    Args:
+        trial_id: The column of the query's table that names the trial.
+    """
+    times = (_trials.c.datetime_start, _trials.c.datetime_complete)
+    return query.add_columns(*times).join_from(trial_id.table, _trials, _trials.c.trial_id == trial_id)
 
 
 def trial_states(connection: Connection, study_id: int) -> dict[int, TrialState]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, Select, select, tuple_
 
 from search.storage import optuna_queries
+from search.storage.chunks import chunks
 from search.storage.database import Database
 from search.storage.metrics import has_metrics, read_metrics
 from search.storage.queries import cells_of
@@ -52,14 +53,14 @@ def trial_histories(
     studies: Sequence[str],
     attrs: Sequence[str] = (),
     with_metrics: bool = False,
-    number: int | None = None,
+    chosen: Sequence[tuple[str, int]] | None = None,
 ) -> list[TrialHistory]:
     """The trials of `studies`, ordered by study and number.
 
     Args:
         attrs: Names of the user attributes to include.
         with_metrics: Whether to read the curves of further metrics.
-        number: Of the only trial to read; None for all.
+        chosen: Study and number of the trials to read; None for all.
     """
     columns = (
         queue_table.c.study,
@@ -70,11 +71,9 @@ def trial_histories(
         queue_table.c.trial_id,
     )
     query = select(*columns).where(queue_table.c.study.in_(studies)).order_by(queue_table.c.study, queue_table.c.number)
-    if number is not None:
-        query = query.where(queue_table.c.number == number)
 
     def work(connection: Connection) -> list[TrialHistory]:
-        rows = connection.execute(query).all()
+        rows = connection.execute(query).all() if chosen is None else _rows(connection, query, chosen)
         ids = [row.trial_id for row in rows]
         curves = optuna_queries.read_curves(connection, ids)
         metrics = read_metrics(connection, ids) if with_metrics and has_metrics(connection) else {}
@@ -94,6 +93,44 @@ def trial_histories(
                 value=row.value if row.outcome == "complete" else None,
             )
             for row in rows
+        ]
+
+    return database.read(work)
+
+
+def _rows(connection: Connection, query: Select[Any], chosen: Sequence[tuple[str, int]]) -> list[Row[Any]]:
+    found: list[Row[Any]] = []
+    for chunk in chunks(sorted(chosen)):
+        found += connection.execute(query.where(tuple_(queue_table.c.study, queue_table.c.number).in_(chunk)))
+    return found
+
+
+@dataclass(frozen=True)
+class TrialSpan:
+    """When a trial ran.
+
+    Attributes:
+        state: One of `search.storage.queries.STATES`.
+        started: Time of the first claim, UTC.
+        ended: Time of its end, UTC.
+    """
+
+    state: str
+    started: datetime
+    ended: datetime
+
+
+def trial_spans(database: Database, studies: Sequence[str]) -> list[TrialSpan]:
+    """When each ended trial of `studies` ran, ordered by study and number."""
+    queue = queue_table.c
+    query = optuna_queries.with_times(select(queue.state, queue.outcome), queue.trial_id)
+    ordered = query.where(queue.study.in_(studies)).order_by(queue.study, queue.number)
+
+    def work(connection: Connection) -> list[TrialSpan]:
+        return [
+            TrialSpan(outcome if state == "done" else state, started, ended)
+            for state, outcome, started, ended in connection.execute(ordered)
+            if started is not None and ended is not None
         ]
 
     return database.read(work)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode  # `json.dumps` makes a new one at each call
+
 
 def canonical(value: Any) -> str:
     """Text that is equal for equal values: scalars, or lists and mappings of them, in any order of keys.
@@ -12,7 +14,7 @@ def canonical(value: Any) -> str:
     It decides about equality everywhere: in validation, in the comparison of definitions, and as the key of a cell. It
     is not stored: a cell is stored as it was written, so that an objective gets 1 or 1.0 as in the study file.
     """
-    return json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"))
+    return _encode(_canonical(value))
 
 
 def _canonical(value: Any) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -20,7 +21,7 @@ from search.storage import queries
 from search.storage.database import Database
 from search.storage.planning import UID, StudyPlan
 from search.storage.schema import DEFINITION
-from search.study.cells import CONFIRMATION, objective_values
+from search.study.cells import CONFIRMATION, objective_values, with_further_values
 from search.study.claims import Cell, Claim, Published, Scalar
 from search.study.confirmed_text import Confirmation, parse_confirmation
 from search.study.metrics import Metric, parse_metrics
@@ -105,16 +106,14 @@ class StoredDefinition:
         cells += [cell for cell in (*self.enqueue, *self.baselines) if "model" in cell]
         return [objective_values(cell, self.named)["model"] for cell in cells]
 
-    @property
+    @cached_property
     def shared_grid(self) -> Mapping[str, Sequence[Scalar]]:
         """The axes that are lists and that every cell has, with the values of enqueued cells in their place."""
-        shared = {axis: list(values) for axis, values in self.grid.items() if axis not in self.when}
-        for axis, values in shared.items():
-            is_sorted = _is_sorted(values)
-            values += dict.fromkeys(cell[axis] for cell in self.enqueue if axis in cell and cell[axis] not in values)
-            if is_sorted and _are_numbers(values):
-                values.sort(key=float)
-        return shared
+        return {
+            axis: with_further_values(values, [cell[axis] for cell in self.enqueue if axis in cell])
+            for axis, values in self.grid.items()
+            if axis not in self.when
+        }
 
     @property
     def space(self) -> Space:
@@ -258,14 +257,6 @@ def parse_study(name: str, attrs: Mapping[str, Any]) -> StoredStudy:
             f"the study {name!r} in the database has {at} = {fault['input']!r}, which this version of lm-search does "
             "not support; update with: pip install -U lm-search"
         ) from error
-
-
-def _are_numbers(values: Sequence[Scalar]) -> bool:
-    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-
-
-def _is_sorted(values: Sequence[Scalar]) -> bool:
-    return _are_numbers(values) and list(values) == sorted(values, key=float)
 
 
 def _axis_order(stored: Sequence[str] | None, definition: StoredDefinition) -> Sequence[str]:

@@ -160,7 +160,7 @@ def read_trial(database: Database, study: str, number: int) -> DiffedTrial:
     trial = next((each for each in trials if each.number == number), None)
     if trial is None:
         raise UsageError(f"--diff {number}: {study} has the trials {ranges_text([each.number for each in trials])}")
-    [history] = trial_histories(database, [study], with_metrics=True, number=number)
+    [history] = trial_histories(database, [study], with_metrics=True, chosen=[(study, number)])
     metrics: dict[str, float] = {}
     for values in history.metrics.values():
         metrics |= reported(values)

@@ -103,7 +103,7 @@ def test_means_and_intervals_of_any_size(values: list[float]) -> None:
     for reach in (noise.mean_reach, noise.seed_reach):
         assert (reach >= 0).all()
         assert np.isfinite(reach).all()
-    contrasts = losses.posterior.contrasts(np.array([[1.0, -1.0], [-1.0, 1.0]]))
+    contrasts = losses.posterior.contrasts([{0: 1.0, 1: -1.0}, {0: -1.0, 1: 1.0}])
     for name, found in vars(contrasts).items():
         assert np.isfinite(found).all(), name
     assert (contrasts.joint_low <= contrasts.low).all()
@@ -132,7 +132,7 @@ def test_values_that_differ_late_are_not_mixed(tmp_path: Path) -> None:
     near = [0.12345671, 0.12345672, 0.1234567, 0.5]
     with study_of(tmp_path, {"x": near}, lambda cell: cell["x"], 3) as database:
         data = read_report_data(database, NAMES, with_trials=True)
-        labels = [line.label for line in data.curves(data.rows)]
+        labels = [line.label for line in data.drawn.curves(data.rows)]
         assert len(set(labels)) == len(labels) == 4
         texts = check_all_texts(database)
         for text in (*texts.values(), note(database, NAMES)):

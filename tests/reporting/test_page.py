@@ -192,14 +192,13 @@ def test_real_verdicts_and_records(tmp_path: Path) -> None:
     claims = '[[claims]]\nfactor = "pe_type"\norder = ["rope", "randn"]\n'
     with ended_study(tmp_path, completed, study=f"{GRID}\n{claims}") as database:
         report_data = read_report_data(database, NAMES, with_trials=True)
-        ran = [replace(run, attrs={**run.attrs, "record": {"torch": "2.13.0"}}) for run in report_data.trials]
     assert report_data.verdicts is not None
     outline = Outline(as_html(report_data))
     assert report_data.verdicts.answers[0].claim in outline.text
     assert report_data.verdicts.answers[0].sentence in outline.text
     assert len(report_data.verdicts.comparisons) == 3
     assert "This study has no record of versions and machines" in outline.text
-    assert "2.13.0" in Outline(as_html(replace(report_data, trials=ran))).text
+    assert "2.13.0" in Outline(as_html(replace(report_data, records=[{"torch": "2.13.0"}]))).text
     assert "[[claims]]" in outline.text
 
 

@@ -128,7 +128,7 @@ def test_summaries_have_the_suggested_parameters(tmp_path: Path) -> None:
         summaries = trial_summaries(database, ["theirs"])
         stored = read_stored_study(database, "theirs")
         assert stored is not None
-        notes = " ".join(judge(database, ["theirs"], stored, ranked_rows(database, ["theirs"])).notes)
+        notes = " ".join(judge(summaries, stored, ranked_rows(database, ["theirs"])).notes)
     assert "Each cell has one seed" in notes
     assert "--seeds" not in notes  # it takes none
     for summary, trial in zip(summaries, trials_of(url), strict=True):
