@@ -5,10 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 
-import numpy as np
-
 from search.statistics.comparison import Levels
 from search.statistics.comparisons import Family
+from search.statistics.inference import mean
 from search.statistics.losses import Losses
 from search.study.claims import Scalar
 
@@ -66,7 +65,7 @@ def _pairs(losses: Losses, factor: str) -> Iterable[tuple[Scalar, Scalar]]:
         for level, row in rows.items():
             if losses.comparable[row]:
                 by_level.setdefault(level, []).append(float(losses.mean[row]))
-    ranked = sorted(by_level, key=lambda level: float(np.mean(by_level[level])))
+    ranked = sorted(by_level, key=lambda level: mean(by_level[level]))
     if not ranked:
         return []
     best = ranked[0]

@@ -58,17 +58,20 @@ class Losses:
             metric: What the values are of.
             others: The cell and the state of each trial without a final value.
         """
-        triples, pairs = list(observations), list(others)
-        cells = {canonical(cell): cell for cell in (*(cell for cell, _, _ in triples), *(cell for cell, _ in pairs))}
+        # Keys are made once: for many trials they cost more than all sums.
+        triples = [(canonical(cell), cell, seed, value) for cell, seed, value in observations]
+        pairs = [(canonical(cell), cell, state) for cell, state in others]
+        cells = {key: cell for key, cell, _, _ in triples}
+        cells |= {key: cell for key, cell, _ in pairs if key not in cells}
         rows = {key: row for row, key in enumerate(cells)}
-        seeds = sorted({seed for _, seed, _ in triples})
+        seeds = sorted({seed for _, _, seed, _ in triples})
         columns = {seed: column for column, seed in enumerate(seeds)}
         table = np.full((len(cells), len(seeds)), np.nan)
-        for cell, seed, value in triples:
-            table[rows[canonical(cell)], columns[seed]] = metric.loss(value)
+        for key, _, seed, value in triples:
+            table[rows[key], columns[seed]] = metric.loss(value)
         states: list[Counter[str]] = [Counter() for _ in cells]
-        for cell, state in pairs:
-            states[rows[canonical(cell)]][state] += 1
+        for key, _, state in pairs:
+            states[rows[key]][state] += 1
         return cls(list(cells.values()), seeds, table, states, metric)
 
     @cached_property

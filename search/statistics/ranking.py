@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from search.statistics.inference import mean
@@ -24,11 +24,12 @@ from search.study.text_unit import TextUnit
 from search.study.trial_facts import TABLE_FACTS, trial_facts
 
 TRAIN_LOSS = "train_loss"  # it has its own column
+_NO_RESULTS = FurtherResults()
 # The most informative states first: final losses, then losses at pruning, then no losses.
 STATE_ORDER = ("complete", "pruned", "running", "waiting", NOT_RUN, "diverged", "failed")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """A cell's line in the table.
 
@@ -119,7 +120,7 @@ class Row:
     def as_dict(self) -> dict[str, Any]:
         """The row for JSON."""
         left_out = ("metrics", "further", "is_feasible", "on_front", "seed_values", "loss_unit")
-        facts = {name: value for name, value in asdict(self).items() if name not in left_out}
+        facts: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in left_out}
         facts |= {"trials": self.trials[0], "planned": self.trials[1], "difference": self.difference}
         facts |= {"seed_range": self.seed_range, "published_agrees": self.published_agrees}
         facts |= {"seeds": {str(seed): value for seed, value in self.seed_values.items()}}
@@ -192,14 +193,15 @@ def rank_trials(
             cells.setdefault(canonical(cell), []).append(trial)
     # Where parameters are drawn, equal ones are chance: a pruned trial says nothing about the others.
     is_drawn = stored is not None and stored.is_drawn
-    rows = [_row(trials, losses.get(cell), metrics, further, is_drawn) for cell, trials in cells.items()]
     unit = None if stored is None else stored.loss_unit
-    rows = [replace(row, loss_unit=unit) for row in rows]
+    rows = [_row(trials, losses.get(cell), metrics, further, is_drawn, unit) for cell, trials in cells.items()]
     return ranked(_with_intervals(rows, metrics[0]))
 
 
 def _with_intervals(rows: Sequence[Row], metric: Metric) -> list[Row]:
     """The rows with what their seeds say about the noise."""
+    if not any(len(row.seed_values) > 1 for row in rows):
+        return list(rows)
     losses = Losses.of(
         [(row.cell, seed, value) for row in rows for seed, value in row.seed_values.items()],
         metric,
@@ -243,6 +245,7 @@ def _row(
     metrics: Sequence[Metric],
     further: Mapping[tuple[str, int], FurtherResults],
     is_drawn: bool,
+    loss_unit: TextUnit | None,
 ) -> Row:
     choose = min if is_drawn else max
     state = choose((trial.state for trial in trials), key=STATE_ORDER.index)
@@ -253,8 +256,9 @@ def _row(
     measured = complete or [trial for trial in with_loss if trial.step == latest]
     # One that reported no value may have logged other metrics.
     reporting = measured or [trial for trial in trials if trial.state != "diverged"]
-    facts = [trial_facts(trial.attrs) for trial in trials]
-    tokens = _mean([trial_facts(trial.attrs).tokens for trial in measured])
+    facts = {(trial.study, trial.number): trial_facts(trial.attrs) for trial in trials}
+    tokens = _mean([facts[trial.study, trial.number].tokens for trial in measured])
+    results = [further.get(which, _NO_RESULTS) for which in ((trial.study, trial.number) for trial in reporting)]
     return Row(
         rank=None,
         cell=without_seed(trials[0].cell),
@@ -263,16 +267,17 @@ def _row(
         train_loss=_mean([trial.train_loss for trial in measured]),
         val_loss=_mean([trial.val_loss for trial in measured]),
         step=min((trial.step for trial in measured if trial.step is not None), default=None),
-        n_params=next((each.n_params for each in facts if each.n_params is not None), None),
-        seconds=_mean([each.train_seconds for each in facts]),
+        n_params=next((each.n_params for each in facts.values() if each.n_params is not None), None),
+        seconds=_mean([each.train_seconds for each in facts.values()]),
         published=published,
         tokens=None if tokens is None else round(tokens),
         seed_values={trial.seed: trial.val_loss for trial in complete if trial.val_loss is not None},
         metrics=metrics,
-        further=_further([further.get((trial.study, trial.number), FurtherResults()) for trial in reporting], metrics),
+        further=_further(results, metrics),
         is_feasible=all(
-            further.get((trial.study, trial.number), FurtherResults()).is_feasible for trial in complete or trials
+            further.get((trial.study, trial.number), _NO_RESULTS).is_feasible for trial in complete or trials
         ),
+        loss_unit=loss_unit,
     )
 
 

@@ -100,12 +100,13 @@ def decide(
         margin: A difference below it does not matter.
     """
     family = Family(everything, margin)
-    shown = add_levels(family, grid)
+    # With one seed a cell no comparison can be listed.
+    shown = [] if everything.posterior is None else add_levels(family, grid)
     asked = [ClaimQuestion(claim, family) for claim in claims]
     contrasts = family.contrasts()
     comparisons = family.compare(contrasts)
     posterior = everything.posterior
-    listed = [comparisons[levels.key] for levels in shown if posterior is not None and levels.key in comparisons]
+    listed = [comparisons[levels.key] for levels in shown if levels.key in comparisons]
     best, candidates = _best(grid, ranked)
     return Verdicts(
         comparisons=tuple(listed_answer(each, everything) for each in listed if each.compared),

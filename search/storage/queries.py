@@ -13,6 +13,7 @@ from optuna.distributions import BaseDistribution
 from sqlalchemy import Connection, func, null, select, tuple_
 
 from search.storage import optuna_queries, optuna_tables
+from search.storage.chunks import CHUNK
 from search.storage.database import Database
 from search.storage.failures import Failure
 from search.storage.schema import DEFINITION, NOT_RUN, queue_table, stored_version, studies_table
@@ -29,7 +30,7 @@ _SUMMARY_COLUMNS = tuple(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TrialSummary:
     """A trial's row in the queue, with facts that its worker recorded.
 
@@ -190,12 +191,17 @@ def trial_summaries(
 
     def work(connection: Connection) -> list[TrialSummary]:
         failure = queue_table.c.failure if _has_uids(connection) else null().label("failure")
-        rows = connection.execute(query.add_columns(failure)).all()
-        found = optuna_queries.read_user_attrs(connection, [row.trial_id for row in rows], attrs)
-        cells = cells_of(connection, rows)
-        return [_summary(row, cells[row.trial_id], found.get(row.trial_id, {})) for row in rows]
+        summaries: list[TrialSummary] = []
+        for rows in connection.execute(query.add_columns(failure)).partitions(CHUNK):
+            found = optuna_queries.read_user_attrs(connection, [row.trial_id for row in rows], attrs)
+            cells = cells_of(connection, rows)
+            summaries += [_summary(row, cells[row.trial_id], found.get(row.trial_id, _NONE)) for row in rows]
+        return summaries
 
     return database.read(work)
+
+
+_NONE: Mapping[str, Any] = {}
 
 
 def cells_of(connection: Connection, rows: Sequence[Any]) -> dict[int, dict[str, Any]]:

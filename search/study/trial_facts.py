@@ -59,7 +59,7 @@ def trial_facts(attrs: Mapping[str, Any]) -> TrialFacts:
     Args:
         attrs: Its user attributes that were read.
     """
-    return TrialFacts(**{name: read(attrs.get(key)) for name, (key, read) in _READ.items()})
+    return TrialFacts(**{name: read(attrs[key]) for name, (key, read) in _READ.items() if key in attrs})
 
 
 def _number(value: Any) -> Any:
