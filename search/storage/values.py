@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode  # `json.dumps` makes a new one at each call
+# `json.dumps` makes a new encoder at each call with such arguments.
+_in_order = json.JSONEncoder(separators=(",", ":")).encode
+_sorted = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 
 
 def canonical(value: Any) -> str:
@@ -14,7 +16,7 @@ def canonical(value: Any) -> str:
     It decides about equality everywhere: in validation, in the comparison of definitions, and as the key of a cell. It
     is not stored: a cell is stored as it was written, so that an objective gets 1 or 1.0 as in the study file.
     """
-    return _encode(_canonical(value))
+    return _sorted(_canonical(value))
 
 
 def _canonical(value: Any) -> Any:
@@ -37,4 +39,4 @@ def _canonical(value: Any) -> Any:
 
 def compact_json(value: Any, *, sort_keys: bool = False) -> str:
     """JSON without spaces; a cell is stored like this, with its axes in the order of the study file."""
-    return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"))
+    return _sorted(value) if sort_keys else _in_order(value)
