@@ -33,19 +33,19 @@ class DrawnTrials:
     """The complete trials of the cells that are drawn.
 
     Attributes:
-        histories: Of these trials alone: the curves of all would not fit into memory.
+        trials: The curves of all trials would not fit into memory.
         labels: What the cells are called, by canonical cell.
         first_step: Losses before it are not drawn.
     """
 
-    histories: Sequence[TrialHistory] = ()
+    trials: Sequence[TrialHistory] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     first_step: int = 0
 
     @cached_property
     def _by_cell(self) -> Mapping[str, list[TrialHistory]]:
         found: dict[str, list[TrialHistory]] = {}
-        for trial in self.histories:
+        for trial in self.trials:
             found.setdefault(canonical(without_seed(trial.cell)), []).append(trial)
         return found
 

@@ -14,7 +14,8 @@ from search.reporting.next_steps import NextStep
 from search.reporting.render import FORMATS, format_of, render
 from search.reporting.report_data import ReportData, read_report_data
 from search.statistics.confirmation import ConfirmationResult
-from search.statistics.ranking import TRAIN_LOSS, Row, is_reached
+from search.statistics.further_means import TRAIN_LOSS
+from search.statistics.ranking import Row, is_reached
 from search.statistics.study_verdicts import judge
 from search.storage.database import Database
 from search.storage.metrics import FurtherResults, further_results

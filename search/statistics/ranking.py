@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from search.statistics.further_means import mean_results
 from search.statistics.inference import mean
 from search.statistics.losses import Losses
 from search.statistics.pareto import pareto_front
@@ -23,7 +24,6 @@ from search.study.stored import StoredStudy, read_stored_study
 from search.study.text_unit import TextUnit
 from search.study.trial_facts import TABLE_FACTS, trial_facts
 
-TRAIN_LOSS = "train_loss"  # it has its own column
 _NO_RESULTS = FurtherResults()
 # The most informative states first: final losses, then losses at pruning, then no losses.
 STATE_ORDER = ("complete", "pruned", "running", "waiting", NOT_RUN, "diverged", "failed")
@@ -120,7 +120,9 @@ class Row:
     def as_dict(self) -> dict[str, Any]:
         """The row for JSON."""
         left_out = ("metrics", "further", "is_feasible", "on_front", "seed_values", "loss_unit")
-        facts: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in left_out}
+        facts: dict[str, Any] = {
+            each.name: getattr(self, each.name) for each in fields(self) if each.name not in left_out
+        }
         facts |= {"trials": self.trials[0], "planned": self.trials[1], "difference": self.difference}
         facts |= {"seed_range": self.seed_range, "published_agrees": self.published_agrees}
         facts |= {"seeds": {str(seed): value for seed, value in self.seed_values.items()}}
@@ -273,26 +275,12 @@ def _row(
         tokens=None if tokens is None else round(tokens),
         seed_values={trial.seed: trial.val_loss for trial in complete if trial.val_loss is not None},
         metrics=metrics,
-        further=_further(results, metrics),
+        further=mean_results(results, metrics),
         is_feasible=all(
             further.get((trial.study, trial.number), _NO_RESULTS).is_feasible for trial in complete or trials
         ),
         loss_unit=loss_unit,
     )
-
-
-def _further(results: Sequence[FurtherResults], metrics: Sequence[Metric]) -> dict[str, float]:
-    """The means of further objectives, then those of other metrics, by name."""
-    objectives = [each.name for each in metrics]
-    found: dict[str, list[float]] = {}
-    for result in results:
-        values = dict(zip(objectives[1:], result.values, strict=False))
-        others = {name: value for name, value in result.metrics.items() if name not in (*objectives, TRAIN_LOSS)}
-        for name, value in {**others, **values}.items():
-            if math.isfinite(value):
-                found.setdefault(name, []).append(value)
-    names = [*(name for name in objectives[1:] if name in found), *(name for name in found if name not in objectives)]
-    return {name: mean(found[name]) for name in names}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

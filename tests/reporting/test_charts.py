@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -166,7 +167,7 @@ def test_tile_is_the_best_over_axes_that_are_not_shown() -> None:
         for lr in (0.1, 0.2)
         for wd in (0.0, 0.1)
     ]
-    found = heat_maps([Row(**{**vars(each), "cell": {**each.cell}}) for each in rows], grid)
+    found = heat_maps([replace(each, cell={**each.cell}) for each in rows], grid)
     assert found is not None
     assert found.notes == ["A tile shows the best cell over wd."]
     assert [found.best, found.worst] == pytest.approx([2.1, 2.2])
