@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -182,16 +182,31 @@ def read_system_attr(connection: Connection, study_id: int, key: str) -> dict[in
     return {trial_id: json.loads(value) for trial_id, value in rows}
 
 
-def read_trials(connection: Connection, trial_ids: Iterable[int]) -> list[FrozenTrial]:
-    """Trials with all their data, ordered by number; about ten times faster than Optuna's object mapper."""
+def read_trials(
+    connection: Connection,
+    trial_ids: Iterable[int],
+    *,
+    curves_of: Container[int] | None = None,
+    distributions: dict[str, BaseDistribution] | None = None,
+) -> list[FrozenTrial]:
+    """Trials with all their data, ordered by number; about ten times faster than Optuna's object mapper.
+
+    Args:
+        curves_of: The ids of those whose reported values are read; None for all.
+        distributions: By their JSON, which is parsed once and added here: trials share the objects.
+    """
     ids = sorted(trial_ids)
     trials: list[FrozenTrial] = []
+    parsed = {} if distributions is None else distributions
     for chunk in chunks(ids):
-        trials += _read_chunk(connection, chunk)
+        with_curve = chunk if curves_of is None else [each for each in chunk if each in curves_of]
+        trials += _read_chunk(connection, chunk, with_curve, parsed)
     return sorted(trials, key=lambda trial: trial.number)
 
 
-def _read_chunk(connection: Connection, ids: Sequence[int]) -> list[FrozenTrial]:
+def _read_chunk(
+    connection: Connection, ids: Sequence[int], with_curve: Sequence[int], distributions: dict[str, BaseDistribution]
+) -> list[FrozenTrial]:
     found = {
         row.trial_id: FrozenTrial(
             number=row.number,
@@ -208,7 +223,6 @@ def _read_chunk(connection: Connection, ids: Sequence[int]) -> list[FrozenTrial]
         )
         for row in connection.execute(select(_trials).where(_trials.c.trial_id.in_(ids)))
     }
-    distributions: dict[str, BaseDistribution] = {}
     for row in connection.execute(select(_params).where(_params.c.trial_id.in_(ids)).order_by(_params.c.param_id)):
         # A study has a handful of distributions: parse each JSON text once.
         distribution = distributions.get(row.distribution_json)
@@ -222,11 +236,13 @@ def _read_chunk(connection: Connection, ids: Sequence[int]) -> list[FrozenTrial]
         values.setdefault(row.trial_id, []).append(value)
     for trial_id, each in values.items():
         found[trial_id].values = each
-    for row in connection.execute(select(_intermediate).where(_intermediate.c.trial_id.in_(ids))):
+    of_curves = select(_intermediate).where(_intermediate.c.trial_id.in_(with_curve))
+    for row in connection.execute(of_curves) if with_curve else ():
         stored = (row.intermediate_value, row.intermediate_value_type)
         value = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value(*stored)
         found[row.trial_id].intermediate_values[row.step] = value
-    for row in connection.execute(select(_user_attrs).where(_user_attrs.c.trial_id.in_(ids))):
+    set_in_order = select(_user_attrs).order_by(_user_attrs.c.trial_user_attribute_id)
+    for row in connection.execute(set_in_order.where(_user_attrs.c.trial_id.in_(ids))):
         found[row.trial_id].user_attrs[row.key] = json.loads(row.value_json)
     for row in connection.execute(select(_system_attrs).where(_system_attrs.c.trial_id.in_(ids))):
         found[row.trial_id].system_attrs[row.key] = json.loads(row.value_json)

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+from typing import TYPE_CHECKING
 from wsgiref.types import WSGIApplication
 
 from search.storage.artifact_store import ArtifactStore
 from search.storage.errors import StorageError
 from search.web.access import Access
 from search.web.auth_middleware import AuthMiddleware
+from search.web.json_times import ZonedTimes
 from search.web.lazy_app import LazyApp
 from search.web.response_policy import ResponsePolicy
+from search.web.shared_answers import SharedAnswers
+
+if TYPE_CHECKING:
+    from search.storage.optuna_storage import SearchStorage
+
+log = logging.getLogger("search")
 
 
-def protected_dashboard(storage: str, artifacts: ArtifactStore | None, access: Access) -> WSGIApplication:
+def protected_dashboard(url: str, artifacts: ArtifactStore | None, access: Access) -> WSGIApplication:
     """The dashboard behind access checks; until the database is ready it answers with the reason.
 
     Args:
-        storage: The URL of the database.
+        url: Of the database.
         artifacts: The artifact store whose files it serves; None for none.
         access: Which requests it answers.
     """
@@ -25,13 +34,23 @@ def protected_dashboard(storage: str, artifacts: ArtifactStore | None, access: A
         import optuna_dashboard
 
         from search.storage.connect import open_database
+        from search.storage.dashboard_storage import DashboardStorage
         from search.storage.migrations.runner import OptunaAlone
-        from search.storage.optuna_storage import SearchStorage
 
         # Studies that Optuna alone made can be shown too, and are left as they are.
         alone: OptunaAlone = "write" if access.is_writable else "read"
-        database = open_database(storage, create=False, wait_s=0, outage_s=30, optuna_alone=alone)
-        served: WSGIApplication = optuna_dashboard.wsgi(SearchStorage(database), artifact_store=artifacts)
-        return served
+        storage = DashboardStorage(open_database(url, create=False, wait_s=0, outage_s=30, optuna_alone=alone))
+        served = ZonedTimes(optuna_dashboard.wsgi(storage, artifact_store=artifacts))
+        return SharedAnswers(_with_fast_pages(served, storage))
 
     return ResponsePolicy(AuthMiddleware(LazyApp(open_app, (StorageError,)), access))
+
+
+def _with_fast_pages(served: WSGIApplication, storage: SearchStorage) -> WSGIApplication:
+    try:
+        from search.web.study_pages import StudyPages
+    except ImportError as error:
+        # They use functions of optuna-dashboard that are not its public interface.
+        log.warning("this version of optuna-dashboard shows large studies slowly: %s", error)
+        return served
+    return StudyPages(served, storage)

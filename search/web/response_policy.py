@@ -1,10 +1,8 @@
-"""Headers and times of all responses: what a browser may do with them, and times that name their zone."""
+"""Headers of all responses: what a browser may do with them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -36,14 +34,9 @@ _ATTACHMENT = (*_NO_CODE, ("Content-Disposition", "attachment"))
 # Never sent: it would let the pages of other sites read a response.
 _FOREIGN = frozenset({"access-control-allow-origin", "access-control-allow-credentials"})
 
-# Quotes within a JSON text are escaped, so this finds keys only, whatever a note or an attribute contains.
-_TIME = re.compile(rb'("datetime_(?:start|complete)": ?")(\d{4}-\d\d-\d\dT[\d:.]+)(?=")')
-
 
 class ResponsePolicy:
-    """Adds the headers to optuna-dashboard's responses, and the zone to the times in its JSON.
-
-    optuna-dashboard sends this process's local times without a zone, which a browser takes for its own local times.
+    """Adds the headers to the dashboard's responses.
 
     Args:
         app: The dashboard.
@@ -54,34 +47,11 @@ class ResponsePolicy:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = str(environ["PATH_INFO"])
-        if path.startswith(_JSON_PATHS):
-            return self._with_zones(environ, start_response)
 
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
             return start_response(status, protected(path, headers), *error)
 
         return self._app(environ, start)
-
-    def _with_zones(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        started: list[Any] = []
-
-        def start(*response: Any) -> Any:
-            started[:] = response
-            return started.append  # the WSGI function `write`, which bottle does not use
-
-        body = self._app(environ, start)
-        try:
-            content = _TIME.sub(_with_zone, b"".join(body))
-        finally:
-            close = getattr(body, "close", None)
-            if close is not None:
-                close()
-        status, headers, *error = started
-        if content:
-            headers = [(name, value) for name, value in headers if name.lower() != "content-length"]
-            headers.append(("Content-Length", str(len(content))))
-        start_response(status, protected(str(environ["PATH_INFO"]), headers), *error)
-        return [content]
 
 
 def protected(path: str, headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -104,7 +74,3 @@ def protected(path: str, headers: Iterable[tuple[str, str]]) -> list[tuple[str, 
 
 def _media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
-
-
-def _with_zone(found: re.Match[bytes]) -> bytes:
-    return found[1] + datetime.fromisoformat(found[2].decode()).astimezone().isoformat().encode()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from search.web.json_times import ZonedTimes
 from search.web.response_policy import ARTIFACT_TYPES, ResponsePolicy, protected
 
 ACTIVE = (
@@ -74,7 +75,7 @@ def answered(path: str, sent: dict[str, Any], method: str = "GET") -> tuple[byte
     def start(_status: str, sent: list[tuple[str, str]], _error: Any = None, /) -> Any:
         headers.update(sent)
 
-    body = b"".join(ResponsePolicy(app)({"PATH_INFO": path, "REQUEST_METHOD": method}, start))
+    body = b"".join(ResponsePolicy(ZonedTimes(app))({"PATH_INFO": path, "REQUEST_METHOD": method}, start))
     return body, headers
 
 
