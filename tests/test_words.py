@@ -24,7 +24,7 @@ REPLACED = {
     "axes": "search_space",
     "floor": "bigram_baseline",
     "own_code": "user_modules",
-    "probing": "group_size_search",
+    "probing": "memory_need",
     "chosen_corpus": "study/corpus",
     "graphs": "cuda_graphs",
     "groups": "stacked_runs",

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search.models.errors import require_positive_int
+from search.models.lookup import Lookup, OneHotLookup, rows_of
 from search.models.positional import AdditiveEncoding, positional_encoding
 
 # With a larger vocabulary, most pairs of characters are missing from a batch: a table of all would cost more than it
@@ -27,9 +28,10 @@ class BigramV2(nn.Module):
     `forward` computes this formula without computing a product twice. Attention sees only the character and the
     position of a place, and a batch has many places but few characters. So keys, queries and values are computed once
     per distinct pair of character and position (`_from_pairs`), or, if the position is only added, once per character
-    and once per position (`_from_tables`). Because the maps from x to the scores and from x to the logits are linear,
-    the matrices in between are multiplied first: q k^T needs only Wq^T Wk, and lm_head is applied before the average
-    over v, whose weights sum to one. The sums are those of the plain formula in another order.
+    and once per position (`_from_tables`). On an accelerator finding the distinct pairs costs more than it saves
+    (`_from_places`). Because the maps from x to the scores and from x to the logits are linear, the matrices in between
+    are multiplied first: q k^T needs only Wq^T Wk, and lm_head is applied before the average over v, whose weights sum
+    to one. The sums are those of the plain formula in another order.
 
     Args:
         vocab_size: Characters V of the vocabulary.
@@ -38,7 +40,8 @@ class BigramV2(nn.Module):
         pe_type: Positional encoding, one of `search.models.registry.PE_TYPES`.
 
     Attributes:
-        fixed_shapes: True keeps every shape independent of the characters, as `torch.func.vmap` and CUDA graphs need.
+        fixed_shapes: True keeps every shape independent of the characters, as `torch.func.vmap` needs.
+        on_accelerator: True computes what is fast on a GPU, in shapes that are independent of the characters too.
 
     Raises:
         ModelError: A size is not a whole number of at least 1, or as for `positional_encoding`.
@@ -57,31 +60,45 @@ class BigramV2(nn.Module):
         self.n_embd = n_embd
         self.lm_head = nn.Linear(n_embd, vocab_size)
         self.register_buffer("mask", torch.full((block_size, block_size), -torch.inf).triu(1), persistent=False)
-        self.fixed_shapes = False
+        self.fixed_shapes = self.on_accelerator = False
 
     def forward(self, idx: Tensor) -> Tensor:
         """Predict each next character; idx (B, T') int64, T' <= block_size, to logits (B, T', V) float32."""
         vocab_size, block_size = self.token_embedding_table.num_embeddings, self.mask.shape[0]
         if isinstance(self.pe, AdditiveEncoding) and vocab_size + block_size <= MAX_TABLE_ROWS:
             scores, values = self._from_tables(idx, self.pe.table[: idx.shape[1]])
+        elif self.on_accelerator:
+            scores, values = self._from_places(idx)
         else:
             scores, values = self._from_pairs(idx)
         return scores.softmax(dim=-1) @ values
 
     def _from_tables(self, idx: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
         """Masked scores (B, T', T') and values (B, T', V) of x = 2 e + P; idx (B, T') int64, table P (T', C)."""
-        (B, T), V = idx.shape, self.token_embedding_table.num_embeddings
+        T, V = idx.shape[1], self.token_embedding_table.num_embeddings
+        look_up = OneHotLookup(idx, V) if self.on_accelerator else Lookup(idx)
         x = torch.cat((2 * self.token_embedding_table.weight, table))  # (V + T', C)
         # A place adds a character's row and a position's row: with the bias in the characters' rows it counts once.
         once = (torch.arange(V + T, device=idx.device) < V).unsqueeze(1)
         qkv: Tensor = x @ self.fc_qkv.weight.T + once * self.fc_qkv.bias  # (V + T', 3C)
         q, k, v = qkv.chunk(3, dim=-1)
         every_score = q @ k.T * self.n_embd**-0.5  # (V + T', V + T')
-        rows = F.embedding(idx, every_score[:V]) + every_score[V:]  # (B, T', V + T'): each place against every key
+        rows = look_up.rows(every_score[:V]) + every_score[V:]  # (B, T', V + T'): each place against every key
         with_characters, with_positions = rows.split((V, T), dim=-1)
-        scores = with_characters.gather(2, idx.unsqueeze(1).expand(B, T, T)) + with_positions + self.mask[:T, :T]
+        scores = look_up.columns(with_characters) + with_positions + self.mask[:T, :T]
         values = v @ self.lm_head.weight.T + once * self.lm_head.bias  # (V + T', V)
-        return scores, F.embedding(idx, values[:V]) + values[V:]
+        return scores, look_up.rows(values[:V]) + values[V:]
+
+    def _from_places(self, idx: Tensor) -> tuple[Tensor, Tensor]:
+        """Masked scores (B, T', T') and values (B, T', V) of any x, computed for each place; idx (B, T') int64."""
+        T = idx.shape[1]
+        e = rows_of(self.token_embedding_table.weight, idx)
+        x = e + self.pe(e, torch.arange(T, device=idx.device))  # (B, T', C)
+        wq, wk, wv = self.fc_qkv.weight.chunk(3)  # (C, C) each
+        bq, _, bv = self.fc_qkv.bias.chunk(3)  # that of k adds the same to all scores of a place, so softmax drops it
+        q = F.linear(x, (wk.T @ wq) * self.n_embd**-0.5, bq @ wk * self.n_embd**-0.5)  # multiplied with x instead of k
+        to_values, bias = self.lm_head.weight @ wv, self.lm_head.weight @ bv + self.lm_head.bias
+        return q @ x.transpose(-2, -1) + self.mask[:T, :T], F.linear(x, to_values, bias)
 
     def _from_pairs(self, idx: Tensor) -> tuple[Tensor, Tensor]:
         """Masked scores (B, T', T') and values (B, T', V) of any x; idx (B, T') int64."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -100,29 +101,40 @@ class StackedModel:
                 part.grad = None if e in without else grad
 
 
-def can_stack(models: Sequence[nn.Module], x: Tensor, y: Tensor) -> bool:
+class Stack(Protocol):
+    """A stack of models."""
+
+    def losses(self, x: Tensor, y: Tensor) -> Tensor:
+        """The cross-entropy of each member on its own batch, (E,) float32; x and y (E, B, T) int64."""
+        ...
+
+
+def can_stack(
+    models: Sequence[nn.Module], x: Tensor, y: Tensor, stack: Callable[[Sequence[nn.Module]], Stack] = StackedModel
+) -> bool:
     """Whether a stack of these models computes the same losses as each model alone; tried on copies.
 
     False for models that draw random numbers, keep running statistics, or do what `torch.func.vmap` does not support.
 
     Args:
         models: All with the same `shape_of`.
-        x: Inputs to try, (B, T) int64.
+        x: Inputs to try, (B, T) int64, on the device where it is tried.
         y: Targets, (B, T) int64.
+        stack: Makes the stack.
     """
-    copies = [copy.deepcopy(model) for model in models]
+    copies = [copy.deepcopy(model).to(x.device) for model in models]
     with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
         alone = torch.stack([F.cross_entropy(model(x).flatten(0, 1), y.flatten()) for model in copies])
         if any(
-            not torch.equal(before, after)
+            not torch.equal(before.to(after.device), after)
             for model, tried in zip(models, copies, strict=True)
             for before, after in zip(model.buffers(), tried.buffers(), strict=True)
         ):
             return False
         every = len(models), *x.shape
         try:
-            with warnings.catch_warnings(action="ignore"):  # `group_size_search` measures what vmap does slowly
-                stacked = StackedModel(copies).losses(x.expand(every), y.expand(every))
+            with warnings.catch_warnings(action="ignore"):  # of what vmap does slowly
+                stacked = stack(copies).losses(x.expand(every), y.expand(every))
         except (RuntimeError, ValueError, NotImplementedError) as error:
             if type(error).__name__ == "OutOfMemoryError":
                 raise

@@ -27,3 +27,8 @@ class CorpusError(ObjectiveError):
 
 class CheckpointError(ObjectiveError):
     """A checkpoint is damaged, or belongs to another run."""
+
+
+class CaptureFailed(RuntimeError):
+    """A CUDA graph could not be captured, and with it torch's stream and allocator: the process can train no further
+    trial, but another one can."""

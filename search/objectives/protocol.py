@@ -282,7 +282,7 @@ class Objective(Protocol):
         ...
 
     def stack_runs(self, runs: Sequence[TrainingRun]) -> RunGroup:
-        """Make one group of runs of equal shape; called only if `can_stack` is true."""
+        """Make one group of runs, of equal shape unless they have a `memory_share`; called if `can_stack` is true."""
         raise AssertionError(f"{type(self).__name__} has no stack_runs, and can_stack is {self.can_stack}")
 
     def group_size(
@@ -290,3 +290,9 @@ class Objective(Protocol):
     ) -> int:
         """How many runs of a cell's shape train fastest together on a device; can measure it."""
         return 1
+
+    def memory_share(
+        self, cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus | None, device: str
+    ) -> float | None:
+        """Which share of a device's memory a run takes in a group of any shapes; None if a group has one shape."""
+        return None

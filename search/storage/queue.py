@@ -60,7 +60,7 @@ class TrialQueue:
         Call this only while `owner` holds no lease: a running trial under its name was claimed by a transaction whose
         answer was lost, and is claimed for it again.
         """
-        claims, uids = Claims(owner, self.lease_s, self.max_attempts), self._uids(studies)
+        claims, uids = Claims(owner, self.lease_s, self.max_attempts), self.uids_named(studies)
         if (quick := self.database.dialect.one_statement_queue) is not None:
             found = quick.claim(self.database, uids, owner, limit, self.lease_s, self.max_attempts)
             if found.expired:
@@ -271,7 +271,7 @@ class TrialQueue:
 
     def unfinished(self, studies: Sequence[str]) -> int:
         """The number of trials that have not ended."""
-        uids = self._uids(studies)
+        uids = self.uids_named(studies)
         query = select(func.count()).where(
             queue_table.c.study_uid.in_(uids), queue_table.c.state.in_(("waiting", "running"))
         )
@@ -279,21 +279,21 @@ class TrialQueue:
 
     def deleted(self, studies: Sequence[str]) -> list[str]:
         """Those of `studies` whose planning is gone: they were deleted, and perhaps planned again."""
-        there = select(studies_table.c.uid).where(studies_table.c.uid.in_(self._uids(studies)))
+        there = select(studies_table.c.uid).where(studies_table.c.uid.in_(self.uids_named(studies)))
         uids = set(self.database.read(lambda connection: connection.execute(there).scalars().all()))
         return [study for study in studies if self.uids.get(study) not in uids]
 
     def retry_failed(self, studies: Iterable[str]) -> int:
         """Return failed and diverged trials to the queue, with no attempts used; returns their number."""
-        uids = self._uids(list(studies))
+        uids = self.uids_named(list(studies))
         return self.database.write(lambda connection: retry_failed(connection, uids))
 
     def resume_stopped(self, studies: Iterable[str]) -> int:
         """Return the trials that an objective left out with `trial.study.stop()` to the queue; returns their number."""
-        uids = self._uids(list(studies))
+        uids = self.uids_named(list(studies))
         return self.database.write(lambda connection: resume_stopped(connection, uids))
 
-    def _uids(self, studies: Sequence[str]) -> list[str]:
+    def uids_named(self, studies: Sequence[str]) -> list[str]:
         named = [study for study in studies if study not in self.uids]
         found = self.database.read(lambda connection: uids_of(connection, named)) if named else []
         return [self.uids[study] for study in studies if study in self.uids] + found

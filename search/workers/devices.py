@@ -158,7 +158,9 @@ def _may_have_gpu() -> bool:
     with suppress(PackageNotFoundError):
         if "+xpu" in version("torch"):  # Intel's drivers are on most laptops
             return True
-    return any(Path(name).exists() for name in _DRIVER_FILES)
+    # Whoever names the GPUs that a process may see has some, whatever their driver's files are called.
+    named = any(os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"))
+    return named or any(Path(name).exists() for name in _DRIVER_FILES)
 
 
 def _binding(found: Accelerators, gpu: int) -> dict[str, str]:

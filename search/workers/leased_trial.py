@@ -50,6 +50,8 @@ class WorkerStudy:
         artifact_writer: Stores the files of finished trials.
         stack_runs: Makes a group of runs that train as one; None when the objective cannot stack runs.
         group_size: Returns how many trials of a cell's shape to train together.
+        memory_share: Returns which share of the device's memory a trial of a cell takes in a group of any shapes; None
+            if only trials of one shape can be a group, of `group_size`.
         fill: Lets the sampler choose the cell of a slot that has none yet.
         trim_artifacts: Removes the files of trials beyond the study's quota.
         metrics: What trials are ranked by.
@@ -66,6 +68,7 @@ class WorkerStudy:
     artifact_writer: ArtifactWriter
     stack_runs: Callable[[Sequence[TrainingRun]], RunGroup] | None = None
     group_size: Callable[[Mapping[str, Any], str], int] = lambda cell, shape_key: 1
+    memory_share: Callable[[Mapping[str, Any]], float | None] | None = None
     fill: Callable[[Lease], Lease] = lambda lease: lease
     trim_artifacts: Callable[[], None] = lambda: None
     plan_seeds: Callable[[], int] | None = None

@@ -83,7 +83,7 @@ def open_worker(
     """
     check_device(device)
     check_fuse(fuse)
-    sizes = GroupSizes(fuse, device, out)
+    sizes = GroupSizes(fuse, device)
     store = artifact_store(artifacts, out)
     extend_sys_path(modules or module_folder(study))
     database, [first, *siblings] = open_studies(
@@ -168,6 +168,9 @@ def _worker_study(
         shape = f"{shape_key} batch_size {training.batch_size}"
         return sizes.of(shape, lambda: objective.group_size(values_of(cell), training, corpus, sizes.device))
 
+    def memory_share(cell: Mapping[str, Any]) -> float | None:
+        return objective.memory_share(values_of(cell), training, corpus, sizes.device)
+
     stack_runs = objective.stack_runs if objective.can_stack else None
     judge = PruningJudge(backend, stored.name, settings.pruner, definition.metrics, is_needed=needed_cells(stored))
     facts = {
@@ -181,6 +184,8 @@ def _worker_study(
     }
     writer = ArtifactWriter(store, facts, environment(sizes.device, *user_sources(definition)), definition.metric.name)
     worker_study = WorkerStudy(start, stored.uid, judge, settings.workers.checkpoint_s, writer, stack_runs, group_size)
+    if sizes.packs:
+        worker_study = replace(worker_study, memory_share=memory_share)
     sampling, plan_seeds = make_sampling(backend.database, stored), make_seed_planner(backend.database, stored)
     if settings.workers.keep_artifacts is not None and store is not None:
         quota = ArtifactQuota(stored.name, stored.planning, settings.workers.keep_artifacts, store)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from search.errors import ProcessSpoiled
 from search.objectives.command.errors import CommandFailed
+from search.objectives.errors import CaptureFailed
 from search.storage.texts import storable_text
 from search.workers.user_code import UserCodeError
 
@@ -43,8 +44,10 @@ def is_spoiling(error: BaseException) -> bool:
     """Whether no trial can be trained in this process any more: after an error in a kernel, every CUDA call fails."""
     if _is_out_of_memory(error) or not isinstance(error, RuntimeError):
         return False
-    return type(error).__name__ == "AcceleratorError" or any(
-        name in storable_text(error) for name in ("CUDA error", "HIP error")
+    return (
+        isinstance(error, CaptureFailed)
+        or type(error).__name__ == "AcceleratorError"
+        or any(name in storable_text(error) for name in ("CUDA error", "HIP error"))
     )
 
 

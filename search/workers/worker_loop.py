@@ -16,9 +16,9 @@ from search.objectives.protocol import Evaluation, ObjectiveCall, RunGroup, Time
 from search.storage.errors import LeaseLost, StorageUnavailable
 from search.storage.leases import Lease
 from search.storage.queue import TrialQueue
-from search.storage.slots import cell_and_seed
 from search.storage.texts import error_text
 from search.workers.called_trial import CalledTrial
+from search.workers.group_claims import GroupClaims
 from search.workers.leased_trial import WorkerContext, WorkerStudy, release_or_fail, start_run
 from search.workers.leftovers import remove_leftovers
 from search.workers.lost_leases import drop_lost, end_interrupted
@@ -56,7 +56,9 @@ class Worker:
     has_claimed: bool = False
     _leases: list[Lease] = field(default_factory=list)
     _lost: set[Lease] = field(default_factory=set)  # lost leases; may include those of ended trials
-    _max_group_size: dict[tuple[str, str], int] = field(default_factory=dict)  # by study and shape
+
+    def __post_init__(self) -> None:
+        self._groups = GroupClaims(self.context, self.studies, self.owner)
 
     @property
     def queue(self) -> TrialQueue:
@@ -106,7 +108,7 @@ class Worker:
         return False
 
     def _claim(self, names: Sequence[str]) -> list[Lease]:
-        """Claim the next trial, and others of its shape to train with it."""
+        """Claim the next trial, and others to train with it."""
         self._leases = self.queue.claim(names, self.owner)
         self.has_claimed |= bool(self._leases)
         leases = []
@@ -117,8 +119,7 @@ class Worker:
         if not leases or leases[0].attempt > 1:
             return leases
         with self._failing(leases[0]):
-            size = self._group_size(leases[0])
-            return leases if size == 1 else leases + self.queue.claim_alike(leases, self.owner, size - 1)
+            return leases + self._groups.more(leases[0])
         return []
 
     @contextmanager
@@ -139,14 +140,6 @@ class Worker:
     def _forget(self, lease: Lease) -> None:
         # A new list: the thread that renews leases may be reading the old one.
         self._leases = [each for each in self._leases if each is not lease]
-
-    def _group_size(self, lease: Lease) -> int:
-        study = self.studies[lease.study]
-        if study.stack_runs is None or not lease.shape_key:
-            return 1
-        cell, _ = cell_and_seed(lease.cell)
-        size = study.group_size(cell, lease.shape_key)
-        return min(size, self._max_group_size.get((lease.study, lease.shape_key), size))
 
     def _renew_leases(self) -> None:
         # A thread, since minutes can pass between two evaluations. Stopping the process stops it too: leases expire.
@@ -174,6 +167,7 @@ class Worker:
                         trials.append(TrainedTrial.begin(self.context, lease, study, run))
             if trials:
                 self._train(trials)
+                self._groups.succeeded()
         except (StorageUnavailable, ProcessSpoiled):
             raise
         except BaseException as error:  # a study's own code can raise anything, SystemExit included
@@ -196,7 +190,7 @@ class Worker:
                 trial.run.timer.wait_for_device = self.wait_for_device
         user_code = self.context.user_code
         with user_code.running_trials():
-            group = self._group([trial.run for trial in trials], trials[0].lease.study)
+            group = self._group([trial.run for trial in trials], trials[0].lease)
         self.timer.end("starting")
         while trials:
             with user_code.running_trials():
@@ -220,10 +214,10 @@ class Worker:
     def _must_pause(self) -> bool:
         return self.stop.is_set() or not self._lost.isdisjoint(self._leases)
 
-    def _group(self, runs: Sequence[TrainingRun], study: str) -> RunGroup:
-        stack_runs = self.studies[study].stack_runs
-        # On a GPU a group of one is faster than a plain run, since its steps are captured.
-        single = len(runs) == 1 and self.context.device == "cpu"
+    def _group(self, runs: Sequence[TrainingRun], first: Lease) -> RunGroup:
+        stack_runs = self.studies[first.study].stack_runs
+        # On a GPU a group of one is faster than a plain run, since its steps are captured; unless that is what fails.
+        single = len(runs) == 1 and (self.context.device == "cpu" or first.attempt > 2)
         return SingleRunGroup(runs[0]) if single or stack_runs is None else stack_runs(runs)
 
     def _report(
@@ -272,12 +266,11 @@ class Worker:
             for trial in trials:
                 trial.end_by(error)
             return
-        first, size = trials[0].lease, max(1, len(trials) // 2)
+        first, size = trials[0].lease, self._groups.failed([trial.lease for trial in trials])
         log.warning(
             "error in a group of %d trials of %s: %s; retrying in groups of %d from their checkpoints",
             len(trials), first.study, error_text(error), size,
         )  # fmt: skip
-        self._max_group_size[first.study, first.shape_key] = size
         for trial in trials:
             trial.release()
 

@@ -114,10 +114,24 @@ class BatchSampler:
         """Draw where the windows of one batch start, (B,) int64 on the CPU."""
         return self._starts(self.text, self._block_size, self._batch_size, self._generator)
 
+    def draw_several(self, count: int) -> Tensor:
+        """Draw `count` batches in advance, (count, B) int64 on the CPU; as many calls of `draw` draw the same."""
+        if self._starts is uniform_starts:
+            return self.draw_with(self._generator, count)
+        return torch.stack([self.draw() for _ in range(count)])
+
+    def draw_with(self, generator: torch.Generator, count: int) -> Tensor:
+        """Draw `count` batches of windows that start anywhere with another CPU generator, (count, B) int64."""
+        return uniform_starts(self.text, self._block_size, count * self._batch_size, generator).view(count, -1)
+
+    def on(self, tokens: Tensor) -> BatchSampler:
+        """One of the same size on another text, whose windows start anywhere."""
+        return BatchSampler(tokens, self._block_size, self._batch_size, self._generator)
+
     def gather(self, starts: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs and targets, (N, T) int64 each, of the windows at `starts`, (N,) int64 on the CPU."""
+        """Inputs and targets, (..., T) int64 each, of the windows at `starts`, (...) int64."""
         rows = widened(self._windows[starts.to(self._windows.device, non_blocking=True)])
-        return rows[:, :-1], rows[:, 1:]
+        return rows[..., :-1], rows[..., 1:]
 
     def first(self) -> tuple[Tensor, Tensor]:
         """The first windows of the text, at most a batch of them, without drawing: (B, T) int64 each."""

@@ -1,19 +1,29 @@
-"""Replays a training step on a GPU as one CUDA graph: one call launches its dozens of small kernels."""
+"""Work on a stream of its own, which on a CUDA device is captured as a graph once and replayed from then on.
+
+A replay launches hundreds of small kernels with one call, and streams let the stacks of several shapes share a device.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import traceback
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor
+
+from search.objectives.errors import CaptureFailed
 
 log = logging.getLogger("objectives")
 
-# Steps before the capture, on a separate stream: libraries initialize themselves in the first ones, which cannot be
-# captured. They are ordinary training steps.
-EAGER_STEPS = 3
+# Replays that may wait on a stream: enough that the device never waits for the next, few enough that a stop, which
+# waits for them, takes no longer than a few steps.
+IN_FLIGHT = 4
+_OUR_FOLDERS = (Path(torch.__file__).parent, Path(__file__).parent.parent.parent)
 
 
 class Graph(Protocol):
@@ -23,72 +33,141 @@ class Graph(Protocol):
         """Run it again on the current values of its tensors."""
         ...
 
+    def reset(self) -> None:
+        """Free its memory."""
+        ...
 
-class CudaCapture:
-    """Captures work on a CUDA device."""
+
+class Lane:
+    """A stream with the graphs that are captured on it; on other devices than CUDA every call just does the work.
+
+    Work is given to each call and never kept: a lane that kept it would keep the stack that it belongs to alive.
+
+    Args:
+        device: Where the work is done.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._graphs: dict[str, Graph] = {}
+        self._tried: set[str] = set()
+        self._uncaptured: set[str] = set()
+        self._in_flight: deque[torch.cuda.Event] = deque()
+        self._stream: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            self._pool = torch.cuda.graph_pool_handle()
+            self._stream.wait_stream(torch.cuda.current_stream(device))  # what was made so far is there
 
-    def run_aside(self, work: Callable[[], None]) -> None:
-        """Run the work on a separate stream."""
-        current = torch.cuda.current_stream(self._device)
-        self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            work()
-        current.wait_stream(self._stream)
+    def active(self) -> AbstractContextManager[object]:
+        """Make its stream the current one."""
+        return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
 
-    def capture(self, work: Callable[[], None]) -> Graph:
-        """Record the work without running it.
+    def run(self, name: str, work: Callable[[], None]) -> None:
+        """Do work: kernel by kernel the first time, as a captured graph from the second time on.
+
+        Args:
+            name: Tells the lane's works apart.
+            work: Reads and writes only tensors that stay where they are, and reads no value of them on the host.
 
         Raises:
-            RuntimeError: The work cannot be recorded, for instance because it reads a tensor's value.
+            CaptureFailed: The work cannot be captured; this process can no longer use the device.
         """
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream):
+        with self.active(), _sums_in_any_order():
+            if (graph := self._graphs.get(name)) is not None:
+                graph.replay()
+            elif name in self._uncaptured or not self.captures:
+                work()
+            elif name not in self._tried:
+                self._tried.add(name)
+                self._try(name, work)
+            else:
+                self._graphs[name] = graph = self._capture(name, work)
+                graph.replay()
+
+    @property
+    def captures(self) -> bool:
+        """Whether work is captured at all."""
+        return self._stream is not None
+
+    def pace(self) -> None:
+        """Wait until at most `IN_FLIGHT` of the works before a call of this are left to do."""
+        if self._stream is None:
+            return
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record(self._stream)
+        self._in_flight.append(event)
+        if len(self._in_flight) > IN_FLIGHT:
+            oldest = self._in_flight.popleft()
+            if not oldest.query():  # type: ignore[no-untyped-call]
+                oldest.synchronize()
+
+    def wait(self) -> None:
+        """Wait until all work is done."""
+        if self._stream is not None:
+            self._stream.synchronize()
+
+    def close(self) -> None:
+        """Wait, and free the memory of the graphs."""
+        self.wait()
+        for graph in self._graphs.values():
+            graph.reset()
+        self._graphs.clear()
+
+    def _try(self, name: str, work: Callable[[], None]) -> None:
+        """Do the work once and find out whether it waits for the device, which a capture would not survive.
+
+        Libraries initialize themselves here too, which cannot be captured either.
+        """
+        try:
+            with _refusing_to_wait():
+                work()
+        except RuntimeError as error:
+            if "synchronizing CUDA operation" not in str(error):
+                raise
+            log.warning(
+                "%s waits for the GPU, so its kernels are launched one by one, which is slower: %s", name, _line(error)
+            )
+            self._uncaptured.add(name)
             work()
+
+    def _capture(self, name: str, work: Callable[[], None]) -> Graph:
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                work()
+        except torch.OutOfMemoryError:
+            raise  # the capture itself has ended well, otherwise another error would have replaced this one
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise CaptureFailed(f"cannot capture the {name} of a stack as a CUDA graph: {reason}") from error
         return graph
 
 
-class GraphedStep:
-    """A step that is captured after a few ordinary runs, and replayed from then on.
+@contextmanager
+def _sums_in_any_order() -> Iterator[None]:
+    """Without torch's deterministic algorithms, which sort all indices of a sum; the work of a stack needs none."""
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("default")
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before)
 
-    Args:
-        step: Takes one step, given where batches start; uses no other input that changes, and reads no tensor's value.
-        like: A tensor of the shape and type of the batch starts; (E, B) int64 on the CPU.
-        device: The device of the step.
-        capture: Captures the step.
-    """
 
-    def __init__(
-        self, step: Callable[[Tensor], None], like: Tensor, device: torch.device, capture: CudaCapture
-    ) -> None:
-        self._input = torch.empty_like(like, device=device)
-        self._step, self._capture = step, capture
-        self._taken = 0
-        self._graph: Graph | None = None
+@contextmanager
+def _refusing_to_wait() -> Iterator[None]:
+    with warnings.catch_warnings(action="ignore"):  # that this mode does not see every wait
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
-    def __call__(self, starts: Tensor) -> None:
-        """Take a step; starts as `like`."""
-        # A copy from pinned memory does not wait for the device, nor the device for the copy.
-        pinned = starts.pin_memory() if self._input.device.type == "cuda" else starts
-        self._input.copy_(pinned, non_blocking=True)
-        if self._graph is not None:
-            self._graph.replay()
-            return
-        self._taken += 1
-        if self._taken <= EAGER_STEPS or self._taken > EAGER_STEPS + 1:
-            self._capture.run_aside(self._work)
-            return
-        try:
-            self._graph = self._capture.capture(self._work)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            log.warning("cannot capture this step as a CUDA graph, so it runs kernel by kernel: %s", reason)
-            self._capture.run_aside(self._work)
-        else:
-            self._graph.replay()
 
-    def _work(self) -> None:
-        self._step(self._input)
+def _line(error: BaseException) -> str:
+    """The user's line that an error comes from, or else what it says."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not any(Path(frame.filename).is_relative_to(folder) for folder in _OUR_FOLDERS):
+            return f"{frame.filename}:{frame.lineno}: {frame.line}"
+    return str(error).splitlines()[0]

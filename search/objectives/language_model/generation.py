@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -43,8 +44,13 @@ def sample_text(
             probabilities = model(context)[0, -1].softmax(dim=-1).cpu()  # (V,): drawn on the CPU on every device
             written.append(int(torch.multinomial(probabilities, 1, generator=generator).item()))
     model.train(training)
+    return decoded(corpus, written[1:])
+
+
+def decoded(corpus: Corpus, ids: Sequence[int]) -> str:
+    """The text of ids; "" if they cannot be decoded."""
     try:
-        return corpus.decode(written[1:])
+        return corpus.decode(ids)
     except CorpusError as error:  # of an untrained model's ids, for instance: the losses count all the same
         log.warning("no text sample: %s", error)
         return ""

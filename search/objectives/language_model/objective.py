@@ -17,6 +17,7 @@ from search.objectives.protocol import TRAIN_LOSS, Objective, RunGroup, Training
 from search.objectives.settings import TrainingSettings
 
 if TYPE_CHECKING:
+    from search.objectives.language_model.memory_need import MemoryNeed
     from search.objectives.language_model.run import LanguageModelRun
 
 
@@ -25,6 +26,9 @@ class LanguageModelObjective(Objective):
 
     takes_corpus = True
     can_stack = True
+
+    def __init__(self) -> None:
+        self._memories: dict[str, MemoryNeed] = {}  # by device
 
     @property
     def settings_class(self) -> type[TrainingSettings]:
@@ -52,20 +56,30 @@ class LanguageModelObjective(Objective):
 
     def stack_runs(self, runs: Sequence[TrainingRun]) -> RunGroup:
         """Group runs of one device and corpus, to train them at the same time."""
+        from search.objectives.language_model.accelerated_group import AcceleratedGroup
         from search.objectives.language_model.stacked_runs import RunGroup as StackedRuns
 
-        return cast(RunGroup, StackedRuns(cast("Sequence[LanguageModelRun]", runs)))
+        of_model = cast("Sequence[LanguageModelRun]", runs)
+        device = of_model[0].device
+        if device.type == "cpu":
+            return cast(RunGroup, StackedRuns(of_model))
+        return cast(RunGroup, AcceleratedGroup(of_model, self._memory(str(device))))
 
-    def group_size(
+    def memory_share(
         self, cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus | None, device: str
-    ) -> int:
-        """Measure how many runs of a cell's shape train fastest together; takes a few seconds on a GPU."""
+    ) -> float | None:
+        """As `search.objectives.language_model.memory_need`; None on a CPU, where shapes take turns."""
+        if device == "cpu":
+            return None
+        text = _require_corpus(corpus)
+        return self._memory(device).share(read_cell(cell, settings, text), text.vocab_size)
+
+    def _memory(self, device: str) -> MemoryNeed:
         import torch
 
-        from search.objectives.language_model.group_size_search import best_group_size
+        from search.objectives.language_model.memory_need import MemoryNeed
 
-        text = _require_corpus(corpus)
-        return best_group_size(lambda seed: start(cell, seed, settings, text, device), torch.device(device))
+        return self._memories.setdefault(device, MemoryNeed(torch.device(device)))
 
 
 def start(

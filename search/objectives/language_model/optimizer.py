@@ -112,13 +112,11 @@ class LearningRates:
 
     Args:
         optimizer: Its groups have their highest learning rates.
-        on_device: Keep the rates in tensors, so that a captured step reads the current ones.
     """
 
-    def __init__(self, optimizer: Optimizer, on_device: torch.device | None = None) -> None:
+    def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
         self._highest = [float(group["lr"]) for group in optimizer.param_groups]
-        self._on_device = on_device
 
     def set(self, group: int, step: int, settings: LanguageModelSettings) -> None:
         """Set the learning rate of one group for a step.
@@ -130,14 +128,20 @@ class LearningRates:
         """
         if is_constant(settings):
             return
-        rate = self._highest[group] * rate_factor(step, settings)
-        entry = self._optimizer.param_groups[group]  # looked up, because loading a state replaces the groups
-        if isinstance(entry["lr"], torch.Tensor):
-            entry["lr"].fill_(rate)
-        else:
-            entry["lr"] = rate if self._on_device is None else torch.tensor(rate, device=self._on_device)
+        # Looked up, because loading a state replaces the groups.
+        self._optimizer.param_groups[group]["lr"] = self._highest[group] * rate_factor(step, settings)
 
     def set_all(self, step: int, settings: LanguageModelSettings) -> None:
         """Set the learning rates of all groups, which belong to one run."""
         for group in range(len(self._highest)):
             self.set(group, step, settings)
+
+
+def cloned_state(optimizer: Optimizer) -> dict[str, Any]:
+    """The state of an optimizer, for a checkpoint; cloned, since slices of a stack would be saved with the stack."""
+    state = optimizer.state_dict()
+    cloned = {
+        index: {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in of_one.items()}
+        for index, of_one in state["state"].items()
+    }
+    return {**state, "state": cloned}

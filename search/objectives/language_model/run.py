@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,13 +17,14 @@ from search.objectives.language_model.batches import BatchSampler, starts_of
 from search.objectives.language_model.cells import ReadCell
 from search.objectives.language_model.checkpoints import pack, unpack
 from search.objectives.language_model.evaluation import PassLosses, full_pass, sampled
+from search.objectives.language_model.evaluation_texts import Measured, first_predictions, texts_on
 from search.objectives.language_model.generation import sample_text
 from search.objectives.language_model.interface import logits_of
+from search.objectives.language_model.optimizer import cloned_state
 from search.objectives.language_model.rng import ModelRng, generator_for
-from search.objectives.language_model.token_tensors import as_tensor
 from search.objectives.language_model.training_step import TrainingStep, precision
 from search.objectives.phase_timer import PhaseTimer
-from search.objectives.protocol import TRAIN_LOSS, VAL_LOSS, Evaluation
+from search.objectives.protocol import TRAIN_LOSS, Evaluation
 
 NO_METRICS: Mapping[str, float] = {}
 
@@ -41,8 +41,9 @@ class LanguageModelRun:
         fingerprint: Identifies the run; a checkpoint with another one is rejected.
 
     Attributes:
-        model, optimizer, batches, settings: What it trains, and how. `stacked_runs` uses these to train several
-            runs as one, and counts the steps with `stepped`.
+        read, model, optimizer, batches, settings: What it trains, and how. A stack uses these to train several runs as
+            one, and counts the steps with `stepped`.
+        texts: What it is evaluated on.
         draws: The run's own random numbers for its model; active while it takes steps.
         loss_sum: () float32 on the device, of the losses since the last evaluation; finite while all losses are.
         timer: Its time, by kind of work.
@@ -51,14 +52,12 @@ class LanguageModelRun:
     def __init__(
         self, read: ReadCell, seed: int, corpus: Corpus, model: nn.Module, device: torch.device, fingerprint: str
     ) -> None:
-        self.settings, self.block_size = read.settings, read.block_size
+        self.read, self.settings, self.block_size = read, read.settings, read.block_size
         self.model, self.device = model, device
-        self._seed, self._corpus, self._fingerprint = seed, corpus, fingerprint
-        self._train, self._selection, self._held_out = texts_on(corpus, device)
-        # Fixed, and as long as the validation text, so that both losses have the same cost and spread.
-        self._train_stretch = self._train[: len(self._selection)]
+        self.seed, self.corpus, self._fingerprint = seed, corpus, fingerprint
+        self.texts = texts_on(corpus, device)
         draws, starts = generator_for(seed, "batches"), starts_of(self.settings.batches)
-        self.batches = BatchSampler(self._train, self.block_size, self.settings.batch_size, draws, starts)
+        self.batches = BatchSampler(self.texts.train, self.block_size, self.settings.batch_size, draws, starts)
         self.draws = ModelRng(seed, device)
         self.timer = PhaseTimer()
         self._training_step = TrainingStep(model, self.batches, self.settings, device, self.timer)
@@ -92,10 +91,15 @@ class LanguageModelRun:
     @property
     def due(self) -> bool:
         """True when an evaluation is next: at step 0, every `eval_interval` steps, and at the end."""
+        return self.steps_to_evaluation == 0
+
+    @property
+    def steps_to_evaluation(self) -> int:
+        """How many steps there are before the next evaluation."""
         if not self._curve:
-            return True
+            return 0
         interval = self.settings.eval_interval
-        return self._step >= min((self._curve[-1].step // interval + 1) * interval, self.settings.max_iters)
+        return max(0, min((self._curve[-1].step // interval + 1) * interval, self.settings.max_iters) - self._step)
 
     def advance(self, should_stop: Callable[[], bool]) -> Evaluation | None:
         """Train up to the next evaluation.
@@ -123,9 +127,9 @@ class LanguageModelRun:
         self.stepped(time.perf_counter() - began)
         return finite
 
-    def stepped(self, seconds: float) -> None:
-        """Count a step, and this run's share of its time."""
-        self._step += 1
+    def stepped(self, seconds: float = 0.0, steps: int = 1) -> None:
+        """Count steps that were taken, and time that this run has cost."""
+        self._step += steps
         self._seconds += seconds
 
     def evaluate(self) -> Evaluation:
@@ -135,16 +139,25 @@ class LanguageModelRun:
         if not math.isfinite(self.loss_sum.item()):
             return self.record_divergence()
         with self.draws.active(), precision(self.settings, self.device):
-            evaluation = self._record(*self._measure())
+            evaluation = self.add_evaluation(self._measure())
         if self.finished:
             self._measure_details()
         self.timer.end("evaluation")
         self._seconds += time.perf_counter() - began
         return evaluation
 
+    def add_evaluation(self, measured: Measured) -> Evaluation:
+        """Add what was measured at this step to the curve."""
+        if measured.by_position is not None:
+            self._by_position = list(measured.by_position)
+        evaluation = measured.at(self._step)
+        self._curve.append(evaluation)
+        self.loss_sum.zero_()
+        return evaluation
+
     def record_divergence(self) -> Evaluation:
         """End the run at this step, with NaN losses."""
-        return self._record(math.nan, math.nan)
+        return self.add_evaluation(Measured(math.nan, math.nan))
 
     def save(self) -> bytes:
         """Everything that `restore` needs to resume with bit-equal losses."""
@@ -158,7 +171,7 @@ class LanguageModelRun:
             "loss_sum": self.loss_sum.clone(),
             # Cloned, because a slice of a stack would be saved with the whole stack.
             "model": {name: value.clone() for name, value in self.model.state_dict().items()},
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": cloned_state(self.optimizer),
             "batches": self.batches.state(),
             "draws": self.draws.state(),
         }
@@ -215,13 +228,23 @@ class LanguageModelRun:
         """Measure what a finished run has besides its losses, unless that is done."""
         with precision(self.settings, self.device):
             if self._by_position is None:
-                text = self._selection if self._held_out is None else self._held_out
-                self._by_position = self._pass(text).by_position
+                self._by_position = self._pass(self.texts.ranking).by_position
             if self._sample is None:
                 length = self.settings.sample_chars
                 self._sample = sample_text(
-                    self._predictor, self._corpus, length, self.block_size, self._seed, self.device
+                    self._predictor, self.corpus, length, self.block_size, self.seed, self.device
                 )
+
+    def keep_details(self, sample: str, by_position: Sequence[float] | None) -> None:
+        """Take what a finished run has besides its losses from a stack, which measures all its runs at once.
+
+        Args:
+            sample: A text written by its model.
+            by_position: The loss that ranks by position; None if the last evaluation had it.
+        """
+        self._sample = sample
+        if by_position is not None:
+            self._by_position = list(by_position)
 
     def files(self) -> dict[str, bytes]:
         """The files to keep of an ended run: the weights."""
@@ -229,48 +252,28 @@ class LanguageModelRun:
         state = {name: value.detach().cpu().clone().contiguous() for name, value in self.model.state_dict().items()}
         return {"model.safetensors": to_safetensors(state)}
 
-    def _measure(self) -> tuple[float, float, Mapping[str, float]]:
-        """The training loss, the loss that ranks, and with a held-out text also the validation loss beside it, in nats
-        per character."""
-        settings = self.settings
+    def _measure(self) -> Measured:
+        """The training loss, the loss that ranks, and with a held-out text also the validation loss beside it."""
+        settings, texts = self.settings, self.texts
         if settings.evaluation == "full":
-            train, selection = self._pass(self._train_stretch), self._pass(self._selection)
-            self._by_position = selection.by_position
-            if self._held_out is None:
-                return train.loss, selection.loss, {}
-            held_out = self._pass(self._held_out)
-            self._by_position = held_out.by_position
-            return train.loss, held_out.loss, {VAL_LOSS: selection.loss}
+            passes = {name: self._pass(text) for name, text in texts.scored.items()}
+            return texts.measured({name: each.loss for name, each in passes.items()}, passes[texts.ranks].by_position)
 
-        def estimate(split: str, tokens: Tensor) -> float:
-            # A separate generator per evaluation: evaluating a run more often must not change its training.
-            generator = generator_for(self._seed, "evaluation", self._step, split)
+        def estimate(name: str, tokens: Tensor) -> float:
+            generator = self.evaluation_draws(name)
             size, batches = settings.batch_size, settings.eval_batches
             return sampled(self._predictor, tokens, self.block_size, size, batches, generator)
 
-        train_loss, val_loss = estimate("train", self._train), estimate("val", self._selection)
-        if self._held_out is None:
-            return train_loss, val_loss, {}
-        return train_loss, estimate("held-out", self._held_out), {VAL_LOSS: val_loss}
+        return texts.measured({name: estimate(name, tokens) for name, tokens in texts.sampled.items()})
+
+    def evaluation_draws(self, text: str) -> torch.Generator:
+        """The generator of the random batches of one text at this step."""
+        # A separate one per evaluation: evaluating a run more often must not change its training.
+        return generator_for(self.seed, "evaluation", self._step, text)
 
     def _pass(self, text: Tensor) -> PassLosses:
         """The losses over a text, or over its first `eval_tokens` predictions."""
-        most = self.settings.eval_tokens
-        part = text if most is None else text[: most + 1]
+        part = first_predictions(text, self.settings.eval_tokens)
         # Other batches of windows add up in another order, so texts keep those of earlier versions.
-        vocab_size = self._corpus.vocab_size if self._corpus.is_mapped else 1
+        vocab_size = self.corpus.vocab_size if self.corpus.is_mapped else 1
         return full_pass(self._predictor, part, self.block_size, vocab_size)
-
-    def _record(self, train_loss: float, value: float, further: Mapping[str, float] = NO_METRICS) -> Evaluation:
-        evaluation = Evaluation(self._step, value, {TRAIN_LOSS: train_loss, **further})
-        self._curve.append(evaluation)
-        self.loss_sum.zero_()
-        return evaluation
-
-
-@functools.lru_cache(maxsize=4)
-def texts_on(corpus: Corpus, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The training, the validation and the held-out text, (N,) each, on a device, where all runs of a process share
-    them; None if there is no held-out text."""
-    held_out = None if corpus.held_out is None else as_tensor(corpus.held_out.tokens, device)
-    return as_tensor(corpus.train, device), as_tensor(corpus.selection, device), held_out

@@ -1,4 +1,7 @@
-"""A fused group: runs that one worker trains at the same time, those of equal shapes as one stacked model."""
+"""A fused group on a CPU: runs that one worker trains at the same time, those of equal shapes as one stacked model.
+
+`search.objectives.language_model.accelerated_group` is what stands in for it on an accelerator.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,6 @@ from torch.optim import Optimizer
 
 from search.models.stacked import StackedModel, can_stack, shape_of
 from search.objectives.language_model import training_step
-from search.objectives.language_model.cuda_graphs import CudaCapture, GraphedStep
 from search.objectives.language_model.optimizer import LearningRates
 from search.objectives.language_model.run import LanguageModelRun
 from search.objectives.language_model.schedule import is_constant
@@ -26,39 +28,25 @@ class Stack:
 
     Args:
         runs: All with the same `_stack_key`.
-        capture: Captures the steps as a CUDA graph; None on a CPU.
     """
 
-    def __init__(self, runs: Sequence[LanguageModelRun], capture: CudaCapture | None = None) -> None:
+    def __init__(self, runs: Sequence[LanguageModelRun]) -> None:
         self.runs = list(runs)
         self._model = StackedModel([run.model for run in runs], runs[0].settings.label_smoothing)
-        self._loss_sums = torch.stack([run.loss_sum for run in runs])  # (E,)
-        for run, part in zip(runs, self._loss_sums, strict=True):
-            run.loss_sum = part
         self._optimizer = JointOptimizer(runs)
-        self._graphed: GraphedStep | None = None
-        if capture is not None:
-            like = torch.empty(len(runs), runs[0].settings.batch_size, dtype=torch.int64)
-            self._graphed = GraphedStep(self._capturable_step, like, runs[0].device, capture)
 
     def take_step(self) -> list[LanguageModelRun]:
         """Take one step with every run.
 
         Returns:
-            The runs whose loss is not finite; their weights are unchanged. On a GPU the losses are not read, because
-            that would wait for the device; the next evaluation checks their sums.
+            The runs whose loss is not finite; their weights are unchanged.
         """
         began = time.perf_counter()
         timer = self.runs[0].timer
         timer.begin()
         starts = torch.stack([run.batches.draw() for run in self.runs])  # (E, B) on the CPU
-        diverged: list[int] = []
         self._optimizer.set_learning_rates()
-        if self._graphed is not None:
-            self._graphed(starts)
-            timer.end("step")
-        else:
-            diverged = self._checked_step(starts)
+        diverged = self._checked_step(starts)
         share_s = (time.perf_counter() - began) / len(self.runs)
         for run in self.runs:
             run.stepped(share_s)
@@ -77,13 +65,6 @@ class Stack:
         self._optimizer.step()
         timer.end("optimizer")
         return diverged
-
-    def _capturable_step(self, starts: Tensor) -> None:
-        """Take a step that reads no tensor's value, so that it can be captured; starts (E, B) on the device."""
-        losses = self._model.losses(*self._batches(starts))
-        self._loss_sums += losses.detach()
-        self._model.backward(losses)
-        self._optimizer.step()
 
     def _batches(self, starts: Tensor) -> tuple[Tensor, Tensor]:
         """Every run's batch: inputs and targets, (E, B, T) int64 each; starts (E, B)."""
@@ -114,8 +95,7 @@ class JointOptimizer:
         self._runs = list(owners.values())
         kind: Any = type(runs[0].optimizer)
         self._optimizer: Optimizer = kind(list(groups.values()))
-        device = runs[0].device
-        self._rates = LearningRates(self._optimizer, device if device.type == "cuda" else None)
+        self._rates = LearningRates(self._optimizer)
         for run in runs:
             for parameter in run.model.parameters():
                 self._optimizer.state[parameter] = run.optimizer.state[parameter]
@@ -143,19 +123,15 @@ class RunGroup:
 
     def __init__(self, runs: Sequence[LanguageModelRun]) -> None:
         assert len({run.batches.text.data_ptr() for run in runs}) == 1, "all runs of a group read one text"
-        device = runs[0].device
-        # On a GPU even a single run is a stack: only stacks are captured.
-        self._capture = CudaCapture(device) if device.type == "cuda" else None
         self._alone: list[LanguageModelRun] = []
         self.stacks: list[Stack] = []
         by_shape: dict[object, list[LanguageModelRun]] = {}
         for run in runs:
             by_shape.setdefault(_stack_key(run), []).append(run)
         for alike in by_shape.values():
-            enough = len(alike) > 1 or self._capture is not None
-            enough = enough and training_step.can_stack(alike[0].model, alike[0].settings)
+            enough = len(alike) > 1 and training_step.can_stack(alike[0].model, alike[0].settings)
             if enough and can_stack([run.model for run in alike], *alike[0].batches.first()):
-                self.stacks.append(Stack(alike, self._capture))
+                self.stacks.append(Stack(alike))
             else:
                 self._alone += alike
 
@@ -200,8 +176,8 @@ class RunGroup:
             if len(remaining) == len(stack.runs):
                 continue
             self.stacks.remove(stack)
-            if len(remaining) > 1 or (remaining and self._capture is not None):
-                self.stacks.append(Stack(remaining, self._capture))
+            if len(remaining) > 1:
+                self.stacks.append(Stack(remaining))
             else:
                 self._alone += remaining
 

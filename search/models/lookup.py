@@ -1,0 +1,111 @@
+"""Rows of tables by id: read, as suits a CPU, or as products with one-hot rows, as suits an accelerator.
+
+On an accelerator the gradient of a row that was read is scattered: by atomic additions, whose order and so whose last
+digits change from run to run, or after a sort of all ids. A product with one-hot rows costs little for the characters
+of a text, and so does its gradient, which is a product too.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+# Beyond it a product would cost more than it saves, and ids are read.
+MAX_ONE_HOT = 512
+
+
+class Lookup:
+    """Looks up what belongs to the ids of a batch.
+
+    Args:
+        idx: (B, T) int64.
+    """
+
+    def __init__(self, idx: Tensor) -> None:
+        self._idx = idx
+
+    def rows(self, table: Tensor) -> Tensor:
+        """The row of each id; table (V, N) to (B, T, N)."""
+        return F.embedding(self._idx, table)
+
+    def columns(self, scores: Tensor) -> Tensor:
+        """The scores of each place with each id of its window; scores (B, T, V), by id, to (B, T, T)."""
+        (B, T), idx = self._idx.shape, self._idx
+        return scores.gather(2, idx.unsqueeze(1).expand(B, T, T))
+
+
+class OneHotLookup(Lookup):
+    """The same as products.
+
+    Args:
+        idx: (B, T) int64.
+        vocab_size: V, at most `MAX_ONE_HOT`.
+    """
+
+    def __init__(self, idx: Tensor, vocab_size: int) -> None:
+        super().__init__(idx)
+        self._one_hot = one_hot(idx, vocab_size)
+
+    def rows(self, table: Tensor) -> Tensor:
+        """As `Lookup.rows`."""
+        return self._one_hot @ table
+
+    def columns(self, scores: Tensor) -> Tensor:
+        """As `Lookup.columns`."""
+        return scores @ self._one_hot.transpose(-2, -1)
+
+
+def one_hot(idx: Tensor, size: int) -> Tensor:
+    """Rows with a one at each id and zeros elsewhere; idx (...) int64 to (..., size) float32."""
+    return F.embedding(idx, _identity(size, idx.device))
+
+
+@functools.cache
+def _identity(size: int, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # a gradient may need it later, wherever it is made
+        return torch.eye(size, device=device)
+
+
+class AcceleratorLookups(TorchFunctionMode):
+    """Gives the embeddings of any model a gradient without a sort: a product, or of a large table atomic additions."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call `func`, or what stands in for it."""
+        kwargs = kwargs or {}
+        if func is F.embedding and _is_plain(*args, **kwargs):
+            return rows_of(args[1], args[0])
+        return func(*args, **kwargs)
+
+
+def rows_of(table: Tensor, idx: Tensor) -> Tensor:
+    """The row of each id; table (V, N) and idx (...) int64 to (..., N)."""
+    if table.shape[0] <= MAX_ONE_HOT:
+        return one_hot(idx, table.shape[0]).to(table.dtype) @ table
+    index = idx.flatten().unsqueeze(1).expand(-1, table.shape[1])
+    return table.gather(0, index).view(*idx.shape, table.shape[1])
+
+
+def _is_plain(
+    idx: Tensor,
+    weight: Tensor | None = None,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> bool:
+    """Whether nothing but a row is asked of `F.embedding`, and the table has a gradient."""
+    options = padding_idx is None and max_norm is None and not scale_grad_by_freq and not sparse
+    return options and weight is not None and weight.requires_grad

@@ -1,0 +1,295 @@
+"""Evaluations and text samples of all runs of a stack at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+
+from search.models.flat_stack import FlatStack, place_losses
+from search.objectives.language_model.cuda_graphs import Lane
+from search.objectives.language_model.evaluation import LOGITS_PER_FORWARD, TOKENS_PER_FORWARD
+from search.objectives.language_model.evaluation_texts import Measured, first_predictions
+from search.objectives.language_model.generation import decoded
+from search.objectives.language_model.rng import generator_for
+from search.objectives.language_model.run import LanguageModelRun
+from search.objectives.language_model.token_tensors import widened
+
+# Of all members together: they share the device's memory.
+TOKENS_OF_ALL = 16 * TOKENS_PER_FORWARD
+LOGITS_OF_ALL = 2 * LOGITS_PER_FORWARD
+
+
+class StackedEvaluation:
+    """Measures what `LanguageModelRun.evaluate` measures of one run.
+
+    Sums are added up in float32 over some windows, and in float64 on the host: not every device has float64.
+
+    Args:
+        model: The stack.
+        run: One of its E runs: all have the same texts, and settings of evaluations.
+        members: E.
+    """
+
+    def __init__(self, model: FlatStack, run: LanguageModelRun, members: int) -> None:
+        self._model, self._settings, self._texts = model, run.settings, run.texts
+        self._by_windows = run.settings.evaluation == "full"
+        most = run.settings.eval_tokens
+        passes = run.texts.scored if self._by_windows else {run.texts.ranks: run.texts.ranking}
+        vocab_size = run.corpus.vocab_size
+        self._passes = {
+            name: FullPass(model, first_predictions(text, most), run.block_size, members, vocab_size)
+            for name, text in passes.items()
+        }
+        self._draws = {
+            name: DrawnWindows(model, text, run, members)
+            for name, text in ({} if self._by_windows else run.texts.sampled).items()
+        }
+        self._sampler = StackedSampler(model, run, members)
+        self._finite: Tensor | None = None
+
+    def begin(self, lane: Lane, loss_sums: Tensor, runs: Sequence[LanguageModelRun]) -> None:
+        """Start to measure every member.
+
+        Args:
+            lane: Where it is done.
+            loss_sums: (E,) float32, finite where the training losses were.
+            runs: The runs of all members, also of those that have left.
+        """
+        with lane.active():
+            self._finite = to_host(loss_sums, lane)
+        if self._by_windows:
+            lane.run("evaluation", self._pass_over_all)
+        for name, drawn in self._draws.items():
+            drawn.begin(lane, name, [run.evaluation_draws(name) for run in runs])
+
+    def end(self, lane: Lane) -> list[Measured | None]:
+        """Wait for the measurements: one for each member; None where a training loss was not finite."""
+        with lane.active():
+            passes = {name: each.fetch(lane) for name, each in self._passes.items()} if self._by_windows else {}
+            drawn = {name: each.fetch(lane) for name, each in self._draws.items()}
+        lane.wait()
+        assert self._finite is not None, "begin was called"
+        measured: list[Measured | None] = []
+        losses = {name: each.losses() for name, each in {**passes, **drawn}.items()}
+        by_position = passes[self._texts.ranks].by_position() if passes else None
+        for e, loss_sum in enumerate(self._finite.tolist()):
+            if not math.isfinite(loss_sum):
+                measured.append(None)
+                continue
+            positions = None if by_position is None else by_position[e]
+            measured.append(self._texts.measured({name: each[e] for name, each in losses.items()}, positions))
+        return measured
+
+    def measure_details(
+        self, lane: Lane, runs: Sequence[LanguageModelRun], finished: Collection[LanguageModelRun]
+    ) -> None:
+        """Give finished runs their text samples and losses by position.
+
+        Args:
+            runs: The runs of all members.
+            finished: Those of them that get some.
+        """
+        by_position = None
+        if not self._by_windows:
+            lane.run("last evaluation", self._pass_over_all)
+            with lane.active():
+                fetched = self._passes[self._texts.ranks].fetch(lane)
+            lane.wait()
+            by_position = fetched.by_position()
+        samples = self._sampler.write(lane, [run.seed for run in runs])
+        for e, run in enumerate(runs):
+            if run in finished:
+                run.keep_details(samples[e], None if by_position is None else by_position[e])
+
+    def _pass_over_all(self) -> None:
+        for each in self._passes.values():
+            each.work()
+
+
+class Fetched:
+    """Sums of losses on their way to the host.
+
+    Args:
+        sums: (E, N, T): by member, group of windows and position.
+        rest: (E, R): of the last window, which is shorter; R may be 0.
+        windows: Windows of length T.
+        predictions: All predictions.
+    """
+
+    def __init__(self, sums: Tensor, rest: Tensor, windows: int, predictions: int) -> None:
+        self._sums, self._rest, self._windows, self._predictions = sums, rest, windows, predictions
+
+    def losses(self) -> list[float]:
+        """The mean loss of each member."""
+        total = self._sums.double().sum(dim=(1, 2)) + self._rest.double().sum(dim=1)
+        losses: list[float] = (total / self._predictions).tolist()
+        return losses
+
+    def by_position(self) -> list[list[float]]:
+        """The mean loss of each member by position, over full windows, as `evaluation.PassLosses`."""
+        means = self._sums.double().sum(dim=1) / self._windows if self._windows else self._rest.double()
+        found: list[list[float]] = means.tolist()
+        return found
+
+
+class FullPass:
+    """Predicts every id but the first of a text once, in windows that do not overlap.
+
+    Args:
+        model: The stack.
+        tokens: (N,) as `token_tensors.as_tensor` makes them; N >= 2.
+        block_size: Ids T of a window.
+        members: E.
+        vocab_size: Ids V.
+    """
+
+    def __init__(self, model: FlatStack, tokens: Tensor, block_size: int, members: int, vocab_size: int) -> None:
+        self._model, self._tokens = model, tokens
+        self._predictions = len(tokens) - 1
+        full, rest = divmod(self._predictions, block_size)
+        self._inputs = tokens[: full * block_size].view(full, block_size)
+        self._targets = tokens[1 : full * block_size + 1].view(full, block_size)
+        most = min(TOKENS_PER_FORWARD, TOKENS_OF_ALL // members, LOGITS_OF_ALL // (members * vocab_size))
+        self._rows = max(1, most // block_size)
+        groups = math.ceil(full / self._rows)
+        self._sums = torch.zeros(members, groups, block_size, device=tokens.device)
+        self._rest = torch.zeros(members, rest, device=tokens.device)
+
+    def work(self) -> None:
+        """Sum up the losses of each member."""
+        with torch.no_grad():
+            for group, at in enumerate(range(0, len(self._inputs), self._rows)):
+                rows = slice(at, at + self._rows)
+                self._sums[:, group] = self._losses(self._inputs[rows], self._targets[rows])
+            if rest := self._rest.shape[1]:
+                last = self._tokens[-rest - 1 :].unsqueeze(0)
+                self._rest.copy_(self._losses(last[:, :-1], last[:, 1:]))
+
+    def _losses(self, x: Tensor, y: Tensor) -> Tensor:
+        """The losses by position, summed over the windows; x and y (B, T) to (E, T)."""
+        logits = self._model.logits(widened(x), training=False)
+        return place_losses(logits, widened(y)).sum(dim=1)
+
+    def fetch(self, lane: Lane) -> Fetched:
+        """Copy the sums to the host; they are there after the lane was waited for."""
+        return Fetched(to_host(self._sums, lane), to_host(self._rest, lane), len(self._inputs), self._predictions)
+
+
+class DrawnWindows:
+    """Estimates the loss of each member as the mean over random batches, as `evaluation.sampled`.
+
+    Args:
+        model: The stack.
+        tokens: (N,), what the windows are drawn from.
+        run: One of its runs.
+        members: E.
+    """
+
+    def __init__(self, model: FlatStack, tokens: Tensor, run: LanguageModelRun, members: int) -> None:
+        self._model, self._windows = model, run.batches.on(tokens)
+        self._batches, size = run.settings.eval_batches, run.settings.batch_size
+        self._shape = members, size, run.block_size
+        self._starts = torch.zeros(members, size, dtype=torch.int64, device=tokens.device)
+        self._at = torch.zeros(1, dtype=torch.int64, device=tokens.device)
+        self._sums = torch.zeros(members, self._batches, device=tokens.device)
+
+    def begin(self, lane: Lane, name: str, draws: Sequence[torch.Generator]) -> None:
+        """Start to sum up the losses.
+
+        Args:
+            lane: Where it is done.
+            name: Of the text.
+            draws: The generator of each member.
+        """
+        starts = torch.stack([self._windows.draw_with(each, self._batches) for each in draws], dim=1)  # (n, E, B)
+        with lane.active():
+            self._at.zero_()
+            on_device = starts.to(self._starts.device, non_blocking=True)
+        for each in on_device:
+            with lane.active():
+                self._starts.copy_(each)
+            lane.run(f"evaluation on windows of {name}", self._work)
+
+    def _work(self) -> None:
+        with torch.no_grad():
+            x, y = self._windows.gather(self._starts)
+            losses = place_losses(self._model.logits(x, training=False), y).sum(dim=(1, 2))
+            self._sums.index_copy_(1, self._at, losses.unsqueeze(1))
+            self._at += 1
+
+    def fetch(self, lane: Lane) -> Fetched:
+        """As `FullPass.fetch`."""
+        _, size, block_size = self._shape
+        sums = to_host(self._sums, lane)
+        return Fetched(sums.unsqueeze(-1), sums[:, :0], 0, self._batches * size * block_size)
+
+
+class StackedSampler:
+    """Lets every member write a text, with the draws that `generation.sample_text` makes.
+
+    Args:
+        model: The stack.
+        run: One of its runs.
+        members: E.
+    """
+
+    def __init__(self, model: FlatStack, run: LanguageModelRun, members: int) -> None:
+        self._model, self._corpus, self._block_size = model, run.corpus, run.block_size
+        self._length, device = run.settings.sample_chars, run.device
+        size = max(self._length + 1, self._block_size)
+        self._written = torch.zeros(members, size, dtype=torch.int64, device=device)
+        self._last = torch.zeros(1, dtype=torch.int64, device=device)  # where the last id is
+        self._window = torch.arange(self._block_size, device=device)
+        self._draws: Tensor | None = None
+
+    def write(self, lane: Lane, seeds: Sequence[int]) -> list[str]:
+        """The text of each member; seeds are those of the runs. "" where ids cannot be decoded."""
+        if not (self._corpus.vocabulary.can_decode and self._length):
+            return [""] * len(seeds)
+        draws = torch.stack([_exponentials(seed, self._length, self._corpus.vocab_size) for seed in seeds])
+        with lane.active():
+            self._written.zero_()
+            self._written[:, 0] = self._corpus.vocabulary.start
+            self._last.zero_()
+            if self._draws is None:
+                self._draws = draws.to(self._written.device)
+            else:
+                self._draws.copy_(draws)
+        for _ in range(self._length):
+            lane.run("text sample", self._write_one)
+            lane.pace()
+        with lane.active():
+            written = to_host(self._written, lane)
+        lane.wait()
+        return [decoded(self._corpus, ids) for ids in written[:, 1 : self._length + 1].tolist()]
+
+    def _write_one(self) -> None:
+        """Append one id to each text."""
+        assert self._draws is not None
+        with torch.no_grad():
+            first = (self._last - self._block_size + 1).clamp(min=0)
+            ids = self._written.index_select(1, first + self._window)  # (E, T): what follows the last id has no effect
+            logits = self._model.logits(ids.unsqueeze(1), training=False)[:, 0]  # (E, T, V)
+            p = logits.index_select(1, self._last - first)[:, 0].softmax(dim=-1)  # (E, V)
+            drawn = (p / self._draws.index_select(1, self._last)[:, 0]).argmax(dim=-1, keepdim=True)
+            self._last += 1
+            self._written.index_copy_(1, self._last, drawn)
+
+
+def _exponentials(seed: int, count: int, size: int) -> Tensor:
+    """What `torch.multinomial` divides `count` rows of probabilities by, one after the other; (count, size)."""
+    generator = generator_for(seed, "sample")
+    rows = torch.empty(count, size)
+    for row in rows:
+        row.exponential_(generator=generator)
+    return rows
+
+
+def to_host(values: Tensor, lane: Lane) -> Tensor:
+    """Start a copy to the host; it is there after the lane was waited for."""
+    if not lane.captures:
+        return values.cpu().clone()
+    return torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
