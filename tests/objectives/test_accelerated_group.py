@@ -14,7 +14,7 @@ import torch
 from search.models.registry import GPT_PE_TYPES, PE_TYPES
 from search.objectives.corpus import Corpus, encode, load_corpus
 from search.objectives.language_model.accelerated_group import AcceleratedGroup
-from search.objectives.language_model.accelerated_stack import MAX_STEPS, steps_of_replay
+from search.objectives.language_model.cuda_graphs import MAX_STEPS, steps_of_replay
 from search.objectives.language_model.objective import start
 from search.objectives.language_model.run import LanguageModelRun
 from search.objectives.language_model.settings import LanguageModelSettings

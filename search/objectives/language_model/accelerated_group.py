@@ -74,7 +74,7 @@ class AcceleratedGroup:
             spent_alone += time.perf_counter()
             if not evaluated and should_stop():
                 for stack in self.stacks:
-                    stack.wait()
+                    stack.pause()
                 break
         # The stacks share the device, so each of their runs pays for the same share of the time.
         stacked = [run for run in runs if run not in self._alone]
@@ -104,6 +104,7 @@ class AcceleratedGroup:
             if not stack.is_half_empty:
                 stacks.append(stack)
                 continue
+            stack.pause()
             stack.close()
             if left := stack.runs:
                 stacks.append(AcceleratedStack(left))

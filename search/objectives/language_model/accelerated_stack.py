@@ -1,25 +1,46 @@
-"""Runs that train as one model on an accelerator: a few steps a call, each stack beside the others.
+"""Runs that train as one model on an accelerator, beside other stacks.
 
-Nothing here reads a value of the device between two evaluations. The host draws the batches of several steps, copies
-them and the settings of these steps, and replays one captured graph (`search.objectives.language_model.cuda_graphs`).
+The host draws the batches of many steps in advance, and copies them to the device with the numbers that the optimizer
+needs for each step. A few of these steps are captured as one graph (`search.objectives.language_model.cuda_graphs`),
+which finds its inputs itself, so that each replay is a single call. Nothing here reads a value of the device between
+two evaluations.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from search.models.flat_stack import FlatStack
-from search.objectives.language_model.cuda_graphs import Lane
+from search.objectives.language_model.cuda_graphs import Lane, steps_of_replay
 from search.objectives.language_model.flat_optimizer import clipped, learning_rates, make_flat_optimizer
 from search.objectives.language_model.run import LanguageModelRun
 from search.objectives.language_model.stacked_evaluation import StackedEvaluation
 from search.objectives.protocol import Evaluation
 
-# Steps of one replay: the host's work for a replay is hardly more than for a step.
-MAX_STEPS = 10
+# Windows that are drawn in advance: 8 MB of numbers on the device.
+MOST_DRAWN = 1 << 20
+
+
+@dataclass
+class Plan:
+    """Steps whose inputs are on the device.
+
+    Attributes:
+        steps: How many each member takes: up to its evaluation, or as many as are planned at once.
+        draws: The states of the members' generators before their batches were drawn.
+        replays: How many calls take all steps.
+        done: How many were made.
+    """
+
+    steps: list[int]
+    draws: list[Tensor]
+    replays: int
+    done: int = 0
 
 
 class AcceleratedStack:
@@ -35,17 +56,24 @@ class AcceleratedStack:
         self._gone: set[LanguageModelRun] = set()
         self._lane = Lane(device)
         self._text = first.batches
-        self._steps = steps_of_replay(min(first.settings.eval_interval, first.settings.max_iters))
+        self._plan: Plan | None = None
+        interval = min(first.settings.eval_interval, first.settings.max_iters)
+        self._steps = steps_of_replay(interval)  # K
+        drawn = self._steps * len(runs) * first.settings.batch_size
+        replays = max(1, min(math.ceil(interval / self._steps), MOST_DRAWN // drawn))
         with self._lane.active():
             self._model = FlatStack([run.model for run in runs], first.settings.label_smoothing)
             self._optimizer = make_flat_optimizer(self._model, runs)
             self._loss_sums = torch.stack([run.loss_sum for run in runs])  # (E,)
             for run, part in zip(runs, self._loss_sums, strict=True):
                 run.loss_sum = part
-            shape = self._steps, len(runs)
+            # The inputs of all planned steps, and where the next replay finds its own.
+            shape = replays * self._steps, len(runs)
             self._starts = torch.zeros(*shape, first.settings.batch_size, dtype=torch.int64, device=device)
-            # Of each step and member: whether it counts, and the numbers of the optimizer.
-            self._inputs = torch.zeros(*shape, 1 + self._optimizer.columns, device=device)
+            self._inputs = torch.zeros(
+                *shape, 1 + self._optimizer.columns, device=device
+            )  # whether it counts, and more
+            self._at = torch.arange(self._steps, device=device)
             clips = [run.settings.grad_clip or math.inf for run in runs]
             self._clips = None if min(clips) == math.inf else torch.tensor(clips, device=device).unsqueeze(1)
             self._evaluation = StackedEvaluation(self._model, first, len(runs))
@@ -58,7 +86,7 @@ class AcceleratedStack:
     @property
     def is_due(self) -> bool:
         """Whether an evaluation of all runs is next; a run that gets there earlier waits for the others."""
-        return all(run.due for run in self.runs)
+        return self._plan is None and all(run.due for run in self.runs)
 
     @property
     def is_half_empty(self) -> bool:
@@ -66,27 +94,28 @@ class AcceleratedStack:
         return len(self._gone) * 2 >= len(self._slots)
 
     def take_steps(self) -> None:
-        """Take the next steps with every run, at most up to its evaluation; the device may still be at work."""
-        timer = self.runs[0].timer
+        """Take the next few steps with every run, at most up to its evaluation; the device may still be at work."""
+        timer = self._slots[0].timer
         timer.begin()
-        left = [0 if run in self._gone else min(self._steps, run.steps_to_evaluation) for run in self._slots]
-        pinned = self._lane.captures
-        starts = torch.zeros(self._starts.shape, dtype=torch.int64, pin_memory=pinned)
-        for e, (run, count) in enumerate(zip(self._slots, left, strict=True)):
-            if count:
-                starts[:count, e] = run.batches.draw_several(count)
-        is_on = torch.arange(self._steps).unsqueeze(1) < torch.tensor(left)  # (K, E)
-        numbers = self._optimizer.inputs(is_on, learning_rates(self._slots, self._steps))
-        inputs = torch.cat((is_on.unsqueeze(-1).float(), numbers), dim=-1)
-        with self._lane.active():
-            # A copy from pinned memory does not wait for the device, nor the device for the copy.
-            self._starts.copy_(starts, non_blocking=True)
-            self._inputs.copy_(inputs.pin_memory() if pinned else inputs, non_blocking=True)
+        plan = self._plan = self._plan or self._make_plan()
         self._lane.run("steps", self._train)
-        for run, count in zip(self._slots, left, strict=True):
-            run.stepped(steps=count)
+        plan.done += 1
+        if plan.done == plan.replays:
+            self._end_plan(plan, plan.steps)
         self._lane.pace()
         timer.end("step")
+
+    def pause(self) -> None:
+        """Wait until the device has done what was asked for, and forget the steps that were only planned."""
+        self._lane.wait()
+        if (plan := self._plan) is None:
+            return
+        taken = [min(steps, plan.done * self._steps) for steps in plan.steps]
+        for run, draws, count in zip(self._slots, plan.draws, taken, strict=True):
+            run.batches.restore(draws)
+            if count:
+                run.batches.draw_several(count)
+        self._end_plan(plan, taken)
 
     def begin_evaluation(self) -> None:
         """Start to evaluate all runs; the device may still be at work."""
@@ -98,7 +127,7 @@ class AcceleratedStack:
         Returns:
             The runs with their evaluations; NaN where a training loss since the last evaluation was not finite.
         """
-        timer = self.runs[0].timer
+        timer = self._slots[0].timer
         timer.begin()
         measured = self._evaluation.end(self._lane)
         evaluated = []
@@ -114,30 +143,51 @@ class AcceleratedStack:
 
     def remove(self, leavers: Collection[LanguageModelRun]) -> None:
         """Let runs keep their weights as they are from now on; their places stay until the stack is made anew."""
-        self._gone |= {run for run in self._slots if run in leavers}
-
-    def wait(self) -> None:
-        """Wait until the device has done what the stack has asked for."""
-        self._lane.wait()
+        gone = {run for run in self.runs if run in leavers}
+        if gone:
+            self.pause()
+        self._gone |= gone
 
     def close(self) -> None:
-        """Wait, and free the memory of the captured graphs."""
+        """Free the memory of the captured graphs; `pause` comes first."""
         self._lane.close()
 
+    def _make_plan(self) -> Plan:
+        """Draw the batches of many steps and copy them to the device, with the numbers of each step."""
+        most = len(self._starts)
+        steps = [0 if run in self._gone else min(most, run.steps_to_evaluation) for run in self._slots]
+        draws = [run.batches.state() for run in self._slots]
+        replays = math.ceil(max(steps) / self._steps)
+        count = replays * self._steps
+        starts = torch.zeros(count, *self._starts.shape[1:], dtype=torch.int64, pin_memory=self._lane.captures)
+        for e, (run, taken) in enumerate(zip(self._slots, steps, strict=True)):
+            if taken:
+                starts[:taken, e] = run.batches.draw_several(taken)
+        is_on = torch.arange(count).unsqueeze(1) < torch.tensor(steps)  # (count, E)
+        numbers = self._optimizer.inputs(is_on, learning_rates(self._slots, count))
+        inputs = torch.cat((is_on.unsqueeze(-1).float(), numbers), dim=-1)
+        with self._lane.active():
+            # A copy from pinned memory does not wait for the device, nor the device for the copy.
+            self._starts[:count].copy_(starts, non_blocking=True)
+            self._inputs[:count].copy_(inputs.pin_memory() if self._lane.captures else inputs, non_blocking=True)
+            torch.arange(self._steps, out=self._at)
+        return Plan(steps, draws, replays)
+
+    def _end_plan(self, plan: Plan, taken: Sequence[int]) -> None:
+        self._optimizer.count(taken)
+        for run, steps in zip(self._slots, taken, strict=True):
+            run.stepped(steps=steps)
+        self._plan = None
+
     def _train(self) -> None:
-        """Take the steps that the inputs describe."""
-        for starts, inputs in zip(self._starts, self._inputs, strict=True):  # (E, B) and (E, 1 + columns)
-            losses = self._model.losses(*self._text.gather(starts))
+        """Take the K steps whose inputs are next."""
+        starts, inputs = self._starts.index_select(0, self._at), self._inputs.index_select(0, self._at)
+        self._at += self._steps
+        for drawn, numbers in zip(starts, inputs, strict=True):  # (E, B) and (E, 1 + columns)
+            losses = self._model.losses(*self._text.gather(drawn))
             (gradient,) = torch.autograd.grad(losses.sum(), self._model.weights)
             with torch.no_grad():
-                self._loss_sums.addcmul_(losses, inputs[:, 0])
+                self._loss_sums.addcmul_(losses, numbers[:, 0])
                 if self._clips is not None:
                     gradient = clipped(gradient, self._clips)
-                self._optimizer.step(gradient, inputs[:, 1:])
-
-
-def steps_of_replay(steps: int) -> int:
-    """How many steps a graph takes, at most `MAX_STEPS`, so that few or none are left over where evaluations are
-    `steps` apart."""
-    replays = math.ceil(steps / MAX_STEPS)
-    return math.ceil(steps / replays)
+                self._optimizer.step(gradient, numbers[:, 1:])

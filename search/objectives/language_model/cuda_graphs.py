@@ -6,6 +6,7 @@ A replay launches hundreds of small kernels with one call, and streams let the s
 from __future__ import annotations
 
 import logging
+import math
 import traceback
 import warnings
 from collections import deque
@@ -23,6 +24,8 @@ log = logging.getLogger("objectives")
 # Replays that may wait on a stream: enough that the device never waits for the next, few enough that a stop, which
 # waits for them, takes no longer than a few steps.
 IN_FLIGHT = 4
+# Steps of one graph: each of its nodes costs memory, and a step more hardly saves any of the host's time.
+MAX_STEPS = 10
 _OUR_FOLDERS = (Path(torch.__file__).parent, Path(__file__).parent.parent.parent)
 
 
@@ -142,6 +145,12 @@ class Lane:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise CaptureFailed(f"cannot capture the {name} of a stack as a CUDA graph: {reason}") from error
         return graph
+
+
+def steps_of_replay(steps: int) -> int:
+    """How many of `steps` equal steps one graph takes, at most `MAX_STEPS`, so that few or none are left over."""
+    replays = math.ceil(steps / MAX_STEPS)
+    return math.ceil(steps / replays)
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class FlatOptimizer(Protocol):
     columns: int
 
     def inputs(self, is_on: Tensor, rates: Tensor) -> Tensor:
-        """The numbers of several steps, which count as taken.
+        """The numbers of the next steps.
 
         Args:
             is_on: Which members take which step, (K, E) bool on the CPU.
@@ -52,6 +52,10 @@ class FlatOptimizer(Protocol):
 
     def step(self, gradient: Tensor, inputs: Tensor) -> None:
         """Take one step; gradient (E, P) and inputs (E, columns), both float32 on the device."""
+        ...
+
+    def count(self, steps: Sequence[int]) -> None:
+        """Count the steps that each member has taken, for the next `inputs` and for checkpoints."""
         ...
 
 
@@ -101,7 +105,6 @@ class FlatAdamW:
     def inputs(self, is_on: Tensor, rates: Tensor) -> Tensor:
         """As `FlatOptimizer.inputs`."""
         taken = self._steps.double() + is_on.cumsum(dim=0)  # (K, E), the step itself included
-        self._steps += is_on.sum(dim=0)
         columns = (
             torch.where(is_on, 1 - rates * self._decays, 1.0),  # what weight decay leaves
             torch.where(is_on, 1 - self._beta1, 0.0),
@@ -118,6 +121,10 @@ class FlatAdamW:
         self._square.lerp_(gradient.square(), to_square)
         divisor = self._square.sqrt().div_(correction).add_(self._eps)
         self._weights.mul_(kept).addcdiv_(self._mean * size, divisor, value=-1)
+
+    def count(self, steps: Sequence[int]) -> None:
+        """As `FlatOptimizer.count`."""
+        self._steps += torch.tensor(steps)
 
 
 class FlatSGD:
@@ -152,6 +159,9 @@ class FlatSGD:
         self._buffer.lerp_(moved, is_on)
         direction = gradient + momentum * moved if self._is_nesterov else moved
         self._weights.addcmul_(direction, rate, value=-1)
+
+    def count(self, steps: Sequence[int]) -> None:
+        """As `FlatOptimizer.count`: no step depends on it."""
 
 
 def clipped(gradient: Tensor, most: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from search.models.flat_stack import FlatStack, place_losses
-from search.objectives.language_model.cuda_graphs import Lane
+from search.objectives.language_model.cuda_graphs import Lane, steps_of_replay
 from search.objectives.language_model.evaluation import LOGITS_PER_FORWARD, TOKENS_PER_FORWARD
 from search.objectives.language_model.evaluation_texts import Measured, first_predictions
 from search.objectives.language_model.generation import decoded
@@ -239,7 +239,9 @@ class StackedSampler:
     def __init__(self, model: FlatStack, run: LanguageModelRun, members: int) -> None:
         self._model, self._corpus, self._block_size = model, run.corpus, run.block_size
         self._length, device = run.settings.sample_chars, run.device
-        size = max(self._length + 1, self._block_size)
+        self._steps = steps_of_replay(max(1, self._length))  # ids of a replay
+        self._replays = math.ceil(self._length / self._steps)
+        size = max(self._replays * self._steps + 1, self._block_size)
         self._written = torch.zeros(members, size, dtype=torch.int64, device=device)
         self._last = torch.zeros(1, dtype=torch.int64, device=device)  # where the last id is
         self._window = torch.arange(self._block_size, device=device)
@@ -249,7 +251,8 @@ class StackedSampler:
         """The text of each member; seeds are those of the runs. "" where ids cannot be decoded."""
         if not (self._corpus.vocabulary.can_decode and self._length):
             return [""] * len(seeds)
-        draws = torch.stack([_exponentials(seed, self._length, self._corpus.vocab_size) for seed in seeds])
+        count = self._replays * self._steps
+        draws = torch.stack([_exponentials(seed, count, self._corpus.vocab_size) for seed in seeds])
         with lane.active():
             self._written.zero_()
             self._written[:, 0] = self._corpus.vocabulary.start
@@ -258,23 +261,27 @@ class StackedSampler:
                 self._draws = draws.to(self._written.device)
             else:
                 self._draws.copy_(draws)
-        for _ in range(self._length):
-            lane.run("text sample", self._write_one)
+        for _ in range(self._replays):
+            lane.run("text sample", self._write_some)
             lane.pace()
         with lane.active():
             written = to_host(self._written, lane)
         lane.wait()
         return [decoded(self._corpus, ids) for ids in written[:, 1 : self._length + 1].tolist()]
 
-    def _write_one(self) -> None:
-        """Append one id to each text."""
+    def _write_some(self) -> None:
+        """Append a few ids to each text."""
         assert self._draws is not None
+        for _ in range(self._steps):
+            self._write_one(self._draws)
+
+    def _write_one(self, draws: Tensor) -> None:
         with torch.no_grad():
             first = (self._last - self._block_size + 1).clamp(min=0)
             ids = self._written.index_select(1, first + self._window)  # (E, T): what follows the last id has no effect
             logits = self._model.logits(ids.unsqueeze(1), training=False)[:, 0]  # (E, T, V)
             p = logits.index_select(1, self._last - first)[:, 0].softmax(dim=-1)  # (E, V)
-            drawn = (p / self._draws.index_select(1, self._last)[:, 0]).argmax(dim=-1, keepdim=True)
+            drawn = (p / draws.index_select(1, self._last)[:, 0]).argmax(dim=-1, keepdim=True)
             self._last += 1
             self._written.index_copy_(1, self._last, drawn)
 
