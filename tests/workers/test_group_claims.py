@@ -39,7 +39,7 @@ def queue(database: Database) -> TrialQueue:
     return TrialQueue(database)
 
 
-def groups(queue: TrialQueue, shares: Mapping[str, Share | None], owner: str = "ann") -> GroupClaims:
+def claims_of(queue: TrialQueue, shares: Mapping[str, Share | None], owner: str = "ann") -> GroupClaims:
     """What claims for a worker of some studies."""
     context = cast(WorkerContext, SimpleNamespace(queue=queue, user_code=UserCode()))
     studies = {
@@ -51,7 +51,7 @@ def groups(queue: TrialQueue, shares: Mapping[str, Share | None], owner: str = "
 
 def claimed(queue: TrialQueue, shares: Mapping[str, Share | None], owner: str = "ann") -> list[tuple[str, int]]:
     [first] = queue.claim(list(shares), owner)
-    return [(lease.study, lease.number) for lease in (first, *groups(queue, shares, owner).more(first))]
+    return [(lease.study, lease.number) for lease in (first, *claims_of(queue, shares, owner).more(first))]
 
 
 def test_as_many_as_the_memory_holds_of_any_shape_and_study(queue: TrialQueue) -> None:
@@ -98,7 +98,7 @@ def test_workers_share_what_waits(queue: TrialQueue, monkeypatch: pytest.MonkeyP
 
 def test_groups_are_halved_after_an_error_and_grow_again(queue: TrialQueue) -> None:
     small: Share = lambda cell: 0.001  # noqa: E731
-    claims = groups(queue, {STUDY: small})
+    claims = claims_of(queue, {STUDY: small})
     held = queue.claim([STUDY], "ann")
     held += claims.more(held[0])
     sizes = [len(held)]

@@ -110,6 +110,13 @@ class Lane:
         if self._stream is not None:
             self._stream.synchronize()
 
+    def to_host(self, values: torch.Tensor) -> torch.Tensor:
+        """Start a copy to the host, where it is after `wait`."""
+        if self._stream is None:
+            return values.cpu().clone()
+        with self.active():
+            return torch.empty_like(values, device="cpu", pin_memory=True).copy_(values, non_blocking=True)
+
     def close(self) -> None:
         """Wait, and free the memory of the graphs."""
         self.wait()
