@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from search.hints import command_of
+from search.reporting.analyses_text import analyses_for_page
 from search.reporting.answers_text import best_words
 from search.reporting.charts import LINE_STYLES, Line, beyond_note, line_chart, timeline
 from search.reporting.columns import Column, further_names
@@ -28,6 +29,7 @@ from search.reporting.report_data import ReportData
 from search.reporting.search_charts import search_charts
 from search.reporting.seed_strips import Strips, seed_strips
 from search.reporting.verdict_text import largest_difference
+from search.statistics.analyses import analyse
 from search.statistics.ranking import Row
 from search.storage.values import canonical
 
@@ -82,6 +84,7 @@ def _view(report_data: ReportData, top: int | None, cols: Sequence[Column] | Non
         "has_published": any(row.published is not None for row in rows),
         "has_seeds": any(row.trials[1] > 1 for row in rows),
         "confirmation": _confirmation(report_data),
+        "analyses": analyses_for_page(analyse(report_data.stored, report_data.rows)),
         "strips": _strips(report_data),
         "search_charts": search_charts(report_data),
         "heat_maps": report_data.heat_maps(),

@@ -8,6 +8,7 @@ from typing import Any
 
 from search.errors import UsageError
 from search.objectives.registry import OBJECTIVES
+from search.reporting.analyses_text import analyses_as_dict, analyses_as_markdown
 from search.reporting.answers_text import answers_as_dict, best_line
 from search.reporting.columns import Column
 from search.reporting.columns import columns as columns_of
@@ -19,6 +20,7 @@ from search.reporting.next_steps import NextStep
 from search.reporting.report_data import ReportData, read_report_data
 from search.reporting.tables import as_csv, as_json, as_markdown
 from search.reporting.verdict_text import verdicts_as_markdown
+from search.statistics.analyses import analyse
 from search.statistics.ranking import Row
 from search.storage.database import Database
 from search.storage.texts import printable
@@ -89,10 +91,13 @@ def render(
             "notes": report_data.notes,
             "verdicts": verdicts.as_dict(),
             **answers_as_dict(report_data),
+            **analyses_as_dict(analyse(report_data.stored, report_data.rows)),
             **({} if confirmation is None else {"confirmation": confirmation.as_dict()}),
         }
         return as_json(shown, {**facts, **results})
     decided = verdicts_as_markdown(verdicts, report_data.terms, report_data.stored.claims).rstrip()
+    if analyses := analyse(report_data.stored, report_data.rows):
+        decided = f"{analyses_as_markdown(analyses)}\n{decided}"
     if confirmation is not None:
         decided = f"{confirmation_as_markdown(confirmation, report_data.digits)}\n{decided}"
     return f"{_as_page(report_data, shown, width, cols)}\n\n{decided}"

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from search.study.analyses import analysis_table
 from search.study.axis_tables import null_spelled
 from search.study.metrics import DEFAULT_METRICS, Metric
 from search.study.stored import StoredDefinition, StoredStudy
@@ -51,6 +52,7 @@ def study_as_toml(
     sections += [("[[published]]", published.model_dump()) for published in study.published]
     given = [{key: value for key, value in claim.model_dump().items() if value} for claim in study.claims]
     sections += [("[[claims]]", claim) for claim in given]
+    sections += [("[[analyses]]", analysis_table(each)) for each in study.analyses]
     for heading, section in sections:
         lines += ["", heading, *_pairs(section)]
     return "\n".join(lines)

@@ -20,6 +20,8 @@ from search.errors import UsageError
 from search.objectives.corpus import source_in
 from search.objectives.language_model.settings import LanguageModelSettings
 from search.objectives.registry import DEFAULT_OBJECTIVE
+from search.study.analyses import SECTIONS as OF_ANALYSES
+from search.study.analyses import Analysis, check_analyses
 from search.study.axis_tables import axis_order, normalize_axes
 from search.study.claims import STRICT, Cell, Claim, Published, Scalar, check_claims
 from search.study.command import normalize_command
@@ -99,6 +101,8 @@ class StudyDefinition(BaseModel):
     launcher: dict[str, Any] = {}
     published: list[Published] = []
     claims: list[Claim] = []
+    # Questions of other kinds, such as "transfer" and "scaling".
+    analyses: list[Analysis] = []
     # A difference of the metric that is too small to matter: claims can be answered with "no clear difference".
     equivalence_margin: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
@@ -226,6 +230,7 @@ def load_definition(
         raise UsageError(f"{source}: {error}") from error
     uneven = definition.cells if definition.when else definition.enqueued
     check_claims(definition.claims, definition.grid, definition.baselines, source, uneven)
+    check_analyses(definition.analyses, {**definition.grid, **definition.axes}, source)
     for setting in settings:
         raw = with_setting(
             raw, setting, {name: SECTIONS[name] for name in ("training", "auto_seeds", "pruner", "workers")}
@@ -271,6 +276,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "published": Published,
     "claims": Claim,
     "axes": Range,
+    **OF_ANALYSES,
 }
 
 

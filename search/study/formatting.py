@@ -134,3 +134,15 @@ def ranges_text(numbers: Sequence[int]) -> str:
         else:
             parts.append([number])
     return ", ".join(" to ".join(map(str, part)) for part in parts) or "none"
+
+
+def number_text(value: float) -> str:
+    """A size of any magnitude with three significant digits; whole numbers below 100,000 with all."""
+    if math.isinf(value):
+        return "∞"
+    if abs(value) < 1e5 and value == round(value):
+        return f"{value:.0f}"
+    if 1e-4 <= abs(value) < 1e5:
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    mantissa, power = f"{value:.2e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(power)}"

@@ -110,6 +110,7 @@ def study_plans(study: Study) -> list[StudyPlan]:
         **{key: getattr(definition, key) for key in ("first_seed", "seeds", "trials")},
         "published": [published.model_dump() for published in definition.published],
         "claims": [claim.model_dump() for claim in definition.claims],
+        "analyses": [each.model_dump() for each in definition.analyses],
         # A later run without it does not undo it.
         **({"confirm": definition.confirm} if definition.confirm else {}),
         "equivalence_margin": definition.equivalence_margin,

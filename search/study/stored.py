@@ -21,6 +21,7 @@ from search.storage import queries
 from search.storage.database import Database
 from search.storage.planning import UID, StudyPlan
 from search.storage.schema import DEFINITION
+from search.study.analyses import Analysis, parse_analyses
 from search.study.cells import CONFIRMATION, objective_values, with_further_values
 from search.study.claims import Cell, Claim, Published, Scalar
 from search.study.confirmed_text import Confirmation, parse_confirmation
@@ -166,6 +167,7 @@ class StoredStudy:
     settings: StoredSettings
     published: Sequence[Published] = ()
     claims: Sequence[Claim] = ()
+    analyses: Sequence[Analysis] = ()
     warm_start: WarmStart | None = None
     planning: str = ""
     axis_order: Sequence[str] = ()
@@ -236,6 +238,7 @@ def parse_study(name: str, attrs: Mapping[str, Any]) -> StoredStudy:
             settings=parse_settings(attrs.get("settings", {})),
             published=_models(Published, attrs.get("published")),
             claims=_models(Claim, attrs.get("claims")),
+            analyses=parse_analyses(attrs.get("analyses")),
             warm_start=parse_warm_start(attrs.get(WARM_START)),
             axis_order=_axis_order(attrs.get(AXIS_ORDER), definition),
             has_start_points=bool(attrs.get(START_POINTS)),

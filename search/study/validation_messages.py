@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import BaseModel, ValidationError
 
@@ -46,11 +46,16 @@ def explain(error: ValidationError, file_model: type[BaseModel], sections: Mappi
     # A misspelt key explains more than the missing key that it causes.
     first = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     location = first["loc"]
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        kinds = sorted({name.split(".")[1] for name in sections if name.startswith("analyses.")})
+        kind = first["input"].get("kind")
+        problem = "is missing" if kind is None else f"= {_shown(kind)} is unknown{did_you_mean(str(kind), kinds)}"
+        return f"{_key(location)}.kind {problem}; choices: {', '.join(kinds)}"
     if first["type"] == "extra_forbidden":
         above = location[:-1]
-        fields = (sections[str(above[0])] if above else file_model).model_fields
+        fields = (sections[_section_name(above)] if above else file_model).model_fields
         choices = [name for name in fields if above or name not in OF_AXES]
-        key = ".".join(map(str, location))
+        key = _key(location)
         return f"unknown key {key!r}{did_you_mean(str(location[-1]), choices)}; choices: {', '.join(choices)}"
     if first["type"] == "value_error":  # our own message is complete, except for the key
         about = f"name = {_shown(first['input'])}: " if location == ("name",) else ""
@@ -58,11 +63,24 @@ def explain(error: ValidationError, file_model: type[BaseModel], sections: Mappi
         return about + first["msg"].removeprefix("Value error, ")
     # A value with several allowed types fails once per type, bool first; the last part of the path is the type.
     is_union = first["type"] == "bool_type" and location[-1] == "bool"
-    key = ".".join(str(part) for part in (location[:-1] if is_union else location))
+    key = _key(location[:-1] if is_union else location)
     if first["type"] == "bool_type" and not is_union:
         return f"{key} = {_shown(first['input'])}: write true or false"
     if first["type"] == "missing":
         return f"{key} is missing"
-    if first["type"] == "list_type" and key in ("baselines", "published", "claims"):
+    if first["type"] == "list_type" and key in ("baselines", "published", "claims", "analyses"):
         return f"{key} = {_shown(first['input'])}: write [[{key}]] above the keys of each"
     return f"{key} = {_shown(first['input'])}: {_MESSAGES.get(first['type'], first['msg'].replace('Input', 'it'))}"
+
+
+def _key(location: Sequence[int | str]) -> str:
+    """A place of a study file as its keys; pydantic's has the kind of an analysis, too."""
+    has_kind = location[0] == "analyses" and len(location) > 2
+    return ".".join(map(str, (*location[:2], *location[3:]) if has_kind else location))
+
+
+def _section_name(location: Sequence[int | str]) -> str:
+    """The key in `sections` of a table of a study file."""
+    if location[0] == "analyses":
+        return ".".join(each for each in location if isinstance(each, str))
+    return str(location[0])

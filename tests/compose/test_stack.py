@@ -228,7 +228,7 @@ def test_missing_password(make_stack: MakeStack) -> None:
 
 def test_unknown_study(make_stack: MakeStack) -> None:
     said = refused(make_stack(STUDY="bigrm"))
-    assert "unknown study 'bigrm'; built-in studies: bigram, bigram-tuned, gpt, gpt-scaling" in said
+    assert "unknown study 'bigrm'; built-in studies: bigram, bigram-rates, bigram-tuned, gpt, gpt-scaling" in said
     assert "Traceback" not in said
 
 

@@ -21,7 +21,7 @@ CASES: dict[str, tuple[str, list[str], str]] = {
     "unknown study": (
         "run",
         ["--study", "bigrm"],
-        r"unknown study 'bigrm'; built-in studies: bigram, bigram-tuned, gpt, gpt-scaling; or give the path.*",
+        r"unknown study 'bigrm'; built-in studies: bigram, bigram-rates, bigram-tuned, gpt, gpt-scaling; or give the.*",
     ),
     "absent study file": ("run", ["--study", "nope.toml"], r"cannot read the study file nope\.toml: No such file .*"),
     "database is a folder": (

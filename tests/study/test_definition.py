@@ -39,7 +39,7 @@ PUBLISHED = [
 
 
 def test_builtin_study_is_the_published_experiment() -> None:
-    assert builtin_studies() == ["bigram", "bigram-tuned", "gpt", "gpt-scaling"]
+    assert builtin_studies() == ["bigram", "bigram-rates", "bigram-tuned", "gpt", "gpt-scaling"]
     study = load_definition("bigram")
     cells = study.cells
     assert len(cells) == 36
@@ -218,7 +218,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nope", "", ".", "bigram.tml"])
 def test_unknown_study(name: str) -> None:
-    choices = "bigram, bigram-tuned, gpt, gpt-scaling"
+    choices = "bigram, bigram-rates, bigram-tuned, gpt, gpt-scaling"
     with pytest.raises(UsageError, match=rf"unknown study '{name}'; built-in studies: {choices}; or give the path"):
         load_definition(name)
 

@@ -1,0 +1,1 @@
+"""Checks the intervals of the analyses "transfer" and "scaling": `python -m benchmarks.research`."""

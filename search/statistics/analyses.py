@@ -1,0 +1,46 @@
+"""The answers to the analyses of a study, by their kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from search.statistics.analysis import AnalysisResult
+from search.statistics.measured import Measured
+from search.statistics.ranking import Row
+from search.statistics.scaling_answer import answer_scaling
+from search.statistics.transfer_answer import answer_transfer
+from search.study.metrics import Metric
+from search.study.stored import StoredStudy
+
+# Adding a kind is one line here; search/study/analyses.py has its settings.
+ANSWERS: Mapping[str, Callable[[Any, Sequence[Measured], Metric], AnalysisResult]] = {
+    "transfer": answer_transfer,
+    "scaling": answer_scaling,
+}
+
+
+def analyse(stored: StoredStudy, rows: Sequence[Row]) -> list[AnalysisResult]:
+    """The answers to the analyses of a study, in their order.
+
+    Args:
+        rows: Its ranked table; cells of its baselines are left out.
+    """
+    if not stored.analyses:
+        return []
+    axes, metric = [*stored.definition.grid, *stored.definition.axes], stored.definition.metric
+    cells = [_measured(row, axes, metric) for row in rows if all(axis in row.cell for axis in axes)]
+    return [ANSWERS[each.kind](each, cells, metric) for each in stored.analyses]
+
+
+def _measured(row: Row, axes: Sequence[str], metric: Metric) -> Measured:
+    known = {axis: row.cell[axis] for axis in axes} | dict(row.further)
+    known |= {"parameters": row.n_params, "tokens": row.tokens, "seconds": row.seconds}
+    quantities = {
+        name: float(value)
+        for name, value in known.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+    losses = [metric.loss(value) for value in row.seed_values.values()]
+    is_complete = row.state in ("complete", "running", "waiting") and bool(losses)
+    return Measured(row.cell, losses, is_complete, quantities)

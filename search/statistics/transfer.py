@@ -1,0 +1,251 @@
+"""Whether the best value of one axis transfers along another: the best learning rate of each width, for example.
+
+Cells that differ in the axis alone are a group. A curve through the means of a group has its minimum at the group's
+optimum. A straight line in logarithms through the optima says whether they drift.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from search.statistics.inference import ALPHA, Floats
+from search.statistics.measured import Measured, axis_groups, fit_measured
+from search.statistics.optimum import MIN_POINTS, Curve, Points, fit_curves
+from search.statistics.random_effects import LinearFit, fit_linear
+from search.storage.values import canonical
+
+# Estimates whose interval is wider than this factor on both sides say nothing about a drift.
+WIDEST = math.log(100.0)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The cells that differ in the axis alone.
+
+    Attributes:
+        level: Their value of `along`.
+        rest: The values of all other axes.
+        values: (n,) float64 of the axis, ascending, of all cells with losses.
+        points: The means of these cells, over the logarithms of the values.
+        curve: Through the points near the lowest one.
+    """
+
+    level: float
+    rest: Mapping[str, Any]
+    values: Floats
+    points: Points
+    curve: Curve
+
+    @property
+    def optimum(self) -> float | None:
+        """Where the curve has its minimum; None without one."""
+        return None if self.curve.minimum is None else math.exp(self.curve.minimum)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Of the optimum, 95 %; from 0 or to infinity where the losses do not bound it."""
+        low, high = self.curve.interval
+        return math.exp(low), math.exp(high) if high < math.inf else math.inf
+
+    @property
+    def error(self) -> float | None:
+        """The standard error of the optimum's logarithm; None if its interval is open."""
+        from scipy.special import stdtrit
+
+        low, high = self.curve.interval
+        if self.curve.minimum is None or math.isinf(high - low) or high - low > WIDEST:
+            return None
+        return (high - low) / 2 / float(stdtrit(self.points.df, 1 - ALPHA / 2))
+
+
+@dataclass(frozen=True)
+class Level:
+    """The optimum at one value of `along`, on average over the other axes.
+
+    Attributes:
+        level: The value.
+        optimum, low, high: The optimum with its 95 % interval; None without one.
+        groups: The number of groups with an optimum, and of all.
+    """
+
+    level: float
+    optimum: float | None
+    low: float
+    high: float
+    groups: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How the optimum changes along the other axis.
+
+    Attributes:
+        slope, reach: The power of `along` that it goes with, and half of its 95 % interval.
+        factor, low, high: By what it changes from the least to the largest value of `along`, with its interval.
+        spread: By what factor optima of single groups typically differ from the line, beyond their errors.
+    """
+
+    slope: float
+    reach: float
+    factor: float
+    low: float
+    high: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one value for all groups loses against the optimum of each.
+
+    Attributes:
+        value: Of the axis.
+        mean, reach: The loss above that of the optima, the mean of all groups, and half of its 95 % interval.
+        worst: The largest of a group.
+        worst_level: The value of `along` of that group.
+    """
+
+    value: float
+    mean: float
+    reach: float
+    worst: float
+    worst_level: float
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """The answer to a question of transfer.
+
+    Attributes:
+        groups: All groups that have three points or more.
+        levels: The optima by value of `along`.
+        drift: None if fewer than two values of `along` have an optimum with an interval.
+        choices: The tested values that every group has, the best first.
+        left_out: The number of groups with fewer than three points, and of cells that diverged or failed.
+    """
+
+    groups: Sequence[Group]
+    levels: Sequence[Level]
+    drift: Drift | None
+    choices: Sequence[Choice]
+    left_out: tuple[int, int]
+
+
+def transfer(cells: Sequence[Measured], axis: str, along: str) -> Transfer | None:
+    """Find the optimum of an axis for each value of another one.
+
+    Args:
+        cells: Of one study.
+        axis: Values above 0.
+        along: Values above 0.
+
+    Returns:
+        The answer; None if no cell has two seeds, since nothing then is known of the noise, or if no group has three
+        points.
+    """
+    used = [each for each in cells if each.is_complete and axis in each.cell and along in each.cell]
+    sets = axis_groups(used, axis)
+    rows = [each for each in sets if len(each) >= MIN_POINTS]
+    points = fit_measured(used, rows, axis)
+    if points is None or not rows:
+        return None
+    groups = [
+        Group(float(used[each[0]].cell[along]), _rest(used[each[0]].cell, axis, along), np.exp(at.at), at, curve)
+        for each, at, curve in zip(rows, points, fit_curves(points), strict=True)
+    ]
+    left_out = (len(sets) - len(rows), sum(not each.is_complete for each in cells))
+    return Transfer(groups, _levels(groups), _drift(groups), _choices(groups), left_out)
+
+
+def _rest(cell: Mapping[str, Any], axis: str, along: str) -> dict[str, Any]:
+    return {name: value for name, value in cell.items() if name not in (axis, along)}
+
+
+def _with_errors(groups: Sequence[Group]) -> tuple[list[Group], Floats, Floats]:
+    """The groups whose optimum has an interval, the logarithms of the optima, and their errors."""
+    found = [each for each in groups if each.error is not None]
+    optima = np.array([each.curve.minimum for each in found], dtype=np.float64)
+    return found, optima, np.array([each.error for each in found], dtype=np.float64)
+
+
+def _indicators(keys: Sequence[Any]) -> tuple[Floats, list[Any]]:
+    distinct = list(dict.fromkeys(keys))
+    return np.array([[float(key == each) for each in distinct] for key in keys]), distinct
+
+
+def _drift(groups: Sequence[Group]) -> Drift | None:
+    """The slope of a line for all groups, which has a height of its own for each value of the other axes."""
+    found, optima, errors = _with_errors(groups)
+    contexts, _ = _indicators([canonical(each.rest) for each in found])
+    steps = np.log([each.level for each in found])
+    if len(found) < 3:
+        return None
+    design = np.concatenate([contexts, steps[:, np.newaxis]], axis=1)
+    if np.linalg.matrix_rank(design) < design.shape[1] or len(found) <= design.shape[1]:
+        return None
+    fit = fit_linear(design, optima, errors)
+    unit = np.zeros(design.shape[1])
+    unit[-1] = 1.0
+    slope, reach = fit.estimate(unit)
+    levels = np.log([each.level for each in groups])
+    span = float(levels.max() - levels.min())
+    ends = [math.exp(min(max(each * span, -500.0), 500.0)) for each in (slope, slope - reach, slope + reach)]
+    return Drift(slope, reach, ends[0], ends[1], ends[2], math.exp(fit.spread))
+
+
+def _levels(groups: Sequence[Group]) -> list[Level]:
+    """The optimum of each level: of its group, or on average over the values of the other axes."""
+    found, optima, errors = _with_errors(groups)
+    contexts, names = _indicators([canonical(each.rest) for each in found])
+    ticks, known = _indicators([each.level for each in found])
+    fit: LinearFit | None = None
+    if len(names) > 1 and len(known) > 0:
+        design = np.concatenate([ticks, contexts[:, 1:]], axis=1)
+        if len(found) > design.shape[1] and np.linalg.matrix_rank(design) == design.shape[1]:
+            fit = fit_linear(design, optima, errors)
+    levels = []
+    for level in sorted({each.level for each in groups}):
+        own = [each for each in groups if each.level == level]
+        count = (sum(each.error is not None for each in own), len(own))
+        if fit is not None and level in known:
+            weights = np.zeros(len(fit.coefficients))
+            weights[known.index(level)] = 1.0
+            weights[len(known) :] = 1 / len(names)
+            middle, reach = fit.estimate(weights)
+            levels.append(Level(level, math.exp(middle), math.exp(middle - reach), math.exp(middle + reach), count))
+        elif len(own) == 1:
+            levels.append(Level(level, own[0].optimum, *own[0].interval, count))
+        else:
+            levels.append(Level(level, None, 0.0, math.inf, count))
+    return levels
+
+
+def _choices(groups: Sequence[Group]) -> list[Choice]:
+    """What each value that all groups have loses; measured at that value, against the lowest point of the curve."""
+    from scipy.special import stdtrit
+
+    shared = set(map(float, groups[0].values))
+    for each in groups[1:]:
+        shared &= set(map(float, each.values))
+    with_minimum = [each for each in groups if each.curve.minimum is not None]
+    if not with_minimum:
+        return []
+    df = min(each.points.df for each in with_minimum)
+    quantile = float(stdtrit(df, 1 - ALPHA / 2))
+    found = []
+    for value in sorted(shared):
+        lost, variances = [], []
+        for each in with_minimum:
+            weights = np.zeros(len(each.points.at))
+            weights[each.points.used] -= each.curve.weights(np.array([each.curve.minimum]))[0]
+            weights[int(np.argmin(np.abs(each.values - value)))] += 1.0
+            lost.append(float(weights @ each.points.mean))
+            variances.append(float((weights**2 * each.points.variance).sum()))
+        worst = int(np.argmax(lost))
+        reach = quantile * math.sqrt(sum(variances)) / len(lost)
+        found.append(Choice(value, float(np.mean(lost)), reach, lost[worst], with_minimum[worst].level))
+    return sorted(found, key=lambda each: each.mean)
