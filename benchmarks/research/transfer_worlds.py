@@ -93,7 +93,7 @@ def transfer_scores(world: TransferWorld, seeds: int, rng: np.random.Generator) 
     middle = first + float(np.mean(list(heights.values())))
     singles = [
         each.interval[0] <= np.exp(optima[each.rest["depth"], int(each.level)]) <= each.interval[1]
-        for each in found.groups
+        for each in found.slices
     ]
     levels = [
         each.low <= np.exp(middle + world.slope * np.log(each.level / WIDTH)) <= each.high

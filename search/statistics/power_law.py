@@ -220,12 +220,12 @@ def _fit(theta: Floats, logs: Floats, target: Floats, spread: Floats) -> Floats:
     low, high = _bounds(target, p)
     theta = np.clip(theta, low, high)
     damping = np.full(len(theta), 1e-2)
-    spread = np.where(np.isinf(spread), 1e150, spread)
+    spread = np.where(np.isinf(spread), 1e100, spread)
     model, derivatives = _model(theta, logs)
     residuals = target - model
     value = _objective(residuals, spread)
     for _ in range(STEPS):
-        weight = np.minimum(1.0, HUBER * spread[:, np.newaxis] / np.maximum(np.abs(residuals), 1e-300))
+        weight = np.minimum(1.0, HUBER * spread[:, np.newaxis] / np.maximum(np.abs(residuals), 1e-100))
         weighted = derivatives * weight[..., np.newaxis]
         normal = weighted.swapaxes(1, 2) @ derivatives
         right = (weighted.swapaxes(1, 2) @ residuals[..., np.newaxis])[..., 0]

@@ -1,6 +1,6 @@
 """Whether the best value of one axis transfers along another: the best learning rate of each width, for example.
 
-Cells that differ in the axis alone are a group. A curve through the means of a group has its minimum at the group's
+Cells that differ in the axis alone are a slice. A curve through the means of a slice has its minimum at the slice's
 optimum. A straight line in logarithms through the optima says whether they drift.
 """
 
@@ -24,7 +24,7 @@ WIDEST = math.log(100.0)
 
 
 @dataclass(frozen=True)
-class Group:
+class Slice:
     """The cells that differ in the axis alone.
 
     Attributes:
@@ -70,14 +70,14 @@ class Level:
     Attributes:
         level: The value.
         optimum, low, high: The optimum with its 95 % interval; None without one.
-        groups: The number of groups with an optimum, and of all.
+        counts: The number of slices with an optimum, and of all.
     """
 
     level: float
     optimum: float | None
     low: float
     high: float
-    groups: tuple[int, int]
+    counts: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Drift:
     Attributes:
         slope, reach: The power of `along` that it goes with, and half of its 95 % interval.
         factor, low, high: By what it changes from the least to the largest value of `along`, with its interval.
-        spread: By what factor optima of single groups typically differ from the line, beyond their errors.
+        spread: By what factor optima of single slices typically differ from the line, beyond their errors.
     """
 
     slope: float
@@ -100,13 +100,13 @@ class Drift:
 
 @dataclass(frozen=True)
 class Choice:
-    """What one value for all groups loses against the optimum of each.
+    """What one value for all slices loses against the optimum of each.
 
     Attributes:
         value: Of the axis.
-        mean, reach: The loss above that of the optima, the mean of all groups, and half of its 95 % interval.
-        worst: The largest of a group.
-        worst_level: The value of `along` of that group.
+        mean, reach: The loss above that of the optima, the mean of all slices, and half of its 95 % interval.
+        worst: The largest of a slice.
+        worst_level: The value of `along` of that slice.
     """
 
     value: float
@@ -121,14 +121,14 @@ class Transfer:
     """The answer to a question of transfer.
 
     Attributes:
-        groups: All groups that have three points or more.
+        slices: All slices that have three points or more.
         levels: The optima by value of `along`.
         drift: None if fewer than two values of `along` have an optimum with an interval.
-        choices: The tested values that every group has, the best first.
-        left_out: The number of groups with fewer than three points, and of cells that diverged or failed.
+        choices: The tested values that every slice has, the best first.
+        left_out: The number of slices with fewer than three points, and of cells that diverged or failed.
     """
 
-    groups: Sequence[Group]
+    slices: Sequence[Slice]
     levels: Sequence[Level]
     drift: Drift | None
     choices: Sequence[Choice]
@@ -144,7 +144,7 @@ def transfer(cells: Sequence[Measured], axis: str, along: str) -> Transfer | Non
         along: Values above 0.
 
     Returns:
-        The answer; None if no cell has two seeds, since nothing then is known of the noise, or if no group has three
+        The answer; None if no cell has two seeds, since nothing then is known of the noise, or if no slice has three
         points.
     """
     used = [each for each in cells if each.is_complete and axis in each.cell and along in each.cell]
@@ -153,21 +153,23 @@ def transfer(cells: Sequence[Measured], axis: str, along: str) -> Transfer | Non
     points = fit_measured(used, rows, axis)
     if points is None or not rows:
         return None
-    groups = [
-        Group(float(used[each[0]].cell[along]), _rest(used[each[0]].cell, axis, along), np.exp(at.at), at, curve)
+    slices = [
+        _slice([used[row].cell for row in each], axis, along, at, curve)
         for each, at, curve in zip(rows, points, fit_curves(points), strict=True)
     ]
     left_out = (len(sets) - len(rows), sum(not each.is_complete for each in cells))
-    return Transfer(groups, _levels(groups), _drift(groups), _choices(groups), left_out)
+    return Transfer(slices, _levels(slices), _drift(slices), _choices(slices), left_out)
 
 
-def _rest(cell: Mapping[str, Any], axis: str, along: str) -> dict[str, Any]:
-    return {name: value for name, value in cell.items() if name not in (axis, along)}
+def _slice(cells: Sequence[Mapping[str, Any]], axis: str, along: str, points: Points, curve: Curve) -> Slice:
+    rest = {name: value for name, value in cells[0].items() if name not in (axis, along)}
+    values = np.array([float(cell[axis]) for cell in cells])
+    return Slice(float(cells[0][along]), rest, values, points, curve)
 
 
-def _with_errors(groups: Sequence[Group]) -> tuple[list[Group], Floats, Floats]:
-    """The groups whose optimum has an interval, the logarithms of the optima, and their errors."""
-    found = [each for each in groups if each.error is not None]
+def _with_errors(slices: Sequence[Slice]) -> tuple[list[Slice], Floats, Floats]:
+    """The slices whose optimum has an interval, the logarithms of the optima, and their errors."""
+    found = [each for each in slices if each.error is not None]
     optima = np.array([each.curve.minimum for each in found], dtype=np.float64)
     return found, optima, np.array([each.error for each in found], dtype=np.float64)
 
@@ -177,9 +179,9 @@ def _indicators(keys: Sequence[Any]) -> tuple[Floats, list[Any]]:
     return np.array([[float(key == each) for each in distinct] for key in keys]), distinct
 
 
-def _drift(groups: Sequence[Group]) -> Drift | None:
-    """The slope of a line for all groups, which has a height of its own for each value of the other axes."""
-    found, optima, errors = _with_errors(groups)
+def _drift(slices: Sequence[Slice]) -> Drift | None:
+    """The slope of a line for all slices, which has a height of its own for each value of the other axes."""
+    found, optima, errors = _with_errors(slices)
     contexts, _ = _indicators([canonical(each.rest) for each in found])
     steps = np.log([each.level for each in found])
     if len(found) < 3:
@@ -191,15 +193,15 @@ def _drift(groups: Sequence[Group]) -> Drift | None:
     unit = np.zeros(design.shape[1])
     unit[-1] = 1.0
     slope, reach = fit.estimate(unit)
-    levels = np.log([each.level for each in groups])
+    levels = np.log([each.level for each in slices])
     span = float(levels.max() - levels.min())
     ends = [math.exp(min(max(each * span, -500.0), 500.0)) for each in (slope, slope - reach, slope + reach)]
     return Drift(slope, reach, ends[0], ends[1], ends[2], math.exp(fit.spread))
 
 
-def _levels(groups: Sequence[Group]) -> list[Level]:
-    """The optimum of each level: of its group, or on average over the values of the other axes."""
-    found, optima, errors = _with_errors(groups)
+def _levels(slices: Sequence[Slice]) -> list[Level]:
+    """The optimum of each level: of its slice, or on average over the values of the other axes."""
+    found, optima, errors = _with_errors(slices)
     contexts, names = _indicators([canonical(each.rest) for each in found])
     ticks, known = _indicators([each.level for each in found])
     fit: LinearFit | None = None
@@ -208,8 +210,8 @@ def _levels(groups: Sequence[Group]) -> list[Level]:
         if len(found) > design.shape[1] and np.linalg.matrix_rank(design) == design.shape[1]:
             fit = fit_linear(design, optima, errors)
     levels = []
-    for level in sorted({each.level for each in groups}):
-        own = [each for each in groups if each.level == level]
+    for level in sorted({each.level for each in slices}):
+        own = [each for each in slices if each.level == level]
         count = (sum(each.error is not None for each in own), len(own))
         if fit is not None and level in known:
             weights = np.zeros(len(fit.coefficients))
@@ -224,14 +226,14 @@ def _levels(groups: Sequence[Group]) -> list[Level]:
     return levels
 
 
-def _choices(groups: Sequence[Group]) -> list[Choice]:
-    """What each value that all groups have loses; measured at that value, against the lowest point of the curve."""
+def _choices(slices: Sequence[Slice]) -> list[Choice]:
+    """What each value that all slices have loses; measured at that value, against the lowest point of the curve."""
     from scipy.special import stdtrit
 
-    shared = set(map(float, groups[0].values))
-    for each in groups[1:]:
+    shared = set(map(float, slices[0].values))
+    for each in slices[1:]:
         shared &= set(map(float, each.values))
-    with_minimum = [each for each in groups if each.curve.minimum is not None]
+    with_minimum = [each for each in slices if each.curve.minimum is not None]
     if not with_minimum:
         return []
     df = min(each.points.df for each in with_minimum)

@@ -9,7 +9,7 @@ import numpy as np
 
 from search.statistics.analysis import AnalysisResult, Chart, Series, Table, not_answerable
 from search.statistics.measured import Measured
-from search.statistics.transfer import Choice, Drift, Group, Level, Transfer, transfer
+from search.statistics.transfer import Choice, Drift, Level, Slice, Transfer, transfer
 from search.study.analyses import Transfer as Settings
 from search.study.formatting import count_text, loss_text, number_text
 from search.study.metrics import Metric
@@ -87,7 +87,7 @@ def _level_table(levels: Sequence[Level], axis: str, along: str) -> Table:
             number_text(each.level),
             "" if each.optimum is None else number_text(each.optimum),
             "" if each.optimum is None else f"{number_text(each.low)} to {number_text(each.high)}",
-            f"{each.groups[0]} of {each.groups[1]}",
+            f"{each.counts[0]} of {each.counts[1]}",
         ]
         for each in levels
     ]
@@ -108,15 +108,15 @@ def _choice_table(choices: Sequence[Choice], axis: str, along: str, metric: Metr
 
 def _warnings(found: Transfer, axis: str, cells: Sequence[Measured]) -> list[str]:
     warnings = []
-    open_ones = sum(each.error is None for each in found.groups)
+    open_ones = sum(each.error is None for each in found.slices)
     if open_ones:
         warnings.append(
-            f"{open_ones} of {count_text(len(found.groups), 'optimum', 'optima')} may lie beyond the values of {axis} "
+            f"{open_ones} of {count_text(len(found.slices), 'optimum', 'optima')} may lie beyond the values of {axis} "
             "that were tried, and are left out: add values."
         )
     if found.left_out[0]:
         warnings.append(
-            f"{count_text(found.left_out[0], 'group')} of cells with fewer than three values of {axis} left out."
+            f"{count_text(found.left_out[0], 'slice')} of cells with fewer than three values of {axis} left out."
         )
     if found.left_out[1]:
         warnings.append(
@@ -133,10 +133,10 @@ def _warnings(found: Transfer, axis: str, cells: Sequence[Measured]) -> list[str
 
 
 def _charts(found: Transfer, axis: str, along: str, metric: Metric) -> list[Chart]:
-    levels = sorted({each.level for each in found.groups})
+    levels = sorted({each.level for each in found.slices})
     curves: list[Series] = []
     for style, level in enumerate(levels[:MOST_CURVES]):
-        curves += _curve(_typical([each for each in found.groups if each.level == level]), metric, along, style)
+        curves += _curve(_typical([each for each in found.slices if each.level == level]), metric, along, style)
     known = [each for each in found.levels if each.optimum is not None]
     closed = [each for each in known if each.low > 0 and each.high < math.inf]
     optima = Series(
@@ -156,28 +156,28 @@ def _charts(found: Transfer, axis: str, along: str, metric: Metric) -> list[Char
     charts = []
     if closed:
         charts.append(Chart(f"Best {axis} over {along}", along, f"best {axis}", drawn, log_y=True))
-    rest = _typical(found.groups).rest
-    shared = ", ".join(f"{name} {value}" for name, value in rest.items() if _varies(found.groups, name))
+    rest = _typical(found.slices).rest
+    shared = ", ".join(f"{name} {value}" for name, value in rest.items() if _varies(found.slices, name))
     where = f" Shown for {shared}." if shared else ""
     note = f"Points: means over the seeds. Lines: fitted near the lowest point; the ring is the optimum.{where}"
     return [*charts, Chart(f"{metric.label} over {axis}", axis, metric.label, curves, note=note)]
 
 
-def _varies(groups: Sequence[Group], name: str) -> bool:
-    return len({str(each.rest.get(name)) for each in groups}) > 1
+def _varies(slices: Sequence[Slice], name: str) -> bool:
+    return len({str(each.rest.get(name)) for each in slices}) > 1
 
 
-def _typical(groups: Sequence[Group]) -> Group:
-    """The group with the lowest losses: of the longest training, and comparable between levels."""
-    return min(groups, key=lambda each: float(each.points.mean.min()))
+def _typical(slices: Sequence[Slice]) -> Slice:
+    """The slice with the lowest losses: of the longest training, and comparable between levels."""
+    return min(slices, key=lambda each: float(each.points.mean.min()))
 
 
-def _curve(group: Group, metric: Metric, along: str, style: int) -> list[Series]:
+def _curve(one: Slice, metric: Metric, along: str, style: int) -> list[Series]:
     sign = metric.sign
-    label = f"{along} {number_text(group.level)}"
-    x, y = group.values.tolist(), (sign * group.points.mean).tolist()
-    at = np.linspace(group.curve.points.at[0], group.curve.points.at[-1], CURVE_PLACES)
-    heights = sign * (group.curve.weights(at) @ group.curve.points.mean)
+    label = f"{along} {number_text(one.level)}"
+    x, y = one.values.tolist(), (sign * one.points.mean).tolist()
+    at = np.linspace(one.curve.points.at[0], one.curve.points.at[-1], CURVE_PLACES)
+    heights = sign * (one.curve.weights(at) @ one.curve.points.mean)
     found = [
         Series(label, np.exp(at).tolist(), heights.tolist(), is_line=True, style=style),
         Series("", x, y, style=style),
@@ -215,7 +215,7 @@ def _facts(found: Transfer, settings: Settings) -> dict[str, object]:
                 "low": finite(each.interval[0]),
                 "high": finite(each.interval[1]),
             }
-            for each in found.groups
+            for each in found.slices
         ],
         "single_choices": [
             {"value": each.value, "lost": each.mean, "reach": each.reach, "worst": each.worst, "at": each.worst_level}
