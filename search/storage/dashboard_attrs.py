@@ -23,7 +23,7 @@ PIECE = 2045  # characters; the capacity of the smallest attribute column in any
 NOTE_VERSION, NOTE_PIECES, PLOT = "dashboard:note_ver", "dashboard:note_str:", "dashboard:plot_data:"
 METRIC_NAMES = "study:metric_names"
 # A page must load the note with every view.
-MAX_NOTE = 200_000
+MAX_NOTE = 100_000
 PUBLISHED_AT = "lm-search:published_at"
 
 

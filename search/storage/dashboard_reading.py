@@ -124,14 +124,15 @@ def read_marks(connection: Connection, study_id: int) -> list[Mark]:
     return [Mark._make(row) for row in connection.execute(of_study)]
 
 
-def read_values(connection: Connection, study_id: int) -> dict[int, list[float]]:
+def read_values(connection: Connection, study_id: int) -> dict[int, tuple[float, ...]]:
     """The values of all complete trials of a study, by trial_id."""
     columns = (_values.c.trial_id, _values.c.value, _values.c.value_type)
     query = select(*columns).join(_trials, _trials.c.trial_id == _values.c.trial_id)
     complete = query.where(_trials.c.study_id == study_id, _trials.c.state == TrialState.COMPLETE)
-    found: dict[int, list[float]] = {}
+    found: dict[int, tuple[float, ...]] = {}
     for trial_id, stored, kind in connection.execute(complete.order_by(_values.c.objective)):
-        found.setdefault(trial_id, []).append(models.TrialValueModel.stored_repr_to_value(stored, kind))
+        value = models.TrialValueModel.stored_repr_to_value(stored, kind)
+        found[trial_id] = (*found.get(trial_id, ()), value)
     return found
 
 

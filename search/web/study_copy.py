@@ -30,6 +30,7 @@ from search.web.trial_json import attrs_by_trial, trial_json
 FRESH_S = 1.0
 # Looking for changes in a large study takes at most this share of the time, but none waits longer than `MAX_AGE_S`.
 MAX_SHARE, MAX_AGE_S = 0.2, 10.0
+_EMPTY: dict[Any, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,9 @@ class StudyCopy:
         self._lock = threading.Lock()
         self._page: Page | None = None
         self._fresh_until = -math.inf
-        # By their JSON; trials share them, so a copy holds each once.
+        # Trials share both, so a copy holds each once.
         self._distributions: dict[str, BaseDistribution] = {}
+        self._shapes: dict[Any, Shape] = {}
         self._importances: tuple[int, list[list[dict[str, Any]]]] | None = None
 
     def page(self) -> Page | None:
@@ -164,9 +166,11 @@ class StudyCopy:
 
     def _shown(self, trial: FrozenTrial, key: _Key) -> _Shown:
         shape = Shape(trial)
+        shape = self._shapes.setdefault(shape.key, shape)
         text = trial_json(self._study_id, trial, dict(key.attrs), is_short=key.is_short)
-        # The rest of it is in the text, and would take most of the memory.
-        trial.user_attrs, trial.system_attrs, trial.intermediate_values = {}, {}, {}
+        # The rest is in the text, and would take most of the memory, and of the time in which garbage is looked for.
+        trial.user_attrs = trial.system_attrs = trial.intermediate_values = _EMPTY
+        trial.distributions = shape.distributions
         return _Shown(key, text, trial, shape)
 
 

@@ -28,12 +28,13 @@ class Shape:
 
     Attributes:
         key: Equal for equal shapes of one study.
+        distributions: Of the parameters, by name.
     """
 
     def __init__(self, trial: FrozenTrial) -> None:
         kinds = {name: _is_sortable(value) for name, value in trial.user_attrs.items()}
         self._state = TrialState.FAIL if trial.state == TrialState.FAIL else TrialState.COMPLETE
-        self._distributions, self._kinds = trial.distributions, kinds
+        self.distributions, self._kinds = trial.distributions, kinds
         self._has_curve = bool(trial.intermediate_values)
         # The distributions of one study are shared objects.
         spaces = tuple((name, id(each)) for name, each in trial.distributions.items())
@@ -44,7 +45,7 @@ class Shape:
         return SimpleNamespace(
             number=number,
             state=self._state,
-            distributions=self._distributions,
+            distributions=self.distributions,
             user_attrs={name: 0.0 if is_sortable else "" for name, is_sortable in self._kinds.items()},
             intermediate_values={0: 0.0} if self._has_curve else {},
         )
