@@ -67,9 +67,8 @@ def configurations(cells: Sequence[Measured], names: Names) -> list[Configuratio
         loss, variance = means[lowest], _variance(best)
         if curve is not None and curve.minimum is not None:
             place = min(max(curve.minimum, float(curve.points.at[0])), float(curve.points.at[-1]))
-            weights = curve.weights(np.array([place]))[0]
-            loss = float(weights @ curve.points.mean)
-            variance = float((weights**2 * curve.points.variance).sum())
+            loss = float(curve.weights(np.array([place]))[0] @ curve.points.mean)
+            variance = float(curve.height_variance(np.array([place]))[0])
         at_end = len(rows) > 1 and lowest in (0, len(rows) - 1)
         found.append(_configuration(best, names, loss, variance, at_end=at_end))
     return found

@@ -91,11 +91,20 @@ class Curve:
         matrix[:n, :n], matrix[:n, n:], matrix[n:, :n] = self.covariance, powers, powers.T
         return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
 
-    def weights(self, at: Floats) -> Floats:
-        """By which the height at places is made of the means, (P, n)."""
+    def _height_terms(self, at: Floats) -> tuple[Floats, Floats]:
         x, known = self._from_origin(np.atleast_1d(at)), self._from_origin(self.points.at)
         right = np.concatenate([self.size**2 * _kernel(x, known), _powers(x)], axis=1)  # (P, n + 3)
-        return np.asarray((right @ self._inverse)[:, : len(known)])
+        return right, right @ self._inverse
+
+    def weights(self, at: Floats) -> Floats:
+        """By which the height at places is made of the means, (P, n)."""
+        return np.asarray(self._height_terms(at)[1][:, : len(self.points.at)])
+
+    def height_variance(self, at: Floats) -> Floats:
+        """The variance of the height at places, (P,): of noise, and of deviations between the points."""
+        right, solved = self._height_terms(at)
+        own = self.size**2 * self._from_origin(np.atleast_1d(at)) ** 5 / 20
+        return np.asarray(np.maximum(own - (right * solved).sum(axis=1), 0.0))
 
     @cached_property
     def slopes(self) -> tuple[Floats, Floats]:

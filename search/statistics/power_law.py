@@ -10,18 +10,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
 
-from search.statistics.inference import ALPHA, Floats
+from search.statistics.inference import ALPHA, Flags, Floats
 
 # Huber's function is quadratic up to this number of standard deviations: 95 % as precise as least squares for normal
 # residuals.
 HUBER = 1.345
 REPLICATES, SEED = 400, 1337
-STEPS, SPREAD_STEPS, CONVERGED = 50, 6, 1e-7
+STEPS, SPREAD_STEPS, CONVERGED, MOST_DAMPING = 50, 6, 1e-7, 1e5
 # Exponents between these are fitted; and an irreducible loss above this share of the lowest loss.
 MIN_EXPONENT, MAX_EXPONENT, MIN_SHARE = 0.01, 4.0, 1e-4
 MIN_SPARE = 2  # configurations more than parameters
@@ -216,36 +216,65 @@ def _fit(theta: Floats, logs: Floats, target: Floats, spread: Floats) -> Floats:
         target: (R, n) float64, log L.
         spread: (R,) float64, for Huber's function; infinite for least squares.
     """
-    p = theta.shape[1]
-    low, high = _bounds(target, p)
+    low, high = _bounds(target, theta.shape[1])
     theta = np.clip(theta, low, high)
-    damping = np.full(len(theta), 1e-2)
-    spread = np.where(np.isinf(spread), 1e100, spread)
-    model, derivatives = _model(theta, logs)
-    residuals = target - model
-    value = _objective(residuals, spread)
+    active = np.arange(len(theta))
+    state = _State.at(theta, logs, target, np.where(np.isinf(spread), 1e100, spread))
     for _ in range(STEPS):
-        weight = np.minimum(1.0, HUBER * spread[:, np.newaxis] / np.maximum(np.abs(residuals), 1e-100))
-        weighted = derivatives * weight[..., np.newaxis]
-        normal = weighted.swapaxes(1, 2) @ derivatives
-        right = (weighted.swapaxes(1, 2) @ residuals[..., np.newaxis])[..., 0]
-        diagonal = np.diagonal(normal, axis1=1, axis2=2)
-        lifted = normal + (damping[:, np.newaxis] * (diagonal + 1e-12))[:, :, np.newaxis] * np.eye(p)
-        tried = np.clip(theta + np.linalg.solve(lifted, right[..., np.newaxis])[..., 0], low, high)
-        new_model, new_derivatives = _model(tried, logs)
-        new_residuals = target - new_model
-        new_value = _objective(new_residuals, spread)
-        better = new_value <= value
-        gain = np.where(better, value - new_value, 0.0)
-        theta = np.where(better[:, np.newaxis], tried, theta)
-        derivatives = np.where(better[:, np.newaxis, np.newaxis], new_derivatives, derivatives)
-        residuals = np.where(better[:, np.newaxis], new_residuals, residuals)
-        done = better & (gain <= CONVERGED * value) | (damping > 1e8)
-        value = np.where(better, new_value, value)
-        damping = np.clip(np.where(better, damping / 5, damping * 4), 1e-9, 1e9)
-        if done.all():
+        state, done = state.step(logs, low[active], high[active])
+        theta[active] = state.theta
+        active, state = active[~done], state.part(~done)
+        if not len(active):
             break
     return theta
+
+
+@dataclass(frozen=True)
+class _State:
+    """R fits on their way: parameters, what they are fitted to, and the model there."""
+
+    theta: Floats
+    target: Floats
+    spread: Floats
+    derivatives: Floats
+    residuals: Floats
+    value: Floats
+    damping: Floats
+
+    @classmethod
+    def at(cls, theta: Floats, logs: Floats, target: Floats, spread: Floats) -> _State:
+        model, derivatives = _model(theta, logs)
+        residuals = target - model
+        value = _objective(residuals, spread)
+        return cls(theta, target, spread, derivatives, residuals, value, np.full(len(theta), 1e-2))
+
+    def part(self, keep: Flags) -> _State:
+        return _State(*(getattr(self, each.name)[keep] for each in fields(self)))
+
+    def step(self, logs: Floats, low: Floats, high: Floats) -> tuple[_State, Flags]:
+        """One step of each, taken where it improves the fit, and which of them have converged."""
+        p = self.theta.shape[1]
+        weight = np.minimum(1.0, HUBER * self.spread[:, np.newaxis] / np.maximum(np.abs(self.residuals), 1e-100))
+        weighted = (self.derivatives * weight[..., np.newaxis]).swapaxes(1, 2)
+        normal = weighted @ self.derivatives
+        right = weighted @ self.residuals[..., np.newaxis]
+        lift = self.damping[:, np.newaxis] * (np.diagonal(normal, axis1=1, axis2=2) + 1e-12)
+        change = np.linalg.solve(normal + lift[:, :, np.newaxis] * np.eye(p), right)[..., 0]
+        tried = _State.at(np.clip(self.theta + change, low, high), logs, self.target, self.spread)
+        better = tried.value <= self.value
+        small = self.value - tried.value <= CONVERGED * self.value
+        done = (better & small) | (self.damping > MOST_DAMPING)
+        damping = np.clip(np.where(better, self.damping / 5, self.damping * 4), 1e-9, None)
+        one, two = better[:, np.newaxis], better[:, np.newaxis, np.newaxis]
+        return _State(
+            np.where(one, tried.theta, self.theta),
+            self.target,
+            self.spread,
+            np.where(two, tried.derivatives, self.derivatives),
+            np.where(one, tried.residuals, self.residuals),
+            np.where(better, tried.value, self.value),
+            damping,
+        ), done
 
 
 def _bounds(target: Floats, p: int) -> tuple[Floats, Floats]:

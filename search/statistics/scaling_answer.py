@@ -17,7 +17,7 @@ from search.statistics.configurations import (
 )
 from search.statistics.measured import Measured
 from search.statistics.power_law import LawFit
-from search.statistics.scaling import ScalingResult, fit_scaling
+from search.statistics.scaling import ScalingResult, fit_scaling, frontier
 from search.statistics.scaling_charts import scaling_charts
 from search.statistics.scaling_facts import scaling_facts
 from search.statistics.scaling_tables import Predicted, exponent, predictions, scaling_tables
@@ -178,6 +178,7 @@ def _warnings(result: ScalingResult, settings: Scaling, predicted: Sequence[Pred
     low, high = fit.interval(lambda law: law.irreducible)
     if low < 0.5 * float(fit.law.irreducible[0]) or high - low > 0.3 * float(fit.losses.min()):
         found.append("The data hardly tell the irreducible loss: longer training or larger sizes would.")
+    found += _disagreement(result)
     at_end = sum(each.at_end for each in result.configurations)
     if at_end:
         found.append(
@@ -188,3 +189,18 @@ def _warnings(result: ScalingResult, settings: Scaling, predicted: Sequence[Pred
     if any((np.array(each.at) > FAR * largest).any() for each in predicted):
         found.append(f"A prediction is for more than {FAR:g} times the largest size or training: the law may not hold.")
     return found
+
+
+def _disagreement(result: ScalingResult) -> list[str]:
+    """Whether the law and the iso-FLOP minima name different sizes."""
+    if result.per_product is None or not result.iso_flops:
+        return []
+    best, _ = frontier(result.fit, np.array([each.flops for each in result.iso_flops]), result.per_product)
+    ends = [each.curve.interval for each in result.iso_flops]
+    outside = sum(not low <= np.log(size) <= high for size, (low, high) in zip(best[0], ends, strict=True))
+    if 2 * outside <= len(ends):
+        return []
+    return [
+        f"The best parameters by the law lie outside of the measured intervals at {outside} of {len(ends)} amounts of "
+        "compute: the law does not hold there, and the iso-FLOP minima are what was measured."
+    ]

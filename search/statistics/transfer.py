@@ -242,12 +242,20 @@ def _choices(slices: Sequence[Slice]) -> list[Choice]:
     for value in sorted(shared):
         lost, variances = [], []
         for each in with_minimum:
-            weights = np.zeros(len(each.points.at))
-            weights[each.points.used] -= each.curve.weights(np.array([each.curve.minimum]))[0]
-            weights[int(np.argmin(np.abs(each.values - value)))] += 1.0
-            lost.append(float(weights @ each.points.mean))
-            variances.append(float((weights**2 * each.points.variance).sum()))
+            loss, variance = _lost(each, value)
+            lost.append(loss)
+            variances.append(variance)
         worst = int(np.argmax(lost))
         reach = quantile * math.sqrt(sum(variances)) / len(lost)
         found.append(Choice(value, float(np.mean(lost)), reach, lost[worst], with_minimum[worst].level))
     return sorted(found, key=lambda each: each.mean)
+
+
+def _lost(one: Slice, value: float) -> tuple[float, float]:
+    """The mean at a value minus the lowest point of the curve, and the variance of that."""
+    place = np.array([one.curve.minimum])
+    at, weights = int(np.argmin(np.abs(one.values - value))), np.zeros(len(one.points.at))
+    weights[one.points.used] = one.curve.weights(place)[0]
+    own = float(one.points.variance[at])
+    variance = own * (1 - 2 * float(weights[at])) + float(one.curve.height_variance(place)[0])
+    return float(one.points.mean[at] - weights @ one.points.mean), max(variance, 0.0)
