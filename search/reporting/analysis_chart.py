@@ -44,9 +44,9 @@ def analysis_chart(chart: Chart) -> Markup:
     return svg(WIDTH, HEIGHT, chart.title, "".join(parts))
 
 
-def legend_of(chart: Chart) -> list[tuple[int, str]]:
-    """The styles and the labels of the series that have one."""
-    return [(each.style % LINE_STYLES, each.label) for each in chart.series if each.label]
+def legend_of(chart: Chart) -> list[tuple[int, str, bool]]:
+    """The style and the label of each series that has one, and whether it is a line."""
+    return [(each.style % LINE_STYLES, each.label, each.is_line) for each in chart.series if each.label]
 
 
 def _widened(values: Sequence[float]) -> tuple[float, float]:
@@ -94,7 +94,10 @@ def _drawn(series: Series, x_at: Callable[[float], float], y_at: Callable[[float
         if series.left:
             found.append(_bar(style, f"M{x_at(series.left[at]):.1f} {y_at(y):.1f}H{x_at(series.right[at]):.1f}"))
         said = f"<title>{escape(f'{x:.4g}, {y:.5g}')}</title>"
-        found.append(f'<circle class="dot c{style}" cx="{x_at(x):.1f}" cy="{y_at(y):.1f}" r="3.2">{said}</circle>')
+        mark, radius = ("ring", 6) if series.is_ring else ("dot", 3.2)
+        found.append(
+            f'<circle class="{mark} c{style}" cx="{x_at(x):.1f}" cy="{y_at(y):.1f}" r="{radius}">{said}</circle>'
+        )
     return "".join(found)
 
 

@@ -26,6 +26,7 @@ class Series:
         low, high: Ends of vertical bars, of as many points; empty for none.
         left, right: Ends of horizontal bars; empty for none.
         is_line: Whether it is a line, without marks.
+        is_ring: Whether its marks are rings around something.
         style: The number of its colour; series of one style belong together.
     """
 
@@ -37,6 +38,7 @@ class Series:
     left: Sequence[float] = ()
     right: Sequence[float] = ()
     is_line: bool = False
+    is_ring: bool = False
     style: int = 0
 
 

@@ -30,6 +30,7 @@ KIND = "scaling"
 SYMBOLS = {PARAMETERS: "N", TOKENS: "D"}
 # Below these the data can hardly tell a law.
 LEAST_SPAN, LEAST_VALUES, FAR = 8.0, 4, 10.0
+NOTHING = 0.01  # of the lowest loss: less cannot be told from 0
 
 
 def answer_scaling(settings: Scaling, cells: Sequence[Measured], metric: Metric) -> AnalysisResult:
@@ -89,7 +90,9 @@ def _law_text(fit: LawFit, quantities: Sequence[str]) -> str:
         f"{size:.3g} ({SYMBOLS[name]}/{number_text(center)})^-{exponent:.3g}"
         for name, size, center, exponent in zip(quantities, law.sizes[0], law.center, law.exponents[0], strict=True)
     ]
-    return f"L({', '.join(SYMBOLS[name] for name in quantities)}) = {' + '.join([f'{law.irreducible[0]:.3g}', *terms])}"
+    if not _is_nothing(fit, float(law.irreducible[0])):
+        terms.insert(0, f"{law.irreducible[0]:.3g}")
+    return f"L({', '.join(SYMBOLS[name] for name in quantities)}) = {' + '.join(terms)}"
 
 
 def _law_sentences(result: ScalingResult, metric: Metric) -> list[str]:
@@ -100,11 +103,16 @@ def _law_sentences(result: ScalingResult, metric: Metric) -> list[str]:
         f"configuration differs from it by {fit.spread:.2%} typically.".replace("%", " %")
     ]
     low, high = fit.interval(lambda law: law.irreducible)
-    found.append(
-        f"What no size or training removes is {loss_text(float(fit.law.irreducible[0]), 3)} [{loss_text(low, 3)}, "
-        f"{loss_text(high, 3)}]."
-    )
+    if _is_nothing(fit, low):
+        found.append(f"What no size or training removes is at most {loss_text(high, 3)}, and may be nothing.")
+    else:
+        irreducible = loss_text(float(fit.law.irreducible[0]), 3)
+        found.append(f"What no size or training removes is {irreducible} [{loss_text(low, 3)}, {loss_text(high, 3)}].")
     return found
+
+
+def _is_nothing(fit: LawFit, irreducible: float) -> bool:
+    return irreducible < NOTHING * float(fit.losses.min())
 
 
 def _counted(settings: Scaling, result: ScalingResult) -> str:
@@ -197,10 +205,14 @@ def _disagreement(result: ScalingResult) -> list[str]:
         return []
     best, _ = frontier(result.fit, np.array([each.flops for each in result.iso_flops]), result.per_product)
     ends = [each.curve.interval for each in result.iso_flops]
-    outside = sum(not low <= np.log(size) <= high for size, (low, high) in zip(best[0], ends, strict=True))
+    sizes = result.fit.x[:, 0]
+    outside = sum(
+        not (low <= np.log(size) <= high and sizes.min() <= size <= sizes.max())
+        for size, (low, high) in zip(best[0], ends, strict=True)
+    )
     if 2 * outside <= len(ends):
         return []
     return [
-        f"The best parameters by the law lie outside of the measured intervals at {outside} of {len(ends)} amounts of "
-        "compute: the law does not hold there, and the iso-FLOP minima are what was measured."
+        f"The best parameters by the law lie outside of the measured intervals or sizes at {outside} of {len(ends)} "
+        "amounts of compute: the law does not hold there, and the iso-FLOP minima are what was measured."
     ]

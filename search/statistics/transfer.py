@@ -117,6 +117,27 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """What tuning gives at one value of `along`, on average over its slices.
+
+    Attributes:
+        level: The value.
+        untuned: The loss at the best single choice for all.
+        tuned: The loss at the optimum of each slice.
+        reach: Half of the 95 % interval of their difference.
+        gain, gain_reach: By how much the tuned loss is lower than that of the value before, in slices that differ in
+            `along` alone, and half of its 95 % interval; None for the first value, and without such slices.
+    """
+
+    level: float
+    untuned: float
+    tuned: float
+    reach: float
+    gain: float | None
+    gain_reach: float | None
+
+
+@dataclass(frozen=True)
 class Transfer:
     """The answer to a question of transfer.
 
@@ -125,6 +146,7 @@ class Transfer:
         levels: The optima by value of `along`.
         drift: None if fewer than two values of `along` have an optimum with an interval.
         choices: The tested values that every slice has, the best first.
+        tuned: By value of `along`; empty without a value that every slice has.
         left_out: The number of slices with fewer than three points, and of cells that diverged or failed.
     """
 
@@ -132,6 +154,7 @@ class Transfer:
     levels: Sequence[Level]
     drift: Drift | None
     choices: Sequence[Choice]
+    tuned: Sequence[Tuned]
     left_out: tuple[int, int]
 
 
@@ -158,7 +181,9 @@ def transfer(cells: Sequence[Measured], axis: str, along: str) -> Transfer | Non
         for each, at, curve in zip(rows, points, fit_curves(points), strict=True)
     ]
     left_out = (len(sets) - len(rows), sum(not each.is_complete for each in cells))
-    return Transfer(slices, _levels(slices), _drift(slices), _choices(slices), left_out)
+    choices = _choices(slices)
+    tuned = _tuned(slices, choices[0].value) if choices else []
+    return Transfer(slices, _levels(slices), _drift(slices), choices, tuned, left_out)
 
 
 def _slice(cells: Sequence[Mapping[str, Any]], axis: str, along: str, points: Points, curve: Curve) -> Slice:
@@ -259,3 +284,34 @@ def _lost(one: Slice, value: float) -> tuple[float, float]:
     own = float(one.points.variance[at])
     variance = own * (1 - 2 * float(weights[at])) + float(one.curve.height_variance(place)[0])
     return float(one.points.mean[at] - weights @ one.points.mean), max(variance, 0.0)
+
+
+def _tuned(slices: Sequence[Slice], value: float) -> list[Tuned]:
+    """Losses at one choice and at the optima, by level."""
+    from scipy.special import stdtrit
+
+    quantile = float(stdtrit(min(each.points.df for each in slices), 1 - ALPHA / 2))
+    found: list[Tuned] = []
+    before: dict[str, tuple[float, float]] = {}
+    for level in sorted({each.level for each in slices}):
+        own = [each for each in slices if each.level == level and each.curve.minimum is not None]
+        if not own:
+            continue
+        lost = np.array([_lost(each, value) for each in own])
+        lowest = {canonical(each.rest): _lowest(each) for each in own}
+        pairs = np.array([(*before[key], *lowest[key]) for key in lowest.keys() & before.keys()])
+        gain = gain_reach = None
+        if len(pairs):
+            gain = float((pairs[:, 0] - pairs[:, 2]).mean())
+            gain_reach = quantile * math.sqrt(float(pairs[:, [1, 3]].sum())) / len(pairs)
+        tuned = float(np.mean([loss for loss, _ in lowest.values()]))
+        reach = quantile * math.sqrt(float(lost[:, 1].sum())) / len(own)
+        found.append(Tuned(level, tuned + float(lost[:, 0].mean()), tuned, reach, gain, gain_reach))
+        before = lowest
+    return found
+
+
+def _lowest(one: Slice) -> tuple[float, float]:
+    """The lowest point of the curve, and its variance."""
+    place = np.array([one.curve.minimum])
+    return float((one.curve.weights(place) @ one.curve.points.mean)[0]), float(one.curve.height_variance(place)[0])

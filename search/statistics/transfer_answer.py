@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 
@@ -38,7 +39,11 @@ def answer_transfer(settings: Settings, cells: Sequence[Measured], metric: Metri
         question,
         verdict if verdict in (OPEN, NO) else f"{verdict}: within a factor of {settings.within:g}",
         sentences,
-        [_level_table(found.levels, axis, along), *_choice_table(found.choices, axis, along, metric)],
+        [
+            _level_table(found.levels, axis, along),
+            *_tuned_table(found, axis, along, metric),
+            *_choice_table(found.choices, axis, along, metric),
+        ],
         _charts(found, axis, along, metric),
         _warnings(found, axis, cells),
         _facts(found, settings),
@@ -66,8 +71,10 @@ def _drift_sentences(found: Transfer, settings: Settings) -> list[str]:
     if low <= 1 <= high:
         what = f"Chance can explain the drift of the best {axis} {ends}, {factor}."
         return [what if high / low < 100 else f"The drift of the best {axis} {ends} is not known: {factor}.", power]
-    way = "grows" if drift.factor > 1 else "shrinks"
-    return [f"The best {axis} {way} by {factor} {ends}.", power]
+    if drift.factor > 1:
+        return [f"The best {axis} grows by {factor} {ends}.", power]
+    factor = f"a factor of {number_text(1 / drift.factor)} [{number_text(1 / high)}, {number_text(1 / low)}]"
+    return [f"The best {axis} shrinks by {factor} {ends}.", power]
 
 
 def _choice_sentences(found: Transfer, axis: str, along: str, metric: Metric) -> list[str]:
@@ -159,7 +166,7 @@ def _charts(found: Transfer, axis: str, along: str, metric: Metric) -> list[Char
     rest = _typical(found.slices).rest
     shared = ", ".join(f"{name} {value}" for name, value in rest.items() if _varies(found.slices, name))
     where = f" Shown for {shared}." if shared else ""
-    note = f"Points: means over the seeds. Lines: fitted near the lowest point; the ring is the optimum.{where}"
+    note = f"Points: means over the seeds. Lines: fitted near the lowest point. Rings: the optima.{where}"
     return [*charts, Chart(f"{metric.label} over {axis}", axis, metric.label, curves, note=note)]
 
 
@@ -182,6 +189,9 @@ def _curve(one: Slice, metric: Metric, along: str, style: int) -> list[Series]:
         Series(label, np.exp(at).tolist(), heights.tolist(), is_line=True, style=style),
         Series("", x, y, style=style),
     ]
+    if one.curve.minimum is not None:
+        lowest = float(sign * (one.curve.weights(np.array([one.curve.minimum])) @ one.curve.points.mean)[0])
+        found.append(Series("", [math.exp(one.curve.minimum)], [lowest], is_ring=True, style=style))
     return found
 
 
@@ -217,8 +227,28 @@ def _facts(found: Transfer, settings: Settings) -> dict[str, object]:
             }
             for each in found.slices
         ],
+        "tuned": [asdict(each) for each in found.tuned],
         "single_choices": [
             {"value": each.value, "lost": each.mean, "reach": each.reach, "worst": each.worst, "at": each.worst_level}
             for each in found.choices
         ],
     }
+
+
+def _tuned_table(found: Transfer, axis: str, along: str, metric: Metric) -> list[Table]:
+    rows = [
+        [
+            number_text(each.level),
+            loss_text(metric.sign * each.untuned, 4),
+            loss_text(metric.sign * each.tuned, 4),
+            f"{loss_text(each.untuned - each.tuned, 4)} ± {loss_text(each.reach, 4)}",
+            "" if each.gain is None else f"{loss_text(each.gain, 4)} ± {loss_text(each.gain_reach, 4)}",
+        ]
+        for each in found.tuned
+    ]
+    if not rows:
+        return []
+    titles = [along, f"at {axis} {number_text(found.choices[0].value)}", "at its own best", "gained by tuning"]
+    return [
+        Table(f"{metric.label} before and after tuning", [*titles, "own best, better than the one before by"], rows)
+    ]
