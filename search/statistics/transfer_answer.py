@@ -10,7 +10,9 @@ import numpy as np
 
 from search.statistics.analysis import AnalysisResult, Chart, Series, Table, not_answerable
 from search.statistics.measured import Measured
-from search.statistics.transfer import Choice, Drift, Level, Slice, Transfer, transfer
+from search.statistics.slices import Slice
+from search.statistics.transfer import Drift, Level, Transfer, transfer
+from search.statistics.tuning import Choice
 from search.study.analyses import Transfer as Settings
 from search.study.formatting import count_text, loss_text, number_text
 from search.study.metrics import Metric
