@@ -224,7 +224,7 @@ def _definition(study: StudyRows) -> str | None:
 
 def _choose(connection: Connection, study: StudyRows, marks: Sequence[Mark]) -> Choice:
     signs = [-1 if each is StudyDirection.MAXIMIZE else 1 for each in study.directions]
-    if len(marks) <= trial_choice.MOST_CURVES:
+    if len(marks) <= trial_choice.WHOLE:
         return choose(marks, {}, signs)
     infeasible = optuna_queries.read_infeasible(connection, [study.name])
     return choose(marks, read_values(connection, study.study_id), signs, infeasible)

@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from search.storage.dashboard_reading import Mark
 
-MOST_TRIALS = 10_000
-MOST_CURVES = 1_000
+# A study of so many trials is shown whole; of a larger one a page gets at most so many trials and curves, and few more.
+WHOLE = 1_000
+MOST_TRIALS, MOST_CURVES = 10_000, 500
 _TOGETHER = 1_000
 
 
@@ -67,7 +68,7 @@ def choose(
         infeasible: The ids of the trials that violate a constraint.
     """
     every, curves_every = _apart(len(marks), MOST_TRIALS), _apart(len(marks), MOST_CURVES)
-    if curves_every == 1:
+    if len(marks) <= WHOLE:
         return Choice(len(marks), marks, 1, frozenset(mark.trial_id for mark in marks), 1)
     always = {mark.trial_id for mark in marks if mark.state == "RUNNING"}
     # The page's next question is for the trials from this one on.

@@ -199,6 +199,7 @@ class Page:
 
 def test_a_large_study(database: Database, storage_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While its trials end in any order, an open page is what a new one would be, and shows all that matters."""
+    monkeypatch.setattr(trial_choice, "WHOLE", 10)
     monkeypatch.setattr(trial_choice, "MOST_TRIALS", 20)
     monkeypatch.setattr(trial_choice, "MOST_CURVES", 5)
     plan(database, [sample_plan(seeds=6)])

@@ -20,8 +20,9 @@ def marks_of(states: Sequence[str]) -> list[Mark]:
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Studies are large from a few trials on."""
+    monkeypatch.setattr(trial_choice, "WHOLE", 10)
     monkeypatch.setattr(trial_choice, "MOST_TRIALS", 50)
-    monkeypatch.setattr(trial_choice, "MOST_CURVES", 10)
+    monkeypatch.setattr(trial_choice, "MOST_CURVES", 8)
     monkeypatch.setattr(trial_choice, "_TOGETHER", 16)
 
 
