@@ -105,9 +105,11 @@ class StudyCopy:
         with self._lock:
             began = time.monotonic()
             if began >= self._fresh_until:
-                self._page = self._storage.database.snapshot(self._read)
+                is_first, self._page = self._page is None, self._storage.database.snapshot(self._read)
                 now = time.monotonic()
-                self._fresh_until = now + min(MAX_AGE_S, max(FRESH_S, (now - began) / MAX_SHARE))
+                # The first reading says nothing about how long the next looks take.
+                took_s = 0.0 if is_first else now - began
+                self._fresh_until = now + min(MAX_AGE_S, max(FRESH_S, took_s / MAX_SHARE))
             return self._page
 
     def expire(self) -> None:

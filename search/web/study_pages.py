@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from search.storage.errors import StorageError
 from search.storage.optuna_storage import SearchStorage
 from search.web.access import READING
 from search.web.responses import Response
@@ -58,6 +59,7 @@ class StudyPages:
         try:
             page = copy.page()
             if page is None:
+                self._forget(study_id, copy)
                 return _missing(study_id)
             if page.is_preferential:
                 return None
@@ -68,6 +70,9 @@ class StudyPages:
         except ValueError as error:
             log.warning("cannot compute the importances of the study %d: %s", study_id, error)
             return _json("400 Bad Request", {"reason": "Failed to calculate parameter importances."})
+        except StorageError as error:
+            log.warning("cannot show the study %d: %s", study_id, error)
+            return _json("503 Service Unavailable", {"reason": "The database does not answer: try again in a minute."})
         return _response("200 OK", page.json(int(after)))
 
     def _copy(self, study_id: int) -> StudyCopy:
@@ -77,6 +82,11 @@ class StudyPages:
             if len(self._copies) > MOST_COPIES:
                 self._copies.popitem(last=False)
             return copy
+
+    def _forget(self, study_id: int, copy: StudyCopy) -> None:
+        with self._lock:
+            if self._copies.get(study_id) is copy:
+                del self._copies[study_id]
 
     def _expire(self) -> None:
         with self._lock:

@@ -19,6 +19,7 @@ from search.storage.dashboard_reading import Mark
 WHOLE = 1_000
 MOST_TRIALS, MOST_CURVES = 10_000, 500
 _TOGETHER = 1_000
+_GOLDEN = 2_654_435_769  # 2 ** 32 divided by the golden ratio
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Choice:
     Attributes:
         total: How many trials it has.
         trials: Those that are shown, in their order.
-        every: The trials whose number is a multiple of this are shown, besides others.
+        every: One of so many trials is shown, besides others.
         curves: The ids of those that are shown with their curves.
         curves_every: As `every`, for curves.
     """
@@ -46,7 +47,7 @@ class Choice:
 
     def to_text(self) -> str:
         """What is left out, for readers of the page."""
-        rest = "those running, and each that was the best when it was planned"
+        rest = "those running, and each that is better than all before it"
         curves = f"curves of {len(self.curves):,}: one trial of {self.curves_every}, {rest}"
         if self.every == 1:
             return f"all {self.total:,} trials; {curves}"
@@ -77,8 +78,8 @@ def choose(
     always |= _records(complete, values, signs)
     if infeasible:
         always |= _records([each for each in complete if each not in infeasible], values, signs)
-    shown = [mark for mark in marks if mark.number % every == 0 or mark.trial_id in always]
-    curves = {mark.trial_id for mark in shown if mark.number % curves_every == 0 or mark.trial_id in always}
+    shown = [mark for mark in marks if mark.trial_id in always or _is_one_of(every, mark.number)]
+    curves = {mark.trial_id for mark in shown if mark.trial_id in always or _is_one_of(curves_every, mark.number)}
     return Choice(len(marks), shown, every, frozenset(curves), curves_every)
 
 
@@ -88,6 +89,15 @@ def _apart(total: int, most: int) -> int:
     while -(-total // every) > most:
         every *= 2
     return every
+
+
+def _is_one_of(every: int, number: int) -> bool:
+    """Whether a trial is the one of `every` that is shown; then it is for half of `every` too.
+
+    Every such number, such as 16, 32 and so on, would show only some values of an axis: the cells of a grid are numbered
+    in order. Multiples of the golden ratio are spread evenly, also those of every n-th number.
+    """
+    return number * _GOLDEN % 2**32 < 2**32 // every
 
 
 def _records(trial_ids: Sequence[int], values: Mapping[int, Sequence[float]], signs: Sequence[int]) -> set[int]:

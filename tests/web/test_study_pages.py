@@ -217,8 +217,7 @@ def test_a_large_study(database: Database, storage_url: str, monkeypatch: pytest
             _check_large(detail, page.trials, ask(stock(storage_url), "/api/studies/1").json())
     assert not held
     numbers = [trial["number"] for trial in page.trials]
-    assert set(range(0, total, 4)) <= set(numbers)
-    assert len(numbers) < 40
+    assert total / 4 <= len(numbers) < total / 2
 
 
 def _check_large(mine: dict[str, Any], trials: list[dict[str, Any]], theirs: dict[str, Any]) -> None:
