@@ -94,8 +94,8 @@ def _apart(total: int, most: int) -> int:
 def _is_one_of(every: int, number: int) -> bool:
     """Whether a trial is the one of `every` that is shown; then it is for half of `every` too.
 
-    Every such number, such as 16, 32 and so on, would show only some values of an axis: the cells of a grid are numbered
-    in order. Multiples of the golden ratio are spread evenly, also those of every n-th number.
+    The cells of a grid are numbered in order: every 16th, for example, may have the same value of an axis. Multiples of
+    the golden ratio are spread evenly, also those of every n-th number.
     """
     return number * _GOLDEN % 2**32 < 2**32 // every
 
