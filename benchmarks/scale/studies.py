@@ -30,6 +30,7 @@ STEPS = range(0, 5001, 500)
 # What a worker records of each trial.
 FACTS = {"n_params": 1234, "train_seconds": 1.5, "tokens": 81920, "outcome": "complete"}
 MOST_LEVELS = MOST_CELLS = 1_000
+MOST_TRIALS = 100_000  # of one study
 # A study with a sampler has two axes.
 _RATE, _WIDTH = FloatDistribution(1e-4, 1e-1, log=True), FloatDistribution(8.0, 512.0)
 
@@ -61,15 +62,15 @@ class Kind:
     is_sampled: bool = False
 
     def text(self, trials: int) -> str:
-        """The study file with `trials` trials."""
+        """The study file with `trials` trials, or with seeds a few more."""
         head = 'objective = "scale_objective:train"\n'
         if self.is_sampled:
             axes = f"rate = {{low = {_RATE.low}, high = {_RATE.high}, log = true}}\n"
             axes += f"width = {{low = {_WIDTH.low}, high = {_WIDTH.high}}}\n"
             return f'{head}trials = {trials}\n[sampler]\nname = "random"\n[axes]\n{axes}'
         if self.name == "seeds":
-            cells = min(MOST_CELLS, trials // 10)
-            return f"{head}seeds = {trials // cells}\n[grid]\n" + _axes(cells // 10, 10)
+            cells = min(MOST_CELLS, trials // 10) // 10 * 10
+            return f"{head}seeds = {math.ceil(trials / cells)}\n[grid]\n" + _axes(cells // 10, 10)
         levels = min(MOST_LEVELS, trials)
         return f"{head}[grid]\n" + _axes(trials // levels, levels)
 
