@@ -25,8 +25,7 @@ from benchmarks.scale.measurements import ROOT, Cost, durable_write_s, study_cos
 from benchmarks.scale.studies import KINDS
 from search.command_line import new_program
 from search.errors import UsageError, user_errors
-from search.option_fields import Option
-from search.options import Options
+from search.option_fields import Option, Options
 
 DATABASES = ("sqlite", "postgresql")
 TRIALS = "single trials in a study with many finished ones, in milliseconds"

@@ -125,9 +125,11 @@ def _end_trials(connection: Connection, study: str, most: int | None) -> None:
     trials = select(queue.trial_id, level.label("level")).where(queue.trial_id.in_(chosen)).subquery()
     steps = [select(literal(step).label("step"), literal(2.0 * math.exp(-step / 700)).label("fall")) for step in STEPS]
     falls = union_all(*steps).subquery()
-    points = select(trials.c.trial_id, falls.c.step, trials.c.level + falls.c.fall, literal("FINITE"))
-    _copy(connection, optuna_tables._intermediate, points.join_from(trials, falls, literal(True)))
-    _copy(connection, optuna_tables._values, select(trials.c.trial_id, literal(0), trials.c.level, literal("FINITE")))
+    points = select(trials.c.trial_id, falls.c.step, trials.c.level + falls.c.fall).join_from(
+        trials, falls, literal(True)
+    )
+    _copy(connection, optuna_tables._intermediate, points)
+    _copy(connection, optuna_tables._values, select(trials.c.trial_id, literal(0), trials.c.level))
     for key, value in FACTS.items():
         attrs = select(trials.c.trial_id, literal(key), literal(json.dumps(value)))
         _copy(connection, optuna_tables._user_attrs, attrs)
@@ -136,7 +138,9 @@ def _end_trials(connection: Connection, study: str, most: int | None) -> None:
     ended = update(optunas).where(optunas.c.trial_id.in_(chosen))
     connection.execute(ended.values(state=TrialState.COMPLETE, **times))
     done = {"state": "done", "outcome": "complete", "step": STEPS[-1], "highest_step": STEPS[-1]}
-    done |= {"token": 1, "attempts": 1, "started_at": now - 2, "finished_at": now}
+    # They end one after another: a pruner reads those of the last seconds again.
+    ends = now - 60 - 0.01 * queue.number
+    done |= {"token": 1, "attempts": 1, "started_at": ends - 2, "finished_at": ends}
     mine = queue.study == study if most is None else (queue.study == study) & (queue.number < most)
     connection.execute(update(queue_table).where(mine).values(**done, value=level, val_loss=level))
 
@@ -149,7 +153,11 @@ _COLUMNS = {
 
 
 def _copy(connection: Connection, table: Table, rows: Select[Any]) -> None:
-    connection.execute(insert(table).from_select(_COLUMNS[table], rows))
+    names = _COLUMNS[table]
+    if names[-1].endswith("_type"):  # what Optuna notes beside each value
+        kind = table.c[names[-1]].type
+        rows = rows.add_columns(literal(kind.python_type["FINITE"], kind))
+    connection.execute(insert(table).from_select(names, rows))
 
 
 def _fill_slots(connection: Connection, study: str) -> None:

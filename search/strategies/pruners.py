@@ -54,6 +54,7 @@ class MedianPruner(optuna.pruners.MedianPruner):
     def __init__(self, history: History, warmup_steps: int = 2000, min_trials: int = 4) -> None:
         super().__init__(n_startup_trials=min_trials, n_warmup_steps=warmup_steps, n_min_trials=min_trials)
         self._history, self._warmup_steps, self._min_trials = history, warmup_steps, min_trials
+        self._medians: dict[int, tuple[int, float | None]] = {}  # by step, with the number of values behind it
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         step = trial.last_step
@@ -67,14 +68,23 @@ class MedianPruner(optuna.pruners.MedianPruner):
             return True
         if len(values) < self._min_trials:
             return False
-        # A NaN is a reported value, so the count above includes it; the median excludes it.
-        values = values[~np.isnan(values)]
-        if len(values) == 0:
+        median = self._median(step, values)
+        if median is None:
             return False
+        return max(own_values) < median if is_maximized(study) else min(own_values) > median
+
+    def _median(self, step: int, values: npt.NDArray[np.float64]) -> float | None:
+        """The median at a step, found once for each number of values; None if all are NaN."""
+        known, median = self._medians.get(step, (-1, None))
+        if known == len(values):
+            return median
+        # A NaN is a reported value, so the number of values includes it; the median excludes it.
+        numbers = values[~np.isnan(values)]
         # The median between two infinities is NaN, and as in Optuna nothing is pruned then.
         with np.errstate(invalid="ignore"):
-            median = float(np.percentile(values, 50))
-        return max(own_values) < median if is_maximized(study) else min(own_values) > median
+            median = float(np.percentile(numbers, 50)) if len(numbers) else None
+        self._medians[step] = len(values), median
+        return median
 
 
 def successive_halving(warmup_steps: int = 2000) -> BasePruner:

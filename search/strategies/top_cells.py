@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from optuna.pruners import BasePruner
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -59,8 +58,7 @@ class TopCellsPruner(BasePruner):
             return True
         if step < self._warmup_steps:
             return False
-        means, in_race = self._standings(step, trial, sign)
-        return int((in_race & (means < means[self._place(cell)])).sum()) >= self._keep
+        return self._n_better(step, trial, sign) >= self._keep
 
     def _read_ended(self, sign: int) -> None:
         ended = self._history.ended()
@@ -71,46 +69,76 @@ class TopCellsPruner(BasePruner):
             best = math.inf
             for step, value in sorted(trial.intermediate_values.items()):
                 best = best if math.isnan(value) else min(best, sign * value)
-                totals = self._totals.setdefault(step, _Totals())
-                totals.add(self._place(cell), best, trial.state == TrialState.COMPLETE)
+                self._totals_at(step).add(self._place(cell), best, trial.state == TrialState.COMPLETE)
         self._n_read = len(ended)
 
-    def _standings(
-        self, step: int, judged: FrozenTrial, sign: int
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-        """Mean losses of the cells at `step` (cells,), infinite for cells that have not reached it; and which race."""
+    def _n_better(self, step: int, judged: FrozenTrial, sign: int) -> int:
+        """How many cells in the race are better at `step` than that of a trial."""
+        now, totals = self._with_running(step, judged, sign), self._totals_at(step)
+        own = now[self._place(_cell(judged))].mean
+        others = totals.n_better(own) - sum(totals.of(place).is_better(own) for place in now)
+        return others + sum(total.is_better(own) for total in now.values())
+
+    def _with_running(self, step: int, judged: FrozenTrial, sign: int) -> dict[int, _Total]:
+        """The totals at `step` of the cells that have running trials there, these included."""
+        totals, found = self._totals_at(step), dict[int, _Total]()
         others = (trial for trial in self._history.running() if trial._trial_id != judged._trial_id)
-        reached = [trial for trial in (judged, *others) if _has(trial, step)]
-        now = [(self._place(_cell(trial)), _best_until(trial, step, sign)) for trial in reached]
-        sums, counts, racing = self._totals.setdefault(step, _Totals()).of(len(self._places))
-        for place, loss in now:
-            sums[place] += loss
-            counts[place] += 1
-            racing[place] += 1
-        return np.where(counts > 0, sums / np.maximum(counts, 1), np.inf), racing > 0
+        for trial in (judged, *others):
+            if _has(trial, step):
+                place = self._place(_cell(trial))
+                found[place] = found.get(place, totals.of(place)).with_trial(_best_until(trial, step, sign), True)
+        return found
+
+    def _totals_at(self, step: int) -> _Totals:
+        return self._totals.setdefault(step, _Totals())
 
     def _place(self, cell: Any) -> int:
         return self._places.setdefault(cell, len(self._places))
 
 
+class _Total(NamedTuple):
+    """The trials of a cell at one step: the sum and number of their losses, and how many keep it in the race."""
+
+    losses: float = 0.0
+    trials: int = 0
+    racing: int = 0
+
+    def with_trial(self, loss: float, is_racing: bool) -> _Total:
+        """The same with one more trial."""
+        return _Total(self.losses + loss, self.trials + 1, self.racing + is_racing)
+
+    @property
+    def mean(self) -> float:
+        """The mean loss."""
+        return self.losses / self.trials if self.trials else math.inf
+
+    def is_better(self, loss: float) -> bool:
+        """Whether the cell is in the race, and better than a loss."""
+        return self.racing > 0 and self.mean < loss
+
+
 class _Totals:
-    """Ended trials at one step, by place of their cell: the sum and number of losses, and of complete trials."""
+    """Ended trials at one step, by place of their cell."""
 
     def __init__(self) -> None:
-        self._table = np.zeros((3, 64))
+        self._totals: dict[int, _Total] = {}
+        # Mean losses, infinite for cells that are not in the race: with many cells they are compared in one array.
+        self._means = np.full(64, np.inf)
 
     def add(self, place: int, loss: float, complete: bool) -> None:
-        self._grow(place + 1)
-        self._table[:, place] += (loss, 1, complete)
+        total = self._totals[place] = self.of(place).with_trial(loss, complete)
+        if place >= len(self._means):
+            more = max(place + 1, 2 * len(self._means)) - len(self._means)
+            self._means = np.concatenate([self._means, np.full(more, np.inf)])
+        self._means[place] = total.mean if total.racing else np.inf
 
-    def of(self, cells: int) -> npt.NDArray[np.float64]:
-        """A copy for the first `cells` places (3, cells)."""
-        self._grow(cells)
-        return self._table[:, :cells].copy()
+    def of(self, place: int) -> _Total:
+        """That of a cell."""
+        return self._totals.get(place, _Total())
 
-    def _grow(self, cells: int) -> None:
-        while cells > self._table.shape[1]:
-            self._table = np.concatenate([self._table, np.zeros_like(self._table)], axis=1)
+    def n_better(self, loss: float) -> int:
+        """How many cells in the race are better than a loss."""
+        return int((self._means < loss).sum())
 
 
 def is_maximized(study: Study) -> bool:

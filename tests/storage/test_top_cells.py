@@ -146,7 +146,7 @@ def test_a_trial_counts_once_in_the_mean_of_its_cell() -> None:
     assert memory.train(1, [4.0, 3.25, 2.0, 2.0]) == 500, "the mean of cell 0 is 3.2"
     # The study knows of the second trial's 3.4 already when it is asked about it again.
     memory.train(2, [4.0, 3.1, 3.0, 3.0])
-    assert memory.pruner._standings(500, second, 1)[0][0] == 3.2
+    assert memory.pruner._with_running(500, second, 1)[0].mean == 3.2
 
 
 def test_a_cell_pruned_twice_gets_no_more() -> None:
