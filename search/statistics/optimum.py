@@ -24,6 +24,8 @@ NEAR, NEIGHBOURS = math.log(3.0), 2
 SIZES = (0.0, *np.geomspace(0.3, 3e3, 25).tolist())
 # Deviations are taken if they raise the logarithm of the likelihood by more than this.
 CLEAR = 1.0
+# The size of deviations is estimated from so many groups of points; more hardly make it more precise.
+MOST_GROUPS = 400
 # Places at which the slope is tested, from half of the points' range below them to as far above.
 PLACES = 201
 
@@ -174,6 +176,7 @@ def fit_curves(groups: Sequence[Points]) -> list[Curve]:
     step = float(np.median(np.concatenate([np.diff(each.at) for each in near])))
     unit = noise / step**2.5
     spare = [each for each in near if len(each.at) > MIN_POINTS]
+    spare = spare[:: math.ceil(len(spare) / MOST_GROUPS) or 1]
     scores = [sum(Curve(each, size * unit).likelihood() for each in spare) for size in SIZES]
     best = int(np.argmax(scores))
     found = SIZES[best] if scores[best] - scores[0] > CLEAR else 0.0

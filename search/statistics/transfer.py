@@ -21,6 +21,9 @@ from search.statistics.slices import Slice, make_slice
 from search.statistics.tuning import Choice, Tuned, single_choices, tuned_levels
 from search.storage.values import canonical
 
+# Combinations of the other axes that a drift is estimated from; the time grows with their third power.
+MOST_CONTEXTS = 200
+
 
 @dataclass(frozen=True)
 class Level:
@@ -107,8 +110,12 @@ def transfer(cells: Sequence[Measured], axis: str, along: str) -> Transfer | Non
 
 
 def _with_errors(slices: Sequence[Slice]) -> tuple[list[Slice], Floats, Floats]:
-    """The slices whose optimum has an interval, the logarithms of the optima, and their errors."""
-    found = [each for each in slices if each.error is not None]
+    """The slices whose optimum has an interval, the logarithms of the optima, and their errors; not of all contexts if
+    there are many."""
+    known = [each for each in slices if each.error is not None]
+    contexts = list(dict.fromkeys(canonical(each.rest) for each in known))
+    chosen = set(contexts[:: math.ceil(len(contexts) / MOST_CONTEXTS) or 1])
+    found = [each for each in known if canonical(each.rest) in chosen]
     optima = np.array([each.curve.minimum for each in found], dtype=np.float64)
     return found, optima, np.array([each.error for each in found], dtype=np.float64)
 
