@@ -25,15 +25,25 @@ from search.workers.user_trial import SECONDS
 log = logging.getLogger("search.worker")
 
 
+# Of the time of a worker; with hundreds of trials at the same time checkpoints would take most of it.
+MOST_SAVING = 0.1
+SAVING_S = 0.01  # of a checkpoint, as long as none was written
+
+
 class TrainedTrial(LeasedTrial):
-    """A leased trial that a training run trains; made by `TrainedTrial.begin`."""
+    """A leased trial that a training run trains; made by `TrainedTrial.begin`.
+
+    Attributes:
+        beside: How many trials the worker trains at the same time, this one included.
+    """
 
     run: TrainingRun
+    beside = 1
 
     def __init__(self, context: WorkerContext, lease: Lease, study: WorkerStudy, run: TrainingRun) -> None:
         super().__init__(context, lease, study, run)
         self._trial: FrozenTrial | None = None
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saving_s = time.monotonic(), SAVING_S
 
     @classmethod
     def begin(cls, context: WorkerContext, lease: Lease, study: WorkerStudy, run: TrainingRun) -> TrainedTrial:
@@ -79,10 +89,15 @@ class TrainedTrial(LeasedTrial):
             self.close_run()
             self._finish("pruned", f"pruned at step {evaluation.step}")
         else:
-            if time.monotonic() - self._saved_at >= self._study.checkpoint_s:
+            if self._must_save():
                 self._save()
             return False
         return True
+
+    def _must_save(self) -> bool:
+        checkpoint_s = self._study.checkpoint_s
+        pause_s = max(checkpoint_s, self._saving_s * self.beside / MOST_SAVING) if checkpoint_s else 0.0
+        return time.monotonic() - self._saved_at >= pause_s
 
     def _should_prune(self, trial: FrozenTrial) -> bool:
         try:
@@ -143,7 +158,7 @@ class TrainedTrial(LeasedTrial):
         self.end_user_trial()
 
     def _save(self) -> None:
-        checkpoints, lease = self._context.checkpoints, self.lease
+        checkpoints, lease, began = self._context.checkpoints, self.lease, time.monotonic()
         with self._context.user_code.calling():
             payload = self.run.save()
         try:
@@ -153,6 +168,7 @@ class TrainedTrial(LeasedTrial):
             folder = checkpoints.trial_folder(lease.study, lease.number)
             log.warning("cannot write a checkpoint in %s (%s); training continues without one", folder, error.strerror)
         self._saved_at = time.monotonic()
+        self._saving_s = self._saved_at - began
 
 
 def evaluations_so_far(context: WorkerContext, lease: Lease) -> list[Evaluation]:

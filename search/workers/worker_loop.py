@@ -193,6 +193,8 @@ class Worker:
             group = self._group([trial.run for trial in trials], trials[0].lease)
         self.timer.end("starting")
         while trials:
+            for trial in trials:
+                trial.beside = len(trials)
             with user_code.running_trials():
                 evaluated = group.advance(self._should_pause)
             self.timer.begin()  # the runs measure their time themselves

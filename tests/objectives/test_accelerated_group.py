@@ -277,4 +277,4 @@ def test_few_steps_of_a_replay_are_left_over(steps: int) -> None:
     assert 1 <= each <= MAX_STEPS
     replays = math.ceil(steps / each)
     assert replays * each - steps < replays
-    assert steps % 10 or each == 10
+    assert steps % MAX_STEPS or each == MAX_STEPS

@@ -95,10 +95,10 @@ class StackedEvaluation:
             fetched = self._passes[self._texts.ranks].fetch(lane)
             lane.wait()
             by_position = fetched.by_position()
-        samples = self._sampler.write(lane, [run.seed for run in runs])
-        for e, run in enumerate(runs):
-            if run in finished:
-                run.keep_details(samples[e], None if by_position is None else by_position[e])
+        members = [e for e, run in enumerate(runs) if run in finished]
+        samples = self._sampler.write(lane, [run.seed for run in runs], members)
+        for e in members:
+            runs[e].keep_details(samples[e], None if by_position is None else by_position[e])
 
     def _pass_over_all(self) -> None:
         for each in self._passes.values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -35,10 +35,19 @@ class StackedSampler:
         self._window = torch.arange(self._block_size, device=device)
         self._draws: Tensor | None = None
 
-    def write(self, lane: Lane, seeds: Sequence[int]) -> list[str]:
-        """The text of each member; seeds are those of the runs. "" where ids cannot be decoded."""
+    def write(self, lane: Lane, seeds: Sequence[int], members: Collection[int]) -> dict[int, str]:
+        """The texts of some members.
+
+        Args:
+            lane: Where it is done.
+            seeds: The seeds of all runs.
+            members: The indices of those whose texts are read.
+
+        Returns:
+            The text of each index; "" if ids cannot be decoded.
+        """
         if not (self._corpus.vocabulary.can_decode and self._length):
-            return [""] * len(seeds)
+            return dict.fromkeys(members, "")
         count = self._replays * self._steps
         draws = torch.stack([_exponentials(seed, count, self._corpus.vocab_size) for seed in seeds])
         with lane.active():
@@ -54,7 +63,7 @@ class StackedSampler:
             lane.pace()
         written = lane.to_host(self._written)
         lane.wait()
-        return [decoded(self._corpus, ids) for ids in written[:, 1 : self._length + 1].tolist()]
+        return {e: decoded(self._corpus, written[e, 1 : self._length + 1].tolist()) for e in members}
 
     def _write_some(self) -> None:
         """Append a few ids to each text."""
