@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from study_files import all_rows, sqlite, write_study
 
 from search.errors import UsageError
-from search.objectives.corpus import encode
+from search.objectives.corpus import encode, load_corpus
 from search.storage.connect import open_database
 from search.storage.values import canonical
+from search.study.corpus import builtin_corpus, corpus_difference, corpus_of_file
 from search.study.definition import load_definition
 from search.study.planner import Study, ensure_planned, study_plans
 from search.study.space import Space
-from search.study.stored import read_stored_study
+from search.study.stored import planned_study, read_stored_study
 
 CORPUS = encode("text", "to be or not to be")
 
@@ -161,3 +163,15 @@ def test_study_that_optuna_alone_made_is_refused(tmp_path: Path) -> None:
         optuna.create_study(study_name="small", storage=optuna.storages.RDBStorage(storage))
         with pytest.raises(UsageError, match=r"lm-search did not plan the study 'small' in the database"):
             ensure_planned(database, study(file))
+
+
+def test_workers_find_a_built_in_text() -> None:
+    assert corpus_of_file("gpt-scaling") == "builtin:shakespeare"
+    assert corpus_of_file("bigram") is None
+    definition = load_definition("gpt-scaling", ["learning_rate=1e-2", "n_embd=16"])
+    corpus = load_corpus(Path("builtin:shakespeare"))
+    [plan] = study_plans(Study(definition, "under-another-name", corpus))
+    stored = planned_study(plan)
+    assert builtin_corpus(stored) == "builtin:shakespeare"
+    assert corpus_difference(stored, load_corpus()) is not None
+    assert builtin_corpus(dataclasses.replace(stored, corpus="tinyshakespeare")) is None
