@@ -24,7 +24,11 @@ NORMAL_99, LOW, HIGH, FALSE = 2.576, 0.93, 0.97, 0.05
 
 
 def cell(name: str, values: Sequence[float], *, has_bound: bool) -> str:
-    """A figure with its judgement; those of one study depend on each other, so its error is that over the studies."""
+    """A figure with its judgement.
+
+    A share of studies has a binomial error. Several intervals of one study depend on each other, so the error of their
+    share is that over the studies.
+    """
     shares = np.array(values)
     shares = shares[~np.isnan(shares)]
     if not len(shares):
@@ -32,10 +36,9 @@ def cell(name: str, values: Sequence[float], *, has_bound: bool) -> str:
     mean, low, high = float(shares.mean()), LOW, HIGH if has_bound else 1.0
     if name == "false drift":
         low, high = 0.0, FALSE
-    # Around a bound, so that shares of all or none have an error, too.
     bound = high if mean > high else low
-    spread = max(float(shares.std()), 0.0 if set(shares.tolist()) - {0.0, 1.0} else (bound * (1 - bound)) ** 0.5)
-    reach = NORMAL_99 * spread / len(shares) ** 0.5
+    is_share = set(shares.tolist()) <= {0.0, 1.0}
+    reach = NORMAL_99 * ((bound * (1 - bound)) ** 0.5 if is_share else float(shares.std())) / len(shares) ** 0.5
     return f"{mean:.1%} {'ok' if low - reach <= mean <= high + reach else 'OUT'}".replace("%", " %")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from search.statistics.inference import Floats
 from search.statistics.noise import fit_noise
+from search.statistics.noise_trend import trended
 from search.statistics.optimum import MIN_POINTS, Points
 from search.storage.values import canonical
 
@@ -60,18 +61,22 @@ def fit_measured(cells: Sequence[Measured], groups: Sequence[Sequence[int]], axi
     noise = fit_noise(table)
     floor = max(LEAST_VARIANCE * float(np.nanvar(table)), 1e-300)
     if noise is not None:
-        variance = np.maximum(noise.variance / np.maximum(noise.count, 1), floor)
-        return [
-            Points(at, noise.mean[list(rows)], variance[list(rows)], float(noise.df[list(rows)].mean()))
-            for at, rows in zip(places, groups, strict=True)
-        ]
+        trend = trended(noise, places, groups)
+        of_trial = noise.variance if trend is None else trend.variance
+        variance = np.maximum(of_trial / np.maximum(noise.count, 1), floor)
+        found = []
+        for at, group in zip(places, groups, strict=True):
+            rows = list(group)
+            df = float(noise.df[rows].mean()) if trend is None else trend.joint_df(rows, variance[rows])
+            found.append(Points(at, noise.mean[rows], variance[rows], df))
+        return found
     bare = [
         Points(at, table[list(rows), 0], np.ones(len(rows)), np.inf) for at, rows in zip(places, groups, strict=True)
     ]
-    misfit, df = _misfit([each for each in bare if len(each.at) > MIN_POINTS])
-    if df == 0:
+    misfit, spare = _misfit([each for each in bare if len(each.at) > MIN_POINTS])
+    if spare == 0:
         return None
-    return [Points(each.at, each.mean, np.full(len(each.at), max(misfit / df, floor)), df) for each in bare]
+    return [Points(each.at, each.mean, np.full(len(each.at), max(misfit / spare, floor)), spare) for each in bare]
 
 
 def _misfit(groups: Sequence[Points]) -> tuple[float, int]:

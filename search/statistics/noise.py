@@ -132,11 +132,11 @@ def _prior(own: Floats, df: Floats) -> tuple[float, float]:
     excess = float(logs.var(ddof=1) - polygamma(1, df / 2).mean())
     if excess <= 0:
         return pooled, math.inf
-    prior_df = 2 * _inverse_trigamma(excess)
+    prior_df = 2 * inverse_trigamma(excess)
     return math.exp(float(logs.mean()) + float(digamma(prior_df / 2)) - math.log(prior_df / 2)), prior_df
 
 
-def _inverse_trigamma(value: float) -> float:
+def inverse_trigamma(value: float) -> float:
     """The argument of which the trigamma function is `value`, by Newton's method (Smyth 2004, appendix)."""
     from scipy.special import polygamma
 

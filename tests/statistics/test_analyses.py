@@ -22,6 +22,8 @@ from search.reporting.render import render
 from search.reporting.toml_export import study_as_toml
 from search.statistics.configurations import Names, configurations
 from search.statistics.measured import Measured
+from search.statistics.noise import fit_noise
+from search.statistics.noise_trend import trended
 from search.statistics.optimum import Points, fit_curves
 from search.statistics.power_law import fit_law
 from search.statistics.scaling import fit_scaling, frontier
@@ -132,6 +134,26 @@ def test_a_minimum_beyond_the_points_has_no_bound_there() -> None:
     [valley] = fit_curves([Points(at, (at - 1.3) ** 2, np.full(4, 1e-6), 10.0)])
     assert valley.minimum == pytest.approx(1.3)
     assert valley.interval[0] < 1.3 < valley.interval[1]
+
+
+@pytest.mark.parametrize("growth", [0.0, 1.5])
+def test_noise_beyond_the_optimum(growth: float) -> None:
+    rng = np.random.default_rng(7)
+    places, groups = [np.arange(5.0)] * 8, [list(range(5 * at, 5 * at + 5)) for at in range(8)]
+    distance = np.tile(np.arange(5.0) - 2, 8)
+    size = 0.01 * np.exp(growth * np.maximum(distance, 0))
+    means = (2 + 0.3 * distance**2)[:, np.newaxis]
+    noise = fit_noise(means + size[:, np.newaxis] * rng.normal(size=(40, 3)))
+    assert noise is not None
+    found = trended(noise, places, groups)
+    if not growth:
+        assert found is None
+        return
+    assert found is not None
+    ratios = found.variance.reshape(8, 5).mean(axis=0) / size[:5] ** 2
+    assert (ratios > 0.3).all()
+    assert (ratios < 3).all()
+    assert 2 < found.joint_df(groups[0], found.variance[:5]) <= found.total
 
 
 def law_study(noise: float = 0.0, slower: float = 1.0, **more: Any) -> list[Measured]:
