@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, select
@@ -23,9 +23,17 @@ METRICS_VERSION = 5
 
 def write_metrics(connection: Connection, trial_id: int, step: int, metrics: Mapping[str, float]) -> None:
     """Store the metrics of one step, replacing earlier ones."""
-    if metrics:
-        row = {"trial_id": trial_id, "step": step, "metrics": storable_json(dict(metrics))}
-        upsert(connection, metrics_table, [row], ("trial_id", "step"))
+    write_all_metrics(connection, [(trial_id, step, metrics)])
+
+
+def write_all_metrics(connection: Connection, found: Iterable[tuple[int, int, Mapping[str, float]]]) -> None:
+    """Store metrics of trials, each with the id of the trial and the step, replacing earlier ones."""
+    rows = [
+        {"trial_id": trial_id, "step": step, "metrics": storable_json(dict(metrics))}
+        for trial_id, step, metrics in found
+        if metrics
+    ]
+    upsert(connection, metrics_table, rows, ("trial_id", "step"))
 
 
 def add_metrics(connection: Connection, trial_id: int, step: int, metrics: Mapping[str, float]) -> None:

@@ -9,7 +9,7 @@ Optuna's tables (unchanged since Optuna 3.2); Optuna's test suite for storages c
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -204,11 +204,14 @@ def _parameter_row(trial_id: int, name: str, parameter: Parameter, distribution:
     return {"trial_id": trial_id, "param_name": name, "param_value": value, "distribution_json": distribution}
 
 
-def write_intermediate_value(connection: Connection, trial_id: int, step: int, value: float) -> None:
-    """Store the value of one step, replacing an earlier one."""
-    stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
-    row = {"trial_id": trial_id, "step": step, "intermediate_value": stored, "intermediate_value_type": kind}
-    upsert(connection, _intermediate, [row], ("trial_id", "step"))
+def write_intermediate_values(connection: Connection, values: Iterable[tuple[int, int, float]]) -> None:
+    """Store values of trials, each with the id of the trial and the step, replacing earlier ones."""
+    rows = []
+    for trial_id, step, value in values:
+        stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
+        at = {"trial_id": trial_id, "step": step}
+        rows.append({**at, "intermediate_value": stored, "intermediate_value_type": kind})
+    upsert(connection, _intermediate, rows, ("trial_id", "step"))
 
 
 def write_value(connection: Connection, trial_id: int, value: float, objective: int = 0) -> None:

@@ -22,7 +22,7 @@ from search.storage.database import Database
 from search.storage.errors import EndedElsewhere, LeaseLost
 from search.storage.failures import Failure, of_lease
 from search.storage.leases import LEASE_FACTOR, Lease, Report, claimed_by, held, held_by, held_values
-from search.storage.metrics import write_metrics
+from search.storage.metrics import write_all_metrics
 from search.storage.planning import uids_of
 from search.storage.schema import queue_table, studies_table
 from search.storage.state_transitions import (
@@ -112,15 +112,16 @@ class TrialQueue:
             return []
 
         def work(connection: Connection) -> list[Lease]:
-            lost = []
+            lost, stored = list[Lease](), list[Report]()
             for report in reports:
-                lease = report.lease
-                if connection.execute(*self._storing(report)).rowcount == 0:
-                    lost.append(lease)
-                    end_as_elsewhere(connection, held_by(lease), self.database.time(connection))
+                if connection.execute(*self._storing(report)).rowcount:
+                    stored.append(report)
                     continue
-                optuna_tables.write_intermediate_value(connection, lease.trial_id, report.step, report.value)
-                write_metrics(connection, lease.trial_id, report.step, report.metrics)
+                lost.append(report.lease)
+                end_as_elsewhere(connection, held_by(report.lease), self.database.time(connection))
+            values = [(each.lease.trial_id, each.step, each.value) for each in stored]
+            optuna_tables.write_intermediate_values(connection, values)
+            write_all_metrics(connection, [(each.lease.trial_id, each.step, each.metrics) for each in stored])
             return lost
 
         return self.database.write(work)

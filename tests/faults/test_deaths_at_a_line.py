@@ -30,8 +30,8 @@ WORK = [
     Death("search.storage.optuna_states:start_trials", "after"),
     Death("search.storage.queue:TrialQueue.claim", "after", 2),
     # The lease is renewed, but the loss is not written.
-    Death("search.storage.optuna_tables:write_intermediate_value", "before", 5),
-    Death("search.storage.optuna_tables:write_intermediate_value", "after", 5),
+    Death("search.storage.optuna_tables:write_intermediate_values", "before", 5),
+    Death("search.storage.optuna_tables:write_intermediate_values", "after", 5),
     # The evaluation is reported, but no checkpoint has it.
     Death("search.workers.trained_trial:TrainedTrial._save", "before", 4),
     # In the middle of writing the checkpoint: the old one and a part of the new one exist.
@@ -49,7 +49,7 @@ WORK = [
 # PostgreSQL runs these transactions as one statement, so a process can only die before or after them.
 ONE_STATEMENT = {
     "search.storage.optuna_states:start_trials": "search.storage.postgres_queue:claim",
-    "search.storage.optuna_tables:write_intermediate_value": "search.storage.postgres_queue:report",
+    "search.storage.optuna_tables:write_intermediate_values": "search.storage.postgres_queue:report",
     "search.storage.optuna_states:finish_trial": "search.storage.postgres_queue:finish",
 }
 

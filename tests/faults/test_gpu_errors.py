@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+import torch
 from study_files import all_rows, program, sqlite, write_study
+
+from search.errors import ProcessSpoiled
+from search.objectives.errors import CaptureFailed
+from search.workers.trial_errors import end_if_spoiled, is_transient
+from search.workers.user_code import UserCodeError
 
 # As a real one does: after the first error every call of the process fails.
 OBJECTIVE = """
@@ -57,3 +64,26 @@ def test_one_error_costs_one_attempt_of_one_trial(tmp_path: Path) -> None:
         x: ("complete", 2 if x == 2 else 1) for x in range(12)
     }
     assert "can train no further trial" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered", 700),
+        torch.AcceleratorError("anything else", 1),
+        CaptureFailed("cannot capture the steps of a stack as a CUDA graph: operation not permitted"),
+        RuntimeError("HIP error: out of resources"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_that_end_the_process_and_cost_an_attempt(error: RuntimeError) -> None:
+    for raised in (error, UserCodeError(error)):
+        with pytest.raises(ProcessSpoiled, match="another one can go on"):
+            end_if_spoiled(raised)
+    assert is_transient(error)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("shapes differ")])
+def test_errors_that_do_not_end_the_process(error: RuntimeError) -> None:
+    end_if_spoiled(error)
+    end_if_spoiled(UserCodeError(error))
