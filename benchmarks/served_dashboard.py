@@ -53,7 +53,7 @@ def served_dashboard(storage: str, folder: Path, *arguments: str, **environment:
     try:
         assert process.stderr is not None
         line = process.stderr.readline()
-        found = re.search(r":(\d+)/", line)
+        found = re.search(r"http://\S+:(\d+)/", line)  # the line has the address of the database too
         if found is None:
             raise RuntimeError(line)
         yield Dashboard(int(found[1]), process.pid)

@@ -223,30 +223,41 @@ def _read_chunk(
         )
         for row in connection.execute(select(_trials).where(_trials.c.trial_id.in_(ids)))
     }
-    for row in connection.execute(select(_params).where(_params.c.trial_id.in_(ids)).order_by(_params.c.param_id)):
+    params, curves = _params.c, _intermediate.c
+    columns: Sequence[Column[Any]] = (params.trial_id, params.param_name, params.param_value, params.distribution_json)
+    for trial_id, name, internal, text in _rows(connection, ids, columns, params.param_id):
         # A study has a handful of distributions: parse each JSON text once.
-        distribution = distributions.get(row.distribution_json)
+        distribution = distributions.get(text)
         if distribution is None:
-            distribution = distributions[row.distribution_json] = json_to_distribution(row.distribution_json)
-        found[row.trial_id].params[row.param_name] = distribution.to_external_repr(row.param_value)
-        found[row.trial_id].distributions[row.param_name] = distribution
+            distribution = distributions[text] = json_to_distribution(text)
+        found[trial_id].params[name] = distribution.to_external_repr(internal)
+        found[trial_id].distributions[name] = distribution
     values: dict[int, list[float]] = {}
-    for row in connection.execute(select(_values).where(_values.c.trial_id.in_(ids)).order_by(_values.c.objective)):
-        value = models.TrialValueModel.stored_repr_to_value(row.value, row.value_type)
-        values.setdefault(row.trial_id, []).append(value)
+    columns = (_values.c.trial_id, _values.c.value, _values.c.value_type)
+    for trial_id, stored, kind in _rows(connection, ids, columns, _values.c.objective):
+        values.setdefault(trial_id, []).append(models.TrialValueModel.stored_repr_to_value(stored, kind))
     for trial_id, each in values.items():
         found[trial_id].values = each
-    of_curves = select(_intermediate).where(_intermediate.c.trial_id.in_(with_curve))
-    for row in connection.execute(of_curves) if with_curve else ():
-        stored = (row.intermediate_value, row.intermediate_value_type)
-        value = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value(*stored)
-        found[row.trial_id].intermediate_values[row.step] = value
-    set_in_order = select(_user_attrs).order_by(_user_attrs.c.trial_user_attribute_id)
-    for row in connection.execute(set_in_order.where(_user_attrs.c.trial_id.in_(ids))):
-        found[row.trial_id].user_attrs[row.key] = json.loads(row.value_json)
-    for row in connection.execute(select(_system_attrs).where(_system_attrs.c.trial_id.in_(ids))):
-        found[row.trial_id].system_attrs[row.key] = json.loads(row.value_json)
+    columns = (curves.trial_id, curves.step, curves.intermediate_value, curves.intermediate_value_type)
+    for trial_id, step, stored, kind in _rows(connection, with_curve, columns):
+        value = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value(stored, kind)
+        found[trial_id].intermediate_values[step] = value
+    columns = (_user_attrs.c.trial_id, _user_attrs.c.key, _user_attrs.c.value_json)
+    for trial_id, key, text in _rows(connection, ids, columns, _user_attrs.c.trial_user_attribute_id):
+        found[trial_id].user_attrs[key] = json.loads(text)
+    columns = (_system_attrs.c.trial_id, _system_attrs.c.key, _system_attrs.c.value_json)
+    for trial_id, key, text in _rows(connection, ids, columns):
+        found[trial_id].system_attrs[key] = json.loads(text)
     return list(found.values())
+
+
+def _rows(
+    connection: Connection, ids: Sequence[int], columns: Sequence[Column[Any]], order: Column[Any] | None = None
+) -> Sequence[Any]:
+    """The rows of some trials, whose ids are the first of the columns; all at once, which takes half of one by one."""
+    if not ids:
+        return []
+    return connection.execute(select(*columns).where(columns[0].in_(ids)).order_by(order)).all()
 
 
 def _local(stored: datetime | None) -> datetime | None:

@@ -15,6 +15,8 @@ from search.web.json_times import with_zone
 # Attributes of a study that belong to one of its trials.
 _OF_TRIAL = re.compile(r"dashboard:(?:artifacts:)?(\d+):")
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
 
 def attrs_by_trial(system_attrs: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
     """The system attributes of a study that belong to trials, such as their notes, by trial_id."""
@@ -42,7 +44,7 @@ def trial_json(study_id: int, trial: FrozenTrial, study_attrs: Mapping[str, Any]
     for key in ("datetime_start", "datetime_complete"):
         if key in written:
             written[key] = with_zone(written[key])
-    return json.dumps(written, separators=(",", ":")).encode()
+    return _ENCODER.encode(written).encode()
 
 
 def _short(name: str, value: Any, trial: FrozenTrial) -> dict[str, Any]:
