@@ -17,16 +17,20 @@ from sample_study import CELLS, STUDY, engines_closed, optuna_storage, sample_pl
 from wsgi_client import ask
 
 from search.storage import growth, optuna_tables
+from search.storage.connect import open_database
+from search.storage.dashboard_storage import DashboardStorage
 from search.storage.database import Database
+from search.storage.errors import StorageUnavailable
 from search.storage.leases import Lease, Report
 from search.storage.planning import plan
 from search.storage.queue import TrialQueue
 from search.storage.schema import DEFINITION
-from search.web import study_copy, trial_choice
+from search.web import study_copy, study_pages, trial_choice
 from search.web.access import Access
 from search.web.app import protected_dashboard
 from search.web.json_times import ZonedTimes
 from search.web.study_json import LEFT_OUT
+from search.web.study_pages import StudyPages
 
 Compare = Callable[[], None]
 
@@ -162,6 +166,37 @@ def test_changes_through_the_dashboard_are_seen_at_once(
     again = 1 if "sqlite" in storage_url else 2
     ask(app, "/api/studies/77", "DELETE", {})
     compare(app, storage_url, *pages(again))
+
+
+def test_an_outage_is_said_and_ends(database: Database, storage_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan(database, [sample_plan()])
+    app = ours(storage_url)
+    compare(app, storage_url, *pages())
+
+    def fail(*_: Any) -> None:
+        raise StorageUnavailable("postgresql://search:***@db did not answer")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(Database, "snapshot", fail)
+        for path in ("/api/studies/1", "/api/studies/1/param_importances", "/api/studies/5"):
+            answer = ask(app, path)
+            assert (answer.status, answer.headers["content-type"]) == ("503 Service Unavailable", "application/json")
+            assert answer.json() == {"reason": "The database does not answer: try again in a minute."}
+    compare(app, storage_url, *pages())
+
+
+def test_few_studies_are_kept(storage_url: str) -> None:
+    make_optuna_studies(storage_url)
+    with open_database(storage_url, create=False, optuna_alone="read").closing() as database:
+        storage = DashboardStorage(database)
+        pages = StudyPages(optuna_dashboard.wsgi(storage), storage)
+        pages_kept = pages._copies
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(study_pages, "MOST_COPIES", 2)
+            for study_id in (1, 2, 1, 3, 77):
+                ask(pages, f"/api/studies/{study_id}")
+        # What was asked last is kept, and nothing of a study that does not exist.
+        assert list(pages_kept) == [3]
 
 
 def test_studies_of_optuna(storage_url: str) -> None:
