@@ -66,15 +66,14 @@ def _read_attrs(
 
 
 class Mark(NamedTuple):
-    """A trial, and what changes with it: its state, its times, and how many attributes it has.
+    """A trial, and what changes with it: its state, its times, and which attributes it has.
 
     Optuna changes nothing of a finished trial, and lm-search only adds and removes attributes.
 
     Attributes:
         state: The name of Optuna's state.
         started, ended: As stored; only equality means something.
-        user_attrs, system_attrs: How many it has.
-        last_user_attr, last_system_attr: The id of the newest one.
+        user_attrs, system_attrs: The sums of their ids; None without any.
     """
 
     trial_id: int
@@ -82,10 +81,8 @@ class Mark(NamedTuple):
     state: str
     started: Any
     ended: Any
-    user_attrs: int
-    last_user_attr: int | None
-    system_attrs: int
-    last_system_attr: int | None
+    user_attrs: int | None
+    system_attrs: int | None
 
     @property
     def is_finished(self) -> bool:
@@ -98,12 +95,9 @@ class Mark(NamedTuple):
         return not self.is_finished and (self.state == "RUNNING" or self.started is not None)
 
 
-def _of_attrs(attr_id: Column[Any], trial_id: Column[Any]) -> tuple[ScalarSelect[Any], ScalarSelect[Any]]:
-    of_trial = trial_id == _trials.c.trial_id
-    return (
-        select(func.count()).where(of_trial).scalar_subquery(),
-        select(func.max(attr_id)).where(of_trial).scalar_subquery(),
-    )
+def _sum_of_attrs(attr_id: Column[Any], trial_id: Column[Any]) -> ScalarSelect[Any]:
+    # Not the highest id: PostgreSQL would look for that in the order of ids, through all trials for each trial.
+    return select(func.sum(attr_id)).where(trial_id == _trials.c.trial_id).scalar_subquery()
 
 
 # Times are compared, not read: as text they cost half.
@@ -113,8 +107,8 @@ _MARKS = select(
     type_coerce(_trials.c.state, String),
     type_coerce(_trials.c.datetime_start, String),
     type_coerce(_trials.c.datetime_complete, String),
-    *_of_attrs(_user_attrs.c.trial_user_attribute_id, _user_attrs.c.trial_id),
-    *_of_attrs(_system_attrs.c.trial_system_attribute_id, _system_attrs.c.trial_id),
+    _sum_of_attrs(_user_attrs.c.trial_user_attribute_id, _user_attrs.c.trial_id),
+    _sum_of_attrs(_system_attrs.c.trial_system_attribute_id, _system_attrs.c.trial_id),
 )
 
 

@@ -15,7 +15,7 @@ from search.web.trial_choice import Choice, choose
 
 
 def marks_of(states: Sequence[str]) -> list[Mark]:
-    return [Mark(7 + number, number, state, None, None, 0, None, 0, None) for number, state in enumerate(states)]
+    return [Mark(7 + number, number, state, None, None, None, None) for number, state in enumerate(states)]
 
 
 @pytest.fixture(autouse=True)
