@@ -27,7 +27,7 @@ from search.study.planner import Study
 from search.study.stored import read_stored_study
 from search.study.text_unit import TextUnit
 from search.web.background import dashboard_process
-from search.web.dashboard_publisher import publish_periodically
+from search.web.publisher_thread import publish_periodically
 from search.workers.profile import clear_profiles
 
 POLL_S = 0.5

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from textwrap import indent
@@ -17,7 +17,7 @@ from typing import Any
 
 from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_STOPPED, USER_ERRORS, UsageError
 from search.hints import command_of
-from search.launchers.protocol import Detaches, Launcher, Places, Previews
+from search.launchers.protocol import Detaches, Launcher, Places, Prepares, Previews
 from search.launchers.registry import DEFAULT_LAUNCHER, make_launcher
 from search.models.errors import ModelError
 from search.objectives.errors import ObjectiveError
@@ -27,13 +27,11 @@ from search.planning import load_study, open_planned, warn_of_other_code
 from search.python_study import study_file
 from search.reporting.study_result import StudyResult
 from search.run_parts import RunParts, worker_job
-from search.statistics.confirmation import read_confirmation
 from search.statistics.ranking import ranked_rows
 from search.storage.database import Database
 from search.storage.queries import counts, study_uids
 from search.storage.queue import TrialQueue
 from search.storage.url import display_url
-from search.strategies.confirming import plan_confirmation
 from search.study.confirmation import confirmation_name
 from search.study.definition import StudyDefinition, load_definition
 from search.study.formatting import count_text
@@ -109,14 +107,15 @@ def run_with_options(options: RunStudyOptions, modules: Path | None = None) -> S
         modules: The folder with the study's own modules; None is that of the study file.
     """
     started = time.monotonic()
-    new_launcher = _launcher_of(options, starts=not options.plan_only)
+    definition = load_definition(options.study, options.settings, options.enqueue)
+    new_launcher = _launcher_of(options, definition, starts=not options.plan_only)
     launcher = new_launcher()  # errors in its options come before anything is written
     if options.detach and not isinstance(launcher, Detaches):
         raise UsageError("--detach: the workers of this launcher end with the run; leave --detach out")
     trackers = make_trackers(options.track, options.study, options.storage)
-    database, planned = open_planned(options, modules)
     with (
-        database.closing(),
+        _prepared(launcher, definition, options),
+        _opened(options, modules) as (database, planned),
         _stop_requests(database.interrupt) as received,
         tracking(database, [*planned.names, confirmation_name(planned.name)], trackers),
     ):
@@ -136,6 +135,8 @@ def run_with_options(options: RunStudyOptions, modules: Path | None = None) -> S
         # The trials are then another program's; a container that plans before its worker starts must not fail for them.
         is_handed_over = options.plan_only or (options.detach and interrupted and not received)
         exit_code = 0 if is_handed_over else _exit_code(found, interrupted, received)
+        from search.statistics.confirmation import read_confirmation
+
         rows = ranked_rows(database, planned.names)
         spent = summed_profiles(options.out) if options.profile else {}
         seconds = time.monotonic() - started
@@ -146,13 +147,30 @@ def run_with_options(options: RunStudyOptions, modules: Path | None = None) -> S
         )
 
 
+def _prepared(
+    launcher: Launcher, definition: StudyDefinition, options: RunStudyOptions
+) -> AbstractContextManager[None]:
+    """What a launcher can do while the study is planned."""
+    if options.plan_only or not isinstance(launcher, Prepares):
+        return nullcontext()
+    return launcher.prepare(definition.objective)
+
+
+@contextmanager
+def _opened(options: RunStudyOptions, modules: Path | None) -> Iterator[tuple[Database, Study]]:
+    database, planned = open_planned(options, modules)
+    with database.closing():
+        yield database, planned
+
+
 def preview(options: RunStudyOptions) -> str:
     """What the launcher of a run would submit for all trials of its study; nothing is read from the database.
 
     Raises:
         UsageError, ModelError, ObjectiveError: An error that the user can fix.
     """
-    launcher = _launcher_of(options, starts=False)()
+    definition = load_definition(options.study, options.settings, options.enqueue)
+    launcher = _launcher_of(options, definition, starts=False)()
     if not isinstance(launcher, Previews):
         raise UsageError("--print: this launcher submits nothing; choose --launcher slurm or kubernetes")
     study = load_study(options)
@@ -160,9 +178,9 @@ def preview(options: RunStudyOptions) -> str:
     return launcher.preview(trials, worker_job(options, study, on_death=lambda owner, failure=None: 0))
 
 
-def _launcher_of(options: RunStudyOptions, starts: bool) -> Callable[[], Launcher]:
+def _launcher_of(options: RunStudyOptions, definition: StudyDefinition, starts: bool) -> Callable[[], Launcher]:
     """What makes the launcher of a run."""
-    settings = dict(load_definition(options.study, options.settings, options.enqueue).launcher)
+    settings = dict(definition.launcher)
     named = settings.pop("name", DEFAULT_LAUNCHER)
     places = Places(options.devices, options.workers, settings, options.storage, starts)
     return partial(make_launcher, options.launcher or str(named), places, options.study)
@@ -172,6 +190,8 @@ def _confirmed(database: Database, planned: Study, is_planning: bool) -> str | N
     """Plan what `--confirm` asks for; returns the name of the study with it, or None if there is nothing to confirm."""
     if not planned.definition.confirm:
         return None
+    from search.strategies.confirming import plan_confirmation
+
     name = plan_confirmation(database, planned.name, planned.corpus, planned.definition.confirm)
     if name is None and not is_planning:
         found = counts(database, [planned.name])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from search.command_line import new_program
 from search.errors import EXIT_SPOILED, EXIT_STOPPED, USER_ERRORS, ProcessSpoiled, UsageError, user_errors
 from search.hints import command_of
-from search.launchers.child_process import when_parent_ends
+from search.launchers.child_process import SPARE, when_parent_ends
 from search.options import DefinitionOptions, WorkerOptions
 from search.workers.process_end import end_process, turn_exits_into_crashes
 from search.workers.stop_signals import end_at_stop_signals, set_by_stop_signals
@@ -40,7 +40,7 @@ def worker(options: WorkerOptions) -> None:
     with suppress(OSError, RuntimeError):  # stderr may be no file
         faulthandler.enable()
     with user_errors():
-        from search.web.dashboard_publisher import publish_periodically
+        from search.web.publisher_thread import publish_periodically
         from search.workers.profile import profiled
 
         worker = _open(options)
@@ -121,6 +121,10 @@ app = new_program(worker, WorkerOptions, EXAMPLES, ignored=DefinitionOptions)
 
 def main() -> None:
     """Entry point."""
+    if sys.argv[1:2] == [SPARE]:
+        from search.launchers.spare_worker import take_job
+
+        take_job()
     app()
 
 

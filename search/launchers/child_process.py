@@ -14,6 +14,8 @@ import search
 
 DISTRIBUTION = "lm-search"
 PARENT_POLL_S = 1.0
+# The first argument of a worker that waits for its job; the second one names the objective.
+SPARE = "--spare"
 
 
 def child_command(module: str) -> list[str]:

@@ -8,13 +8,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from search.errors import EXIT_SPOILED, EXIT_STOPPED, EXIT_USAGE, WorkersKeepCrashing
 from search.launchers.child_process import child_command, child_environment
 from search.launchers.protocol import Places, WorkerJob
+from search.launchers.spare_worker import SpareWorker
 from search.storage.errors import StorageUnavailable
 from search.storage.private_files import make_private_folder, open_private
 from search.workers.child_processes import stop_processes_of
@@ -57,6 +58,17 @@ class LocalLauncher:
         self._slots: Sequence[WorkerSlot] = worker_slots(places.devices, places.workers)
         self._processes: list[_Process] = []
         self._crashes_in_a_row = 0
+        self._spare: SpareWorker | None = None
+
+    @contextlib.contextmanager
+    def prepare(self, objective: str) -> Iterator[None]:
+        """Start the process of the first worker; it imports what it needs."""
+        self._spare = SpareWorker(objective, self._slots[0].environment)
+        try:
+            yield
+        finally:
+            if self._spare is not None:
+                self._spare.close()
 
     def start(self, n: int, job: WorkerJob) -> None:
         """Start one worker per slot, at most `n`."""
@@ -68,14 +80,16 @@ class LocalLauncher:
     def _spawn(self, slot: WorkerSlot) -> _Process:
         log_file = self._job.log_folder / f"worker-{slot.label}.log"
         owner = new_owner_name(slot.label)
-        command = [*child_command("search.worker"), *self._job.arguments, "--device", slot.device, "--owner", owner]
-        environment = child_environment({**slot.environment, "SEARCH_STORAGE": self._job.storage})
+        arguments = [*self._job.arguments, "--device", slot.device, "--owner", owner, "--parent", str(os.getpid())]
+        variables = {"SEARCH_STORAGE": self._job.storage}
+        spare, self._spare = self._spare, None
         # A signal that arrives before the worker has its handlers waits for them.
         with open_private(log_file, "ab") as output, blocked_stop_signals():
             log_start = output.tell()
-            popen = subprocess.Popen(
-                [*command, "--parent", str(os.getpid())],
-                env=environment,
+            popen = None if spare is None else spare.begin(arguments, variables, log_file)
+            popen = popen or subprocess.Popen(
+                [*child_command("search.worker"), *arguments],
+                env=child_environment({**slot.environment, **variables}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -92,6 +93,19 @@ class Launcher(Protocol):
 
     def stop(self) -> None:
         """Ask the workers to release their trials and end; return when they have ended or were killed."""
+        ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A launcher that can do something while the study is planned."""
+
+    def prepare(self, objective: str) -> AbstractContextManager[None]:
+        """Begin what takes long and needs no job; leaving the context ends what `start` has not used.
+
+        Args:
+            objective: What the study file names.
+        """
         ...
 
 

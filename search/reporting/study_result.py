@@ -1,4 +1,7 @@
-"""What `run_study` returns: the ranked table, and what a notebook asks of it."""
+"""What `run_study` returns: the ranked table, and what a notebook asks of it.
+
+What reports are made with is imported when one is asked for: a run starts its workers sooner.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.errors import UsageError
-from search.reporting.answers_text import ShortAnswer, closing_lines, short_answers
-from search.reporting.next_steps import NextStep
-from search.reporting.render import FORMATS, format_of, render
-from search.reporting.report_data import ReportData, read_report_data
-from search.statistics.confirmation import ConfirmationResult
 from search.statistics.further_means import TRAIN_LOSS
 from search.statistics.ranking import Row, is_reached
-from search.statistics.study_verdicts import judge
 from search.storage.database import Database
 from search.storage.metrics import FurtherResults, further_results
 from search.storage.queries import TrialSummary, trial_summaries
@@ -31,7 +28,11 @@ from search.study.trial_facts import TABLE_FACTS, trial_facts
 if TYPE_CHECKING:
     import pandas
 
+    from search.reporting.answers_text import ShortAnswer
     from search.reporting.comparison_report import ComparisonReport
+    from search.reporting.next_steps import NextStep
+    from search.reporting.report_data import ReportData
+    from search.statistics.confirmation import ConfirmationResult
 
 # How long to wait for a database that is starting, in seconds.
 WAIT_S = 60.0
@@ -100,6 +101,8 @@ class StudyResult:
     @property
     def best(self) -> Best | None:
         """The best cell, baselines left out; None before one is complete."""
+        from search.statistics.study_verdicts import judge
+
         with self._opened() as (database, names):
             trials = trial_summaries(database, names)
             stored = read_stored_study(database, self.study)
@@ -119,6 +122,8 @@ class StudyResult:
     @property
     def answers(self) -> list[ShortAnswer]:
         """The answers to the claims of the study, in their order."""
+        from search.reporting.answers_text import short_answers
+
         return short_answers(self._decided())
 
     @property
@@ -128,9 +133,13 @@ class StudyResult:
 
     def closing_lines(self) -> list[str]:
         """The answers to the claims and the next step, as lines for a terminal."""
+        from search.reporting.answers_text import closing_lines
+
         return closing_lines(self._decided())
 
     def _decided(self) -> ReportData:
+        from search.reporting.report_data import read_report_data
+
         with self._opened() as (database, names):
             return read_report_data(database, names, with_trials=False)
 
@@ -183,6 +192,8 @@ class StudyResult:
         Raises:
             UsageError: The format or a column is unknown, or the study was deleted.
         """
+        from search.reporting.render import FORMATS, render
+
         if format not in FORMATS:
             raise UsageError(f"format = {format!r}: choices are {', '.join(FORMATS)}")
         with self._opened() as (database, names):
@@ -197,6 +208,8 @@ class StudyResult:
         Raises:
             UsageError: The suffix is unknown, or the file cannot be written.
         """
+        from search.reporting.render import FORMATS, format_of
+
         path = Path(path)
         if path.suffix.lower() not in FORMATS.values():
             raise UsageError(f"save_report({str(path)!r}): choices of the suffix are {', '.join(FORMATS.values())}")

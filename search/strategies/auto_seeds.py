@@ -3,17 +3,16 @@
 Every cell gets the first seeds. Then, whenever no trial waits, the open questions of the study are found with the noise
 model that the report uses: its claims, and which cell is the best. Seeds are given as `search.statistics.outlook` says,
 until no question is left that the budget can answer.
+
+The statistics are imported for such studies alone: every run and worker starts with this module.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from search.statistics.claim_answers import claimed_levels
-from search.statistics.losses import Losses
-from search.statistics.outlook import Outlook, Rules, outlook, rules_of
 from search.storage.database import Database
 from search.storage.planning import ClaimedTrial, Extension, PlannedTrial, claimed_trials, extend
 from search.storage.slots import identity
@@ -24,9 +23,15 @@ from search.study.metrics import Metric
 from search.study.planner import cell_trials
 from search.study.stored import OPEN_QUESTIONS, SEEDS_GIVEN, StoredStudy, read_stored_study
 
+if TYPE_CHECKING:
+    from search.statistics.losses import Losses
+    from search.statistics.outlook import Outlook, Rules
+
 
 def losses_of(trials: Sequence[ClaimedTrial], metric: Metric) -> Losses:
     """The losses of trials, and the states of those without one."""
+    from search.statistics.losses import Losses
+
     ended = [each for each in trials if each.outcome == "complete" and each.value is not None]
     others = [(each.cell, each.outcome) for each in trials if each.outcome != "complete" or each.value is None]
     return Losses.of([(each.cell, each.seed, float(each.value or 0.0)) for each in ended], metric, others)
@@ -42,6 +47,8 @@ def _seconds(trials: Sequence[ClaimedTrial]) -> dict[str, float]:
 
 
 def _outlook(grid: Sequence[ClaimedTrial], baselines: Sequence[ClaimedTrial], rules: Rules, metric: Metric) -> Outlook:
+    from search.statistics.outlook import outlook
+
     everything = [*grid, *baselines]
     return outlook(losses_of(grid, metric), losses_of(everything, metric), rules, _seconds(everything))
 
@@ -55,7 +62,7 @@ def make_seed_planner(database: Database, study: StoredStudy) -> Callable[[], in
     Returns:
         The function, which returns the number of trials that it planned; None if the study has another rule.
     """
-    rules = rules_of(study)
+    rules = _rules_of(study)
     if rules is None:
         return None
     metric = study.definition.metric
@@ -88,6 +95,14 @@ def make_seed_planner(database: Database, study: StoredStudy) -> Callable[[], in
         return extend(database, sibling.name, sibling.planning, of_baselines)
 
     return plan
+
+
+def _rules_of(study: StoredStudy) -> Rules | None:
+    if study.settings.auto_seeds is None:
+        return None
+    from search.statistics.outlook import rules_of
+
+    return rules_of(study)
 
 
 def _given(attrs: Mapping[str, Any], found: Outlook, trials: Sequence[PlannedTrial]) -> Mapping[str, Any]:
@@ -128,8 +143,10 @@ def needed_cells(study: StoredStudy) -> Callable[[Mapping[str, Any]], bool]:
     Returns:
         A function of a cell without its seed.
     """
-    if rules_of(study) is None:
+    if _rules_of(study) is None:
         return lambda cell: False
+    from search.statistics.claim_answers import claimed_levels
+
     levels = [each for claim in study.claims for each in claimed_levels(claim)]
     cells = {canonical(cell) for each in levels if each.factor == "cell" for cell in (each.one, each.other)}
     values = {each.factor: set() for each in levels if each.factor != "cell"}  # type: dict[str, set[str]]

@@ -1,19 +1,14 @@
 """Updates what the dashboard shows of a study: its note with the table, its plots, and the names of its values.
 
-The processes that run trials publish: the launcher of `search.run`, and workers that no launcher started. They take
-turns through the database, so a study is published about once a minute, however many processes there are, and once more
-when a run ends. The dashboard does not publish: it is read-only, and its database role may lack write access.
+`search.web.publisher_thread` says when.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 from search.reporting.render import render
@@ -33,42 +28,7 @@ from search.web.dashboard_search_plots import best_values, pareto_front
 
 log = logging.getLogger("search")
 
-EVERY_S = 60.0
-# Workers need the processor while they start, and there is little to publish yet.
-FIRST_S = 10.0
-# With 10,000 trials it takes a second or two; it may take at most this share of the time.
-MAX_SHARE = 0.02
-# A database that is not reachable must not delay the end of a run.
-OUTAGE_S = 2.0
 NOTE_ROWS = 40
-
-
-@contextmanager
-def publish_periodically(database: Database, names: Sequence[str]) -> Iterator[None]:
-    """Publish studies periodically while the context is open, and once more at its end.
-
-    Args:
-        database: A background thread uses it.
-        names: The study's name, and that of its sibling with the baselines if there is one.
-    """
-    impatient = replace(database, outage_s=OUTAGE_S, waits_when_full=False)
-    ended = threading.Event()
-
-    def work() -> None:
-        pause_s = FIRST_S
-        while not ended.wait(pause_s):
-            began = time.monotonic()
-            publish(impatient, names, every_s=EVERY_S)
-            pause_s = max(EVERY_S, (time.monotonic() - began) / MAX_SHARE)
-
-    thread = threading.Thread(target=work, name="publishing", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        publish(impatient, names)
 
 
 def publish(database: Database, names: Sequence[str], every_s: float = 0.0) -> bool:

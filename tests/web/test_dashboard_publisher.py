@@ -24,7 +24,8 @@ from search.storage.leases import Report
 from search.storage.planning import plan
 from search.storage.queue import TrialQueue
 from search.web.dashboard_plots import heat_maps, learning_curves, parallel_coordinates
-from search.web.dashboard_publisher import publish, publish_periodically
+from search.web.dashboard_publisher import publish
+from search.web.publisher_thread import publish_periodically
 
 
 @pytest.fixture
