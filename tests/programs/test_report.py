@@ -78,7 +78,7 @@ def test_notes(target: float, end: Callable[..., Any], sentence: str, tmp_path: 
     for format, text in texts.items():
         assert sentence in text, format
         assert f"The published losses are left out: {left_out}." in text
-        assert "The trials were made by 2 versions of the code (18 by 0123, 9 by 4567)" in text
+        assert "The trials were made by 2 versions of the code (9 by 4567, 18 by 0123)" in text
     assert len(json.loads(texts["json"])["notes"]) == 3
 
 
