@@ -163,7 +163,7 @@ def _charts(found: Transfer, axis: str, along: str, metric: Metric) -> list[Char
         line = [math.exp(middle + found.drift.slope * (math.log(each) - center)) for each in ends]
         drawn.append(Series(f"power {found.drift.slope:.2f}", ends, line, is_line=True, style=1))
     charts = []
-    if closed:
+    if len(closed) > 1:
         charts.append(Chart(f"Best {axis} over {along}", along, f"best {axis}", drawn, log_y=True))
     rest = _typical(found.slices).rest
     shared = ", ".join(f"{name} {value}" for name, value in rest.items() if _varies(found.slices, name))
