@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, Select, select
 from sqlalchemy.engine import URL
@@ -23,6 +23,8 @@ from search.storage.url import display_url
 log = logging.getLogger("storage")
 
 Result = TypeVar("Result")
+# What the functions that run in a transaction get.
+Transaction: TypeAlias = Connection
 
 OUTAGE_S = 600.0
 INTERRUPTED_OUTAGE_S = 3.0

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection
 
 from search.statistics.pareto import pareto_front
 from search.storage import optuna_queries
 from search.storage.chunks import chunks
 from search.storage.dashboard_reading import Mark, StudyRows, best_trial_id, read_marks, read_study_rows, read_values
+from search.storage.database import Transaction
 from search.storage.optuna_storage import SearchStorage
 from search.storage.schema import DEFINITION
 from search.web import trial_choice
@@ -132,7 +132,7 @@ class StudyCopy:
                 self._importances = digest, importances(self._storage, page.study.name, trials, parameters)
             return self._importances[1]
 
-    def _read(self, connection: Connection) -> Page | None:
+    def _read(self, connection: Transaction) -> Page | None:
         # Changes nothing of this object but a cache: the transaction may be repeated.
         before, study = self._page, read_study_rows(connection, self._study_id)
         if study is None:
@@ -158,7 +158,7 @@ class StudyCopy:
         ]
         return Page(study, digest, choice, study_json(study, _distinct(shown), choice), best, shown)
 
-    def _read_trials(self, connection: Connection, keys: Mapping[int, _Key]) -> dict[int, _Shown]:
+    def _read_trials(self, connection: Transaction, keys: Mapping[int, _Key]) -> dict[int, _Shown]:
         curves = {trial_id for trial_id, key in keys.items() if key.has_curve}
         found: dict[int, _Shown] = {}
         for chunk in chunks(list(keys)):
@@ -224,7 +224,7 @@ def _definition(study: StudyRows) -> str | None:
     return next((text for key, text in study.user_attrs if key == DEFINITION), None)
 
 
-def _choose(connection: Connection, study: StudyRows, marks: Sequence[Mark]) -> Choice:
+def _choose(connection: Transaction, study: StudyRows, marks: Sequence[Mark]) -> Choice:
     signs = [-1 if each is StudyDirection.MAXIMIZE else 1 for each in study.directions]
     if len(marks) <= trial_choice.WHOLE:
         return choose(marks, {}, signs)
@@ -232,7 +232,7 @@ def _choose(connection: Connection, study: StudyRows, marks: Sequence[Mark]) -> 
     return choose(marks, read_values(connection, study.study_id), signs, infeasible)
 
 
-def _best(connection: Connection, study: StudyRows, shown: Mapping[int, _Shown]) -> list[int]:
+def _best(connection: Transaction, study: StudyRows, shown: Mapping[int, _Shown]) -> list[int]:
     """The ids of the best trials."""
     if len(study.directions) == 1:
         best = best_trial_id(connection, study)
