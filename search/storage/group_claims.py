@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select
 
@@ -12,6 +12,8 @@ from search.storage.leases import Lease
 from search.storage.queue import TrialQueue
 from search.storage.schema import queue_table
 
+# What a choice is made from: a row of the queue with its study, cell and shape.
+WaitingRow: TypeAlias = Row[Any]
 # Of a claim: so many waiting trials are read, and locked for a moment.
 MOST_READ = 2000
 
@@ -49,7 +51,7 @@ def claim_chosen(
     queue: TrialQueue,
     studies: Sequence[str],
     held: Sequence[Lease],
-    choose: Callable[[Sequence[Row[Any]]], list[int]],
+    choose: Callable[[Sequence[WaitingRow]], list[int]],
 ) -> list[Lease]:
     """Claim those of the first waiting trials that a function chooses, all in one transaction.
 

@@ -6,11 +6,8 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from sqlalchemy import Row
-
-from search.storage.group_claims import claim_chosen, live_workers, waiting_cells
+from search.storage.group_claims import WaitingRow, claim_chosen, live_workers, waiting_cells
 from search.storage.leases import Lease
 from search.storage.slots import cell_and_seed, is_empty_slot
 from search.workers.devices import GPU_WORKERS
@@ -62,7 +59,7 @@ class GroupClaims:
             return []
         shares = {each: self._share(*each) for each in waiting}
 
-        def choose(rows: Sequence[Row[Any]]) -> list[int]:
+        def choose(rows: Sequence[WaitingRow]) -> list[int]:
             chosen: list[int] = []
             left = free
             for row in rows:
