@@ -10,11 +10,13 @@ if __name__ == "__main__":
 import logging
 import shlex
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from search.command_line import new_program
 from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_STOPPED, user_errors
 from search.hints import command_of
+from search.launchers.spare_worker import SpareWorker
 from search.options import RunOptions
 from search.streams import terminal_width, write_line
 from search.workers.stop_signals import INTERRUPTED, end_at_stop_signals
@@ -30,13 +32,18 @@ def run(options: RunOptions) -> None:
     """
     end_at_stop_signals("run")
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
-    with user_errors():
-        from search.service import preview, run_with_options
+    if options.print:
+        with user_errors():
+            from search.service import preview
 
-        if options.print:
             write_line(preview(options))
-            return
-        result = run_with_options(options)
+        return
+    # The first worker imports at the same time as this process.
+    is_local = options.launcher in (None, "local") and not options.plan_only
+    with user_errors(), SpareWorker() if is_local else nullcontext() as spare:
+        from search.service import run_with_options
+
+        result = run_with_options(options, spare=spare)
     _print(result, options.study, options.json)
     if options.profile:
         from search.workers.profile import as_text

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from textwrap import indent
@@ -19,6 +19,7 @@ from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_STOPPED, US
 from search.hints import command_of
 from search.launchers.protocol import Detaches, Launcher, Places, Prepares, Previews
 from search.launchers.registry import DEFAULT_LAUNCHER, make_launcher
+from search.launchers.spare_worker import SpareWorker
 from search.models.errors import ModelError
 from search.objectives.errors import ObjectiveError
 from search.option_fields import as_docstring, option_fields, python_signature
@@ -100,11 +101,14 @@ run_study.__signature__ = python_signature(  # type: ignore[attr-defined]
 )
 
 
-def run_with_options(options: RunStudyOptions, modules: Path | None = None) -> StudyResult:
+def run_with_options(
+    options: RunStudyOptions, modules: Path | None = None, spare: SpareWorker | None = None
+) -> StudyResult:
     """Run a study; see `run_study`.
 
     Args:
         modules: The folder with the study's own modules; None is that of the study file.
+        spare: A process for the first worker that has been started already.
     """
     started = time.monotonic()
     definition = load_definition(options.study, options.settings, options.enqueue)
@@ -114,7 +118,7 @@ def run_with_options(options: RunStudyOptions, modules: Path | None = None) -> S
         raise UsageError("--detach: the workers of this launcher end with the run; leave --detach out")
     trackers = make_trackers(options.track, options.study, options.storage)
     with (
-        _prepared(launcher, definition, options),
+        _prepared(launcher, definition, options, spare),
         _opened(options, modules) as (database, planned),
         _stop_requests(database.interrupt) as received,
         tracking(database, [*planned.names, confirmation_name(planned.name)], trackers),
@@ -147,13 +151,17 @@ def run_with_options(options: RunStudyOptions, modules: Path | None = None) -> S
         )
 
 
+@contextmanager
 def _prepared(
-    launcher: Launcher, definition: StudyDefinition, options: RunStudyOptions
-) -> AbstractContextManager[None]:
-    """What a launcher can do while the study is planned."""
+    launcher: Launcher, definition: StudyDefinition, options: RunStudyOptions, spare: SpareWorker | None
+) -> Iterator[None]:
+    """Let a launcher begin while the study is planned."""
     if options.plan_only or not isinstance(launcher, Prepares):
-        return nullcontext()
-    return launcher.prepare(definition.objective)
+        yield
+        return
+    with nullcontext(spare) if spare is not None else SpareWorker() as process:
+        launcher.prepare(definition.objective, process)
+        yield
 
 
 @contextmanager

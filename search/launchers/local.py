@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,15 +60,10 @@ class LocalLauncher:
         self._crashes_in_a_row = 0
         self._spare: SpareWorker | None = None
 
-    @contextlib.contextmanager
-    def prepare(self, objective: str) -> Iterator[None]:
-        """Start the process of the first worker; it imports what it needs."""
-        self._spare = SpareWorker(objective, self._slots[0].environment)
-        try:
-            yield
-        finally:
-            if self._spare is not None:
-                self._spare.close()
+    def prepare(self, objective: str, spare: SpareWorker) -> None:
+        """Let the process of the first worker import what it needs."""
+        spare.expect(objective, self._slots[0].environment)
+        self._spare = spare
 
     def start(self, n: int, job: WorkerJob) -> None:
         """Start one worker per slot, at most `n`."""

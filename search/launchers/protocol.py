@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from search.launchers.spare_worker import SpareWorker
 from search.storage.failures import Failure
 
 
@@ -100,11 +100,12 @@ class Launcher(Protocol):
 class Prepares(Protocol):
     """A launcher that can do something while the study is planned."""
 
-    def prepare(self, objective: str) -> AbstractContextManager[None]:
-        """Begin what takes long and needs no job; leaving the context ends what `start` has not used.
+    def prepare(self, objective: str, spare: SpareWorker) -> None:
+        """Begin what takes long and needs no job.
 
         Args:
             objective: What the study file names.
+            spare: A process for the first worker; it ends with the run unless `start` uses it.
         """
         ...
 

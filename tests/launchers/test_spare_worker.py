@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from search.launchers.local import LocalLauncher
 from search.launchers.protocol import Places, WorkerJob
 from search.launchers.spare_worker import SpareWorker
@@ -20,10 +22,6 @@ def job(folder: Path) -> WorkerJob:
     """Workers of a study that does not exist: each says so and ends with 2."""
     storage = f"sqlite:///{folder}/none.db"
     return WorkerJob(["--study", "nope"], storage, folder / "logs", on_death=lambda owner, failure=None: 0)
-
-
-def command_line(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
 
 
 def is_gone(pid: int) -> bool:
@@ -41,29 +39,25 @@ def is_gone(pid: int) -> bool:
 
 def test_the_first_worker_is_the_process_that_waited(tmp_path: Path) -> None:
     launcher = LocalLauncher(Places("cpu", "2"))
-    with launcher.prepare("module:function"):
-        assert launcher._spare is not None
-        waiting = launcher._spare._popen
+    with SpareWorker() as spare:
+        launcher.prepare("module:function", spare)
         launcher.start(2, job(tmp_path))
         first, second = launcher._processes
-        assert first.popen is waiting
-        assert "--spare" in command_line(waiting.pid)
-        assert second.popen is not waiting
+        assert first.popen is spare.popen
+        assert second.popen is not spare.popen
         assert [each.popen.wait(WAIT_S) for each in (first, second)] == [2, 2]
-        assert "'nope' is not in" in first.log()
-        assert "none.db" in first.log()
-        assert first.log() == second.log()
+    assert "'nope' is not in" in first.log()
+    assert "none.db" in first.log()
+    assert first.log() == second.log()
 
 
 def test_without_a_job_it_ends_with_the_context_and_with_the_run() -> None:
-    launcher = LocalLauncher(Places("cpu", "1"))
-    with launcher.prepare("module:function"):
-        assert launcher._spare is not None
-        waiting = launcher._spare._popen
-    assert waiting.returncode is not None
+    with SpareWorker() as spare:
+        spare.expect("module:function", {})
+    assert spare.popen.returncode is not None
     code = (
         "import os\nfrom search.launchers.spare_worker import SpareWorker\n"
-        "print(SpareWorker('module:function', {})._popen.pid, flush=True)\nos._exit(1)\n"
+        "print(SpareWorker().popen.pid, flush=True)\nos._exit(1)\n"
     )
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S)
     assert is_gone(int(killed.stdout))
@@ -71,33 +65,28 @@ def test_without_a_job_it_ends_with_the_context_and_with_the_run() -> None:
 
 def test_another_process_takes_its_place_if_it_has_ended(tmp_path: Path) -> None:
     launcher = LocalLauncher(Places("cpu", "1"))
-    with launcher.prepare("module:function"):
-        assert launcher._spare is not None
-        waiting = launcher._spare._popen
-        os.kill(waiting.pid, signal.SIGKILL)
-        waiting.wait(WAIT_S)
+    with SpareWorker() as spare:
+        launcher.prepare("module:function", spare)
+        os.kill(spare.popen.pid, signal.SIGKILL)
+        spare.popen.wait(WAIT_S)
         launcher.start(1, job(tmp_path))
         [process] = launcher._processes
-        assert process.popen is not waiting
+        assert process.popen is not spare.popen
         assert process.popen.wait(WAIT_S) == 2
     assert "'nope' is not in" in process.log()
 
 
-def test_what_trains_with_torch_has_it_before_the_job() -> None:
-    names = []
-    for objective in ("language_model", "command", "module:function"):
-        spare = SpareWorker(objective, {})
-        try:
-            maps = Path(f"/proc/{spare._popen.pid}/maps")
-            has_torch, deadline = False, time.monotonic() + WAIT_S
-            # Numpy is imported by every worker, so a process that has it and waits has imported all.
-            while time.monotonic() < deadline and not has_torch:
-                wchan = Path(f"/proc/{spare._popen.pid}/wchan").read_text()
-                has_torch = "libtorch" in maps.read_text()
-                if "pipe" in wchan:
-                    break
-                time.sleep(0.05)
-            names.append((objective, has_torch))
-        finally:
-            spare.close()
-    assert names == [("language_model", True), ("command", False), ("module:function", False)]
+@pytest.mark.parametrize(("objective", "has_torch"), [("language_model", True), ("command", False), ("my:own", False)])
+def test_what_trains_with_torch_has_it_before_the_job(objective: str, has_torch: bool) -> None:
+    with SpareWorker() as spare:
+        spare.expect(objective, {"OF_THE_SLOT": "1"})
+        # It waits for its job once it has imported everything; then it has no more to read.
+        found, deadline = False, time.monotonic() + WAIT_S
+        while time.monotonic() < deadline and "pipe" not in Path(f"/proc/{spare.popen.pid}/wchan").read_text():
+            time.sleep(0.05)
+        found = "libtorch" in Path(f"/proc/{spare.popen.pid}/maps").read_text()
+        assert has_torch or not found
+        while has_torch and not found and time.monotonic() < deadline:
+            time.sleep(0.05)
+            found = "libtorch" in Path(f"/proc/{spare.popen.pid}/maps").read_text()
+        assert found == has_torch
