@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 from sample_study import CELLS, STUDY, change, rows, sample_plan
@@ -32,7 +33,7 @@ def test_what_can_join_is_listed_by_priority(database: Database, queue: TrialQue
     cells = [row.cell for row in rows(database)]
     assert [cell for study, cell in listed if study == STUDY] == [cells[i] for i in (1, 2, 3, 4, 9, 10, 11)]
     assert sum(study == "other" for study, _ in listed) == CELLS
-    assert waiting_cells(queue, ["nobody's"]) == []
+    assert waiting_cells(queue, ["not planned"]) == []
 
 
 def test_chosen_trials_of_several_studies_are_claimed_in_one_transaction(database: Database, queue: TrialQueue) -> None:
@@ -70,6 +71,8 @@ def test_live_workers_are_those_with_a_valid_lease(database: Database, queue: Tr
 
 def test_workers_that_claim_at_once_get_different_trials(storage_url: str, database: Database) -> None:
     plan(database, [sample_plan(seeds=4)])
+    # Each gets a first trial before any takes more: one that comes late would wait for a lease to expire.
+    all_hold_one = Barrier(4)
 
     def work(name: int) -> list[int]:
         with open_database(storage_url, create=False).closing() as own:
@@ -77,6 +80,7 @@ def test_workers_that_claim_at_once_get_different_trials(storage_url: str, datab
             held: list[Lease] = []
             while not held:  # another claim may have locked all of them for a moment
                 held = queue.claim([STUDY], f"worker {name}")
+            all_hold_one.wait()
             while more := claim_chosen(queue, [STUDY], held, lambda found: all_of(found)[:5]):
                 held += more
             return [lease.number for lease in held]
