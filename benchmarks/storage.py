@@ -29,6 +29,7 @@ import optuna
 from sqlalchemy import insert, update
 
 from benchmarks import optuna_objective
+from benchmarks.scale.studies import STEPS, end_trials
 from search.objectives.corpus import Corpus, load_corpus
 from search.statistics.ranking import ranked_rows
 from search.storage import optuna_tables
@@ -39,7 +40,6 @@ from search.storage.optuna_storage import SearchStorage
 from search.storage.planning import plan
 from search.storage.queries import counts
 from search.storage.queue import TrialQueue
-from search.storage.schema import queue_table
 from search.storage.url import display_url
 from search.strategies.pruning_judge import PruningJudge
 from search.study.definition import load_definition
@@ -47,7 +47,6 @@ from search.study.planner import Study, study_plans
 from search.study.pruner_settings import PrunerSettings
 
 ROOT = Path(__file__).parent.parent
-STEPS = range(0, 5001, 500)
 AXES: dict[str, list[Any]] = {
     "pe_type": ["randn", "sinpe", "rope"],
     "n_embd": [64, 128, 256],
@@ -80,12 +79,18 @@ def ours(database: Database, corpus: Corpus, folder: Path, finished: int, wanted
     definition = load_definition(str(study_file(folder, max(finished, wanted))))
     study = Study(definition.model_copy(update={"seeds": 2 if finished else 1}), definition.name, corpus)
     plan(database, study_plans(study))
-    finish_in_bulk(database, study.name, finished)
+    end_trials(database, study.name, finished)
     queue = TrialQueue(database)
     judge = PruningJudge(SearchStorage(database), study.name, PRUNER)
 
+    return our_trial(queue, judge, study.name)
+
+
+def our_trial(queue: TrialQueue, judge: PruningJudge, study: str) -> Callable[[], None]:
+    """A function that claims a trial, reports 11 evaluations, asks the pruner after each, and ends it."""
+
     def one_trial() -> None:
-        [lease] = queue.claim([study.name], "benchmark")
+        [lease] = queue.claim([study], "benchmark")
         trial = judge.trial(lease)
         for step, loss in zip(STEPS, curve(lease.number), strict=True):
             queue.report([Report(lease, step, loss, loss)])
@@ -94,36 +99,6 @@ def ours(database: Database, corpus: Corpus, folder: Path, finished: int, wanted
         queue.finish(lease, "complete", loss, {"n_params": 1, "train_seconds": 1.0})
 
     return one_trial
-
-
-def finish_in_bulk(database: Database, study: str, finished: int) -> None:
-    """End the first `finished` trials of a planned study in one transaction, with curves."""
-
-    def work(connection: Any) -> None:
-        now = time.time()
-        mine = queue_table.c.study == study
-        chosen = connection.execute(
-            queue_table.select().where(mine).order_by(queue_table.c.number).limit(finished)
-        ).all()
-        for start in range(0, len(chosen), 500):
-            chunk = chosen[start : start + 500]
-            ids = [row.trial_id for row in chunk]
-            state = {"state": optuna.trial.TrialState.COMPLETE, "datetime_start": optuna_tables.utc(now)}
-            complete = {**state, "datetime_complete": optuna_tables.utc(now)}
-            connection.execute(
-                update(optuna_tables._trials).where(optuna_tables._trials.c.trial_id.in_(ids)).values(complete)
-            )
-            _insert_curves(connection, {row.trial_id: curve(row.number) for row in chunk})
-            facts = [(row.trial_id, *fact) for row in chunk for fact in (("n_params", "1"), ("train_seconds", "1.0"))]
-            attrs = [{"trial_id": trial, "key": key, "value_json": value} for trial, key, value in facts]
-            connection.execute(insert(optuna_tables._user_attrs), attrs)
-            done = {"state": "done", "outcome": "complete", "step": 5000, "started_at": now, "finished_at": now}
-            for row in chunk:
-                loss = curve(row.number)[-1]
-                ended = {**done, "token": 1, "attempts": 1, "value": loss, "val_loss": loss, "train_loss": loss}
-                connection.execute(update(queue_table).where(queue_table.c.id == row.id).values(ended))
-
-    database.write(work)
 
 
 def _insert_curves(connection: Any, curves: dict[int, list[float]]) -> None:
@@ -221,7 +196,7 @@ def answers(url: str, finished: int, corpus: Corpus, folder: Path) -> dict[str, 
     study = Study(definition, definition.name, corpus)
     with open_database(url, create=True).closing() as database:
         plan(database, study_plans(study))
-        finish_in_bulk(database, study.name, finished * 2)  # more than there are: all
+        end_trials(database, study.name)
         took = {}
         answers: dict[str, Callable[[], object]] = {
             "planning again": lambda: plan(database, study_plans(study)),

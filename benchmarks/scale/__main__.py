@@ -12,8 +12,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +20,9 @@ from typing import Annotated
 
 import optuna
 
-from benchmarks.scale.measurements import ROOT, Cost, durable_write_s, study_costs, trial_costs
+from benchmarks.scale.measurements import Cost, durable_write_s, study_costs, trial_costs
 from benchmarks.scale.studies import KINDS
+from benchmarks.storage import ROOT, databases
 from search.command_line import new_program
 from search.errors import UsageError, user_errors
 from search.option_fields import Option, Options
@@ -49,16 +49,17 @@ def measure(options: ScaleOptions) -> None:
     """Measure what a study costs besides training, by its number of trials."""
     with user_errors():
         sizes = [int(each) for each in options.sizes.split(",")]
-        kinds, databases = options.kinds.split(","), options.databases.split(",")
-        for given, known in ((kinds, KINDS), (databases, DATABASES)):
+        kinds, wanted = options.kinds.split(","), options.databases.split(",")
+        for given, known in ((kinds, KINDS), (wanted, DATABASES)):
             if wrong := [each for each in given if each not in known]:
                 raise UsageError(f"{wrong[0]!r}: choices are {', '.join(known)}")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        sys.path.insert(0, str(ROOT / "tests" / "support"))  # postgres
         with tempfile.TemporaryDirectory(prefix="lm-search-scale-") as name:
             folder = Path(name)
             print(f"{_setting()}; a synced write: {1000 * durable_write_s(folder):.2f} ms", flush=True)
-            for database in databases:
-                with new_databases(database, folder) as new_url:
+            for database in wanted:
+                with databases(database, folder) as (_, new_url):
                     for kind in kinds:
                         found = costs_of(kind, sizes, new_url, folder)
                         print(f"\n{database}: {KINDS[kind].title}\n\n{as_table(found)}", flush=True)
@@ -112,20 +113,6 @@ def as_table(found: Costs, factor: float = 1.0) -> str:
         cells.append("" if last.size is None else f"{last.size / 1000:,.0f}")
         lines.append(f"| {what} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-@contextmanager
-def new_databases(kind: str, folder: Path) -> Iterator[Callable[[], str]]:
-    """Yield a function that makes an empty database and returns its URL."""
-    numbers = iter(range(1_000))
-    if kind == "sqlite":
-        yield lambda: f"sqlite:///{folder / f'{next(numbers)}.db'}"
-        return
-    sys.path.insert(0, str(ROOT / "tests" / "support"))
-    from postgres import PostgresServer
-
-    with PostgresServer() as server:
-        yield lambda: server.create_database(f"scale{next(numbers)}")
 
 
 def _setting() -> str:

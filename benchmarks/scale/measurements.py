@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import os
-import random
 import resource
 import statistics
 import subprocess
@@ -17,17 +15,13 @@ from pathlib import Path
 import optuna
 
 from benchmarks.scale.studies import MOST_TRIALS, STEPS, Kind, end_trials, plan_study, write_study
+from benchmarks.storage import PRUNER, ROOT, curve, our_trial
 from search.storage.connect import open_database
 from search.storage.database import Database
-from search.storage.leases import Report
 from search.storage.optuna_storage import SearchStorage
 from search.storage.queue import TrialQueue
 from search.strategies.pruning_judge import PruningJudge
-from search.study.pruner_settings import PrunerSettings
 from search.web.dashboard_publisher import note
-
-ROOT = Path(__file__).parents[2]
-PRUNER = PrunerSettings(name="median")  # the one that Optuna has too
 
 
 @dataclass(frozen=True)
@@ -120,17 +114,9 @@ def trial_costs(url: str, kind: Kind, finished: int, repeat: int, folder: Path) 
         queue = TrialQueue(database)
         judge = PruningJudge(SearchStorage(database), study, PRUNER)
 
-        def our_trial() -> None:
-            [lease] = queue.claim([study], "benchmark")
-            trial = judge.trial(lease)
-            for step, loss in _curve(lease.number):
-                queue.report([Report(lease, step, loss, loss)])
-                trial.intermediate_values[step] = loss
-                judge.should_prune(trial)  # the answer is not followed: every trial costs 11 reports
-            queue.finish(lease, "complete", loss, {"n_params": 1, "train_seconds": 1.0})
-
-        yield "first trial", timed(our_trial)  # it reads what the pruner needs
-        yield "trial", _median([timed(our_trial) for _ in range(repeat)])
+        one_trial = our_trial(queue, judge, study)
+        yield "first trial", timed(one_trial)  # it reads what the pruner needs
+        yield "trial", _median([timed(one_trial) for _ in range(repeat)])
     # With 100,000 trials one of stock Optuna takes many seconds.
     yield from _stock_trial_costs(url, study, max(1, min(repeat, 20_000 // finished)))
 
@@ -143,7 +129,7 @@ def _stock_trial_costs(url: str, name: str, repeat: int) -> Iterator[tuple[str, 
 
     def stock_trial() -> None:
         trial = study.ask(distributions)
-        for step, loss in _curve(trial.number):
+        for step, loss in zip(STEPS, curve(trial.number), strict=True):
             trial.report(loss, step)
             trial.should_prune()
         study.tell(trial, loss)
@@ -153,11 +139,6 @@ def _stock_trial_costs(url: str, name: str, repeat: int) -> Iterator[tuple[str, 
         yield "stock Optuna: trial", _median([timed(stock_trial) for _ in range(repeat)])
     finally:
         storage.engine.dispose()
-
-
-def _curve(number: int) -> list[tuple[int, float]]:
-    level = random.Random(number).uniform(2.3, 2.6)
-    return [(step, level + 2.0 * math.exp(-step / 700)) for step in STEPS]
 
 
 def _median(costs: Sequence[Cost]) -> Cost:

@@ -128,12 +128,19 @@ def _prior(own: Floats, df: Floats) -> tuple[float, float]:
     own = np.maximum(own, 1e-5 * np.median(own))
     if len(own) < MIN_CELLS or not (own > 0).all():
         return pooled, math.inf
-    logs = np.log(own) - digamma(df / 2) + np.log(df / 2)
+    logs = log_variances(own, df)
     excess = float(logs.var(ddof=1) - polygamma(1, df / 2).mean())
     if excess <= 0:
         return pooled, math.inf
     prior_df = 2 * inverse_trigamma(excess)
     return math.exp(float(logs.mean()) + float(digamma(prior_df / 2)) - math.log(prior_df / 2)), prior_df
+
+
+def log_variances(own: Floats, df: Floats) -> Floats:
+    """The logarithms of variances of cells, without the bias that few degrees of freedom give them, (K,) float64."""
+    from scipy.special import digamma
+
+    return np.asarray(np.log(own) - digamma(df / 2) + np.log(df / 2))
 
 
 def inverse_trigamma(value: float) -> float:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from search.statistics.inference import Floats
-from search.statistics.noise import Noise, inverse_trigamma
+from search.statistics.noise import Noise, inverse_trigamma, log_variances
 
 # With fewer cells of two seeds for each coefficient there is no trend.
 CELLS_EACH = 5
@@ -61,7 +61,7 @@ def trended(noise: Noise, places: Sequence[Floats], groups: Sequence[Sequence[in
     own = np.maximum(own, 1e-5 * float(np.median(own)))
     if not (own > 0).all():
         return None
-    logs = np.log(own) - digamma(df / 2) + np.log(df / 2)
+    logs = log_variances(own, df)
     coefficients = np.linalg.lstsq(terms[known], logs, rcond=None)[0]
     left = float(((logs - terms[known] @ coefficients) ** 2).sum())
     spare, slopes = int(known.sum()) - terms.shape[1], terms.shape[1] - 1

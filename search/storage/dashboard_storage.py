@@ -20,7 +20,7 @@ class DashboardStorage(SearchStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """As in Optuna; the trials are nobody else's, so there is nothing to copy."""
+        """As in Optuna; no other code has these trials, so there is nothing to copy."""
 
         def work(connection: Connection) -> list[FrozenTrial]:
             if connection.execute(select(_studies.c.study_id).where(_studies.c.study_id == study_id)).scalar() is None:

@@ -68,16 +68,6 @@ def read_curves(connection: Connection, trial_ids: Sequence[int]) -> dict[int, d
     return found
 
 
-def read_times(connection: Connection, trial_ids: Sequence[int]) -> dict[int, tuple[datetime | None, datetime | None]]:
-    """The times of first claim and end of trials, in UTC, by trial_id; None for a time not yet reached."""
-    found: dict[int, tuple[datetime | None, datetime | None]] = {}
-    query = select(_trials.c.trial_id, _trials.c.datetime_start, _trials.c.datetime_complete)
-    for chunk in chunks(trial_ids):
-        rows = connection.execute(query.where(_trials.c.trial_id.in_(chunk)))
-        found.update({row.trial_id: (row.datetime_start, row.datetime_complete) for row in rows})
-    return found
-
-
 def with_times(query: Select[Any], trial_id: Column[Any]) -> Select[Any]:
     """A query with two more columns, the times of first claim and end of a trial in UTC.
 

@@ -70,14 +70,16 @@ def trial_histories(
         queue_table.c.value,
         queue_table.c.trial_id,
     )
-    query = select(*columns).where(queue_table.c.study.in_(studies)).order_by(queue_table.c.study, queue_table.c.number)
+    of_studies = select(*columns).where(queue_table.c.study.in_(studies))
+    query = optuna_queries.with_times(of_studies, queue_table.c.trial_id).order_by(
+        queue_table.c.study, queue_table.c.number
+    )
 
     def work(connection: Connection) -> list[TrialHistory]:
         rows = connection.execute(query).all() if chosen is None else _rows(connection, query, chosen)
         ids = [row.trial_id for row in rows]
         curves = optuna_queries.read_curves(connection, ids)
         metrics = read_metrics(connection, ids) if with_metrics and has_metrics(connection) else {}
-        times = optuna_queries.read_times(connection, ids)
         found = optuna_queries.read_user_attrs(connection, ids, attrs)
         cells = cells_of(connection, rows)
         return [
@@ -85,8 +87,8 @@ def trial_histories(
                 study=row.study,
                 cell=cells[row.trial_id],
                 state=row.outcome if row.state == "done" else row.state,
-                started=times.get(row.trial_id, (None, None))[0],
-                ended=times.get(row.trial_id, (None, None))[1],
+                started=row.datetime_start,
+                ended=row.datetime_complete,
                 curve=curves.get(row.trial_id, {}),
                 attrs=found.get(row.trial_id, {}),
                 metrics=metrics.get(row.trial_id, {}),

@@ -31,7 +31,7 @@ class SharedAnswers:
             try:
                 return self._app(environ, start_response)
             finally:
-                # Whoever asks from now on must see what has changed.
+                # A request that comes from now on must see what has changed.
                 with self._lock:
                     self._pending.clear()
         path = str(environ["PATH_INFO"])

@@ -158,7 +158,7 @@ def _may_have_gpu() -> bool:
     with suppress(PackageNotFoundError):
         if "+xpu" in version("torch"):  # Intel's drivers are on most laptops
             return True
-    # Whoever names the GPUs that a process may see has some, whatever their driver's files are called.
+    # A variable that names the GPUs of a process means that there are some, whatever their driver's files are called.
     named = any(os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"))
     return named or any(Path(name).exists() for name in _DRIVER_FILES)
 

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from lone_runs import LoneRuns, losses, never, start_of_shakespeare, train_together
 
 from search.models.registry import GPT_PE_TYPES, PE_TYPES
-from search.objectives.corpus import Corpus, encode, load_corpus
 from search.objectives.language_model.accelerated_group import AcceleratedGroup
 from search.objectives.language_model.cuda_graphs import MAX_STEPS, steps_of_replay
-from search.objectives.language_model.objective import start
 from search.objectives.language_model.run import LanguageModelRun
 from search.objectives.language_model.settings import LanguageModelSettings
 
@@ -34,50 +33,19 @@ EVERY_CELL: list[dict[str, Any]] = [
 NAMES = [f"{cell['model']}-{cell.get('pe_type', '')}" for cell in EVERY_CELL]
 
 
-def never() -> bool:
-    return False
+@pytest.fixture(scope="module")
+def lone() -> LoneRuns:
+    return LoneRuns(start_of_shakespeare(20_000), CALM)
 
 
 @pytest.fixture(scope="module")
-def text() -> Corpus:
-    """The start of the text: evaluations over all of it would take most of the time."""
-    corpus = load_corpus()
-    return encode("shakespeare", corpus.decode(corpus.train[:20_000]))
+def begin(lone: LoneRuns) -> Callable[..., LanguageModelRun]:
+    return lone.begin
 
 
 @pytest.fixture(scope="module")
-def begin(text: Corpus) -> Callable[..., LanguageModelRun]:
-    def begin(cell: dict[str, Any], seed: int, settings: LanguageModelSettings = CALM) -> LanguageModelRun:
-        return start(cell, seed, settings, text, "cpu")
-
-    return begin
-
-
-@pytest.fixture(scope="module")
-def alone(begin: Callable[..., LanguageModelRun]) -> Callable[..., LanguageModelRun]:
-    """Runs trained one by one, each once however many tests compare with it."""
-    trained: dict[str, LanguageModelRun] = {}
-
-    def alone(cell: dict[str, Any], seed: int, settings: LanguageModelSettings = CALM) -> LanguageModelRun:
-        key = f"{cell} {seed} {settings}"
-        if key not in trained:
-            trained[key] = run = begin(cell, seed, settings)
-            while not run.finished:
-                run.advance(never)
-        return trained[key]
-
-    return alone
-
-
-def train(group: AcceleratedGroup, leave_after: dict[LanguageModelRun, int] | None = None) -> None:
-    """Train all members to their ends; some leave after an evaluation at the given step, as pruned ones do."""
-    while group.runs:
-        evaluated = group.advance(never)
-        group.remove([run for run, at in evaluated if run.finished or at.step == (leave_after or {}).get(run)])
-
-
-def losses(run: LanguageModelRun) -> list[float]:
-    return [loss for point in run.curve for loss in (point.metrics["train_loss"], point.value)]
+def alone(lone: LoneRuns) -> Callable[..., LanguageModelRun]:
+    return lone.alone
 
 
 def assert_as_alone(run: LanguageModelRun, other: LanguageModelRun) -> None:
@@ -98,7 +66,9 @@ def test_a_member_learns_what_it_learns_alone(
     runs = [begin(cell, seed) for seed in range(members)]
     group = AcceleratedGroup(runs)
     assert [len(stack.runs) for stack in group.stacks] == [members]
-    train(group, {runs[1]: 100, runs[3]: 0, runs[4]: 0} if members == 5 else {})  # the last two are stacked again
+    train_together(
+        group, {runs[1]: 100, runs[3]: 0, runs[4]: 0} if members == 5 else {}
+    )  # the last two are stacked again
     for seed, run in enumerate(runs):
         assert_as_alone(run, alone(cell, seed))
 
@@ -158,7 +128,7 @@ def test_settings_of_members(
     runs = [begin(cell, 3, settings) for settings in varied]
     group = AcceleratedGroup(runs)
     assert [len(stack.runs) for stack in group.stacks] == [len(varied)]
-    train(group)
+    train_together(group)
     for run, settings in zip(runs, varied, strict=True):
         assert_as_alone(run, alone(cell, 3, settings))
 
@@ -173,7 +143,7 @@ def test_shapes_train_side_by_side(
     # randn and sinpe are one shape; so are the learned and no position, which share none with the others.
     assert sum(len(stack.runs) for stack in group.stacks) == len(runs)
     assert len(group.stacks) > 6
-    train(group)
+    train_together(group)
     for run, (cell, settings) in zip(runs, kinds, strict=True):
         assert_as_alone(run, alone(cell, 1, settings))
 
@@ -197,7 +167,7 @@ def test_a_stop_and_checkpoints_between_the_two_kinds_of_groups(
         later[0].advance(never)
     ahead = begin(cell, 3)  # not equally far: the others wait for it, or it for them
     ahead.advance(never)
-    train(AcceleratedGroup([*later[1:], ahead]))
+    train_together(AcceleratedGroup([*later[1:], ahead]))
     for seed, run in enumerate([*later, ahead]):
         assert_as_alone(run, alone(cell, seed))
 
@@ -208,7 +178,7 @@ def test_a_diverging_member_leaves_the_others_as_they_are(
     cell = EVERY_CELL[2]
     wild = SHORT.model_copy(update={"learning_rate": 1e30})
     runs = [begin(cell, 0, SHORT), begin(cell, 1, wild), begin(cell, 2, SHORT)]
-    train(AcceleratedGroup(runs))
+    train_together(AcceleratedGroup(runs))
     assert math.isnan(runs[1].curve[-1].value)
     assert runs[1].finished
     for seed in (0, 2):
@@ -251,7 +221,7 @@ def test_a_stack_is_freed_without_the_garbage_collector(begin: Callable[..., Lan
 
 def test_seconds_are_shared_by_all_that_train_at_the_same_time(begin: Callable[..., LanguageModelRun]) -> None:
     runs = [begin(cell, 0, SHORT) for cell in (*EVERY_CELL[:2], EVERY_CELL[0])]
-    train(AcceleratedGroup(runs))
+    train_together(AcceleratedGroup(runs))
     seconds = [run.describe()["train_seconds"] for run in runs]
     assert min(seconds) > 0
     assert max(seconds) == pytest.approx(min(seconds), rel=1e-6)
@@ -266,7 +236,7 @@ def test_what_cannot_be_stacked_trains_alone(
     runs = [begin(cell, 0, settings) for cell, settings in kinds]
     group = AcceleratedGroup(runs)
     assert [stack.runs for stack in group.stacks] == [[runs[2]]]
-    train(group)
+    train_together(group)
     for run, (cell, settings) in zip(runs, kinds, strict=True):
         assert_as_alone(run, alone(cell, 0, settings))
 

@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from lone_runs import LoneRuns, losses, never, start_of_shakespeare, train_together
 from torch import Tensor, nn
 
 from search.models.registry import PE_TYPES
 from search.models.stacked import can_stack
-from search.objectives.corpus import Corpus, encode, load_corpus
-from search.objectives.language_model.objective import start
 from search.objectives.language_model.run import LanguageModelRun
 from search.objectives.language_model.stacked_runs import RunGroup
 from search.objectives.settings import TrainingSettings
@@ -24,50 +23,19 @@ EVERY_CELL = [
 ]
 
 
-def never() -> bool:
-    return False
+@pytest.fixture(scope="module")
+def lone() -> LoneRuns:
+    return LoneRuns(start_of_shakespeare(50_000), SHORT)
 
 
 @pytest.fixture(scope="module")
-def shakespeare() -> Corpus:
-    """The start of the text: evaluations over all of it would take most of the time."""
-    corpus = load_corpus()
-    return encode("shakespeare", corpus.decode(corpus.train[:50_000]))
+def begin(lone: LoneRuns) -> Callable[..., LanguageModelRun]:
+    return lone.begin
 
 
 @pytest.fixture(scope="module")
-def begin(shakespeare: Corpus) -> Callable[..., LanguageModelRun]:
-    def begin(cell: dict[str, Any], seed: int, settings: TrainingSettings = SHORT) -> LanguageModelRun:
-        return start(cell, seed, settings, shakespeare, "cpu")
-
-    return begin
-
-
-@pytest.fixture(scope="module")
-def alone(begin: Callable[..., LanguageModelRun]) -> Callable[..., LanguageModelRun]:
-    """Runs trained one by one, each once however many tests compare with it."""
-    trained: dict[str, LanguageModelRun] = {}
-
-    def alone(cell: dict[str, Any], seed: int, settings: TrainingSettings = SHORT) -> LanguageModelRun:
-        key = f"{cell} {seed} {settings}"
-        if key not in trained:
-            trained[key] = run = begin(cell, seed, settings)
-            while not run.finished:
-                run.advance(never)
-        return trained[key]
-
-    return alone
-
-
-def train_together(group: RunGroup, leave_after: dict[LanguageModelRun, int] | None = None) -> None:
-    """Train all members to their ends; some leave after an evaluation at the given step, as pruned ones do."""
-    while group.runs:
-        evaluated = group.advance(never)
-        group.remove([run for run, at in evaluated if run.finished or at.step == (leave_after or {}).get(run)])
-
-
-def losses(run: LanguageModelRun) -> list[float]:
-    return [loss for point in run.curve for loss in (point.metrics["train_loss"], point.value)]
+def alone(lone: LoneRuns) -> Callable[..., LanguageModelRun]:
+    return lone.alone
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Equal questions are computed once, whoever asks, and nobody gets an answer from before a change."""
+"""Equal questions of several clients are computed once, and none gets an answer from before a change."""
 
 from __future__ import annotations
 

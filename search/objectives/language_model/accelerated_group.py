@@ -29,7 +29,7 @@ class AcceleratedGroup:
 
     Args:
         runs: All on one device.
-        memory: Is told once how much memory the group takes.
+        memory: The formula of what runs need; it is corrected once by what the group takes.
     """
 
     def __init__(self, runs: Sequence[LanguageModelRun], memory: MemoryNeed | None = None) -> None:
