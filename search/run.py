@@ -40,7 +40,7 @@ def run(options: RunOptions) -> None:
         return
     # The first worker imports at the same time as this process.
     is_local = options.launcher in (None, "local") and not options.plan_only
-    with user_errors(), SpareWorker() if is_local else nullcontext() as spare:
+    with user_errors(), SpareWorker(options.devices) if is_local else nullcontext() as spare:
         from search.service import run_with_options
 
         result = run_with_options(options, spare=spare)

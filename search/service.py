@@ -159,7 +159,7 @@ def _prepared(
     if options.plan_only or not isinstance(launcher, Prepares):
         yield
         return
-    with nullcontext(spare) if spare is not None else SpareWorker() as process:
+    with nullcontext(spare) if spare is not None else SpareWorker(options.devices) as process:
         launcher.prepare(definition.objective, process)
         yield
 

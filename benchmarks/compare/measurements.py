@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from benchmarks.compare import stock
 from benchmarks.compare.plain_costs import Cost, Timers, all_states, as_json, plain_costs
 from benchmarks.compare.service_run import ROOT, children_cpu_s, database_of, run_service
-from benchmarks.compare.tables import machine
+from benchmarks.compare.stored import StoredMeasurements
 from benchmarks.compare.task import Task
 
 SERVICE = ("service", "pruned")
@@ -27,7 +26,7 @@ WHOLE = ("plain-whole", "flushed-whole", "optuna-whole", "ray-whole")
 CHECKED = ("n_embd=128", "block_size=32")
 
 
-class Measurements:
+class Measurements(StoredMeasurements):
     """The measurements of one task.
 
     Args:
@@ -41,39 +40,18 @@ class Measurements:
 
     def __init__(self, work: Path, cores: int, task: Task) -> None:
         self.work, self.cores, self.task = work, cores, task
+        super().__init__(work, self._all_makers())
         file = work / "task.json"
         text = _task_json(task)
         if file.exists() and file.read_text(encoding="utf-8") != text:
             raise ValueError(f"{work} has measurements of {file.read_text(encoding='utf-8')}; name another --work")
-        work.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
-
-    def measure(self, name: str) -> Any:
-        """Return the figures of a measurement; measure if they are not stored yet."""
-        if self.kept(name) is None:
-            print(f"measuring: {name}", file=sys.stderr, flush=True)
-            before = {"taken": f"{datetime.now(UTC):%Y-%m-%d %H:%M}", "load": os.getloadavg()[0], "machine": machine()}
-            text = json.dumps({**before, "figures": self._makers()[name]()})
-            part = self.work / f"{name}.part"
-            part.write_text(text, encoding="utf-8")
-            part.rename(self.work / f"{name}.json")
-        return self.kept(name)
-
-    def kept(self, name: str) -> Any:
-        """The stored figures of a measurement; None if it is missing or was impossible."""
-        file = self.work / f"{name}.json"
-        return json.loads(file.read_text(encoding="utf-8"))["figures"] if file.exists() else None
-
-    def circumstances(self) -> dict[str, dict[str, Any]]:
-        """The time, load and machine of each stored measurement."""
-        names = [name for name in (*SERVICE, *ESTIMATED, *WHOLE) if self.kept(name) is not None]
-        return {name: json.loads((self.work / f"{name}.json").read_text(encoding="utf-8")) for name in names}
 
     def costs_of(self, name: str) -> list[Cost]:
         """The cost of each cell according to an estimate."""
         return [Cost(**cost) for cost in self.measure(name)["costs"]]
 
-    def _makers(self) -> Mapping[str, Callable[[], Any]]:
+    def _all_makers(self) -> Mapping[str, Callable[[], Any]]:
         task, work = self.task, self.work
         return {
             "service": lambda: run_service(task, work / "service-run", "--pruner", "none"),
@@ -88,7 +66,7 @@ class Measurements:
             "plain-whole": lambda: plain_whole(task, work / "plain-run"),
             "flushed-whole": lambda: plain_whole(task, work / "flushed-run", "--flush"),
             "optuna-whole": lambda: optuna_whole(task, work / "optuna-run", self.cores),
-            "ray-whole": lambda: ray_whole(task, work / "ray-run") if has_ray() else None,
+            "ray-whole": lambda: ray_whole(task, work / "ray-run", self.cores) if has_ray() else None,
         }
 
     def _costs(self, *options: str, count: int = 1) -> list[dict[str, float]]:
@@ -128,7 +106,7 @@ def plain_whole(task: Task, folder: Path, *options: str) -> dict[str, Any]:
 
 
 def optuna_whole(task: Task, folder: Path, processes: int) -> dict[str, Any]:
-    """Stock Optuna's search, in as many processes as cores; starts from the beginning after an interruption."""
+    """Stock Optuna's search, in as many processes; starts from the beginning after an interruption."""
     import optuna
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -145,18 +123,18 @@ def optuna_whole(task: Task, folder: Path, processes: int) -> dict[str, Any]:
     return {"wall_s": wall_s, "cpu_s": cpu_s, "trials": len(trials), "pruned": pruned, "cells": cells}
 
 
-def ray_whole(task: Task, folder: Path) -> dict[str, Any]:
-    """Ray Tune's grid search; starts from the beginning after an interruption."""
+def ray_whole(task: Task, folder: Path, processes: int) -> dict[str, Any]:
+    """Ray Tune's grid search, as many trials at a time; starts from the beginning after an interruption."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     began = time.monotonic()
-    _wait(_start(task, "ray", str(folder.absolute())))
+    _wait(_start(task, "ray", str(folder.absolute()), "--processes", str(processes)))
     wall_s = time.monotonic() - began
     return {"wall_s": wall_s, **json.loads((folder / "ray.json").read_text(encoding="utf-8"))}
 
 
 def _task_json(task: Task) -> str:
-    return json.dumps({"settings": task.settings, "max_iters": task.max_iters})
+    return json.dumps(asdict(task))
 
 
 def _start(task: Task, *arguments: str) -> subprocess.Popen[str]:

@@ -107,22 +107,26 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
 
 
 def plain_costs(
-    cells: Sequence[Mapping[str, Any]], states: Sequence[Sequence[str]], timers: Timers, show: Callable[[str], None]
+    cells: Sequence[Mapping[str, Any]],
+    states: Sequence[Sequence[str]],
+    timers: Timers,
+    show: Callable[[str], None],
+    steps: int = TIMED_STEPS,
+    batches: int = TIMED_BATCHES,
 ) -> list[Cost]:
     """Measure the cost of each cell over a complete run.
 
     Args:
         cells: The cells.
-        states: For each cell, a file for each of `POINTS`.
+        states: For each cell, a file for each of `POINTS`; one alone stands for the whole run.
         timers: The processes that time the loop.
         show: Called with lines about the progress.
+        steps: Timed from each state.
+        batches: Timed of an evaluation.
     """
     costs = []
     for index, (cell, files) in enumerate(zip(cells, states, strict=True)):
-        answers = [
-            timers.measure({"cell": cell, "state": file, "steps": TIMED_STEPS, "batches": TIMED_BATCHES})
-            for file in files
-        ]
+        answers = [timers.measure({"cell": cell, "state": file, "steps": steps, "batches": batches}) for file in files]
         costs.append(
             Cost(
                 step_s=mean_over_run([each["step_s"] for each in answers]),
@@ -136,7 +140,9 @@ def plain_costs(
 
 
 def mean_over_run(values: Sequence[float], points: Sequence[int] = POINTS) -> float:
-    """The mean over the steps of a run of values at some steps, interpolated linearly."""
+    """The mean over the steps of a run of values at some steps, interpolated linearly; a single one stands for all."""
+    if len(values) == 1:
+        return values[0]
     areas = [
         (after - before) * (left + right) / 2
         for before, after, left, right in zip(points, points[1:], values, values[1:], strict=False)

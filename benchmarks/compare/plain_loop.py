@@ -76,10 +76,14 @@ class PlainLoop:
         train: (N,) int64.
         validation: (M,) int64.
         vocab_size: Characters V.
+        device: Where it trains; batches are made on the CPU.
     """
 
-    def __init__(self, cell: Mapping[str, Any], train: Tensor, validation: Tensor, vocab_size: int) -> None:
-        self.model = plain_model(cell, vocab_size)
+    def __init__(
+        self, cell: Mapping[str, Any], train: Tensor, validation: Tensor, vocab_size: int, device: str = "cpu"
+    ) -> None:
+        self.model = plain_model(cell, vocab_size).to(device)
+        self._device = device
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=LEARNING_RATE)
         self._block_size = int(cell["block_size"])
         self._splits = {"train": train, "val": validation}
@@ -90,7 +94,7 @@ class PlainLoop:
         starts = torch.randint(len(data) - block_size, (BATCH_SIZE,))
         x = torch.stack([data[i : i + block_size] for i in starts])
         y = torch.stack([data[i + 1 : i + block_size + 1] for i in starts])
-        return x, y
+        return x.to(self._device, non_blocking=True), y.to(self._device, non_blocking=True)
 
     def loss(self, split: str) -> Tensor:
         """Cross-entropy of one random batch, () float32."""

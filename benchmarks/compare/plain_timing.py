@@ -21,10 +21,17 @@ from search.objectives.corpus import load_corpus
 WARM_UP = 2
 
 
-def timed(work: Callable[[], object], times: int) -> tuple[float, float]:
-    """Median wall seconds and mean CPU seconds, of all threads, of calling `work` repeatedly."""
+def timed(work: Callable[[], object], times: int, device: str) -> tuple[float, float]:
+    """Median wall seconds, on a GPU their mean, and mean CPU seconds, of all threads, of calling `work` repeatedly."""
     for _ in range(WARM_UP):
         work()
+    if device != "cpu":  # it works on while the next call begins
+        torch.cuda.synchronize()
+        began, cpu_began = time.perf_counter(), time.process_time()
+        for _ in range(times):
+            work()
+        torch.cuda.synchronize()
+        return (time.perf_counter() - began) / times, (time.process_time() - cpu_began) / times
     wall, cpu_began = [], time.process_time()
     for _ in range(times):
         began = time.perf_counter()
@@ -38,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--flush", action="store_true", help="round denormal numbers to zero")
     parser.add_argument("--threads", type=int, help="default: torch's own choice")
+    parser.add_argument("--device", default="cpu", help="default: cpu")
     options = parser.parse_args()
     if options.flush:
         torch.set_flush_denormal(True)
@@ -47,13 +55,13 @@ def main() -> None:
     train, validation = torch.tensor(corpus.train), torch.tensor(corpus.validation)
     for line in sys.stdin:
         task = json.loads(line)
-        loop = PlainLoop(task["cell"], train, validation, corpus.vocab_size)
+        loop = PlainLoop(task["cell"], train, validation, corpus.vocab_size, options.device)
         if task["state"]:
             state = torch.load(task["state"], weights_only=True)
             loop.model.load_state_dict(state["model"])
             loop.optimizer.load_state_dict({**loop.optimizer.state_dict(), "state": state["optimizer"]})
-        step_s, step_cpu_s = timed(loop.step, task["steps"])
-        batch_s, batch_cpu_s = timed(lambda: loop.evaluate(1), task["batches"])  # noqa: B023
+        step_s, step_cpu_s = timed(loop.step, task["steps"], options.device)
+        batch_s, batch_cpu_s = timed(lambda: loop.evaluate(1), task["batches"], options.device)  # noqa: B023
         answer = {"step_s": step_s, "step_cpu_s": step_cpu_s, "batch_s": batch_s, "batch_cpu_s": batch_cpu_s}
         print(json.dumps(answer), flush=True)
 

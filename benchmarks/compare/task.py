@@ -28,10 +28,12 @@ class Task:
     Attributes:
         settings: Overrides of the grid's axes, as `--set` takes them; the baselines stay.
         max_iters: Steps of a trial.
+        device: Where the contenders train; this service chooses for itself.
     """
 
     settings: tuple[str, ...] = ()
     max_iters: int = FULL_LENGTH
+    device: str = "cpu"
 
     @property
     def cells(self) -> list[dict[str, Any]]:

@@ -23,9 +23,9 @@ from benchmarks.compare.task import Task
 from search.objectives.corpus import Corpus, load_corpus
 
 
-def plain_loop(cell: dict[str, Any], corpus: Corpus) -> PlainLoop:
+def plain_loop(cell: dict[str, Any], corpus: Corpus, device: str) -> PlainLoop:
     """The loop for a cell of the study."""
-    return PlainLoop(cell, torch.tensor(corpus.train), torch.tensor(corpus.validation), corpus.vocab_size)
+    return PlainLoop(cell, torch.tensor(corpus.train), torch.tensor(corpus.validation), corpus.vocab_size, device)
 
 
 def run_plain(task: Task, folder: Path) -> None:
@@ -36,7 +36,7 @@ def run_plain(task: Task, folder: Path) -> None:
     cells, corpus = task.cells, load_corpus()
     for index, cell in list(enumerate(cells))[finished:]:
         began, cpu_began = time.perf_counter(), time.process_time()
-        *_, (_, loss) = plain_loop(cell, corpus).train(task.max_iters, task.eval_interval)
+        *_, (_, loss) = plain_loop(cell, corpus, task.device).train(task.max_iters, task.eval_interval)
         took = {"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - cpu_began, "val_loss": loss}
         with file.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(took) + "\n")
@@ -54,7 +54,7 @@ def run_optuna(task: Task, storage: str) -> None:
 
     def objective(trial: optuna.Trial) -> float:
         loss = float("nan")
-        loop = plain_loop(cells[trial.suggest_categorical("cell", range(len(cells)))], corpus)
+        loop = plain_loop(cells[trial.suggest_categorical("cell", range(len(cells)))], corpus, task.device)
         for step, loss in loop.train(task.max_iters, task.eval_interval):
             trial.report(loss, step)
             if trial.should_prune():
@@ -67,10 +67,11 @@ def run_optuna(task: Task, storage: str) -> None:
     study.optimize(objective)  # GridSampler stops it when all cells are done
 
 
-def run_ray(task: Task, folder: Path) -> None:
-    """Search the grid with Ray Tune, a trial a core; writes ray.json: trials and their CPU seconds."""
+def run_ray(task: Task, folder: Path, processes: int) -> None:
+    """Search the grid with Ray Tune, as many trials at a time; writes ray.json: trials and their CPU seconds."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # a benchmark must not send reports
-    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
+    folders = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(folders)
     import ray
     from ray import tune
 
@@ -78,19 +79,22 @@ def run_ray(task: Task, folder: Path) -> None:
 
     def train(config: dict[str, Any]) -> None:
         torch.set_num_threads(1)
-        for step, loss in plain_loop(cells[config["cell"]], load_corpus()).train(task.max_iters, task.eval_interval):
+        loop = plain_loop(cells[config["cell"]], load_corpus(), task.device)
+        for step, loss in loop.train(task.max_iters, task.eval_interval):
             tune.report({"step": step, "val_loss": loss, "cpu_s": time.process_time()})
 
     with warnings.catch_warnings(action="ignore"):
         ray.init(
-            num_cpus=len(os.sched_getaffinity(0)),
+            num_cpus=processes,
+            num_gpus=0 if task.device == "cpu" else 1,
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
         space = {"cell": tune.grid_search(list(range(len(cells))))}
         run_config = tune.RunConfig(storage_path=str(folder.absolute()), verbose=0)
-        results = tune.Tuner(tune.with_resources(train, {"cpu": 1}), param_space=space, run_config=run_config).fit()
+        needs = {"cpu": 1.0, "gpu": 0.0 if task.device == "cpu" else 1 / processes}
+        results = tune.Tuner(tune.with_resources(train, needs), param_space=space, run_config=run_config).fit()
         ray.shutdown()
     assert not results.errors, results.errors[0]
     metrics = [results[index].metrics or {} for index in range(len(results))]
@@ -100,21 +104,23 @@ def run_ray(task: Task, folder: Path) -> None:
 
 
 def main() -> None:
-    """Run the task on stdin, as JSON: settings, max_iters."""
+    """Run the task on stdin, as JSON: the fields of `Task`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("way", choices=("plain", "optuna", "ray"))
     parser.add_argument("place", help="a folder for the results, or Optuna's storage")
     parser.add_argument("--flush", action="store_true", help="round denormal numbers to zero")
+    parser.add_argument("--processes", type=int, default=1, help="trials at a time of Ray Tune")
     options = parser.parse_args()
     if options.flush:
         torch.set_flush_denormal(True)
     given = json.loads(sys.stdin.read())
-    task = Task(tuple(given["settings"]), given["max_iters"])
+    task = Task(**{**given, "settings": tuple(given["settings"])})
     if options.way == "optuna":
         run_optuna(task, options.place)
+    elif options.way == "plain":
+        run_plain(task, Path(options.place))
     else:
-        run = run_plain if options.way == "plain" else run_ray
-        run(task, Path(options.place))
+        run_ray(task, Path(options.place), options.processes)
 
 
 if __name__ == "__main__":

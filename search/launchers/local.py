@@ -62,7 +62,7 @@ class LocalLauncher:
 
     def prepare(self, objective: str, spare: SpareWorker) -> None:
         """Let the process of the first worker import what it needs."""
-        spare.expect(objective, self._slots[0].environment)
+        spare.expect(objective, self._slots[0].device, self._slots[0].environment)
         self._spare = spare
 
     def start(self, n: int, job: WorkerJob) -> None:

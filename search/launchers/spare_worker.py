@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from search.launchers.child_process import SPARE, child_command, child_environment
+from search.workers.devices import may_have_gpu
 from search.workers.stop_signals import blocked_stop_signals
 
 # What every worker imports after it has read its options.
@@ -24,13 +25,18 @@ _MODULES = ("search.workers.setup", "search.workers.profile")
 
 
 class SpareWorker:
-    """A process that waits for the job of a worker; use it as a context, which ends it unless it has got one."""
+    """A process that waits for the job of a worker; use it as a context, which ends it unless it has got one.
 
-    def __init__(self) -> None:
+    Args:
+        devices: Of the run. Unless that is "cpu", it imports torch at once where there may be a GPU: the run imports
+            torch there to find out.
+    """
+
+    def __init__(self, devices: str = "auto") -> None:
         self._has_job = False
         with blocked_stop_signals():
             self.popen = subprocess.Popen(
-                [*child_command("search.worker"), SPARE],
+                [*child_command("search.worker"), SPARE, devices],
                 env=child_environment({}),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
@@ -48,14 +54,15 @@ class SpareWorker:
             self.popen.kill()
             self.popen.wait()
 
-    def expect(self, objective: str, variables: Mapping[str, str]) -> None:
-        """Say what the job will be, so that more can be imported.
+    def expect(self, objective: str, device: str, variables: Mapping[str, str]) -> None:
+        """Say what the job will be, so that more can be done before.
 
         Args:
-            objective: A registered one is imported, with torch if it trains with that.
+            objective: A registered one is imported, and torch is set up if it trains with that.
+            device: What torch calls the worker's device.
             variables: Of the environment of the worker.
         """
-        self._send({"objective": objective, "variables": dict(variables)})
+        self._send({"objective": objective, "device": device, "variables": dict(variables)})
 
     def begin(
         self, arguments: Sequence[str], variables: Mapping[str, str], log: Path
@@ -92,13 +99,19 @@ class SpareWorker:
         return True
 
 
-def take_job() -> None:
-    """Wait for a job and make this process the worker of that job; it ends if the run ends before."""
+def take_job(devices: str) -> None:
+    """Wait for a job and make this process the worker of that job; it ends if the run ends before.
+
+    Args:
+        devices: As `SpareWorker` takes them.
+    """
     for module in _MODULES:
         import_module(module)
+    if devices != "cpu" and may_have_gpu():
+        import_module("torch")
     expected = _next_message()
     os.environ.update(expected["variables"])
-    _import_objective(expected["objective"])
+    _prepare(expected["objective"], expected["device"])
     job = _next_message()
     os.environ.update(job["variables"])
     log = os.open(job["log"], os.O_WRONLY | os.O_APPEND)
@@ -117,9 +130,10 @@ def _next_message() -> Any:
     return json.loads(line)
 
 
-def _import_objective(name: str) -> None:
-    from search.objectives.registry import OBJECTIVES
+def _prepare(objective: str, device: str) -> None:
+    from search.objectives.registry import COMMAND, OBJECTIVES
     from search.study.user_modules import resolve_objective
+    from search.workers.setup import prepare_process
 
-    if name in OBJECTIVES:
-        resolve_objective(name).prepare()
+    if objective in OBJECTIVES and objective != COMMAND:
+        prepare_process(resolve_objective(objective), device)

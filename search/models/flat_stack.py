@@ -62,7 +62,7 @@ class FlatStack:
         self._code.train(training)
         call = vmap(self._logits, in_dims=(0, 0, 0 if x.dim() == 3 else None), randomness="error")
         # The fused attention kernels do not support a member axis.
-        with StackedAttention(), AcceleratorLookups(), sdpa_kernel(SDPBackend.MATH):
+        with StackedAttention(), sdpa_kernel(SDPBackend.MATH):
             logits: Tensor = call(self._named(self.weights), self._fixed, x)
         return logits
 
@@ -79,7 +79,8 @@ class FlatStack:
         }
 
     def _logits(self, weights: dict[str, Tensor], fixed: dict[str, Tensor], x: Tensor) -> Tensor:
-        logits: Tensor = functional_call(self._code, (weights, fixed), (x,))
+        with AcceleratorLookups(weights.values()):
+            logits: Tensor = functional_call(self._code, (weights, fixed), (x,))
         return logits
 
 

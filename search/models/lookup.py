@@ -8,7 +8,7 @@ of a text, and so does its gradient, which is a product too.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -63,17 +63,27 @@ class OneHotLookup(Lookup):
 
 def one_hot(idx: Tensor, size: int) -> Tensor:
     """Rows with a one at each id and zeros elsewhere; idx (...) int64 to (..., size) float32."""
-    return F.embedding(idx, _identity(size, idx.device))
+    # Each stream has its own: another's might not be there yet.
+    stream = torch.cuda.current_stream(idx.device).cuda_stream if idx.is_cuda else 0
+    return F.embedding(idx, _identity(size, idx.device, stream))
 
 
 @functools.cache
-def _identity(size: int, device: torch.device) -> Tensor:
+def _identity(size: int, device: torch.device, stream: int) -> Tensor:
     with torch.inference_mode(False):  # a gradient may need it later, wherever it is made
         return torch.eye(size, device=device)
 
 
 class AcceleratorLookups(TorchFunctionMode):
-    """Gives the embeddings of any model a gradient without a sort: a product, or of a large table atomic additions."""
+    """Gives the embeddings of any model a gradient without a sort: a product, or of a large table atomic additions.
+
+    Args:
+        trained: The tables that have a gradient. Inside `torch.func.vmap` a tensor does not tell.
+    """
+
+    def __init__(self, trained: Collection[Tensor]) -> None:
+        super().__init__()
+        self._trained = [id(each) for each in trained]
 
     def __torch_function__(
         self,
@@ -84,8 +94,9 @@ class AcceleratorLookups(TorchFunctionMode):
     ) -> Any:
         """Call `func`, or what stands in for it."""
         kwargs = kwargs or {}
-        if func is F.embedding and _is_plain(*args, **kwargs):
-            return rows_of(args[1], args[0])
+        if func is F.embedding and id(table := _plain_table(*args, **kwargs)) in self._trained:
+            assert table is not None
+            return rows_of(table, args[0])
         return func(*args, **kwargs)
 
 
@@ -97,7 +108,7 @@ def rows_of(table: Tensor, idx: Tensor) -> Tensor:
     return table.gather(0, index).view(*idx.shape, table.shape[1])
 
 
-def _is_plain(
+def _plain_table(
     idx: Tensor,
     weight: Tensor | None = None,
     padding_idx: int | None = None,
@@ -105,7 +116,7 @@ def _is_plain(
     norm_type: float = 2.0,
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
-) -> bool:
-    """Whether nothing but a row is asked of `F.embedding`, and the table has a gradient."""
-    options = padding_idx is None and max_norm is None and not scale_grad_by_freq and not sparse
-    return options and weight is not None and weight.requires_grad
+) -> Tensor | None:
+    """The table of a call of `F.embedding` that asks for nothing but rows."""
+    is_plain = padding_idx is None and max_norm is None and not scale_grad_by_freq and not sparse
+    return weight if is_plain else None

@@ -37,6 +37,8 @@ def prepare_torch(device: str = "cpu", threads: int = 1) -> None:
 
 
 def _prepare_cuda(gpu: int) -> None:
+    # CUDA reads it when it starts. With fewer queues, by default 8, stacks wait for each other's kernels.
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")
     # What torch does without naming a device, such as waiting before a capture, would otherwise use GPU 0.
     torch.cuda.set_device(gpu)
     torch.cuda.set_per_process_memory_fraction(float(os.environ.get("SEARCH_GPU_SHARE", "1")), gpu)

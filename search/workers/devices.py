@@ -137,7 +137,7 @@ def _chosen_gpus(devices: str, found: Accelerators) -> list[int]:
 
 def accelerators() -> Accelerators:
     """What torch can train on besides the CPU; torch is imported only if something points at a GPU."""
-    if not _may_have_gpu():
+    if not may_have_gpu():
         return Accelerators()
     import torch
 
@@ -152,7 +152,8 @@ def accelerators() -> Accelerators:
     return Accelerators(kind.type, count, variables.get(kind.type, ""))
 
 
-def _may_have_gpu() -> bool:
+def may_have_gpu() -> bool:
+    """Whether something points at a GPU; torch is not imported."""
     if sys.platform == "darwin":
         return platform.machine() == "arm64"
     with suppress(PackageNotFoundError):

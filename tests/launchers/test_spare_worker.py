@@ -53,7 +53,7 @@ def test_the_first_worker_is_the_process_that_waited(tmp_path: Path) -> None:
 
 def test_without_a_job_it_ends_with_the_context_and_with_the_run() -> None:
     with SpareWorker() as spare:
-        spare.expect("module:function", {})
+        spare.expect("module:function", "cpu", {})
     assert spare.popen.returncode is not None
     code = (
         "import os\nfrom search.launchers.spare_worker import SpareWorker\n"
@@ -79,7 +79,7 @@ def test_another_process_takes_its_place_if_it_has_ended(tmp_path: Path) -> None
 @pytest.mark.parametrize(("objective", "has_torch"), [("language_model", True), ("command", False), ("my:own", False)])
 def test_what_trains_with_torch_has_it_before_the_job(objective: str, has_torch: bool) -> None:
     with SpareWorker() as spare:
-        spare.expect(objective, {"OF_THE_SLOT": "1"})
+        spare.expect(objective, "cpu", {"OF_THE_SLOT": "1"})
         # It waits for its job once it has imported everything; then it has no more to read.
         found, deadline = False, time.monotonic() + WAIT_S
         while time.monotonic() < deadline and "pipe" not in Path(f"/proc/{spare.popen.pid}/wchan").read_text():

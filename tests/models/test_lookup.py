@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from search.models.flat_stack import place_losses
+from search.models.flat_stack import FlatStack, place_losses
 from search.models.lookup import MAX_ONE_HOT, AcceleratorLookups, Lookup, OneHotLookup
+from search.models.registry import build_model
 
 B, T, N = 3, 5, 4
 SIZES = [2, 65, MAX_ONE_HOT, MAX_ONE_HOT + 1]
@@ -42,7 +45,7 @@ def test_embeddings_of_any_model(size: int) -> None:
     idx, weight = ids(size), table(size)
     plain = F.embedding(idx, weight)
     (expected,) = torch.autograd.grad((plain**2).sum(), weight)
-    with AcceleratorLookups():
+    with AcceleratorLookups([weight]):
         found = F.embedding(idx, weight)
     assert found.grad_fn is not None
     assert ("Gather" in str(found.grad_fn.next_functions)) == (size > MAX_ONE_HOT)
@@ -51,9 +54,24 @@ def test_embeddings_of_any_model(size: int) -> None:
     torch.testing.assert_close(torch.autograd.grad((found**2).sum(), weight)[0], expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("bigram", {}), ("gpt", {"block_size": T, "n_embd": 8, "n_layer": 1, "n_head": 2})]
+)
+def test_no_gradient_of_a_stack_sorts_ids(name: str, arguments: dict[str, Any]) -> None:
+    models = [build_model(name, {"vocab_size": 7, **arguments}, seed) for seed in range(2)]
+    idx = ids(7).expand(2, B, T)
+    waiting, seen = [FlatStack(models).losses(idx, idx).grad_fn], set[str]()
+    while waiting:
+        if (node := waiting.pop()) is not None:
+            seen.add(node.name())
+            waiting += [before for before, _ in node.next_functions]
+    assert any("Bmm" in each or "Mm" in each for each in seen)
+    assert not any("Embedding" in each for each in seen), seen
+
+
 def test_embeddings_with_other_options_stay_as_they_are() -> None:
     idx, weight = ids(7), table(7)
-    with AcceleratorLookups():
+    with AcceleratorLookups([weight]):
         for options in ({"padding_idx": 0}, {"scale_grad_by_freq": True}, {"sparse": True}, {"max_norm": 1.0}):
             with torch.no_grad():
                 expected = torch.embedding(weight, idx)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -89,7 +90,7 @@ def test_work_is_tried_then_captured_then_replayed(cuda: FakeCuda) -> None:
     for _ in range(4):
         lane.run("steps", lambda: modes.append("captured" if cuda.is_capturing else cuda.mode))
         lane.run("evaluation", lambda: None)
-    assert modes == ["error", "captured"]
+    assert modes == ["warn", "captured"]
     assert cuda.asked == ["wait for what was made", *2 * ["capture", "replay"], *4 * ["replay"]]
     assert cuda.mode == "default"
     lane.close()
@@ -111,20 +112,20 @@ def test_work_of_a_stack_needs_no_deterministic_algorithms(cuda: FakeCuda) -> No
 def test_work_that_waits_for_the_device_is_never_captured(cuda: FakeCuda, caplog: pytest.LogCaptureFixture) -> None:
     def waits() -> None:
         taken.append(cuda.mode)
-        if cuda.mode == "error":
-            raise RuntimeError("called a synchronizing CUDA operation")  # a line of the user's
+        if cuda.mode == "warn":
+            warnings.warn("called a synchronizing CUDA operation", stacklevel=1)  # a line of the user's
 
     taken: list[str] = []
     lane = Lane(torch.device("cuda"))
     for _ in range(3):
         lane.run("steps", waits)
-    assert taken == ["error", "default", "default", "default"]
+    assert taken == ["warn", "default", "default"]  # never twice: it may have changed its tensors
     assert "capture" not in cuda.asked
     (message,) = caplog.messages
     assert message.startswith(
         f"steps waits for the GPU, so its kernels are launched one by one, which is slower: {__file__}:"
     )
-    assert message.endswith('raise RuntimeError("called a synchronizing CUDA operation")  # a line of the user\'s')
+    assert message.endswith("stacklevel=1)  # a line of the user's")
 
 
 @pytest.mark.parametrize(

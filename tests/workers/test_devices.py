@@ -154,7 +154,7 @@ def test_gpus_of_other_makers(
 
 def test_torch_says_which_accelerator_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which devices there are is torch's to know; without a sign of one it is not even imported."""
-    monkeypatch.setattr(devices, "_may_have_gpu", lambda: True)
+    monkeypatch.setattr(devices, "may_have_gpu", lambda: True)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 3)
     cuda, rocm = ("cuda", None, "CUDA_VISIBLE_DEVICES"), ("cuda", "6.4", "HIP_VISIBLE_DEVICES")
@@ -162,5 +162,5 @@ def test_torch_says_which_accelerator_there_is(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda kind=kind: torch.device(kind))
         monkeypatch.setattr(torch.version, "hip", hip)
         assert devices.accelerators() == Accelerators(kind, 3, variable)
-    monkeypatch.setattr(devices, "_may_have_gpu", lambda: False)
+    monkeypatch.setattr(devices, "may_have_gpu", lambda: False)
     assert devices.accelerators() == Accelerators()

@@ -88,6 +88,13 @@ class AcceleratedGroup:
         for stack in due:
             stack.begin_evaluation()
         evaluated = [each for stack in due for each in stack.end_evaluation()]
+        left = {stack: stack.begin_details() for stack in due}
+        for written in range(max(left.values(), default=0)):  # an id with every stack in turn
+            for stack in due:
+                if written < left[stack]:
+                    stack.write_next()
+        for stack in due:
+            stack.end_details()
         self._evaluations += bool(due)
         if self._evaluations == 2 and self._memory is not None:  # every kind of work has been captured
             self._memory.compare(self._needs)

@@ -54,6 +54,7 @@ class AcceleratedStack:
         first, device = runs[0], runs[0].device
         self._slots = list(runs)
         self._gone: set[LanguageModelRun] = set()
+        self._finished: list[LanguageModelRun] = []
         self._lane = Lane(device)
         self._text = first.batches
         self._plan: Plan | None = None
@@ -135,11 +136,27 @@ class AcceleratedStack:
             for run, found in zip(self._slots, measured, strict=True):
                 if run not in self._gone:
                     evaluated.append((run, run.record_divergence() if found is None else run.add_evaluation(found)))
-        finished = [run for run, at in evaluated if run.finished and not at.diverged]
-        if finished:
-            self._evaluation.measure_details(self._lane, self._slots, finished)
+        self._finished = [run for run, at in evaluated if run.finished and not at.diverged]
         timer.end("evaluation")
         return evaluated
+
+    def begin_details(self) -> int:
+        """Start to measure what finished runs have besides their evaluations, such as text samples.
+
+        Returns:
+            How many calls of `write_next` have to follow before `end_details`.
+        """
+        return self._evaluation.begin_details(self._lane, self._slots) if self._finished else 0
+
+    def write_next(self) -> None:
+        """Append an id to each text sample; the device may still be at work."""
+        self._evaluation.write_next(self._lane)
+
+    def end_details(self) -> None:
+        """Wait for what `begin_details` has started."""
+        if self._finished:
+            self._evaluation.end_details(self._lane, self._slots, self._finished)
+        self._finished = []
 
     def remove(self, leavers: Collection[LanguageModelRun]) -> None:
         """Let runs keep their weights as they are from now on; their places stay until the stack is made anew."""

@@ -59,7 +59,7 @@ class StackedEvaluation:
         """
         self._finite = lane.to_host(loss_sums)
         if self._by_windows:
-            lane.run("evaluation", self._pass_over_all)
+            self._begin_passes(lane)
         for name, drawn in self._draws.items():
             drawn.begin(lane, name, [run.evaluation_draws(name) for run in runs])
 
@@ -80,29 +80,42 @@ class StackedEvaluation:
             measured.append(self._texts.measured({name: each[e] for name, each in losses.items()}, positions))
         return measured
 
-    def measure_details(
-        self, lane: Lane, runs: Sequence[LanguageModelRun], finished: Collection[LanguageModelRun]
-    ) -> None:
-        """Give finished runs their text samples and losses by position.
+    def begin_details(self, lane: Lane, runs: Sequence[LanguageModelRun]) -> int:
+        """Start to write text samples and to measure losses by position.
 
         Args:
+            lane: Where it is done.
+            runs: The runs of all members.
+
+        Returns:
+            How many calls of `write_next` have to follow.
+        """
+        if not self._by_windows:
+            self._begin_passes(lane)
+        return self._sampler.begin(lane, [run.seed for run in runs])
+
+    def write_next(self, lane: Lane) -> None:
+        """Append an id to each text sample; the device may still be at work."""
+        self._sampler.write_next(lane)
+
+    def end_details(self, lane: Lane, runs: Sequence[LanguageModelRun], finished: Collection[LanguageModelRun]) -> None:
+        """Wait for what `begin_details` has started, and give it to finished runs.
+
+        Args:
+            lane: Where it is done.
             runs: The runs of all members.
             finished: Those of them that get some.
         """
-        by_position = None
-        if not self._by_windows:
-            lane.run("last evaluation", self._pass_over_all)
-            fetched = self._passes[self._texts.ranks].fetch(lane)
-            lane.wait()
-            by_position = fetched.by_position()
+        fetched = None if self._by_windows else self._passes[self._texts.ranks].fetch(lane)
         members = [e for e, run in enumerate(runs) if run in finished]
-        samples = self._sampler.write(lane, [run.seed for run in runs], members)
+        samples = self._sampler.end(lane, members)
+        by_position = None if fetched is None else fetched.by_position()
         for e in members:
             runs[e].keep_details(samples[e], None if by_position is None else by_position[e])
 
-    def _pass_over_all(self) -> None:
-        for each in self._passes.values():
-            each.work()
+    def _begin_passes(self, lane: Lane) -> None:
+        for name, each in self._passes.items():
+            each.begin(lane, name)
 
 
 class Fetched:
@@ -134,6 +147,9 @@ class Fetched:
 class FullPass:
     """Predicts every id but the first of a text once, in windows that do not overlap.
 
+    A last window that is shorter is filled up with ids that are not counted; a model that predicts the next id does not
+    see them before its own prediction.
+
     Args:
         model: The stack.
         tokens: (N,) as `token_tensors.as_tensor` makes them; N >= 2.
@@ -143,35 +159,48 @@ class FullPass:
     """
 
     def __init__(self, model: FlatStack, tokens: Tensor, block_size: int, members: int, vocab_size: int) -> None:
-        self._model, self._tokens = model, tokens
+        self._model, self._tokens, device = model, tokens, tokens.device
         self._predictions = len(tokens) - 1
-        full, rest = divmod(self._predictions, block_size)
-        self._inputs = tokens[: full * block_size].view(full, block_size)
-        self._targets = tokens[1 : full * block_size + 1].view(full, block_size)
+        self._full, self._short = divmod(self._predictions, block_size)
+        windows = math.ceil(self._predictions / block_size)
         most = min(TOKENS_PER_FORWARD, TOKENS_OF_ALL // members, LOGITS_OF_ALL // (members * vocab_size))
-        self._rows = max(1, most // block_size)
-        groups = math.ceil(full / self._rows)
-        self._sums = torch.zeros(members, groups, block_size, device=tokens.device)
-        self._rest = torch.zeros(members, rest, device=tokens.device)
+        rows = min(windows, max(1, most // block_size))
+        self._groups = math.ceil(windows / rows)
+        self._at = torch.zeros(1, dtype=torch.int64, device=device)  # the group of windows that is next
+        self._places = torch.arange(rows * block_size, device=device).view(rows, block_size)
+        self._sums = torch.zeros(members, self._groups, block_size, device=device)
+        self._rest = torch.zeros(members, self._groups, block_size, device=device)
 
-    def work(self) -> None:
-        """Sum up the losses of each member."""
+    def begin(self, lane: Lane, name: str) -> None:
+        """Start to sum up the losses of each member.
+
+        Args:
+            lane: Where it is done.
+            name: Of the text.
+        """
+        with lane.active():
+            self._at.zero_()
+        for _ in range(self._groups):
+            lane.run(f"pass over {name}", self._work)
+
+    def _work(self) -> None:
+        """Sum up the losses in the next group of windows, a forward pass in all."""
         with torch.no_grad():
-            for group, at in enumerate(range(0, len(self._inputs), self._rows)):
-                rows = slice(at, at + self._rows)
-                self._sums[:, group] = self._losses(self._inputs[rows], self._targets[rows])
-            if rest := self._rest.shape[1]:
-                last = self._tokens[-rest - 1 :].unsqueeze(0)
-                self._rest.copy_(self._losses(last[:, :-1], last[:, 1:]))
-
-    def _losses(self, x: Tensor, y: Tensor) -> Tensor:
-        """The losses by position, summed over the windows; x and y (B, T) to (E, T)."""
-        logits = self._model.logits(widened(x), training=False)
-        return place_losses(logits, widened(y)).sum(dim=1)
+            places = self._places + self._at * self._places.numel()  # (rows, T)
+            inside = places.clamp(max=self._predictions - 1)
+            logits = self._model.logits(widened(self._tokens[inside]), training=False)
+            losses = place_losses(logits, widened(self._tokens[inside + 1]))  # (E, rows, T)
+            losses = losses.where(places < self._predictions, 0)
+            is_full = places < self._full * self._places.shape[1]
+            for kept, which in ((self._sums, is_full), (self._rest, ~is_full)):
+                kept.index_copy_(1, self._at, losses.where(which, 0).sum(dim=1, keepdim=True))
+            self._at += 1
 
     def fetch(self, lane: Lane) -> Fetched:
         """Copy the sums to the host; they are there after the lane was waited for."""
-        return Fetched(lane.to_host(self._sums), lane.to_host(self._rest), len(self._inputs), self._predictions)
+        with lane.active():
+            rest = self._rest.sum(dim=1)[:, : self._short]
+        return Fetched(lane.to_host(self._sums), lane.to_host(rest), self._full, self._predictions)
 
 
 class DrawnWindows:

@@ -1,0 +1,1 @@
+"""`python -m benchmarks.gpu`: what a CUDA GPU does with the built-in study."""

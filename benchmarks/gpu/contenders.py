@@ -1,0 +1,46 @@
+"""The same work on the same GPU with a plain loop, stock Optuna and Ray Tune."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.compare.measurements import has_ray, optuna_whole, ray_whole, start_up_s
+from benchmarks.compare.plain_costs import Timers, as_json, plain_costs
+from benchmarks.compare.task import Task
+
+TASK = Task(device="cuda")
+STEPS, BATCHES = 15, 3
+
+
+def plain(processes: int) -> dict[str, Any]:
+    """The cost of the plain loop for each cell, with as many processes at work on the GPU, and the time of a start."""
+    timers = Timers("--device", "cuda", "--threads", "1", count=processes)
+    try:
+        costs = plain_costs(
+            TASK.cells,
+            [[""]] * len(TASK.cells),
+            timers,
+            lambda text: print(text, file=sys.stderr),
+            steps=STEPS,
+            batches=BATCHES,
+        )
+    finally:
+        timers.close()
+    start_s = start_up_s()
+    return {
+        "costs": as_json(costs),
+        "processes": processes,
+        "wall_s": start_s + sum(each.run_s() for each in costs) / processes,
+    }
+
+
+def optuna(folder: Path, processes: int) -> dict[str, Any]:
+    """Stock Optuna's grid search with its median pruner, the whole work."""
+    return {**optuna_whole(TASK, folder, processes), "processes": processes}
+
+
+def ray(folder: Path, processes: int) -> dict[str, Any] | None:
+    """Ray Tune's grid search without pruning, the whole work; None without Ray."""
+    return {**ray_whole(TASK, folder, processes), "processes": processes} if has_ray() else None
