@@ -105,8 +105,13 @@ def plain_whole(task: Task, folder: Path, *options: str) -> dict[str, Any]:
     return {"wall_s": wall_s, "cpu_s": cpu_s, "cells": cells}
 
 
-def optuna_whole(task: Task, folder: Path, processes: int) -> dict[str, Any]:
-    """Stock Optuna's search, in as many processes; starts from the beginning after an interruption."""
+def optuna_whole(task: Task, folder: Path, processes: int, limit_s: float | None = None) -> dict[str, Any]:
+    """Stock Optuna's search, in as many processes; starts from the beginning after an interruption.
+
+    Args:
+        limit_s: After it the processes are stopped. Then `stopped_s` stands in for wall_s, and `running` says how many
+            trials had not ended.
+    """
     import optuna
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -115,22 +120,28 @@ def optuna_whole(task: Task, folder: Path, processes: int) -> dict[str, Any]:
     began, cpu_began = time.monotonic(), children_cpu_s()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(study_name="stock", storage=storage, pruner=optuna.pruners.MedianPruner())
-    _wait(*[_start(task, "optuna", storage) for _ in range(processes)])
-    wall_s, cpu_s = time.monotonic() - began, children_cpu_s() - cpu_began
+    is_whole = _wait(*[_start(task, "optuna", storage) for _ in range(processes)], limit_s=limit_s)
+    took_s, cpu_s = time.monotonic() - began, children_cpu_s() - cpu_began
     trials = [(trial.params.get("cell"), trial.state.name) for trial in study.trials]
+    running = sum(state == "RUNNING" for _, state in trials)
     pruned = sum(state == "PRUNED" for _, state in trials)
     cells = len({cell for cell, _ in trials})
-    return {"wall_s": wall_s, "cpu_s": cpu_s, "trials": len(trials), "pruned": pruned, "cells": cells}
+    figures = {"cpu_s": cpu_s, "trials": len(trials) - running, "pruned": pruned, "cells": cells}
+    return {**figures, **({"wall_s": took_s} if is_whole else {"stopped_s": took_s, "running": running})}
 
 
-def ray_whole(task: Task, folder: Path, processes: int) -> dict[str, Any]:
-    """Ray Tune's grid search, as many trials at a time; starts from the beginning after an interruption."""
+def ray_whole(task: Task, folder: Path, processes: int, limit_s: float | None = None) -> dict[str, Any]:
+    """Ray Tune's grid search, as many trials at a time; the rest is as in `optuna_whole`."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     began = time.monotonic()
-    _wait(_start(task, "ray", str(folder.absolute()), "--processes", str(processes)))
-    wall_s = time.monotonic() - began
-    return {"wall_s": wall_s, **json.loads((folder / "ray.json").read_text(encoding="utf-8"))}
+    is_whole = _wait(_start(task, "ray", str(folder.absolute()), "--processes", str(processes)), limit_s=limit_s)
+    took_s = time.monotonic() - began
+    if is_whole:
+        return {"wall_s": took_s, **json.loads((folder / "ray.json").read_text(encoding="utf-8"))}
+    last = [file.read_text(encoding="utf-8").splitlines()[-1:] for file in folder.rglob("result.json")]
+    ended = sum(json.loads(line)["step"] >= task.max_iters for lines in last for line in lines)
+    return {"stopped_s": took_s, "trials": ended, "running": len(last) - ended}
 
 
 def _task_json(task: Task) -> str:
@@ -147,7 +158,17 @@ def _start(task: Task, *arguments: str) -> subprocess.Popen[str]:
     return process
 
 
-def _wait(*processes: subprocess.Popen[str]) -> None:
-    codes = [process.wait() for process in processes]
+def _wait(*processes: subprocess.Popen[str], limit_s: float | None = None) -> bool:
+    """Whether all ended by themselves, within the limit."""
+    deadline = None if limit_s is None else time.monotonic() + limit_s
+    try:
+        codes = [process.wait(deadline and max(0.0, deadline - time.monotonic())) for process in processes]
+    except subprocess.TimeoutExpired:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait()
+        return False
     if any(codes):
         raise RuntimeError(f"a contender's process ended with exit codes {codes}; see its messages above")
+    return True

@@ -64,14 +64,7 @@ This is a quick run: evaluations and start-up take a far larger share of such sh
 and the cells that slow down late have not done so yet. The ratios say nothing about the whole study.
 """
 
-GPU = """
-| on a GPU | |
-| --- | --- |
-| 38 trials, `python -m search.run --study bigram --pruner none --devices cuda` | not measured |
-| 380 trials, the same with `--seeds 10` | not measured |
-"""
-
-
+GPU = "The same work on a GPU: [gpu-benchmarks.md](gpu-benchmarks.md)."
 STEPS = "The cost of a single step, by shape: [steps.md](steps.md)."
 
 
@@ -93,7 +86,7 @@ def markdown(contenders: Sequence[Contender], page: Page) -> str:
         lines.append(f"| {each.name} | {times} | {ratios} | {each.how} |")
     if page.note:
         lines += ["", page.note]
-    return "\n".join([*lines, GPU, *_taken(page.circumstances), "", STEPS, ""])
+    return "\n".join([*lines, "", *_taken(page.circumstances), "", GPU, STEPS, ""])
 
 
 def _taken(circumstances: Mapping[str, Mapping[str, Any]]) -> list[str]:

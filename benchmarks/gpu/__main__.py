@@ -34,10 +34,11 @@ class GpuOptions(Options):
     work: Annotated[Path, Option("Folder for the measurements.", "FOLDER")] = Path("benchmark-work/gpu")
     only: Annotated[str | None, Option("Make only these, without a page.", "NAME,NAME")] = None
     processes: Annotated[int, Option("Of Optuna and Ray Tune side by side.", "N", minimum=1)] = 8
+    limit: Annotated[float, Option("After this, Optuna and Ray Tune are stopped.", "SECONDS")] = 600.0
     output: Annotated[Path | None, Option("Also write the page to this file.", "FILE")] = None
 
 
-def makers(work: Path, processes: int) -> dict[str, Callable[[], Any]]:
+def makers(work: Path, processes: int, limit_s: float) -> dict[str, Callable[[], Any]]:
     """How each measurement is made, by its name."""
     unpruned = ("--pruner", "none")
     return {
@@ -50,8 +51,8 @@ def makers(work: Path, processes: int) -> dict[str, Callable[[], Any]]:
         "ten-seeds": lambda: service_on_gpu(work / "ten-seeds-run", *unpruned, "--seeds", "10"),
         "plain": lambda: plain(1),
         "side-by-side": lambda: plain(processes),
-        "optuna": lambda: optuna(work / "optuna-run", processes),
-        "ray": lambda: ray(work / "ray-run", processes),
+        "optuna": lambda: optuna(work / "optuna-run", processes, limit_s),
+        "ray": lambda: ray(work / "ray-run", processes, limit_s),
     }
 
 
@@ -62,7 +63,7 @@ def measure(options: GpuOptions) -> None:
     with user_errors():
         if not torch.cuda.is_available():
             raise UsageError("torch sees no CUDA GPU here: run it on a machine with one")
-        makes = makers(options.work, options.processes)
+        makes = makers(options.work, options.processes, options.limit)
         names = options.only.split(",") if options.only else list(makes)
         if wrong := [name for name in names if name not in makes]:
             raise UsageError(f"--only {wrong[0]}: choices are {', '.join(makes)}")

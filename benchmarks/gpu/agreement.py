@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.gpu.roofline import cell_text
 from search.objectives.corpus import load_corpus
 from search.objectives.language_model.accelerated_group import AcceleratedGroup
 from search.objectives.language_model.objective import start
@@ -48,7 +49,7 @@ def agreement() -> list[dict[str, object]]:
             while not runs[0].finished:
                 runs[0].advance(lambda: False)
             differences.append(max(abs(a - b) for a, b in zip(*map(_losses, runs), strict=True)))
-        found.append({"cell": " ".join(str(value) for value in cell.values()), "differences": differences})
+        found.append({"cell": cell_text(cell), "differences": differences})
     return found
 
 

@@ -36,11 +36,11 @@ def plain(processes: int) -> dict[str, Any]:
     }
 
 
-def optuna(folder: Path, processes: int) -> dict[str, Any]:
-    """Stock Optuna's grid search with its median pruner, the whole work."""
-    return {**optuna_whole(TASK, folder, processes), "processes": processes}
+def optuna(folder: Path, processes: int, limit_s: float) -> dict[str, Any]:
+    """Stock Optuna's grid search with its median pruner: the whole work, or what it does of it within the limit."""
+    return {**optuna_whole(TASK, folder, processes, limit_s), "processes": processes}
 
 
-def ray(folder: Path, processes: int) -> dict[str, Any] | None:
-    """Ray Tune's grid search without pruning, the whole work; None without Ray."""
-    return {**ray_whole(TASK, folder, processes), "processes": processes} if has_ray() else None
+def ray(folder: Path, processes: int, limit_s: float) -> dict[str, Any] | None:
+    """Ray Tune's grid search without pruning, as `optuna`; None without Ray."""
+    return {**ray_whole(TASK, folder, processes, limit_s), "processes": processes} if has_ray() else None

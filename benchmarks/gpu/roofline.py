@@ -41,7 +41,7 @@ class StepCost:
 
     Attributes:
         cell: The values of its members' cell.
-        members: E.
+        runs: Its members E.
         step_us: Microseconds of a step, many of them in a row.
         kernels: Kernels and copies of a step.
         busy_us: The sum of their times.
@@ -51,7 +51,7 @@ class StepCost:
     """
 
     cell: str
-    members: int
+    runs: int
     step_us: float
     kernels: float
     busy_us: float
@@ -93,7 +93,7 @@ def step_cost(cell: Mapping[str, Any], members: int) -> StepCost:
     kernels, busy_us = profiled(stack)
     operations, moved = counted(stack)
     cost = StepCost(
-        " ".join(str(value) for value in cell.values()),
+        cell_text(cell),
         members,
         step_us,
         kernels,
@@ -104,6 +104,11 @@ def step_cost(cell: Mapping[str, Any], members: int) -> StepCost:
     )
     group.remove(group.runs)
     return cost
+
+
+def cell_text(cell: Mapping[str, Any]) -> str:
+    """A cell in a table: its model, and the names and values of the rest."""
+    return " ".join(str(value) if name == "model" else f"{name}={value}" for name, value in cell.items())
 
 
 def profiled(stack: AcceleratedStack) -> tuple[float, float]:

@@ -79,7 +79,7 @@ class FlatStack:
         }
 
     def _logits(self, weights: dict[str, Tensor], fixed: dict[str, Tensor], x: Tensor) -> Tensor:
-        with AcceleratorLookups(weights.values()):
+        with AcceleratorLookups(fixed.values()):
             logits: Tensor = functional_call(self._code, (weights, fixed), (x,))
         return logits
 

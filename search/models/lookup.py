@@ -65,7 +65,7 @@ def one_hot(idx: Tensor, size: int) -> Tensor:
     """Rows with a one at each id and zeros elsewhere; idx (...) int64 to (..., size) float32."""
     # Each stream has its own: another's might not be there yet.
     stream = torch.cuda.current_stream(idx.device).cuda_stream if idx.is_cuda else 0
-    return F.embedding(idx, _identity(size, idx.device, stream))
+    return torch.embedding(_identity(size, idx.device, stream), idx)
 
 
 @functools.cache
@@ -78,12 +78,12 @@ class AcceleratorLookups(TorchFunctionMode):
     """Gives the embeddings of any model a gradient without a sort: a product, or of a large table atomic additions.
 
     Args:
-        trained: The tables that have a gradient. Inside `torch.func.vmap` a tensor does not tell.
+        fixed: Tensors without a gradient, which are read as tables. Inside `torch.func.vmap` a tensor does not tell.
     """
 
-    def __init__(self, trained: Collection[Tensor]) -> None:
+    def __init__(self, fixed: Collection[Tensor] = ()) -> None:
         super().__init__()
-        self._trained = [id(each) for each in trained]
+        self._fixed = [id(each) for each in fixed]
 
     def __torch_function__(
         self,
@@ -94,8 +94,11 @@ class AcceleratorLookups(TorchFunctionMode):
     ) -> Any:
         """Call `func`, or what stands in for it."""
         kwargs = kwargs or {}
-        if func is F.embedding and id(table := _plain_table(*args, **kwargs)) in self._trained:
-            assert table is not None
+        if (
+            func is F.embedding
+            and (table := _plain_table(*args, **kwargs)) is not None
+            and id(table) not in self._fixed
+        ):
             return rows_of(table, args[0])
         return func(*args, **kwargs)
 
