@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -44,6 +46,22 @@ def _prepare_cuda(gpu: int) -> None:
     torch.cuda.set_per_process_memory_fraction(float(os.environ.get("SEARCH_GPU_SHARE", "1")), gpu)
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
+
+
+@contextmanager
+def product_precision(tf32: bool) -> Iterator[None]:
+    """Compute the float32 products of a CUDA GPU in TF32 for a while.
+
+    Args:
+        tf32: False leaves everything as it is.
+    """
+    before = torch.get_float32_matmul_precision()
+    if tf32:
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _keep_freed_memory() -> None:

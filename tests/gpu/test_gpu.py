@@ -109,6 +109,21 @@ def test_the_same_group_gives_the_same_numbers(begin: Callable[..., LanguageMode
     assert curves[0] == curves[1]
 
 
+@pytest.mark.parametrize("is_stacked", [True, False])
+def test_products_in_tf32_differ_a_little(begin: Callable[..., LanguageModelRun], is_stacked: bool) -> None:
+    found = []
+    for dtype in ("float32", "tf32"):
+        run = begin(CELLS[-2], 0, CALM.model_copy(update={"dtype": dtype}))
+        if is_stacked:
+            train(AcceleratedGroup([run]))
+        while not run.finished:
+            run.advance(never)
+        found.append(losses(run))
+    assert found[0] != found[1]
+    assert found[1] == pytest.approx(found[0], abs=0.05, rel=0)
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 def test_a_checkpoint_goes_on_where_it_was(begin: Callable[..., LanguageModelRun]) -> None:
     cell = CELLS[-2]
     runs = [begin(cell, seed) for seed in range(3)]

@@ -109,6 +109,15 @@ def test_work_of_a_stack_needs_no_deterministic_algorithms(cuda: FakeCuda) -> No
         torch.set_deterministic_debug_mode(before)
 
 
+@pytest.mark.parametrize("tf32", [False, True])
+def test_products_of_a_lane_are_as_precise_as_it_says(cuda: FakeCuda, tf32: bool) -> None:
+    lane, seen = Lane(torch.device("cuda"), tf32), list[str]()
+    for _ in range(3):
+        lane.run("steps", lambda: seen.append(torch.get_float32_matmul_precision()))
+    assert seen == ["high" if tf32 else "highest"] * 2
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 def test_work_that_waits_for_the_device_is_never_captured(cuda: FakeCuda, caplog: pytest.LogCaptureFixture) -> None:
     def waits() -> None:
         taken.append(cuda.mode)

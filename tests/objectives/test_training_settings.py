@@ -246,6 +246,10 @@ def test_a_setting_trains_as_a_plain_loop_does(name: str) -> None:
     assert got != complete(begin({})).curve[-1].value  # the setting has an effect
 
 
+def test_tf32_is_float32_on_a_cpu() -> None:
+    assert losses(complete(begin({"dtype": "tf32"}))) == losses(complete(begin({})))
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_run_that_was_interrupted_ends_with_the_same_losses_to_the_last_bit(name: str) -> None:
     whole = complete(begin(SETTINGS[name]))
@@ -483,7 +487,7 @@ def test_what_a_model_or_an_optimizer_refuses_is_said_before_anything_is_planned
         ({"beta2": 1.0}, "beta2=1.0: Input should be less than 1"),
         ({"min_lr_ratio": 1.5}, "min_lr_ratio=1.5"),
         ({"grad_clip": -1.0}, "grad_clip=-1.0"),
-        ({"dtype": "float16"}, "dtype='float16': Input should be 'float32' or 'bfloat16'"),
+        ({"dtype": "float16"}, "dtype='float16': Input should be 'float32', 'tf32' or 'bfloat16'"),
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps=0"),
         ({"patience": 1.5}, "patience=1.5"),
         ({"warm_up": 10}, r"unknown setting 'warm_up' \(did you mean 'warmup_iters'\?\)"),

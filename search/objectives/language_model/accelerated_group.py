@@ -122,6 +122,7 @@ def stack_key(run: LanguageModelRun) -> tuple[object, ...]:
     """What runs must have in common to be one stack; all else is an input of a step or a number of a member."""
     settings = run.settings
     alike = [settings.batch_size, settings.optimizer, settings.optimizer_args, settings.label_smoothing]
+    alike += [settings.dtype]
     alike += [settings.eval_interval, settings.evaluation, settings.eval_batches, settings.eval_tokens]
     return shape_of(run.model), run.block_size, run.texts, repr((*alike, settings.sample_chars))
 

@@ -20,6 +20,7 @@ from search.objectives.language_model.cuda_graphs import Lane, steps_of_replay
 from search.objectives.language_model.flat_optimizer import clipped, learning_rates, make_flat_optimizer
 from search.objectives.language_model.run import LanguageModelRun
 from search.objectives.language_model.stacked_evaluation import StackedEvaluation
+from search.objectives.language_model.training_step import uses_tf32
 from search.objectives.protocol import Evaluation
 
 # Windows that are drawn in advance: 8 MB of numbers on the device.
@@ -55,7 +56,7 @@ class AcceleratedStack:
         self._slots = list(runs)
         self._gone: set[LanguageModelRun] = set()
         self._finished: list[LanguageModelRun] = []
-        self._lane = Lane(device)
+        self._lane = Lane(device, uses_tf32(first.settings, device))
         self._text = first.batches
         self._plan: Plan | None = None
         interval = min(first.settings.eval_interval, first.settings.max_iters)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 
 from search.objectives.errors import CaptureFailed
+from search.objectives.torch_setup import product_precision
 
 log = logging.getLogger("objectives")
 
@@ -54,10 +55,11 @@ class Lane:
 
     Args:
         device: Where the work is done.
+        tf32: Whether its products are computed in TF32.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, device: torch.device, tf32: bool = False) -> None:
+        self._device, self._tf32 = device, tf32
         self._graphs: dict[str, Graph] = {}
         self._tried: set[str] = set()
         self._uncaptured: set[str] = set()
@@ -82,7 +84,7 @@ class Lane:
         Raises:
             CaptureFailed: The work cannot be captured; this process can no longer use the device.
         """
-        with self.active(), _sums_in_any_order():
+        with self.active(), _sums_in_any_order(), product_precision(self._tf32):
             if (graph := self._graphs.get(name)) is not None:
                 graph.replay()
             elif name in self._uncaptured or not self.captures:

@@ -49,8 +49,8 @@ class LanguageModelSettings(TrainingSettings):
     gradient_accumulation_steps: Count = 1  # batches whose gradients are averaged in a step
     # Below 1, where the training loss would not depend on the text.
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the training loss; evaluations have none
-    # Of the forward pass, by torch.autocast; weights and optimizer stay in float32.
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    # Of matrix products; weights and optimizer stay in float32. "tf32" is float32 except on a CUDA GPU.
+    dtype: Literal["float32", "tf32", "bfloat16"] = "float32"
     compile: bool = False  # torch.compile
     eval_tokens: Count | None = None  # a full pass predicts only so many tokens of each text; None: all
     patience: Annotated[int, Field(ge=0)] = 0  # evaluations without a new best that end a run; 0: none do

@@ -14,6 +14,7 @@ from search.objectives.language_model.interface import has_own_loss, training_lo
 from search.objectives.language_model.optimizer import HOOK, LearningRates, make_optimizer
 from search.objectives.language_model.settings import OPTIMIZERS, LanguageModelSettings
 from search.objectives.phase_timer import PhaseTimer
+from search.objectives.torch_setup import product_precision
 
 
 class TrainingStep:
@@ -60,9 +61,10 @@ class TrainingStep:
         """
         self._timer.begin()
         self.optimizer.zero_grad(set_to_none=True)
-        for _ in range(self._settings.gradient_accumulation_steps):
-            if not self._add_gradients(loss_sum):
-                return False
+        with product_precision(uses_tf32(self._settings, self._device)):
+            for _ in range(self._settings.gradient_accumulation_steps):
+                if not self._add_gradients(loss_sum):
+                    return False
         if self._settings.grad_clip:
             clip_grad_norm_(self._model.parameters(), self._settings.grad_clip)
         self._rates.set_all(step, self._settings)
@@ -92,13 +94,18 @@ class TrainingStep:
 
 def precision(settings: LanguageModelSettings, device: torch.device) -> contextlib.AbstractContextManager[object]:
     """Makes the forward pass compute with the numbers that the settings ask for."""
-    if settings.dtype == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, getattr(torch, settings.dtype))
+    if settings.dtype == "bfloat16":
+        return torch.autocast(device.type, torch.bfloat16)
+    return product_precision(uses_tf32(settings, device))
+
+
+def uses_tf32(settings: LanguageModelSettings, device: torch.device) -> bool:
+    """Whether products are computed in TF32, which CUDA GPUs alone have."""
+    return settings.dtype == "tf32" and device.type == "cuda"
 
 
 def can_stack(model: nn.Module, settings: LanguageModelSettings) -> bool:
     """Whether the steps of a run are of a kind that a stack of models takes too."""
-    plain = settings.dtype == "float32" and not settings.compile and settings.gradient_accumulation_steps == 1
+    plain = settings.dtype != "bfloat16" and not settings.compile and settings.gradient_accumulation_steps == 1
     is_ours = settings.optimizer in OPTIMIZERS and not hasattr(model, HOOK)
     return plain and is_ours and not has_own_loss(model)
