@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# User attributes of a trial: its environment, and those that the ranked table and a report's page show.
+# User attributes of a trial: its environment, what it has cost, and those that a ranked table and a page show.
 ENVIRONMENT = "record"
-TABLE_FACTS = ("n_params", "train_seconds", "tokens")
+SPENT_FACTS = ("train_seconds", "flops")  # recorded when a trial ends, and when a worker that stops puts it back
+TABLE_FACTS = ("n_params", "tokens", *SPENT_FACTS)
 PAGE_FACTS = ("val_loss_by_position", "sample", ENVIRONMENT)
 # Its sources lay in four packages; the move into one has changed their digest, not what they compute.
 FLAT_LAYOUT_VERSION = "0.1.0"
@@ -21,6 +22,7 @@ class TrialFacts:
 
     Attributes:
         tokens: Characters that it was trained on.
+        flops: Floating-point operations of its steps and evaluations.
         sample: Text that the model wrote.
         val_loss_by_position: Validation losses by position in the window.
         environment: The versions and the machine that it ran on, by name.
@@ -29,6 +31,7 @@ class TrialFacts:
     n_params: int | None = None
     tokens: int | None = None
     train_seconds: float | None = None
+    flops: float | None = None
     train_curve: Sequence[tuple[int, float]] | None = None
     sample: str | None = None
     val_loss_by_position: Sequence[float] | None = None

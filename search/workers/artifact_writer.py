@@ -19,6 +19,7 @@ from search.storage.leases import Lease
 from search.storage.slots import cell_and_seed
 from search.storage.texts import error_text
 from search.study.metrics import DEFAULT_NAME
+from search.study.trial_facts import TABLE_FACTS
 
 log = logging.getLogger("search.worker")
 
@@ -156,7 +157,7 @@ class ArtifactWriter:
         record = {
             **{"study": lease.study, "trial": lease.number, "outcome": outcome, "reason": reason},
             **{"cell": cell, "seed": seed},
-            **{key: facts[key] for key in ("n_params", "tokens", "train_seconds", "train_loss") if key in facts},
+            **{key: facts[key] for key in (*TABLE_FACTS, "train_loss") if key in facts},
             self.metric: last.value if last is not None and not last.diverged else None,
             "step": None if last is None else last.step,
             **self.study,

@@ -17,6 +17,7 @@ from search.storage.errors import LeaseLost
 from search.storage.leased_writes import LeasedWrites
 from search.storage.leases import Lease, Report
 from search.storage.metrics import read_evaluations
+from search.study.trial_facts import SPENT_FACTS
 from search.workers.failure_records import preemption
 from search.workers.leased_trial import LeasedTrial, WorkerContext, WorkerStudy
 from search.workers.user_code import UserCodeError
@@ -124,7 +125,17 @@ class TrainedTrial(LeasedTrial):
             self._save()
             # Another machine may claim the trial as soon as it is in the queue.
             self._context.checkpoints.flush_copies()
+            self._record_spent()
         self.release(preemption())
+
+    def _record_spent(self) -> None:
+        """Record what the trial has cost so far: it may never be resumed."""
+        with suppress(LeaseLost, UserCodeError):
+            with self._context.user_code.calling():
+                described = self.run.describe()
+            spent = {name: described[name] for name in SPENT_FACTS if name in described}
+            if spent:
+                LeasedWrites(self._context.queue, self.lease).user_attrs(spent)
 
     def report(self, evaluation: Evaluation) -> Report:
         """The report of an evaluation; reports that it replaces are removed first."""

@@ -13,7 +13,9 @@ import pytest
 from fault_results import by_fault
 from gates import wait_until
 from scenario import MakeStudy
+from study_files import opened
 
+from search.storage.queries import trial_summaries
 from search.workers import watchdog
 from search.workers.child_processes import processes_of
 from search.workers.stop_signals import STOP_SIGNALS
@@ -42,6 +44,10 @@ def test_every_signal_hands_back_with_a_checkpoint(make_sqlite_study: MakeStudy)
     for row in study.rows():
         assert (row.state, row.attempts, row.reason) == ("waiting", 0, None)
         assert (study.out / "faulty" / f"trial-{row.number:05d}" / "checkpoint").exists()
+    database = opened(study.url)
+    spent = [trial.attrs for trial in trial_summaries(database, ["faulty"], attrs=["train_seconds"])]
+    database.engine.dispose()
+    assert spent == [{"train_seconds": pytest.approx(7 * 0.001)}] * len(STOP_SIGNALS)
     gate.open()
     study.workers.clear()
     study.start_worker_program()

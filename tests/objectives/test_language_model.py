@@ -200,7 +200,7 @@ def test_a_damaged_checkpoint_is_refused(payload: bytes, cut: int, flip: int) ->
 
 def test_a_finished_run_describes_itself_in_json() -> None:
     run = begin()
-    assert set(run.describe()) == {"n_params", "tokens", "train_seconds"}
+    assert set(run.describe()) == {"n_params", "tokens", "train_seconds", "flops"}
     complete(run)
     described = json.loads(json.dumps(run.describe()))
     assert described["tokens"] == 11 * 4 * 6
@@ -225,7 +225,7 @@ def test_divergence_ends_a_run_at_once(users_models: str) -> None:
     assert [point.step for point in curve] == [0, 4, 7]
     assert curve[-1].diverged
     assert math.isnan(curve[-1].value)
-    assert set(run.describe()) == {"n_params", "tokens", "train_seconds"}
+    assert set(run.describe()) == {"n_params", "tokens", "train_seconds", "flops"}
     restored = begin({"model": f"{users_models}:Exploding", "block_size": 6})
     restored.restore(run.save())
     assert restored.finished

@@ -48,7 +48,7 @@ def full_pass(model: nn.Module, tokens: Tensor, block_size: int, vocab_size: int
     full, rest = divmod(predictions, block_size)
     inputs = tokens[: full * block_size].view(full, block_size)
     targets = tokens[1 : full * block_size + 1].view(full, block_size)
-    rows = max(1, min(TOKENS_PER_FORWARD, LOGITS_PER_FORWARD // vocab_size) // block_size)
+    rows = windows_per_forward(block_size, vocab_size)
     with _evaluating(model):
         by_position = torch.zeros(block_size, dtype=torch.float64, device=tokens.device)
         for start in range(0, full, rows):
@@ -60,6 +60,11 @@ def full_pass(model: nn.Module, tokens: Tensor, block_size: int, vocab_size: int
             total = total + tail.sum()
     means = by_position / full if full else tail
     return PassLosses(total.item() / predictions, means.tolist())
+
+
+def windows_per_forward(block_size: int, vocab_size: int = 1) -> int:
+    """How many windows a forward pass of `full_pass` takes, at most."""
+    return max(1, min(TOKENS_PER_FORWARD, LOGITS_PER_FORWARD // vocab_size) // block_size)
 
 
 def sampled(

@@ -18,6 +18,7 @@ from search.objectives.language_model.cells import ReadCell
 from search.objectives.language_model.checkpoints import pack, unpack
 from search.objectives.language_model.evaluation import PassLosses, full_pass, sampled
 from search.objectives.language_model.evaluation_texts import Measured, first_predictions, texts_on
+from search.objectives.language_model.flops import flops_of
 from search.objectives.language_model.generation import sample_text
 from search.objectives.language_model.interface import logits_of
 from search.objectives.language_model.optimizer import cloned_state
@@ -201,13 +202,16 @@ class LanguageModelRun:
         self._by_position = self._sample = None
 
     def describe(self) -> dict[str, Any]:
-        """JSON-serializable facts: n_params, tokens (characters trained on), train_seconds (evaluations included); for
-        a run that finished without diverging also sample and val_loss_by_position (nats, one number per position)."""
+        """JSON-serializable facts: n_params, tokens (characters trained on), train_seconds and flops (evaluations
+        included); for a run that finished without diverging also sample and val_loss_by_position (nats, one number per
+        position)."""
         facts: dict[str, Any] = {
             "n_params": count_parameters(self.model),
             "tokens": self._step * self._tokens_per_step,
             "train_seconds": self._seconds,
         }
+        if (counted := flops_of(self)) is not None:
+            facts["flops"] = counted.total(self._step, sum(not point.diverged for point in self._curve))
         if self.finished and not self._curve[-1].diverged:
             self._measure_details()
             facts |= {"sample": self._sample, "val_loss_by_position": self._by_position}
@@ -274,6 +278,10 @@ class LanguageModelRun:
     def _pass(self, text: Tensor) -> PassLosses:
         """The losses over a text, or over its first `eval_tokens` predictions."""
         part = first_predictions(text, self.settings.eval_tokens)
+        return full_pass(self._predictor, part, self.block_size, self.pass_vocab_size)
+
+    @property
+    def pass_vocab_size(self) -> int:
+        """The vocabulary that bounds how many windows a forward pass of an evaluation takes."""
         # Other batches of windows add up in another order, so texts keep those of earlier versions.
-        vocab_size = self.corpus.vocab_size if self.corpus.is_mapped else 1
-        return full_pass(self._predictor, part, self.block_size, vocab_size)
+        return self.corpus.vocab_size if self.corpus.is_mapped else 1
