@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from search.command_line import new_program
 from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_STOPPED, user_errors
 from search.hints import command_of
+from search.imports import importing
 from search.launchers.spare_worker import SpareWorker
 from search.options import RunOptions
 from search.streams import terminal_width, write_line
@@ -41,7 +42,8 @@ def run(options: RunOptions) -> None:
     # The first worker imports at the same time as this process.
     is_local = options.launcher in (None, "local") and not options.plan_only
     with user_errors(), SpareWorker(options.devices) if is_local else nullcontext() as spare:
-        from search.service import run_with_options
+        with importing():
+            from search.service import run_with_options
 
         result = run_with_options(options, spare=spare)
     _print(result, options.study, options.json)

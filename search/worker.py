@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from search.command_line import new_program
 from search.errors import EXIT_SPOILED, EXIT_STOPPED, USER_ERRORS, ProcessSpoiled, UsageError, user_errors
 from search.hints import command_of
+from search.imports import importing
 from search.launchers.child_process import SPARE, when_parent_ends
 from search.options import DefinitionOptions, WorkerOptions
 from search.workers.process_end import end_process, turn_exits_into_crashes
@@ -81,11 +82,12 @@ def _work(worker: Worker) -> int:
 
 
 def _open(options: WorkerOptions) -> Worker:
-    from search.storage.errors import NoStudyYet
-    from search.storage.url import display_url
-    from search.study.lookup import UnknownStudy
-    from search.study.study_file import run_argument
-    from search.workers.setup import open_worker
+    with importing():
+        from search.storage.errors import NoStudyYet
+        from search.storage.url import display_url
+        from search.study.lookup import UnknownStudy
+        from search.study.study_file import run_argument
+        from search.workers.setup import open_worker
 
     try:
         return open_worker(

@@ -50,6 +50,7 @@ LAYERS = (
     "study",
     "errors",
     "streams",
+    "imports",
     "hints",
     "objectives",
     "models",

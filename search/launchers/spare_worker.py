@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from search.imports import importing
 from search.launchers.child_process import SPARE, child_command, child_environment
 from search.workers.devices import may_have_gpu
 from search.workers.stop_signals import blocked_stop_signals
@@ -105,10 +106,11 @@ def take_job(devices: str) -> None:
     Args:
         devices: As `SpareWorker` takes them.
     """
-    for module in _MODULES:
-        import_module(module)
-    if devices != "cpu" and may_have_gpu():
-        import_module("torch")
+    with importing():
+        for module in _MODULES:
+            import_module(module)
+        if devices != "cpu" and may_have_gpu():
+            import_module("torch")
     expected = _next_message()
     os.environ.update(expected["variables"])
     _prepare(expected["objective"], expected["device"])

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from search.errors import UsageError
+from search.imports import importing
 from search.workers.cpu_quota import cpu_count
 
 # What a launcher tells the workers of a machine: the share of its GPU's memory that one may take, and their number.
@@ -139,7 +140,8 @@ def accelerators() -> Accelerators:
     """What torch can train on besides the CPU; torch is imported only if something points at a GPU."""
     if not may_have_gpu():
         return Accelerators()
-    import torch
+    with importing():
+        import torch
 
     if not torch.accelerator.is_available():
         return Accelerators()

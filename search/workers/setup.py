@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import UsageError
+from search.imports import importing
 from search.objectives.command.output import LOG
 from search.objectives.corpus import Corpus
 from search.objectives.protocol import Objective, ObjectiveCall, TrainingRun
@@ -119,7 +120,8 @@ def open_worker(
 def prepare_process(objective: Objective, device: str) -> None:
     """Import what an objective trains with, and set up torch for a device if it is part of that; call it before any
     training."""
-    objective.prepare()
+    with importing():
+        objective.prepare()
     if "torch" in sys.modules:
         from search.objectives.torch_setup import prepare_torch
 
