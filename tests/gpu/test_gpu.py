@@ -124,6 +124,29 @@ def test_products_in_tf32_differ_a_little(begin: Callable[..., LanguageModelRun]
     assert torch.get_float32_matmul_precision() == "highest"
 
 
+LONE: dict[str, tuple[dict[str, Any], dict[str, Any], float]] = {
+    "dropout": ({"dropout": 0.2}, {}, 1e-4),
+    "accumulation": ({}, {"gradient_accumulation_steps": 3, "schedule": "cosine", "warmup_iters": 9}, 1e-4),
+    "clipped sgd": ({"dropout": 0.1}, {"optimizer": "sgd", "momentum": 0.9, "grad_clip": 0.5}, 1e-4),
+    "bfloat16": ({"pe_type": "rope"}, {"dtype": "bfloat16"}, 0.02),
+}
+
+
+@pytest.mark.parametrize("kind", LONE)
+def test_captured_steps_of_a_lone_run_are_those_it_takes_uncaptured(
+    kind: str, begin: Callable[..., LanguageModelRun]
+) -> None:
+    arguments, changed, tolerance = LONE[kind]
+    cell, settings = {**CELLS[-1], **arguments}, LanguageModelSettings(**{**CALM.model_dump(), **changed})
+    captured, plain = begin(cell, 0, settings), begin(cell, 0, settings)
+    group = AcceleratedGroup([captured])
+    assert not group.stacks
+    train(group)
+    while not plain.finished:
+        plain.advance(never)
+    assert losses(captured) == pytest.approx(losses(plain), abs=tolerance, rel=0)
+
+
 def test_a_checkpoint_goes_on_where_it_was(begin: Callable[..., LanguageModelRun]) -> None:
     cell = CELLS[-2]
     runs = [begin(cell, seed) for seed in range(3)]

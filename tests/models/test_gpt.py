@@ -135,6 +135,18 @@ def test_tied_weights_are_one_tensor_and_train_as_one() -> None:
     assert torch.all(tied.token_embedding_table.weight.grad.abs().sum(dim=1) > 0), "the head reaches every character"
 
 
+@pytest.mark.parametrize("pe_type", GPT_PE_TYPES)
+def test_it_runs_in_bfloat16(pe_type: str) -> None:
+    model = build_model(
+        "gpt", {"vocab_size": 7, "block_size": 6, "n_layer": 1, "n_head": 2, "n_embd": 8, "pe_type": pe_type}, 0
+    )
+    idx = torch.randint(7, (2, 6), generator=torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(idx)
+    assert logits.dtype == torch.bfloat16
+    torch.testing.assert_close(logits.float(), model(idx), atol=0.02, rtol=0.02)
+
+
 def test_dropout_acts_in_training_alone() -> None:
     model, plain, idx = with_any_weights(small(dropout=0.5)), with_any_weights(small()), characters(2, T)
     assert not torch.equal(model(idx), model(idx))

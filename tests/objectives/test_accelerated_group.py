@@ -232,7 +232,10 @@ def test_what_cannot_be_stacked_trains_alone(
 ) -> None:
     dropout = {**EVERY_CELL[-1], "dropout": 0.1}
     amsgrad = LanguageModelSettings(**{**SHORT.model_dump(), "optimizer_args": {"amsgrad": True}})
+    several = {"gradient_accumulation_steps": 3, "schedule": "cosine", "warmup_iters": 5, "grad_clip": 0.5}
+    others = [LanguageModelSettings(**{**SHORT.model_dump(), **more}) for more in (several, {"dtype": "bfloat16"})]
     kinds = [(dropout, SHORT), (EVERY_CELL[0], amsgrad), (EVERY_CELL[0], SHORT)]
+    kinds += [(EVERY_CELL[-1], settings) for settings in others]
     runs = [begin(cell, 0, settings) for cell, settings in kinds]
     group = AcceleratedGroup(runs)
     assert [stack.runs for stack in group.stacks] == [[runs[2]]]

@@ -13,6 +13,7 @@ from search.objectives.language_model import training_step
 from search.objectives.language_model.accelerated_stack import AcceleratedStack
 from search.objectives.language_model.batches import windows_of
 from search.objectives.language_model.flat_optimizer import is_understood
+from search.objectives.language_model.lone_run import LoneRun
 from search.objectives.language_model.memory_need import MemoryNeed
 from search.objectives.language_model.run import LanguageModelRun
 from search.objectives.protocol import Evaluation
@@ -35,14 +36,14 @@ class AcceleratedGroup:
     def __init__(self, runs: Sequence[LanguageModelRun], memory: MemoryNeed | None = None) -> None:
         self._memory, self._evaluations = memory, 0
         self._needs = [(run.read, run.corpus.vocab_size) for run in runs]
-        self._alone: list[LanguageModelRun] = []
+        self._alone: list[LoneRun] = []
         self.stacks: list[AcceleratedStack] = []
         by_key: dict[object, list[LanguageModelRun]] = {}
         for run in runs:
             by_key.setdefault(stack_key(run), []).append(run)
         for alike in by_key.values():
             if not can_stack_runs(alike):
-                self._alone += alike
+                self._alone += map(LoneRun, alike)
                 continue
             most = min(MAX_MEMBERS, MAX_PRODUCTS // alike[0].settings.batch_size)
             self.stacks += [AcceleratedStack(alike[at : at + most]) for at in range(0, len(alike), most)]
@@ -50,7 +51,7 @@ class AcceleratedGroup:
     @property
     def runs(self) -> list[LanguageModelRun]:
         """The runs of the group, in no particular order."""
-        return [*self._alone, *(run for stack in self.stacks for run in stack.runs)]
+        return [*(each.run for each in self._alone), *(run for stack in self.stacks for run in stack.runs)]
 
     def advance(self, should_stop: Callable[[], bool]) -> list[tuple[LanguageModelRun, Evaluation]]:
         """Train until an evaluation of at least one run is due.
@@ -70,14 +71,17 @@ class AcceleratedGroup:
             for stack in self.stacks if not evaluated else ():
                 stack.take_steps()
             spent_alone -= time.perf_counter()
-            evaluated += [(run, at) for run in self._alone if (at := _advance_alone(run)) is not None]
+            evaluated += [(each.run, at) for each in self._alone if (at := each.advance()) is not None]
             spent_alone += time.perf_counter()
             if not evaluated and should_stop():
                 for stack in self.stacks:
                     stack.pause()
+                for each in self._alone:
+                    each.pause()
                 break
         # The stacks share the device, so each of their runs pays for the same share of the time.
-        stacked = [run for run in runs if run not in self._alone]
+        lone = {each.run for each in self._alone}
+        stacked = [run for run in runs if run not in lone]
         share_s = (time.perf_counter() - began - spent_alone) / max(1, len(stacked))
         for run in stacked:
             run.stepped(share_s, steps=0)
@@ -104,7 +108,10 @@ class AcceleratedGroup:
     def remove(self, leavers: Sequence[LanguageModelRun]) -> None:
         """Remove runs; their models stay unchanged."""
         gone = set(leavers)
-        self._alone = [run for run in self._alone if run not in gone]
+        for each in self._alone:
+            if each.run in gone:
+                each.close()
+        self._alone = [each for each in self._alone if each.run not in gone]
         stacks = []
         for stack in self.stacks:
             stack.remove(gone)
@@ -140,11 +147,3 @@ def can_stack_runs(runs: Sequence[LanguageModelRun]) -> bool:
     start = first.corpus.train[: first.block_size + TRIED_WINDOWS]
     windows = windows_of(torch.tensor(start.astype("int64")), first.block_size)
     return can_stack([run.model for run in tried], windows[:, :-1], windows[:, 1:], FlatStack)
-
-
-def _advance_alone(run: LanguageModelRun) -> Evaluation | None:
-    """Take a step, or make the evaluation that is due."""
-    if run.due:
-        return run.evaluate()
-    with run.draws.active():
-        return None if run.take_step() else run.record_divergence()

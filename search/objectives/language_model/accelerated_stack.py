@@ -137,6 +137,7 @@ class AcceleratedStack:
             for run, found in zip(self._slots, measured, strict=True):
                 if run not in self._gone:
                     evaluated.append((run, run.record_divergence() if found is None else run.add_evaluation(found)))
+        self._lane.wait()  # a checkpoint is copied on another stream
         self._finished = [run for run, at in evaluated if run.finished and not at.diverged]
         timer.end("evaluation")
         return evaluated

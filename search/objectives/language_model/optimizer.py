@@ -129,7 +129,12 @@ class LearningRates:
         if is_constant(settings):
             return
         # Looked up, because loading a state replaces the groups.
-        self._optimizer.param_groups[group]["lr"] = self._highest[group] * rate_factor(step, settings)
+        of_group = self._optimizer.param_groups[group]
+        rate = self._highest[group] * rate_factor(step, settings)
+        if isinstance(of_group["lr"], torch.Tensor):  # of steps that are captured
+            of_group["lr"].fill_(rate)
+        else:
+            of_group["lr"] = rate
 
     def set_all(self, step: int, settings: LanguageModelSettings) -> None:
         """Set the learning rates of all groups, which belong to one run."""
@@ -140,8 +145,13 @@ class LearningRates:
 def cloned_state(optimizer: Optimizer) -> dict[str, Any]:
     """The state of an optimizer, for a checkpoint; cloned, since slices of a stack would be saved with the stack."""
     state = optimizer.state_dict()
+    # A captured step has its learning rate in a tensor on the device.
+    groups = [
+        {**group, "lr": float(group["lr"])} if torch.is_tensor(group.get("lr")) else group
+        for group in state["param_groups"]
+    ]
     cloned = {
         index: {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in of_one.items()}
         for index, of_one in state["state"].items()
     }
-    return {**state, "state": cloned}
+    return {**state, "state": cloned, "param_groups": groups}

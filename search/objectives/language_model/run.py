@@ -16,6 +16,7 @@ from search.objectives.corpus import Corpus
 from search.objectives.language_model.batches import BatchSampler, starts_of
 from search.objectives.language_model.cells import ReadCell
 from search.objectives.language_model.checkpoints import pack, unpack
+from search.objectives.language_model.cuda_graphs import Lane
 from search.objectives.language_model.evaluation import PassLosses, full_pass, sampled
 from search.objectives.language_model.evaluation_texts import Measured, first_predictions, texts_on
 from search.objectives.language_model.flops import flops_of
@@ -127,6 +128,10 @@ class LanguageModelRun:
         finite = self._training_step.take(self._step, self.loss_sum)
         self.stepped(time.perf_counter() - began)
         return finite
+
+    def take_steps_on(self, lane: Lane) -> None:
+        """Do the work of all steps to come on a lane, which captures it if it can."""
+        self._training_step.take_on(lane)
 
     def stepped(self, seconds: float = 0.0, steps: int = 1) -> None:
         """Count steps that were taken, and time that this run has cost."""

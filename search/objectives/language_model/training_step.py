@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from search.objectives.language_model.batches import BatchSampler
+from search.objectives.language_model.cuda_graphs import Lane
 from search.objectives.language_model.interface import has_own_loss, training_loss
 from search.objectives.language_model.optimizer import HOOK, LearningRates, make_optimizer
 from search.objectives.language_model.settings import OPTIMIZERS, LanguageModelSettings
@@ -47,6 +48,25 @@ class TrainingStep:
         self._loss = training_loss(model, settings)
         self.optimizer = make_optimizer(model, settings, device)
         self._rates = LearningRates(self.optimizer)
+        self._lane: Lane | None = None
+
+    def take_on(self, lane: Lane) -> None:
+        """Do the work of all steps to come on a lane, which captures it if it can.
+
+        Args:
+            lane: The same work is done in each step, with the optimizer's numbers in its tensors.
+        """
+        self._lane = lane
+        settings, device = self._settings, self._device
+        with lane.active():
+            shape = settings.gradient_accumulation_steps, settings.batch_size
+            self._starts = torch.zeros(shape, dtype=torch.int64, device=device)
+            if lane.captures:
+                for attribute in ("fixed_shapes", "on_accelerator"):
+                    if hasattr(self._model, attribute):
+                        setattr(self._model, attribute, True)
+                for group in self.optimizer.param_groups:  # a number would stay what it is in the first step
+                    group["lr"] = torch.tensor(float(group["lr"]), device=device)
 
     def take(self, step: int, loss_sum: Tensor) -> bool:
         """Take one step.
@@ -60,21 +80,36 @@ class TrainingStep:
             would have to wait.
         """
         self._timer.begin()
+        self._rates.set_all(step, self._settings)
+        starts = self._batches.draw_several(self._settings.gradient_accumulation_steps)  # (A, B)
+        if self._lane is None or not self._lane.captures:
+            return self._update(starts, loss_sum)
+        with self._lane.active():
+            self._starts.copy_(starts.pin_memory(), non_blocking=True)
+        self._lane.run("step", lambda: self._always_update(loss_sum))
+        self._lane.pace()
+        self._timer.end("step")
+        return True
+
+    def _always_update(self, loss_sum: Tensor) -> None:
+        self._update(self._starts, loss_sum)
+
+    def _update(self, starts: Tensor, loss_sum: Tensor) -> bool:
+        """Take the step on the batches that start there, (A, B) int64; returns the same as `take`."""
         self.optimizer.zero_grad(set_to_none=True)
         with product_precision(uses_tf32(self._settings, self._device)):
-            for _ in range(self._settings.gradient_accumulation_steps):
-                if not self._add_gradients(loss_sum):
+            for drawn in starts:
+                if not self._add_gradients(drawn, loss_sum):
                     return False
         if self._settings.grad_clip:
             clip_grad_norm_(self._model.parameters(), self._settings.grad_clip)
-        self._rates.set_all(step, self._settings)
         self.optimizer.step()
         self._timer.end("optimizer")
         return True
 
-    def _add_gradients(self, loss_sum: Tensor) -> bool:
+    def _add_gradients(self, starts: Tensor, loss_sum: Tensor) -> bool:
         """Add the gradients of one batch; False, without them, if its loss is found not to be finite."""
-        x, y = self._batches.next()
+        x, y = self._batches.gather(starts)
         self._timer.end("data")
         with precision(self._settings, self._device):
             loss = self._loss(x, y)
