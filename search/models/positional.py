@@ -49,7 +49,8 @@ class RotaryEncoding(nn.Module):
     def forward(self, e: Tensor, position: Tensor) -> Tensor:
         """Rotate by each position's angles; e (..., N, C) float32 and position (N,) int64 to the shape of e."""
         # On pairs as complex numbers the rotation is one product, several times faster than on shuffled channels.
-        wide = e.float()  # under autocast e has fewer bits, and there are no such complex numbers
+        # Under autocast e has fewer bits, and there are no such complex numbers.
+        wide = e.float() if e.dtype in (torch.bfloat16, torch.float16) else e
         pairs = torch.view_as_complex(wide.view(*e.shape[:-1], -1, 2))  # (..., N, C / 2) complex64
         return torch.view_as_real(pairs * torch.view_as_complex(self.turns[position])).flatten(-2).to(e.dtype)
 
