@@ -13,7 +13,9 @@ import torch
 from lone_runs import LoneRuns, losses, never, start_of_shakespeare, train_together
 
 from search.models.registry import GPT_PE_TYPES, PE_TYPES
+from search.objectives.language_model import accelerated_group
 from search.objectives.language_model.accelerated_group import AcceleratedGroup
+from search.objectives.language_model.accelerated_stack import AcceleratedStack
 from search.objectives.language_model.cuda_graphs import MAX_STEPS, steps_of_replay
 from search.objectives.language_model.run import LanguageModelRun
 from search.objectives.language_model.settings import LanguageModelSettings
@@ -225,6 +227,19 @@ def test_seconds_are_shared_by_all_that_train_at_the_same_time(begin: Callable[.
     seconds = [run.describe()["train_seconds"] for run in runs]
     assert min(seconds) > 0
     assert max(seconds) == pytest.approx(min(seconds), rel=1e-6)
+
+
+def test_operations_are_counted_while_the_device_is_busy(
+    begin: Callable[..., LanguageModelRun], alone: Callable[..., LanguageModelRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[object] = []
+    monkeypatch.setattr(AcceleratedStack, "is_captured", True)
+    monkeypatch.setattr(accelerated_group, "flops_of", lambda run: counted.append(run.read.arguments))
+    runs = {(at, seed): begin(cell, seed) for at, cell in enumerate(EVERY_CELL[:3]) for seed in range(2)}
+    train_together(AcceleratedGroup(list(runs.values())))
+    assert len(counted) == 3  # once a cell
+    for (at, seed), run in runs.items():
+        assert_as_alone(run, alone(EVERY_CELL[at], seed))
 
 
 def test_what_cannot_be_stacked_trains_alone(

@@ -12,7 +12,9 @@ from search.models.stacked import can_stack, shape_of
 from search.objectives.language_model import training_step
 from search.objectives.language_model.accelerated_stack import AcceleratedStack
 from search.objectives.language_model.batches import windows_of
+from search.objectives.language_model.cuda_graphs import IN_FLIGHT
 from search.objectives.language_model.flat_optimizer import is_understood
+from search.objectives.language_model.flops import flops_of
 from search.objectives.language_model.lone_run import LoneRun
 from search.objectives.language_model.memory_need import MemoryNeed
 from search.objectives.language_model.run import LanguageModelRun
@@ -21,6 +23,7 @@ from search.objectives.protocol import Evaluation
 MAX_MEMBERS = 64  # of a stack; more would not make it faster
 MAX_PRODUCTS = 65_535  # that a batched product may have on CUDA: E * B of a stack
 TRIED_WINDOWS = 2  # on which a stack is compared with its members
+ROUNDS_AHEAD = 16  # of steps that keep a device busy while the host counts the operations of a shape
 
 
 class AcceleratedGroup:
@@ -36,6 +39,8 @@ class AcceleratedGroup:
     def __init__(self, runs: Sequence[LanguageModelRun], memory: MemoryNeed | None = None) -> None:
         self._memory, self._evaluations = memory, 0
         self._needs = [(run.read, run.corpus.vocab_size) for run in runs]
+        # One of each cell: the counts do not depend on the seed.
+        self._uncounted = list({(stack_key(run), repr(run.read.arguments)): run for run in runs}.values())
         self._alone: list[LoneRun] = []
         self.stacks: list[AcceleratedStack] = []
         by_key: dict[object, list[LanguageModelRun]] = {}
@@ -68,8 +73,8 @@ class AcceleratedGroup:
         evaluated: list[tuple[LanguageModelRun, Evaluation]] = []
         while not evaluated:
             evaluated = self._evaluate_due()
-            for stack in self.stacks if not evaluated else ():
-                stack.take_steps()
+            if not evaluated:
+                self._take_steps()
             spent_alone -= time.perf_counter()
             evaluated += [(each.run, at) for each in self._alone if (at := each.advance()) is not None]
             spent_alone += time.perf_counter()
@@ -86,6 +91,16 @@ class AcceleratedGroup:
         for run in stacked:
             run.stepped(share_s, steps=0)
         return evaluated
+
+    def _take_steps(self) -> None:
+        """Take a few steps with every stack; a run that was not yet counted is, while the device is busy."""
+        counts = bool(self.stacks and self._uncounted) and all(stack.is_captured for stack in self.stacks)
+        for ahead in range(ROUNDS_AHEAD if counts else 1):
+            for stack in self.stacks:
+                if not stack.is_due:
+                    stack.take_steps(IN_FLIGHT + ahead)
+        if counts:
+            flops_of(self._uncounted.pop())
 
     def _evaluate_due(self) -> list[tuple[LanguageModelRun, Evaluation]]:
         due = [stack for stack in self.stacks if stack.is_due]

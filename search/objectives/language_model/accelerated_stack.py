@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from search.models.flat_stack import FlatStack
-from search.objectives.language_model.cuda_graphs import Lane, steps_of_replay
+from search.objectives.language_model.cuda_graphs import IN_FLIGHT, Lane, steps_of_replay
 from search.objectives.language_model.flat_optimizer import clipped, learning_rates, make_flat_optimizer
 from search.objectives.language_model.run import LanguageModelRun
 from search.objectives.language_model.stacked_evaluation import StackedEvaluation
@@ -95,8 +95,17 @@ class AcceleratedStack:
         """Whether so many runs have left that the others should be stacked again."""
         return len(self._gone) * 2 >= len(self._slots)
 
-    def take_steps(self) -> None:
-        """Take the next few steps with every run, at most up to its evaluation; the device may still be at work."""
+    @property
+    def is_captured(self) -> bool:
+        """Whether its steps are replays of a graph, which take the host no time worth mentioning."""
+        return self._lane.has_captured("steps")
+
+    def take_steps(self, most: int = IN_FLIGHT) -> None:
+        """Take the next few steps with every run, at most up to its evaluation; the device may still be at work.
+
+        Args:
+            most: How many calls may have been made before the device has done their steps; it waits for more.
+        """
         timer = self._slots[0].timer
         timer.begin()
         plan = self._plan = self._plan or self._make_plan()
@@ -104,7 +113,7 @@ class AcceleratedStack:
         plan.done += 1
         if plan.done == plan.replays:
             self._end_plan(plan, plan.steps)
-        self._lane.pace()
+        self._lane.pace(most)
         timer.end("step")
 
     def pause(self) -> None:

@@ -101,14 +101,18 @@ class Lane:
         """Whether work is captured at all."""
         return self._stream is not None
 
-    def pace(self) -> None:
-        """Wait until at most `IN_FLIGHT` of the works before a call of this are left to do."""
+    def has_captured(self, name: str) -> bool:
+        """Whether a work is replayed from now on."""
+        return name in self._graphs
+
+    def pace(self, most: int = IN_FLIGHT) -> None:
+        """Wait until at most so many of the works before a call of this are left to do."""
         if self._stream is None:
             return
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record(self._stream)
         self._in_flight.append(event)
-        if len(self._in_flight) > IN_FLIGHT:
+        while len(self._in_flight) > most:
             oldest = self._in_flight.popleft()
             if not oldest.query():  # type: ignore[no-untyped-call]
                 oldest.synchronize()
