@@ -193,6 +193,14 @@ class PlanningOptions(DefinitionOptions, TrainingOptions):
     target: Annotated[
         float | None, Option("Stop when a complete trial has this value of the metric or a better one.", "VALUE")
     ] = None
+    budget: Annotated[
+        str | None,
+        Option(
+            "Begin no further trial once all have taken this much: device time, such as 30m or 8h, or 1e18flops.",
+            "TIME|FLOPS",
+            convert=str,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,11 +298,3 @@ class DashboardOptions(ChildOptions, FolderOptions, StorageOptions):
         ),
     ] = ()
     no_token: Annotated[bool, Option("Listen off loopback without a token, for example behind a proxy.")] = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReplayOptions(JsonOptions, QuietOptions, CorpusOptions, StudyOptions):
-    """The options of `search.replay`."""
-
-    trial: Annotated[int, Option("Number of the trial.", "N")]
-    device: Annotated[str | None, Option("cpu, cuda or cuda:N.", unset="cpu, or cuda if the trial ran there")] = None

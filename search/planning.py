@@ -24,6 +24,7 @@ from search.storage.hosts import note_host
 from search.storage.optuna_studies import optuna_study_names, planned_names
 from search.storage.queries import counts, has_cell, study_attrs
 from search.storage.schema import DEFINITION
+from search.storage.spending import settle_budget
 from search.storage.texts import printable
 from search.storage.url import display_url
 from search.storage.values import canonical, compact_json
@@ -31,6 +32,7 @@ from search.strategies.auto_seeds import make_seed_planner
 from search.strategies.pruners import check_pruner, read_pruner
 from search.strategies.samplers import check_sampler, make_sampler
 from search.strategies.warm_start import warm_started
+from search.study.budget import parse_budget
 from search.study.cell_checks import check_cells, check_confirm, check_judged_metric
 from search.study.code_versions import trials_by_code
 from search.study.corpus import read_corpus
@@ -38,7 +40,7 @@ from search.study.definition import MAX_SEEDS, StudyDefinition, load_definition
 from search.study.definition_checks import check_size
 from search.study.distributions import axis_distributions, unreached_ends
 from search.study.formatting import count_text
-from search.study.lookup import refusal_of_optunas
+from search.study.lookup import refusal_of_optunas, with_siblings
 from search.study.names import name_fault
 from search.study.planner import Study, ensure_planned, stored_definitions, study_plans
 from search.study.search_space import AUTO, AutoSeedsSettings
@@ -65,6 +67,7 @@ def load_study(options: PlanningOptions, modules: Path | None = None) -> Study:
     definition = load_definition(options.study, options.settings, options.enqueue)
     if notes := sweep_notes(options.study):
         log.warning("%s: %s", options.study, "; ".join(notes))
+    budget = None if options.budget is None else parse_budget(options.budget)
     changes: dict[str, object] = {}
     if options.name is not None and (fault := name_fault(options.name)):
         raise UsageError(f"--name {options.name!r}: {fault}")
@@ -99,6 +102,7 @@ def load_study(options: PlanningOptions, modules: Path | None = None) -> Study:
         with_baselines=options.baselines,
         modules=modules,
         target=options.target,
+        budget=budget,
         published_left_out=left_out,
         metric=objective.metric,
         arguments=_arguments(options),
@@ -208,7 +212,8 @@ def open_planned(options: PlanningOptions, modules: Path | None = None) -> tuple
         stored = read_stored_study(database, study.name)
         for name in study.names:
             note_host(database, name)
-        if stored is not None and (plan_seeds := make_seed_planner(database, stored)) is not None:
+        is_spent = settle_budget(database, *with_siblings(database, study.name))
+        if stored is not None and not is_spent and (plan_seeds := make_seed_planner(database, stored)) is not None:
             plan_seeds()
     except BaseException:
         database.engine.dispose()

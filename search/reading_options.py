@@ -1,4 +1,4 @@
-"""The options of the programs that show studies; declared as those in `search.options`."""
+"""The options of the programs that show studies or check a trial; declared as those in `search.options`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Annotated
 
 from search.option_fields import Option
-from search.options import BaselinesOptions, JsonOptions, StorageWaitOptions, StudyOptions, as_texts
+from search.options import (
+    BaselinesOptions,
+    CorpusOptions,
+    JsonOptions,
+    QuietOptions,
+    StorageWaitOptions,
+    StudyOptions,
+    as_texts,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,3 +49,11 @@ class StatusOptions(JsonOptions, BaselinesOptions, StudyOptions):
         tuple[str, str] | None,
         Option("What differs between two trials: numbers, or STUDY:NUMBER of another study.", "TRIAL TRIAL"),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayOptions(JsonOptions, QuietOptions, CorpusOptions, StudyOptions):
+    """The options of `search.replay`."""
+
+    trial: Annotated[int, Option("Number of the trial.", "N")]
+    device: Annotated[str | None, Option("cpu, cuda or cuda:N.", unset="cpu, or cuda if the trial ran there")] = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from search.command_line import new_program
 from search.errors import user_errors
-from search.options import ReplayOptions
+from search.reading_options import ReplayOptions
 
 if TYPE_CHECKING:
     from search.workers.replay import Comparison

@@ -11,6 +11,7 @@ import logging
 import shlex
 import sys
 from contextlib import nullcontext
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from search.command_line import new_program
@@ -56,7 +57,7 @@ def run(options: RunOptions) -> None:
 
 def _print(result: StudyResult, named: str, as_json: bool) -> None:
     from search.reporting.confirmation_text import sentences
-    from search.reporting.missing_text import not_run_line, target_sentence
+    from search.reporting.missing_text import budget_line, not_run_line, target_sentence
     from search.reporting.tables import as_json as to_json
     from search.reporting.tables import as_markdown
     from search.reporting.terminal_table import as_terminal_table
@@ -67,6 +68,8 @@ def _print(result: StudyResult, named: str, as_json: bool) -> None:
         facts = {"study": result.study, "storage": shown, "counts": result.counts, "seconds": result.seconds}
         if result.target is not None:
             facts |= {"target": result.target, "target_reached": result.target_reached}
+        if result.budget is not None and result.spent is not None:
+            facts |= {"budget": result.budget.as_dict(), "spent": asdict(result.spent)}
         if result.confirmation is not None:
             facts |= {"confirmation": result.confirmation.as_dict()}
         write_line(to_json(result.rows, facts))
@@ -79,13 +82,13 @@ def _print(result: StudyResult, named: str, as_json: bool) -> None:
         lines.append(sentence)
     if result.confirmation is not None:
         lines += sentences(result.confirmation)
-    if line := not_run_line(result.counts, named):
-        lines.append(line)
+    lines += filter(None, [budget_line(result.budget, result.spent, result.counts), not_run_line(result.counts, named)])
     of_study = f"--study {result.study} --storage {shlex.quote(shown)}"
     if result.exit_code == EXIT_FAILED_TRIALS:
         lines.append(f"why:    {command_of('status')} {of_study}")
     if result.exit_code in (EXIT_INTERRUPTED, EXIT_STOPPED):
-        lines.append(INTERRUPTED)
+        # What a budget leaves out has its own line.
+        lines += [INTERRUPTED] if result.counts["waiting"] + result.counts["running"] else []
     else:
         lines += result.closing_lines()
     lines.append(f"report: {command_of('report')} {of_study}")

@@ -30,12 +30,15 @@ from search.reporting.study_result import StudyResult
 from search.run_parts import RunParts, worker_job
 from search.statistics.ranking import ranked_rows
 from search.storage.database import Database
+from search.storage.left_out import OVER_BUDGET
 from search.storage.queries import counts, study_uids
 from search.storage.queue import TrialQueue
+from search.storage.spending import spent_on
 from search.storage.url import display_url
 from search.study.confirmation import confirmation_name
 from search.study.definition import StudyDefinition, load_definition
 from search.study.formatting import count_text
+from search.study.lookup import with_siblings
 from search.study.planner import Study, study_plans
 from search.study.stored import read_stored_study
 from search.study.user_modules import refuse_while_importing
@@ -132,23 +135,27 @@ def run_with_options(
             parts = RunParts(database, planned, options, deadline, around)
             interrupted = parts.study(launcher)
             _check_not_deleted(queue, planned, options)
+            interrupted |= OVER_BUDGET in counts(database, planned.names)
             confirming = None if interrupted else _confirmed(database, planned, options.plan_only)
             if confirming is not None:
                 interrupted = parts.confirmation(confirming, new_launcher())
         found = counts(database, [*planned.names, *([] if confirming is None else [confirming])])
+        interrupted |= OVER_BUDGET in found
         # The trials are then another program's; a container that plans before its worker starts must not fail for them.
         is_handed_over = options.plan_only or (options.detach and interrupted and not received)
         exit_code = 0 if is_handed_over else _exit_code(found, interrupted, received)
         from search.statistics.confirmation import read_confirmation
 
         rows = ranked_rows(database, planned.names)
-        spent = summed_profiles(options.out) if options.profile else {}
+        profile = summed_profiles(options.out) if options.profile else {}
         seconds = time.monotonic() - started
         stored = read_stored_study(database, planned.name)
         confirmation = None if stored is None else read_confirmation(database, stored, rows)
+        spent = None if planned.budget is None else spent_on(database, with_siblings(database, planned.name))
         return StudyResult(
-            planned.name, options.storage, rows, found, seconds, exit_code, spent, options.target, confirmation
-        )
+            planned.name, options.storage, rows, found, seconds, exit_code, profile, options.target, confirmation,
+            planned.budget, spent,
+        )  # fmt: skip
 
 
 @contextmanager

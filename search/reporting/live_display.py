@@ -14,9 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from search.reporting.progress import FAILED, News, Snapshot, end_line, questions_line, time_left
+from search.reporting.progress import FAILED, LEFT_OUT, News, Snapshot, end_line, questions_line, time_left
 from search.storage.queries import TrialSummary
-from search.storage.schema import NOT_RUN
 from search.storage.texts import printable
 from search.study.formatting import describe_cell, loss_text
 
@@ -84,6 +83,8 @@ class LiveDisplay:
             if trial.state != "complete":
                 self._last["failed" if trial.state in FAILED else "pruned"] = trial
         parts = [self._study(snapshot, workers), self._workers(snapshot), self._best(snapshot), *self._lasts()]
+        if snapshot.spent:
+            parts.append(Text(f"budget: {snapshot.spent}", style="dim"))
         if snapshot.questions:
             parts.append(Text(questions_line(snapshot), style="dim"))
         self._live.update(Group(*parts), refresh=True)
@@ -92,7 +93,7 @@ class LiveDisplay:
         table = _grid(4)
         bar = ProgressBar(total=max(1, snapshot.total), completed=snapshot.done, width=STUDY_BAR)
         states = ", ".join(
-            f"{snapshot.counts[each]} {each}" for each in ("pruned", *FAILED, NOT_RUN) if snapshot.counts[each]
+            f"{snapshot.counts[each]} {each}" for each in ("pruned", *FAILED, *LEFT_OUT) if snapshot.counts[each]
         )
         done = f"{snapshot.done}/{snapshot.total} done" + (f" ({states})" if states else "")
         table.add_row(Text(self._name, style="bold"), bar, Text(done), Text(time_left(snapshot, workers)))

@@ -7,11 +7,17 @@ from collections.abc import Mapping, Sequence
 
 from search.hints import command_of
 from search.statistics.ranking import Row, best_value, is_reached, metrics_of
+from search.storage.left_out import BUDGET_SPENT, OVER_BUDGET, STUDY_STOPPED
 from search.storage.schema import NOT_RUN
-from search.storage.state_transitions import STUDY_STOPPED
+from search.storage.spending import Budget, Spent
+from search.study.budget import spent_text
 from search.study.formatting import count_text, loss_text
 from search.study.metrics import DEFAULT_METRIC, DEFAULT_NAME, Metric
 from search.study.study_file import run_argument
+
+# Why trials of these counts were left out.
+_LEFT_OUT = {NOT_RUN: STUDY_STOPPED, OVER_BUDGET: BUDGET_SPENT}
+GO_ON = "run the same command again with a larger --budget, or without one"
 
 
 def target_sentence(target: float | None, rows: Sequence[Row]) -> str:
@@ -48,6 +54,20 @@ def not_run_line(found: Mapping[str, int], study: str) -> str:
     )
 
 
+def budget_line(budget: Budget | None, spent: Spent | None, found: Mapping[str, int]) -> str:
+    """What is spent of a budget, and what it has left out; "" without one.
+
+    Args:
+        found: The number of trials by state.
+    """
+    if budget is None or spent is None:
+        return ""
+    line = f"budget: {spent_text(spent, budget)} spent"
+    if not (left := found.get(OVER_BUDGET, 0)):
+        return line
+    return f"{line}; {count_text(left, 'trial is', 'trials are')} left: {GO_ON}"
+
+
 def missing(
     found: Mapping[str, int], rows: Sequence[Row], metric: Metric = DEFAULT_METRIC, *, is_judged: bool = False
 ) -> list[str]:
@@ -61,7 +81,8 @@ def missing(
     """
     total, sentences = sum(found.values()), []
     plural = "losses" if metric.name == DEFAULT_NAME else "values"
-    not_run = found.get(NOT_RUN, 0)
+    left_out = {why: found[key] for key, why in _LEFT_OUT.items() if found.get(key)}
+    not_run = sum(left_out.values())
     ended = total - found["waiting"] - found["running"] - not_run
     if total == 0:
         return ["This study has no trials."]
@@ -69,10 +90,10 @@ def missing(
         sentences.append(f"None of the {count_text(total, 'trial')} has ended yet, so there is nothing to rank.")
     elif not is_judged and (left := total - ended - not_run):
         sentences.append(f"{left} of {count_text(total, 'trial')} have not ended yet; the ranks may still change.")
-    if not_run:
-        sentences.append(
-            f"{not_run} of {count_text(total, 'trial')} {'was' if not_run == 1 else 'were'} not run: {STUDY_STOPPED}."
-        )
+    sentences += [
+        f"{count} of {count_text(total, 'trial')} {'was' if count == 1 else 'were'} not run: {why}."
+        for why, count in left_out.items()
+    ]
     if ended and not found["complete"]:
         sentences.append(
             f"No trial was trained to its end, so no cell has a final {metric.short_label} and none is ranked."

@@ -11,6 +11,7 @@ from search.hints import command_of
 from search.statistics.answers import Verdict
 from search.statistics.ranking import Row
 from search.statistics.verdicts import Verdicts
+from search.storage.left_out import OVER_BUDGET
 from search.storage.schema import NOT_RUN
 from search.study.definition import load_definition
 from search.study.formatting import count_text
@@ -104,6 +105,9 @@ def _unfinished(counts: Mapping[str, int], run: str, status: str) -> list[NextSt
             f"{count_text(left, 'trial was', 'trials were')} left out when the objective stopped the study: train them."
         )
         steps.append(NextStep(why, f"{run} --resume-stopped"))
+    if left := counts.get(OVER_BUDGET, 0):
+        why = f"{count_text(left, 'trial was', 'trials were')} left out when the budget was spent: train them."
+        steps.append(NextStep(why, run))
     if counts["failed"]:
         why = f"{count_text(counts['failed'], 'trial')} failed: see why; with --retry-failed they run again."
         steps.append(NextStep(why, status))

@@ -16,11 +16,14 @@ from rich.console import Console
 
 from search.statistics.pareto import pareto_front
 from search.storage.database import Database
+from search.storage.left_out import OVER_BUDGET
 from search.storage.metrics import FurtherResults, further_results
 from search.storage.queries import TrialSummary, counts, study_attr, trial_summaries
 from search.storage.schema import NOT_RUN
+from search.storage.spending import BUDGET, Budget, spent_on
 from search.storage.texts import error_text, printable
 from search.streams import write_line
+from search.study.budget import spent_text
 from search.study.formatting import count_text, describe_cell, loss_text
 from search.study.metrics import DEFAULT_METRICS, Metric
 from search.study.stored import OPEN_QUESTIONS
@@ -29,6 +32,7 @@ from search.study.text_unit import TextUnit
 PLAIN_INTERVAL_S = 30.0
 ENDED = ("complete", "pruned", "diverged", "failed")
 FAILED = ("diverged", "failed")
+LEFT_OUT = (NOT_RUN, OVER_BUDGET)
 
 
 class Snapshot:
@@ -45,6 +49,7 @@ class Snapshot:
         n_front: How many of them are on the Pareto front; None with one objective.
         total: The number of planned trials, without those that the objective left out with `trial.study.stop()`.
         questions: What a study with `seeds = "auto"` has not answered yet.
+        spent: What is spent of the budget, as text; "" without one.
         done: The number of trials that have ended, with any outcome: those in `ended`.
     """
 
@@ -64,13 +69,16 @@ class Snapshot:
         # Trials may have ended since the first query.
         ended = Counter(trial.state for trial in self.ended)
         unfinished = {state: count for state, count in before.items() if state not in ENDED}
-        unfinished["running"] = max(0, self.total - self.done - unfinished["waiting"])
-        self.counts = {NOT_RUN: 0, **unfinished, **{state: ended[state] for state in ENDED}}
+        over_budget = before.get(OVER_BUDGET, 0)
+        unfinished["running"] = max(0, self.total - self.done - unfinished["waiting"] - over_budget)
+        self.counts = {NOT_RUN: 0, OVER_BUDGET: 0, **unfinished, **{state: ended[state] for state in ENDED}}
         self._further = further_results(database, studies, with_metrics=False)
         self.ranked, self.n_front = self._rank()
         self.best = self.ranked[0] if self.ranked else None
         open_questions = study_attr(database, studies[0], OPEN_QUESTIONS) if studies else None
         self.questions = [printable(each["text"], 200) for each in open_questions or ()]
+        budget = Budget.of(study_attr(database, studies[0], BUDGET)) if studies else None
+        self.spent = "" if budget is None else f"{spent_text(spent_on(database, studies), budget)} spent"
 
     def _rank(self) -> tuple[list[TrialSummary], int | None]:
         complete = [trial for trial in self.ended if trial.state == "complete" and trial.val_loss is not None]
@@ -228,12 +236,12 @@ def _live(console: Console, name: str, max_steps: int) -> Iterator[Progress]:
 def summary_line(snapshot: Snapshot, workers: int) -> str:
     """Totals, the best trial so far or how many are on the Pareto front, and the remaining time, in one line."""
     parts = [f"{snapshot.done}/{snapshot.total} done"]
-    parts += [f"{snapshot.counts[state]} {state}" for state in ("running", *ENDED, NOT_RUN) if snapshot.counts[state]]
+    parts += [f"{snapshot.counts[state]} {state}" for state in ("running", *ENDED, *LEFT_OUT) if snapshot.counts[state]]
     if snapshot.n_front is not None:
         parts += [f"{count_text(snapshot.n_front, 'trial')} on the Pareto front"] if snapshot.n_front else []
     elif snapshot.best is not None:
         parts.append(f"best {snapshot.value_text(snapshot.best)} ({describe_cell(snapshot.best.shown_cell)})")
-    return "; ".join([*parts, *filter(None, [time_left(snapshot, workers)])])
+    return "; ".join([*parts, *filter(None, [snapshot.spent, time_left(snapshot, workers)])])
 
 
 def questions_line(snapshot: Snapshot) -> str:
@@ -246,7 +254,7 @@ def questions_line(snapshot: Snapshot) -> str:
 def time_left(snapshot: Snapshot, workers: int) -> str:
     """The remaining time as text, "" if nothing is known or left."""
     left = snapshot.seconds_left(workers)
-    return "" if left is None or snapshot.done == snapshot.total else f"about {_duration(left)} left"
+    return "" if not left or snapshot.done == snapshot.total else f"about {_duration(left)} left"
 
 
 def _duration(seconds: float) -> str:

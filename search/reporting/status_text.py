@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from search.objectives.command.output import LOG_ATTRIBUTE, where_and_last_line
 from search.reporting.failure_text import (
@@ -16,11 +17,13 @@ from search.reporting.failure_text import (
     silence_text,
     trial_title,
 )
-from search.reporting.missing_text import not_run_line
+from search.reporting.missing_text import budget_line, not_run_line
 from search.reporting.tables import finite
 from search.storage.database import Database
 from search.storage.queries import TrialSummary, counts, trial_summaries
+from search.storage.spending import Spent, spent_on
 from search.study.formatting import count_text, loss_text
+from search.study.lookup import with_siblings
 from search.study.stored import StoredStudy, read_stored_study
 
 # Trials of a kind, of those that failed alike one; --json has all.
@@ -35,7 +38,15 @@ def status_as_json(database: Database, names: Sequence[str], retried: int | None
         retried: The number of failed trials that were put back in the queue; None if that was not requested.
     """
     trials = [finite(asdict(trial)) for trial in trial_summaries(database, names, ("running", "failed", "diverged"))]
-    facts = {"studies": list(names), "counts": counts(database, names), "retried": retried, "trials": trials}
+    facts: dict[str, Any] = {
+        "studies": list(names),
+        "counts": counts(database, names),
+        "retried": retried,
+        "trials": trials,
+    }
+    stored = read_stored_study(database, names[0])
+    if stored is not None and stored.budget is not None:
+        facts |= {"budget": stored.budget.as_dict(), "spent": asdict(_spent(database, stored))}
     return json.dumps(facts, indent=2)
 
 
@@ -55,6 +66,8 @@ def status_as_text(database: Database, names: Sequence[str], retried: int | None
     assert stored is not None, "open_studies checked that it exists"
     if not stored.is_made_by_optuna:
         lines.append(_limits(stored))
+    if stored.budget is not None:
+        lines.append(budget_line(stored.budget, _spent(database, stored), counts(database, names)))
     if stored.settings.auto_seeds is not None and stored.open_questions:
         lines.append(
             f"open when seeds were last planned: {'; '.join(each.rstrip('.') for each in stored.open_questions)}"
@@ -76,6 +89,10 @@ def status_as_text(database: Database, names: Sequence[str], retried: int | None
     if failed and not stored.is_made_by_optuna:
         lines.append("retry them with --retry-failed")
     return "\n".join(lines)
+
+
+def _spent(database: Database, stored: StoredStudy) -> Spent:
+    return spent_on(database, with_siblings(database, stored.name))
 
 
 def _failures(trials: Sequence[TrialSummary]) -> list[list[str]]:

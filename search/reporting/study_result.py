@@ -17,6 +17,7 @@ from search.statistics.ranking import Row, is_reached
 from search.storage.database import Database
 from search.storage.metrics import FurtherResults, further_results
 from search.storage.queries import TrialSummary, trial_summaries
+from search.storage.spending import Budget, Spent
 from search.storage.values import canonical
 from search.study.cells import without_seed
 from search.study.formatting import count_text, describe_cell, loss_text
@@ -81,6 +82,8 @@ class StudyResult:
         profile: The workers' time in seconds by kind of work; empty without `profile`.
         target: The value at which the run stops; None for none.
         confirmation: What fresh seeds say about the best cell; None without `confirm`.
+        budget: How much the trials may take; None for no limit.
+        spent: What they have taken, in this and earlier runs; None without a budget.
     """
 
     study: str
@@ -92,6 +95,8 @@ class StudyResult:
     profile: dict[str, float] = field(default_factory=dict)
     target: float | None = None
     confirmation: ConfirmationResult | None = None
+    budget: Budget | None = None
+    spent: Spent | None = None
 
     @property
     def target_reached(self) -> bool | None:

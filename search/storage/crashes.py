@@ -16,6 +16,7 @@ from search.storage import optuna_states
 from search.storage.failures import Failure
 from search.storage.leases import MAX_LOST_LEASES, ExpiredLease, Lease, row_of
 from search.storage.schema import queue_table
+from search.storage.spending import end_spending
 from search.storage.state_transitions import ENDED_ELSEWHERE, end_trials
 
 TAKEN_OVER = "another worker has taken it over"
@@ -29,6 +30,7 @@ def has_progressed() -> ColumnElement[bool]:
 
 def abandon(connection: Connection, owner: str, failure: Failure | None, now: float) -> int:
     """Expire the leases of a worker that has ended, and record how; returns their number."""
+    end_spending(connection, owner, now)
     held = and_(queue_table.c.owner == owner, queue_table.c.state == "running")
     rows = connection.execute(select(queue_table).where(held).with_for_update()).all()
     for row in rows:

@@ -10,17 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from optuna.distributions import BaseDistribution
-from sqlalchemy import Connection, func, null, select, tuple_
+from sqlalchemy import Connection, case, func, null, select, tuple_
 
 from search.storage import optuna_queries, optuna_tables
 from search.storage.chunks import CHUNK
 from search.storage.database import Database
 from search.storage.failures import Failure
+from search.storage.left_out import BUDGET_SPENT, OVER_BUDGET
 from search.storage.schema import DEFINITION, NOT_RUN, queue_table, stored_version, studies_table
 from search.storage.slots import is_empty_slot, parameters_of
 
 UNFINISHED = ("waiting", "running", NOT_RUN)
 STATES = (*UNFINISHED, "complete", "pruned", "diverged", "failed")
+COUNTED = (*UNFINISHED, OVER_BUDGET, "complete", "pruned", "diverged", "failed")
 _SUMMARY_COLUMNS = tuple(
     queue_table.c[name]
     for name in (
@@ -145,16 +147,15 @@ def _has_uids(connection: Connection) -> bool:
 
 
 def counts(database: Database, studies: Sequence[str]) -> dict[str, int]:
-    """The number of trials in each of `STATES`; "not run" only if there are any."""
-    query = (
-        select(queue_table.c.state, queue_table.c.outcome, func.count())
-        .where(queue_table.c.study.in_(studies))
-        .group_by(queue_table.c.state, queue_table.c.outcome)
-    )
+    """The number of trials in each of `STATES`, and apart from those `OVER_BUDGET`; both "not run" only if any are."""
+    reason = case((queue_table.c.state == NOT_RUN, queue_table.c.reason), else_=None)
+    columns = (queue_table.c.state, queue_table.c.outcome, reason)
+    query = select(*columns, func.count()).where(queue_table.c.study.in_(studies)).group_by(*columns)
     found: Counter[str] = Counter()
-    for state, outcome, count in database.read(lambda connection: connection.execute(query).all()):
-        found[outcome if state == "done" else state] += count
-    return {state: found[state] for state in STATES if state != NOT_RUN or found[state]}
+    for state, outcome, why, count in database.read(lambda connection: connection.execute(query).all()):
+        left_out = OVER_BUDGET if why == BUDGET_SPENT else state
+        found[outcome if state == "done" else left_out] += count
+    return {state: found[state] for state in COUNTED if state not in (NOT_RUN, OVER_BUDGET) or found[state]}
 
 
 def attr_counts(database: Database, studies: Sequence[str], key: str) -> list[tuple[str, Any, int]]:

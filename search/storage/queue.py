@@ -22,6 +22,7 @@ from search.storage.database import Database
 from search.storage.errors import EndedElsewhere, LeaseLost
 from search.storage.failures import Failure, of_lease
 from search.storage.leases import LEASE_FACTOR, Lease, Report, claimed_by, held, held_by, held_values
+from search.storage.left_out import STUDY_STOPPED, resume
 from search.storage.metrics import write_all_metrics
 from search.storage.planning import uids_of
 from search.storage.schema import queue_table, studies_table
@@ -32,7 +33,6 @@ from search.storage.state_transitions import (
     end_as_elsewhere,
     end_trials,
     nan_to_none,
-    resume_stopped,
     retry_failed,
 )
 
@@ -292,7 +292,7 @@ class TrialQueue:
     def resume_stopped(self, studies: Iterable[str]) -> int:
         """Return the trials that an objective left out with `trial.study.stop()` to the queue; returns their number."""
         uids = self.uids_named(list(studies))
-        return self.database.write(lambda connection: resume_stopped(connection, uids))
+        return self.database.write(lambda connection: resume(connection, uids, STUDY_STOPPED))
 
     def uids_named(self, studies: Sequence[str]) -> list[str]:
         named = [study for study in studies if study not in self.uids]

@@ -23,7 +23,7 @@ from sqlalchemy.types import TypeDecorator
 from search.storage.texts import MAX_TEXT, storable_text
 
 # The number of the newest revision in migrations/versions/.
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 # The oldest version of the tables that programs can read without an upgrade.
 OLDEST_READABLE = 1
 
@@ -34,7 +34,7 @@ LATE_COMMIT_S = 10.0
 MAX_CELL = 2000
 MAX_SHAPE_KEY = 255
 
-# The state of a trial that no worker has begun and that its objective left out with `trial.study.stop()`.
+# The state of a trial that no worker has begun, and that is left out: `reason` says why.
 NOT_RUN = "not run"
 
 # The key of the user attribute of Optuna's study that has its definition.
@@ -154,6 +154,20 @@ metrics_table = Table(
     Column("trial_id", ForeignKey(models.TrialModel.__table__.c.trial_id, ondelete="CASCADE"), primary_key=True),
     Column("step", Integer, primary_key=True, autoincrement=False),
     Column("metrics", Text, nullable=False),
+)
+
+# What the workers of a study have taken. Each has a row of its own, so that none waits for another one's.
+spending_table = Table(
+    "search_spending",
+    metadata,
+    Column("study_uid", ForeignKey(studies_table.c.uid, ondelete="CASCADE"), primary_key=True),
+    Column("owner", String(255), primary_key=True),
+    # Until `counted_at`: seconds with trials, and their floating-point operations.
+    Column("seconds", Float(53), nullable=False),
+    Column("flops", Float(53), nullable=False),
+    Column("counted_at", Float(53), nullable=False),
+    # Until then it is taken to work on; NULL without a trial.
+    Column("busy_until", Float(53)),
 )
 
 schema_info = Table("search_schema", metadata, Column("version", Integer, primary_key=True))

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, func,
 from search.storage import optuna_queries, optuna_states
 from search.storage.failures import Failure
 from search.storage.leases import Lease, held, held_values
-from search.storage.schema import NOT_RUN, queue_table
+from search.storage.schema import queue_table
 
 Outcome = Literal["complete", "pruned", "diverged", "failed"]
 
@@ -24,7 +24,6 @@ OPTUNA_STATE: dict[Outcome, TrialState] = {
 }
 _OUTCOME: dict[TrialState, Outcome] = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
 ENDED_ELSEWHERE = "ended by another program, such as the dashboard"
-STUDY_STOPPED = "its objective stopped the study with study.stop()"
 # A trial as it was planned, except for its token, which keeps counting: no earlier lease becomes valid again.
 FRESH: dict[str, Any] = {
     "state": "waiting",
@@ -94,28 +93,6 @@ def end_as_elsewhere(connection: Connection, which: ColumnElement[bool], now: fl
     value = trial.value if outcome == "complete" else None
     failure = Failure("failed from outside").of_attempt(row.owner, row.attempts, row.step, now)
     return end_trials(connection, which, outcome, value, ENDED_ELSEWHERE, now, failure if outcome == "failed" else None)
-
-
-def withdraw_waiting(connection: Connection, uids: Sequence[str]) -> int:
-    """Leave out the trials that no worker has begun of studies whose objective has stopped them.
-
-    Their Optuna trials stay as they are, waiting: under `study.optimize` there would be none, and no sampler sees them.
-
-    Returns:
-        Their number.
-    """
-    # One that was interrupted has begun: it is resumed.
-    waiting = and_(queue_table.c.study_uid.in_(uids), queue_table.c.state == "waiting", queue_table.c.token == 0)
-    # A worker may be claiming one.
-    locked = select(queue_table.c.id).where(waiting).with_for_update(skip_locked=True)
-    withdrawn = update(queue_table).where(queue_table.c.id.in_(locked)).values(state=NOT_RUN, reason=STUDY_STOPPED)
-    return connection.execute(withdrawn).rowcount
-
-
-def resume_stopped(connection: Connection, uids: Sequence[str]) -> int:
-    """Return the trials that `withdraw_waiting` has left out to the queue; returns their number."""
-    left_out = and_(queue_table.c.study_uid.in_(uids), queue_table.c.state == NOT_RUN)
-    return connection.execute(update(queue_table).where(left_out).values(state="waiting", reason=None)).rowcount
 
 
 def retry_failed(connection: Connection, uids: Sequence[str]) -> int:

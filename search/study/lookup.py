@@ -83,6 +83,12 @@ def confirmation_of(database: Database, study: str) -> str | None:
     return name if definition.get(CONFIRMATION) is not None else None
 
 
+def with_siblings(database: Database, study: str) -> list[str]:
+    """The names of a planned study and of its siblings, whether a program includes them or not."""
+    confirming = confirmation_of(database, study)
+    return [study, study + BASELINES_SUFFIX, *([] if confirming is None else [confirming])]
+
+
 def study_and_storage(study: str, storage: str) -> tuple[str, str]:
     """A study and its database, from NAME, or from NAME@URL for one of another database.
 

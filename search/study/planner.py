@@ -23,6 +23,7 @@ from search.storage.planning import DefinitionChanged, Growth, Planned, PlannedT
 from search.storage.schema import MAX_SHAPE_KEY
 from search.storage.slot_filling import Choice
 from search.storage.slots import slot_text
+from search.storage.spending import BUDGET, Budget
 from search.storage.texts import printable
 from search.storage.values import canonical, compact_json
 from search.study.cells import BASELINES_SUFFIX
@@ -50,6 +51,7 @@ class Study:
         metric: What its objective calls its value.
         with_baselines: Whether the sibling study is planned and trained too.
         target: The loss at which the run stops; None for none.
+        budget: How much its trials and those of its siblings may take; None for no limit.
         published_left_out: Why its published losses cannot be compared with ours; "" if they can.
         arguments: Of `run`, what the study is planned with again; empty if they cannot be written on a command line.
     """
@@ -60,6 +62,7 @@ class Study:
     with_baselines: bool = True
     modules: Path | None = None
     target: float | None = None
+    budget: Budget | None = None
     published_left_out: str = ""
     metric: str = DEFAULT_NAME
     arguments: Sequence[str] = ()
@@ -107,6 +110,7 @@ def study_plans(study: Study) -> list[StudyPlan]:
         **({} if unit is None else {TEXT_UNIT: unit}),
         "settings": sections(definition),
         **{key: getattr(study, key) for key in ("target", "published_left_out")},
+        BUDGET: None if study.budget is None else study.budget.as_dict(),
         **{key: getattr(definition, key) for key in ("first_seed", "seeds", "trials")},
         "published": [published.model_dump() for published in definition.published],
         "claims": [claim.model_dump() for claim in definition.claims],

@@ -21,6 +21,7 @@ from search.storage import queries
 from search.storage.database import Database
 from search.storage.planning import UID, StudyPlan
 from search.storage.schema import DEFINITION
+from search.storage.spending import BUDGET, Budget
 from search.study.analyses import Analysis, parse_analyses
 from search.study.cells import CONFIRMATION, objective_values, with_further_values
 from search.study.claims import Cell, Claim, Published, Scalar
@@ -143,7 +144,7 @@ class StoredStudy:
         warm_start: The results of another study that its sampler starts with.
         planning: The uid of the queue: it differs from `uid` only for studies of older versions without one.
         axis_order: The axes in the order of the study file.
-        target: The loss at which its last run stops, or stopped; None for none.
+        target, budget: At which its last run stops, or stopped; None for none.
         published_left_out: Why its published losses cannot be compared with ours; "" if they can.
         has_start_points: Whether its sampler starts with points of a quasi-random sequence.
         confirm: With how many fresh seeds its best cells are confirmed; 0 for none.
@@ -173,6 +174,7 @@ class StoredStudy:
     axis_order: Sequence[str] = ()
     has_start_points: bool = False
     target: float | None = None
+    budget: Budget | None = None
     published_left_out: str = ""
     is_made_by_optuna: bool = False
     set_training: Sequence[str] | None = None
@@ -243,6 +245,7 @@ def parse_study(name: str, attrs: Mapping[str, Any]) -> StoredStudy:
             axis_order=_axis_order(attrs.get(AXIS_ORDER), definition),
             has_start_points=bool(attrs.get(START_POINTS)),
             target=attrs.get("target"),
+            budget=Budget.of(attrs.get(BUDGET)),
             published_left_out=attrs.get("published_left_out", ""),
             set_training=attrs.get(SET_TRAINING),
             confirm=attrs.get("confirm", 0),

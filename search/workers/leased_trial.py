@@ -22,9 +22,10 @@ from search.storage.checkpoint_store import CheckpointStore
 from search.storage.errors import LeaseLost, StorageUnavailable
 from search.storage.failures import Failure
 from search.storage.leases import Lease
+from search.storage.left_out import STUDY_STOPPED, leave_out
 from search.storage.queue import TrialQueue
 from search.storage.slots import cell_and_seed
-from search.storage.state_transitions import Outcome, withdraw_waiting
+from search.storage.state_transitions import Outcome
 from search.storage.texts import error_text
 from search.strategies.pruning_judge import PruningJudge
 from search.study.metrics import DEFAULT_METRICS, Metric
@@ -179,7 +180,7 @@ class LeasedTrial:
             return
         trials.end()
         if trials.has_stopped():
-            self._context.queue.database.write(lambda c: withdraw_waiting(c, [self.lease.study_uid]))
+            self._context.queue.database.write(lambda c: leave_out(c, [self.lease.study_uid], STUDY_STOPPED))
 
     def _finish(
         self,

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from search.errors import ProcessSpoiled
@@ -24,6 +24,7 @@ from search.workers.leftovers import remove_leftovers
 from search.workers.lost_leases import drop_lost, end_interrupted
 from search.workers.more_seeds import MoreSeeds
 from search.workers.single_run_group import SingleRunGroup
+from search.workers.spending import Spending
 from search.workers.trained_trial import TrainedTrial
 from search.workers.trial_errors import cause_of, end_if_spoiled, is_spoiling
 from search.workers.user_trial import TrialInterrupted
@@ -59,6 +60,8 @@ class Worker:
 
     def __post_init__(self) -> None:
         self._groups = GroupClaims(self.context, self.studies, self.owner)
+        uids = {name: self.queue.uids.get(name, "") for name in self.studies}
+        self.spending = Spending(self.queue.database, uids, self.owner, self.queue.lease_s)
 
     @property
     def queue(self) -> TrialQueue:
@@ -90,21 +93,26 @@ class Worker:
         more_seeds = MoreSeeds(self.studies.values(), self.queue)
         self.timer.begin()
         while not self.stop.is_set():
+            is_spent = self.spending.is_spent()
             leases = self._claim(names)
+            self.spending.claimed(bool(leases))
             self.timer.end("storage")
             if leases:
                 self._work_on(leases)
                 more_seeds.trained()
-            elif more_seeds.plan(names, unfinished := self.queue.unfinished(names)):
                 continue
-            elif unfinished == 0:
+            unfinished = self.queue.unfinished(names)
+            if not is_spent and more_seeds.plan(names, unfinished):
+                continue
+            if unfinished == 0:
                 remove_leftovers(self.context, self.studies)
                 for name in self.queue.deleted(names):
                     log.warning("the study %r was deleted while this worker trained it", name)
                 return True
-            else:
-                self.stop.wait(IDLE_POLL_S)
-                self.timer.end("waiting")
+            self.stop.wait(IDLE_POLL_S)
+            self.timer.end("waiting")
+        with suppress(StorageUnavailable):  # it is taken to go on until its lease ends
+            self.spending.claimed(has_trials=False)
         return False
 
     def _claim(self, names: Sequence[str]) -> list[Lease]:
@@ -149,6 +157,7 @@ class Worker:
             if leases:
                 try:
                     self._lost |= set(self.queue.renew(leases))
+                    self.spending.count()
                 except Exception as error:  # the thread must survive any error: the next renewal may succeed
                     log.warning("cannot renew %d leases: %s", len(leases), error)
 

@@ -21,13 +21,12 @@ from search.options import (
     DashboardOptions,
     DefinitionOptions,
     PlanningOptions,
-    ReplayOptions,
     RunOptions,
     RunStudyOptions,
     TrainingOptions,
     WorkerOptions,
 )
-from search.reading_options import ReportOptions, StatusOptions
+from search.reading_options import ReplayOptions, ReportOptions, StatusOptions
 
 CLASSES = (
     *(RunOptions, WorkerOptions, ReportOptions, StatusOptions, DashboardOptions, ReplayOptions),

@@ -1,0 +1,83 @@
+"""Counts what the trials of a worker take, and says when the budget of their study is spent."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from search.storage.database import Database
+from search.storage.spending import Budget, Spent, budget_of, count_spending, settle_budget, spent_by, spent_of_worker
+
+# How often a worker that is busy stores its count, and looks whether a run has changed the budget; in seconds.
+COUNT_S = 5.0
+LOOK_S = 1.0
+
+
+@dataclass
+class Spending:
+    """What one worker takes for a study and its siblings.
+
+    Attributes:
+        uids: Their plannings by name, the study's own first.
+        owner: The name of the worker.
+        lease_s: How long a worker that is not heard of is taken to go on.
+    """
+
+    database: Database
+    uids: Mapping[str, str]
+    owner: str
+    lease_s: float
+    _seconds: float = 0.0
+    _busy_since: float | None = None
+    _before: Spent | None = None
+    _counted_at: float = 0.0
+    _looked_at: float | None = None
+    _budget: Budget | None = None
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def claimed(self, has_trials: bool) -> None:
+        """The worker has claimed trials, or there were none for it."""
+        with self._lock:
+            if has_trials == (self._busy_since is not None):
+                if has_trials and time.monotonic() - self._counted_at >= COUNT_S:
+                    self.count()
+                return
+            self._advance()
+            self._busy_since = time.monotonic() if has_trials else None
+            self.count()
+
+    def count(self) -> None:
+        """Store what the worker has taken until now."""
+        with self._lock:
+            if self._before is None:
+                if self._busy_since is None:
+                    return
+                # A cluster may start a worker again under its name.
+                self._before = spent_of_worker(self.database, self._uid, self.owner)
+            self._advance()
+            total = Spent(self._before.seconds + self._seconds, self._before.flops)
+            busy_s = None if self._busy_since is None else self.lease_s
+            count_spending(self.database, self._uid, self.owner, total, busy_s)
+            self._counted_at = time.monotonic()
+
+    def _advance(self) -> None:
+        if self._busy_since is not None:
+            now = time.monotonic()
+            self._seconds += now - self._busy_since
+            self._busy_since = now
+
+    def is_spent(self) -> bool:
+        """Whether no further trial may begin; those that no worker has begun are then left out."""
+        now = time.monotonic()
+        if self._looked_at is None or now - self._looked_at >= LOOK_S:
+            self._budget, self._looked_at = budget_of(self.database, self._uid), now
+        if self._budget is None or not spent_by(self.database, [*self.uids.values()]).has_reached(self._budget):
+            return False
+        self._looked_at = None
+        return settle_budget(self.database, *self.uids)
+
+    @property
+    def _uid(self) -> str:
+        return next(iter(self.uids.values()))
