@@ -170,4 +170,5 @@ def test_planning_takes_what_training_and_definitions_have() -> None:
         "enqueue",
         "warm_start",
         "target",
+        "budget",
     }

@@ -29,6 +29,5 @@ def upgrade() -> None:
         sa.Column("flops", sa.Float(53), nullable=False),
         sa.Column("counted_at", sa.Float(53), nullable=False),
         sa.Column("busy_until", sa.Float(53)),
-        sa.ForeignKeyConstraint(["study_uid"], ["search_studies.uid"], ondelete="CASCADE"),
     )
     op.execute(_EARLIER)
