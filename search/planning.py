@@ -13,6 +13,7 @@ from typing import Any
 from search.errors import UsageError
 from search.hints import command_of
 from search.objectives.corpus import Corpus
+from search.objectives.counted_runs import MakesCountedRuns
 from search.objectives.held_out import reserve, reserved_share
 from search.objectives.language_model.settings import UNTRAINED
 from search.options import PlanningOptions
@@ -91,6 +92,11 @@ def load_study(options: PlanningOptions, modules: Path | None = None) -> Study:
     objective = resolve_objective(definition.objective)
     check_judged_metric(definition, objective)
     check_confirm(definition, objective)
+    if budget is not None and budget.unit == "flops" and not isinstance(objective, MakesCountedRuns):
+        raise UsageError(
+            f"--budget {printable(options.budget)}: the objective {definition.objective} does not count floating-point "
+            "operations; give a time, such as 8h"
+        )
     corpus = read_corpus(definition.objective, options.corpus, definition.corpus)
     left_out = _why_not_comparable(options, definition, corpus) if definition.published else ""
     if left_out:

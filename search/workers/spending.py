@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from search.objectives.counted_runs import CountsFlops
 from search.storage.database import Database
 from search.storage.spending import Budget, Spent, budget_of, count_spending, settle_budget, spent_by, spent_of_worker
+
+log = logging.getLogger("search.worker")
 
 # How often a worker that is busy stores its count, and looks whether a run has changed the budget; in seconds.
 COUNT_S = 5.0
@@ -30,7 +34,10 @@ class Spending:
     owner: str
     lease_s: float
     _seconds: float = 0.0
+    _flops: float = 0.0
+    _counted: dict[int, float] = field(default_factory=dict)  # the operations of a run that are known or not ours
     _busy_since: float | None = None
+    _has_uncounted: bool = False
     _before: Spent | None = None
     _counted_at: float = 0.0
     _looked_at: float | None = None
@@ -57,7 +64,7 @@ class Spending:
                 # A cluster may start a worker again under its name.
                 self._before = spent_of_worker(self.database, self._uid, self.owner)
             self._advance()
-            total = Spent(self._before.seconds + self._seconds, self._before.flops)
+            total = Spent(self._before.seconds + self._seconds, self._before.flops + self._flops)
             busy_s = None if self._busy_since is None else self.lease_s
             count_spending(self.database, self._uid, self.owner, total, busy_s)
             self._counted_at = time.monotonic()
@@ -68,11 +75,43 @@ class Spending:
             self._seconds += now - self._busy_since
             self._busy_since = now
 
+    def begun(self, run: object) -> None:
+        """A run begins, or goes on where an earlier attempt was."""
+        if isinstance(run, CountsFlops):
+            # Counting takes a moment, and nothing was done at step 0.
+            self._counted[id(run)] = (run.count_flops() or 0.0) if run.curve else 0.0
+
+    def trained(self, run: object) -> None:
+        """A run was trained further; a budget of time needs no count before its end."""
+        if self._budget is not None and self._budget.unit == "flops":
+            self._add(run)
+
+    def ended(self, run: object) -> None:
+        """This worker is done with a run."""
+        self._add(run)
+        self._counted.pop(id(run), None)
+
+    def _add(self, run: object) -> None:
+        if isinstance(run, CountsFlops) and id(run) in self._counted:
+            total = run.count_flops()
+            if total is None:
+                self._note_uncounted()
+                return
+            self._flops += total - self._counted[id(run)]
+            self._counted[id(run)] = total
+
+    def _note_uncounted(self) -> None:
+        if not self._has_uncounted and self._budget is not None and self._budget.unit == "flops":
+            log.warning("trials whose model's operations cannot be counted take nothing of the budget")
+            self._has_uncounted = True
+
     def is_spent(self) -> bool:
         """Whether no further trial may begin; those that no worker has begun are then left out."""
         now = time.monotonic()
         if self._looked_at is None or now - self._looked_at >= LOOK_S:
             self._budget, self._looked_at = budget_of(self.database, self._uid), now
+        if self._budget is not None and self._budget.unit == "flops":
+            self.count()
         if self._budget is None or not spent_by(self.database, [*self.uids.values()]).has_reached(self._budget):
             return False
         self._looked_at = None

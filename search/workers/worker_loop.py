@@ -174,6 +174,7 @@ class Worker:
                         CalledTrial.begin(self.context, lease, study).train(run)
                     else:
                         trials.append(TrainedTrial.begin(self.context, lease, study, run))
+                        self.spending.begun(run)
             if trials:
                 self._train(trials)
                 self._groups.succeeded()
@@ -189,6 +190,7 @@ class Worker:
             end_if_spoiled(error)
         finally:
             for trial in trials:  # those that have not ended
+                self.spending.ended(trial.run)
                 trial.close()
             self._leases = []
 
@@ -239,6 +241,8 @@ class Worker:
         if not reported:
             return
         reports = [trial.report(at) for trial, at in reported]
+        for trial, _ in reported:
+            self.spending.trained(trial.run)
         self.context.user_code.has_evaluated |= any(report.step > 0 for report in reports)
         lost = self.queue.report(reports)
         self._drop_lost(group, trials, [trial for trial, _ in reported if trial.lease in lost])
@@ -268,6 +272,7 @@ class Worker:
             self._leases = [trial.lease for trial in trials]
 
     def _add_timer(self, trial: TrainedTrial) -> None:
+        self.spending.ended(trial.run)
         if isinstance(trial.run, Timed):
             self.timer.add(trial.run.timer)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from search.models.registry import build_model
 from search.objectives.corpus import Corpus
@@ -26,6 +26,7 @@ class LanguageModelObjective(Objective):
 
     takes_corpus = True
     can_stack = True
+    counts_flops: Literal[True] = True
 
     def __init__(self) -> None:
         self._memories: dict[str, MemoryNeed] = {}  # by device

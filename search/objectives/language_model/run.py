@@ -215,12 +215,17 @@ class LanguageModelRun:
             "tokens": self._step * self._tokens_per_step,
             "train_seconds": self._seconds,
         }
-        if (counted := flops_of(self)) is not None:
-            facts["flops"] = counted.total(self._step, sum(not point.diverged for point in self._curve))
+        if (flops := self.count_flops()) is not None:
+            facts["flops"] = flops
         if self.finished and not self._curve[-1].diverged:
             self._measure_details()
             facts |= {"sample": self._sample, "val_loss_by_position": self._by_position}
         return facts
+
+    def count_flops(self) -> float | None:
+        """As `search.objectives.counted_runs.CountsFlops`."""
+        counted = flops_of(self)
+        return None if counted is None else counted.total(self._step, sum(not each.diverged for each in self._curve))
 
     @property
     def _tokens_per_step(self) -> int:
