@@ -154,7 +154,7 @@ class RunParts:
             if part.idle_pruner is not None:
                 part.idle_pruner.look(snapshot, is_last=True)
             # Workers that were stopped from outside end before all trials do.
-            return stop.is_set() or snapshot.done < snapshot.total
+            return stop.is_set() or (snapshot.done < snapshot.total and not _is_met(part.target, snapshot))
         finally:
             launcher.stop()
 

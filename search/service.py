@@ -28,7 +28,7 @@ from search.planning import load_study, open_planned, warn_of_other_code
 from search.python_study import study_file
 from search.reporting.study_result import StudyResult
 from search.run_parts import RunParts, worker_job
-from search.statistics.ranking import ranked_rows
+from search.statistics.ranking import is_reached, ranked_rows
 from search.storage.database import Database
 from search.storage.left_out import OVER_BUDGET
 from search.storage.queries import counts, study_uids
@@ -135,18 +135,18 @@ def run_with_options(
             parts = RunParts(database, planned, options, deadline, around)
             interrupted = parts.study(launcher)
             _check_not_deleted(queue, planned, options)
-            interrupted |= OVER_BUDGET in counts(database, planned.names)
-            confirming = None if interrupted else _confirmed(database, planned, options.plan_only)
+            has_ended = not interrupted and OVER_BUDGET not in counts(database, planned.names)
+            confirming = None if not has_ended else _confirmed(database, planned, options.plan_only)
             if confirming is not None:
                 interrupted = parts.confirmation(confirming, new_launcher())
         found = counts(database, [*planned.names, *([] if confirming is None else [confirming])])
-        interrupted |= OVER_BUDGET in found
+        rows = ranked_rows(database, planned.names)
+        interrupted |= OVER_BUDGET in found and not is_reached(options.target, rows)
         # The trials are then another program's; a container that plans before its worker starts must not fail for them.
         is_handed_over = options.plan_only or (options.detach and interrupted and not received)
         exit_code = 0 if is_handed_over else _exit_code(found, interrupted, received)
         from search.statistics.confirmation import read_confirmation
 
-        rows = ranked_rows(database, planned.names)
         profile = summed_profiles(options.out) if options.profile else {}
         seconds = time.monotonic() - started
         stored = read_stored_study(database, planned.name)

@@ -33,7 +33,7 @@ def uid_of(database: Database, study: str = STUDY) -> str:
 
 
 def add_worker(
-    database: Database, owner: str, seconds: float, ago_s: float, busy_s: float | None, flops: float
+    database: Database, owner: str, seconds: float, *, ago_s: float = 0, busy_s: float | None = None, flops: float = 0
 ) -> None:
     """A worker that counted some seconds ago, and is taken to go on for `busy_s` from now."""
     uid = uid_of(database)
