@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from fork_server import run_forked
 from study_files import all_rows, sqlite
 
 ROOT = Path(__file__).parent.parent.parent
@@ -57,7 +58,10 @@ RUN = [title for title, example in EXAMPLES.items() if example.command and title
 
 
 def run(arguments: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command line of Python: in a new interpreter for a copy of the package, or if it is no program of ours."""
     environment = {**os.environ, "SEARCH_WORKERS": "1", "SEARCH_DEVICES": "cpu", **variables}
+    if arguments[0] == "-m" and not (folder / "search").exists():
+        return run_forked(arguments[1].removeprefix("search."), arguments[2:], folder, environment)
     return subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=100
     )

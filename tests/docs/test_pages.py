@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from fork_server import run_forked
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("objectives", "language-models")
@@ -66,7 +68,7 @@ def differences(promised: str, printed: str) -> list[tuple[str, str]]:
 
 
 def follow(folder: Path, commands: str) -> subprocess.CompletedProcess[str]:
-    """Run commands as a reader would who has just installed lm-search, in an environment without this process's own."""
+    """Run commands, one a line, as a reader would who has just installed lm-search, in an environment of their own."""
     tools = folder.parent / "bin"
     tools.mkdir(exist_ok=True)
     python = tools / "python"  # as `. .venv/bin/activate` puts it there
@@ -75,9 +77,17 @@ def follow(folder: Path, commands: str) -> subprocess.CompletedProcess[str]:
     environment = {"HOME": str(folder.parent), "LANG": "C.UTF-8", "PATH": f"{tools}:/usr/bin:/bin"}
     # Results do not depend on the number of workers, and importing torch once more takes longer than these trials.
     environment["SEARCH_WORKERS"] = "1"
-    return subprocess.run(
-        ["bash", "-eu", "-c", commands], cwd=folder, env=environment, capture_output=True, text=True, timeout=200
-    )
+    stdout, stderr, code = "", "", 0
+    for line in commands.splitlines():
+        if ours := re.fullmatch(r"python -m search\.(\w+) ([^|<>&;$]*)", line):
+            done = run_forked(ours[1], shlex.split(ours[2]), folder, environment)
+        else:
+            command = ["bash", "-eu", "-c", line]
+            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+        stdout, stderr, code = stdout + done.stdout, stderr + done.stderr, done.returncode
+        if code:
+            break
+    return subprocess.CompletedProcess(commands, code, stdout, stderr)
 
 
 def write_file(folder: Path, block: Block) -> None:

@@ -13,7 +13,8 @@ from typing import IO, Any
 
 import pytest
 from gates import wait_until
-from study_files import opened, sqlite, write_study
+from scenario import AnyWorker
+from study_files import opened, sqlite, start_program, write_study
 
 from search.options import PlanningOptions
 from search.planning import open_planned
@@ -48,10 +49,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    with (folder / "run.log").open("ab") as log:
-        command = [sys.executable, "-m", "search.run", "--study", "sweep.toml", "--workers", "1"]
-        return subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+def start(folder: Path) -> AnyWorker:
+    return start_program("run", "--study", "sweep.toml", "--workers", "1", cwd=folder, log=folder / "run.log")
 
 
 def at_the_gate(folder: Path) -> list[Path]:

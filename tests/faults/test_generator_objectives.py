@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gates import wait_until
-from study_files import all_rows, opened, sqlite, write_study
+from scenario import AnyWorker
+from study_files import all_rows, opened, sqlite, start_program, write_study
 
 from search.storage.queries import trial_summaries, val_curves
 
@@ -68,10 +67,9 @@ def expected(x: int) -> list[tuple[int, float]]:
     return curve
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    with (folder / "run.log").open("ab") as log:
-        command = [sys.executable, "-m", "search.run", "--study", "interrupted.toml", "--workers", "1", "--quiet"]
-        return subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+def start(folder: Path) -> AnyWorker:
+    options = ["--study", "interrupted.toml", "--workers", "1", "--quiet"]
+    return start_program("run", *options, cwd=folder, log=folder / "run.log")
 
 
 def wait_at_step_6(folder: Path) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 import time
 
 import fake_objective
 import pytest
 from fault_results import by_fault, optuna_trials
 from scenario import MakeStudy, reading
+from study_files import program
 
 from search.planning import open_planned
 from search.storage.queue import TrialQueue
@@ -80,8 +79,8 @@ def test_failed_trials_are_retried_when_asked(make_study: MakeStudy, monkeypatch
 def test_run_reports_failed_trials(make_sqlite_study: MakeStudy) -> None:
     """`search.run` trains the other trials when one kills its worker, and ends with 1."""
     study = make_sqlite_study(grid={"fault": ["exit", "none", "error"]}, ms=2, max_attempts=3)
-    command = [sys.executable, "-m", "search.run", *study.arguments, "--workers", "1", "--devices", "cpu", "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    options = [*study.arguments, "--workers", "1", "--devices", "cpu", "--quiet"]
+    done = program("run", *options, cwd=study.folder)
     assert done.returncode == 1, done.stderr
     assert "worker cpu-0 ended with exit code 11" in done.stderr
     assert {fault: row.outcome for fault, row in by_fault(study).items()} == {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,21 +12,20 @@ from pathlib import Path
 
 import pytest
 from gates import Gate, wait_until
-from scenario import FaultStudy, MakeStudy, Record
+from scenario import AnyWorker, FaultStudy, MakeStudy, Record
+from study_files import program, start_program
 
 
-def start_run(study: FaultStudy, *arguments: str, workers: int = 2) -> subprocess.Popen[str]:
-    """Start the command with its stderr in `run.log`; `kill_all` of the study ends it too."""
-    flags = ["--workers", str(workers), "--devices", "cpu", "--quiet", *arguments]
-    with (study.folder / "run.log").open("a") as log:
-        run = subprocess.Popen(
-            [sys.executable, "-m", "search.run", *study.arguments, *flags],
-            env={**os.environ, **study.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            text=True,
-        )
+def start_run(study: FaultStudy, *arguments: str, workers: int = 2, new: bool = False) -> AnyWorker:
+    """Start the command with its stderr in `run.log`; `kill_all` of the study ends it too.
+
+    Args:
+        study, arguments, workers: What it runs.
+        new: Start new interpreters, and not forks.
+    """
+    log = study.folder / "run.log"
+    command = [*study.arguments, "--workers", str(workers), "--devices", "cpu", "--quiet", *arguments]
+    run = start_program("run", *command, cwd=Path.cwd(), log=log, env=study.environment, new=new)
     study.workers.append(run)
     return run
 
@@ -41,14 +39,14 @@ def finish(study: FaultStudy, *arguments: str, workers: int = 2) -> None:
     assert start_run(study, *arguments, workers=workers).wait(100) == 0, said(study)
 
 
-def run_half(study: FaultStudy) -> tuple[subprocess.Popen[str], set[int], Gate]:
+def run_half(study: FaultStudy) -> tuple[AnyWorker, set[int], Gate]:
     """Start the command on a grid of 8; wait until 4 trials are done and both workers are in the middle of another.
 
     Returns:
         The command, the process ids of its workers, and the gate at which both wait.
     """
     gate = study.close_gate(7, *({"slot": slot} for slot in range(4)))  # the last cells are claimed first
-    run = start_run(study)
+    run = start_run(study, new=True)
     workers = set(gate.wait(2))
     assert study.counts() == {"waiting": 2, "running": 2, "done": 4}
     return run, workers, gate
@@ -197,16 +195,15 @@ def test_killed_in_the_confirmation_and_finished_by_two_commands(make_sqlite_stu
 
 def test_a_run_without_workers_of_its_own_watches_those_of_others(make_sqlite_study: MakeStudy) -> None:
     study = make_sqlite_study(3, ms=2)
-    command = [sys.executable, "-m", "search.run", *study.arguments, "--launcher", "external"]
-    run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert run.stderr is not None
-    assert any("waiting for workers; with SEARCH_STORAGE set, one is started by: " in line for line in run.stderr)
+    options, log = [*study.arguments, "--launcher", "external"], study.folder / "run.log"
+    run = start_program("run", *options, cwd=study.folder, log=log)
+    waits = "waiting for workers; with SEARCH_STORAGE set, one is started by: "
+    wait_until(lambda: log.exists() and waits in log.read_text(), waits)
     study.start_worker()
     assert study.join() == [0]
-    _, said = run.communicate(timeout=60)
-    assert run.returncode == 0, said
-    assert "3/3 done" in said
+    assert run.wait(60) == 0, said(study)
+    assert "3/3 done" in said(study)
     study.check_exactly_once()
-    refused = subprocess.run([*command, "--workers", "2"], capture_output=True, text=True, check=False)
+    refused = program("run", *options, "--workers", "2", cwd=study.folder)
     assert refused.returncode == 2
     assert "--workers 2: --launcher external starts none; leave --workers out" in refused.stderr

@@ -12,7 +12,7 @@ from typing import Any
 import old_databases
 import pytest
 from postgres import PostgresServer
-from study_files import opened
+from study_files import opened, program
 
 from search.storage.queries import trial_summaries
 from search.storage.schema import SCHEMA_VERSION
@@ -116,8 +116,7 @@ def run_to_the_end(study: str, storage: str, folder: Path) -> str:
     """Finish a study of the old version with `search.run`; return its workers' logs."""
     rename_in(folder / f"{study}.toml")
     options = ["--storage", storage, "--out", "search-out", "--workers", "1", "--quiet"]
-    command = [sys.executable, "-m", "search.run", "--study", f"{study}.toml", *options]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    done = program("run", "--study", f"{study}.toml", *options, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert f"from schema 1 to {SCHEMA_VERSION}" in done.stderr
     return "\n".join(log.read_text() for log in (folder / "search-out").rglob("*.log"))

@@ -5,25 +5,94 @@ The server has opened no database, and SQLite's locks do not survive a fork; see
 
 from __future__ import annotations
 
+import atexit
 import io
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Any, NoReturn
+
+from forked_children import fork_children
+
+import search
 
 CONTEXT = multiprocessing.get_context("forkserver")
-# What workers import late, and what the programs import; no program itself, since it is run as `__main__`.
-_PRELOADED = [
-    "swarm", "psycopg", "fake_objective", "optuna.artifacts", "optuna.samplers._tpe.sampler", "search.service",
-    "search.command_line", "search.planning", "search.reporting.report_data", "search.reporting.tables",
-    "search.reporting.status_text",
-]  # fmt: skip
-CONTEXT.set_forkserver_preload(_PRELOADED)
+_FOLDER = Path(search.__file__).parent
+_PACKAGES = ("launchers", "objectives", "reporting", "statistics", "storage", "strategies", "study", "web", "workers")
+# They take long to import, or import what few programs need.
+_LEFT_OUT = ("search.objectives.torch_setup", "search.launchers.ray_place", "search.web.study_copy")
+
+
+def _preloaded() -> list[str]:
+    """What the programs and their workers import; no program itself, since it is run as `__main__`."""
+    files = [file for package in _PACKAGES for file in sorted((_FOLDER / package).glob("*.py"))]
+    ours = [f"search.{file.parent.name}.{file.stem}" for file in files if file.stem != "__init__"]
+    others = ["psycopg", "optuna.artifacts", "optuna.samplers._tpe.sampler", "alembic.command", "swarm"]
+    return [*others, "fake_objective", "search.service", "search.command_line", *sorted({*ours} - {*_LEFT_OUT})]
+
+
+CONTEXT.set_forkserver_preload(_preloaded())
 TIMEOUT_S = 100.0
+_exit = os._exit  # a worker replaces it
+
+
+class ForkedProcess:
+    """A fork of the server with the interface of `subprocess.Popen`.
+
+    Args:
+        target, arguments: What it does.
+    """
+
+    def __init__(self, target: Callable[..., object], *arguments: Any) -> None:
+        self._process = CONTEXT.Process(target=target, args=arguments)
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        """The exit code, or minus the number of the signal that ended the process, or None while it runs."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until the process ends and return its exit code."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(str(self._process), timeout or 0)
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+def fork_program(
+    name: str, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str], stdout: Path, stderr: Path
+) -> ForkedProcess:
+    """Start `python -m search.<name>` in a fork; the first workers that it starts are forks, too.
+
+    Args:
+        name, arguments: The program and its command line.
+        cwd: Its working directory.
+        environment: All its variables.
+        stdout, stderr: The files that it appends to.
+    """
+    given = (name, list(arguments), str(cwd), dict(environment), str(stdout), str(stderr))
+    return ForkedProcess(_run_program, *given)
 
 
 def run_forked(
@@ -32,35 +101,70 @@ def run_forked(
     """Run `python -m search.<name>` in a fork and wait for its end."""
     with tempfile.TemporaryDirectory() as folder:
         stdout, stderr = Path(folder, "stdout"), Path(folder, "stderr")
-        given = (name, arguments, str(cwd), dict(environment), str(stdout), str(stderr))
-        process = CONTEXT.Process(target=_be_program, args=given)
-        process.start()
-        process.join(TIMEOUT_S)
-        if process.exitcode is None:
+        process = fork_program(name, arguments, cwd, environment, stdout, stderr)
+        try:
+            process.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
             process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(name, TIMEOUT_S, stdout.read_text(), stderr.read_text())
+            process.wait()
+            raise subprocess.TimeoutExpired(name, TIMEOUT_S, stdout.read_text(), stderr.read_text()) from None
         return subprocess.CompletedProcess(
-            [name, *arguments], process.exitcode, stdout.read_text("utf-8"), stderr.read_text("utf-8")
+            [name, *arguments], process.wait(), stdout.read_text("utf-8"), stderr.read_text("utf-8")
         )
 
 
-def _be_program(
+def _run_program(
     name: str, arguments: Sequence[str], cwd: str, environment: Mapping[str, str], stdout: str, stderr: str
-) -> None:
+) -> NoReturn:
+    os.chdir(cwd)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    outputs = [os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for file in (stdout, stderr)]
+    for target, opened in enumerate((nothing, *outputs)):
+        if opened != target:
+            os.dup2(opened, target)
+            os.close(opened)
+    if name == "run":
+        fork_children(_workers(arguments, environment), partial(_become, None))
+    _become(cwd, name, arguments, environment)
+
+
+def _workers(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """How many workers a run starts, and one that replaces a crashed one."""
+    chosen = dict(pairwise(arguments)).get("--workers", environment.get("SEARCH_WORKERS", ""))
+    return (int(chosen) if chosen.isdecimal() else 2) + 1
+
+
+def _become(folder: str | None, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+    """Be a program, to the end of this process.
+
+    Args:
+        folder: The first entry of the module path; None for none, as -P says.
+        name, arguments: The program and its command line.
+        environment: All its variables.
+    """
     os.environ.clear()
     os.environ.update(environment)
-    os.chdir(cwd)
-    for number, file in ((1, stdout), (2, stderr)):
-        opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(opened, number)
-        os.close(opened)
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # type: ignore[misc] # noqa: SIM115
     sys.stdout = sys.__stdout__ = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8", write_through=True)  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = io.TextIOWrapper(  # type: ignore[misc]
         io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace", write_through=True
     )
     # As for a new interpreter: the folder of `-m`, then the variable, then what is installed.
     given = [each for each in environment.get("PYTHONPATH", "").split(os.pathsep) if each]
-    sys.path[:] = [cwd, *given, *(each for each in sys.path if each not in ("", __file__.rpartition("/")[0]))]
+    installed = [each for each in sys.path if each not in ("", __file__.rpartition("/")[0])]
+    sys.path[:] = [*([] if folder is None else [folder]), *given, *installed]
     sys.argv = [name, *arguments]
-    runpy.run_module(f"search.{name}", run_name="__main__", alter_sys=True)
+    code: object = 0
+    try:
+        runpy.run_module(f"search.{name}", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    if not isinstance(code, int | None):
+        print(code, file=sys.stderr)
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    _exit(code or 0)

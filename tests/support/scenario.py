@@ -21,6 +21,7 @@ import fake_objective
 import optuna
 import optuna.artifacts  # forks need it, and it takes long: it imports boto3
 from deaths import Death, in_child
+from fork_server import ForkedProcess
 from gates import PATIENCE_S, Gate, gates_environment
 from optuna.trial import TrialState
 from sqlalchemy import create_engine, func, select, update
@@ -43,7 +44,7 @@ from search.workers.worker_loop import Worker
 SETTINGS = TrainingSettings(max_iters=20, eval_interval=2)
 FIRST_SEED = 7
 
-AnyWorker = subprocess.Popen[Any] | ForkedWorker
+AnyWorker = subprocess.Popen[Any] | ForkedProcess
 
 
 @dataclass

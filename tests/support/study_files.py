@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fork_server import TIMEOUT_S, run_forked
+from fork_server import TIMEOUT_S, ForkedProcess, fork_program, run_forked
 from sqlalchemy import select
 
 from search.storage.connect import open_database
@@ -99,6 +99,24 @@ def program(
         return run_forked(name, arguments, cwd, environment)
     command = [sys.executable, "-m", f"search.{name}", *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
+
+
+def start_program(
+    name: str, *arguments: str, cwd: Path, log: Path, env: Mapping[str, str] | None = None, new: bool = False
+) -> ForkedProcess | subprocess.Popen[bytes]:
+    """Start `python -m search.<name>`, whose output is added to a file.
+
+    Args:
+        name, arguments, cwd, env, new: See `program`.
+        log: The file.
+    """
+    environment = {**os.environ, **(env or {})}
+    if not new:
+        return fork_program(name, arguments, cwd, environment, log, log)
+    with log.open("ab") as output:
+        command = [sys.executable, "-m", f"search.{name}", *arguments]
+        nothing = subprocess.DEVNULL
+        return subprocess.Popen(command, cwd=cwd, env=environment, stdin=nothing, stdout=output, stderr=output)
 
 
 def opened(storage: str) -> Database:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from fork_server import CONTEXT
+from fork_server import CONTEXT, ForkedProcess
 from sample_study import sample_plan
 
 from search.options import PlanningOptions
@@ -32,8 +31,8 @@ def run_at_once(processes: int, work: Callable[..., Any], *arguments: Any) -> li
         return [each.result(timeout=100) for each in started]
 
 
-class ForkedWorker:
-    """A worker process with the interface of `subprocess.Popen`; SIGTERM stops it as it stops `search.worker`.
+class ForkedWorker(ForkedProcess):
+    """A worker process; SIGTERM stops it as it stops `search.worker`.
 
     It starts in a tenth of the time of a new interpreter.
 
@@ -44,30 +43,7 @@ class ForkedWorker:
     """
 
     def __init__(self, options: PlanningOptions, environment: Mapping[str, str], log_file: Path) -> None:
-        self._process = CONTEXT.Process(target=_work, args=(options, environment, log_file))
-        self._process.start()
-        assert self._process.pid is not None
-        self.pid = self._process.pid
-
-    def poll(self) -> int | None:
-        """The exit code, or minus the number of the signal that ended the process, or None while it runs."""
-        return self._process.exitcode
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait until the process ends and return its exit code."""
-        self._process.join(timeout)
-        if self._process.exitcode is None:
-            raise subprocess.TimeoutExpired(str(self._process), timeout or 0)
-        return self._process.exitcode
-
-    def send_signal(self, number: int) -> None:
-        """Send a signal, unless it has ended."""
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
-        self.send_signal(signal.SIGKILL)
+        super().__init__(_work, options, environment, log_file)
 
 
 def _work(options: PlanningOptions, environment: Mapping[str, str], log_file: Path) -> None:

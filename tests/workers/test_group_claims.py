@@ -82,7 +82,7 @@ def test_an_error_of_a_share_leaves_the_trial_to_itself(queue: TrialQueue, caplo
             raise ZeroDivisionError("made up")
         return 0.01
 
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, logger="search"):
         assert len(claimed(queue, {STUDY: share})) == 8
     assert "ZeroDivisionError" in caplog.text or "made up" in caplog.text
 
