@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from search.storage.database import Database
 from search.storage.optuna_records import Record
 from search.storage.planning import UID
 from search.storage.schema import SCHEMA_VERSION, TRIAL_TABLES, queue_table, studies_table
+from search.storage.spending import spent_in
 from search.storage.study_archive import ARTIFACTS, CHECKPOINTS, ArchiveWriter
 
 # What a row says of this database and its workers.
@@ -70,8 +71,12 @@ def export_studies(
         try:
             planned = [_planned(connection, study) for study in studies]
             heads = [
-                {"name": name, **optuna_records.study_record(connection, study_id)}
-                for name, (_, study_id) in zip(studies, planned, strict=True)
+                {
+                    "name": name,
+                    **optuna_records.study_record(connection, study_id),
+                    "spent": asdict(spent_in(database, connection, [uid])),
+                }
+                for name, (uid, study_id) in zip(studies, planned, strict=True)
             ]
             writer.write_head({"schema": SCHEMA_VERSION, "studies": heads})
             for index, (head, (uid, study_id)) in enumerate(zip(heads, planned, strict=True)):

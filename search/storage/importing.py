@@ -26,12 +26,15 @@ from search.storage.optuna_records import Record
 from search.storage.planning import UID
 from search.storage.removals import Removals, of_studies, remove_recorded
 from search.storage.schema import NOT_RUN, SCHEMA_VERSION, TRIAL_TABLES, queue_table, studies_table
+from search.storage.spending import Spent, import_spending
 from search.storage.study_archive import ARTIFACTS, CHECKPOINTS, ArchiveReader
 from search.storage.texts import printable
 
 log = logging.getLogger("storage")
 
 _CHUNK = 500
+# Of archives: schema 6 added what trials took.
+_SCHEMAS = (5, SCHEMA_VERSION)
 _NAMESPACE = uuid.UUID("0d6a1f5e-3c1b-4c68-9f0e-7f5f5b1f2b51")
 _WAITING: dict[str, Any] = {"state": "waiting", "not_before": 0.0}
 
@@ -73,7 +76,7 @@ def import_studies(database: Database, archive: ArchiveReader, names: Sequence[s
         OSError: A file cannot be written. Nothing is imported then.
     """
     schema = archive.head.get("schema")
-    if schema != SCHEMA_VERSION:
+    if schema not in _SCHEMAS:
         raise StorageError(
             f"the file was exported from schema {schema}, and this version imports schema {SCHEMA_VERSION}: import it "
             "with the version of lm-search that exported it, then upgrade that database"
@@ -168,6 +171,8 @@ def _create(
         if study.removals.forget(connection) < expected[study.uid]:
             raise StorageError(f"another program removed files of {study.name!r}; nothing was imported: try again")
         _create_one(connection, archive, study, has_artifacts=files.store is not None)
+        spent = Spent(**study.head.get("spent", {}))
+        import_spending(connection, study.uid, spent, database.time(connection))
 
 
 def _create_one(connection: Connection, archive: ArchiveReader, study: _NewStudy, *, has_artifacts: bool) -> None:

@@ -1,7 +1,7 @@
 """What the trials of a study have taken, and the budget that says when no further one begins.
 
 Each worker counts in a row of its own, so what killed and failed attempts took counts too, and the sum costs as much as
-there were workers. Between two counts a worker is taken to go on at the same rate, until its lease would end.
+there were workers. Between two counts a worker is taken to go on at the same rate, for a while.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, bindparam, case, func, or_, select, update
+from sqlalchemy import Connection, bindparam, case, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from search.storage import optuna_queries
@@ -102,6 +102,12 @@ def count_spending(database: Database, uid: str, owner: str, total: Spent, busy_
         database.write(work)
 
 
+def import_spending(connection: Connection, uid: str, spent: Spent, now: float) -> None:
+    """Store what the trials of an imported study took elsewhere."""
+    row = {"study_uid": uid, "owner": "imported", "seconds": spent.seconds, "flops": spent.flops, "counted_at": now}
+    connection.execute(insert(spending_table).values(row))
+
+
 def end_spending(connection: Connection, owner: str, now: float) -> None:
     """A worker has died: it takes nothing after this moment."""
     alive = (spending_table.c.owner == owner) & (spending_table.c.busy_until > now)
@@ -115,7 +121,7 @@ def budget_of(database: Database, uid: str) -> Budget | None:
 
 def spent_by(database: Database, uids: Sequence[str]) -> Spent:
     """What the trials of some plannings of studies have taken."""
-    return database.read(lambda connection: _spent(database, connection, uids))
+    return database.read(lambda connection: spent_in(database, connection, uids))
 
 
 def spent_of_worker(database: Database, uid: str, owner: str) -> Spent:
@@ -135,7 +141,7 @@ def spent_on(database: Database, studies: Sequence[str]) -> Spent:
     def work(connection: Connection) -> Spent:
         if stored_version(connection) < 6:
             return Spent()
-        return _spent(database, connection, uids_of(connection, studies))
+        return spent_in(database, connection, uids_of(connection, studies))
 
     return database.read(work)
 
@@ -157,7 +163,7 @@ def settle_budget(database: Database, study: str, *siblings: str) -> bool:
         uids = uids_of(connection, [study])
         budget = _budget(connection, uids[0]) if uids else None
         uids += uids_of(connection, siblings)
-        if budget is not None and _spent(database, connection, uids).has_reached(budget):
+        if budget is not None and spent_in(database, connection, uids).has_reached(budget):
             leave_out(connection, uids, BUDGET_SPENT)
             return True
         resume(connection, uids, BUDGET_SPENT)
@@ -171,6 +177,7 @@ def _budget(connection: Connection, uid: str) -> Budget | None:
     return None if stored is None else Budget.of(json.loads(stored))
 
 
-def _spent(database: Database, connection: Connection, uids: Sequence[str]) -> Spent:
+def spent_in(database: Database, connection: Connection, uids: Sequence[str]) -> Spent:
+    """As `spent_by`, in a transaction."""
     found = connection.execute(_SPENT, {"uids": list(uids), "now": database.time(connection)}).one()
     return Spent(found.seconds or 0.0, found.flops or 0.0)

@@ -14,9 +14,12 @@ from search.storage.spending import Budget, Spent, budget_of, count_spending, se
 
 log = logging.getLogger("search.worker")
 
-# How often a worker that is busy stores its count, and looks whether a run has changed the budget; in seconds.
-COUNT_S = 5.0
-LOOK_S = 1.0
+# How often a busy worker stores its count, at a claim and in the middle of its trials; in seconds.
+CLAIM_COUNT_S, COUNT_S = 1.0, 5.0
+# How long a worker that is not heard of is taken to go on.
+ALIVE_S = 2 * COUNT_S
+# How often a worker looks whether a run has changed the budget, and while that is spent.
+LOOK_S, SPENT_LOOK_S = 1.0, 5.0
 
 
 @dataclass
@@ -26,13 +29,13 @@ class Spending:
     Attributes:
         uids: Their plannings by name, the study's own first.
         owner: The name of the worker.
-        lease_s: How long a worker that is not heard of is taken to go on.
+        has_ended: Set it when the worker ends.
     """
 
     database: Database
     uids: Mapping[str, str]
     owner: str
-    lease_s: float
+    has_ended: threading.Event = field(default_factory=threading.Event)
     _seconds: float = 0.0
     _flops: float = 0.0
     _counted: dict[int, float] = field(default_factory=dict)  # the operations of a run that are known or not ours
@@ -41,14 +44,26 @@ class Spending:
     _before: Spent | None = None
     _counted_at: float = 0.0
     _looked_at: float | None = None
+    _settled_at: float | None = None
     _budget: Budget | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
+    def keep_counting(self) -> None:
+        """Store what the worker has taken, again and again, while it is busy; for a thread of its own."""
+        while not self.has_ended.wait(COUNT_S):
+            try:
+                with self._lock:
+                    if self._busy_since is not None:
+                        self.count()
+            except Exception as error:  # the thread must survive any error: the next count may succeed
+                log.warning("cannot store what the trials take: %s", error)
+
     def claimed(self, has_trials: bool) -> None:
         """The worker has claimed trials, or there were none for it."""
+        self._settled_at = None if has_trials else self._settled_at
         with self._lock:
             if has_trials == (self._busy_since is not None):
-                if has_trials and time.monotonic() - self._counted_at >= COUNT_S:
+                if has_trials and time.monotonic() - self._counted_at >= CLAIM_COUNT_S:
                     self.count()
                 return
             self._advance()
@@ -65,7 +80,7 @@ class Spending:
                 self._before = spent_of_worker(self.database, self._uid, self.owner)
             self._advance()
             total = Spent(self._before.seconds + self._seconds, self._before.flops + self._flops)
-            busy_s = None if self._busy_since is None else self.lease_s
+            busy_s = None if self._busy_since is None else ALIVE_S
             count_spending(self.database, self._uid, self.owner, total, busy_s)
             self._counted_at = time.monotonic()
 
@@ -108,6 +123,9 @@ class Spending:
     def is_spent(self) -> bool:
         """Whether no further trial may begin; those that no worker has begun are then left out."""
         now = time.monotonic()
+        # Idle workers ask again and again, while the last trials go on to their end.
+        if self._settled_at is not None and now - self._settled_at < SPENT_LOOK_S:
+            return True
         if self._looked_at is None or now - self._looked_at >= LOOK_S:
             self._budget, self._looked_at = budget_of(self.database, self._uid), now
         if self._budget is not None and self._budget.unit == "flops":
@@ -115,7 +133,9 @@ class Spending:
         if self._budget is None or not spent_by(self.database, [*self.uids.values()]).has_reached(self._budget):
             return False
         self._looked_at = None
-        return settle_budget(self.database, *self.uids)
+        is_spent = settle_budget(self.database, *self.uids)
+        self._settled_at = now if is_spent else None
+        return is_spent
 
     @property
     def _uid(self) -> str:

@@ -61,7 +61,7 @@ class Worker:
     def __post_init__(self) -> None:
         self._groups = GroupClaims(self.context, self.studies, self.owner)
         uids = {name: self.queue.uids.get(name, "") for name in self.studies}
-        self.spending = Spending(self.queue.database, uids, self.owner, self.queue.lease_s)
+        self.spending = Spending(self.queue.database, uids, self.owner)
 
     @property
     def queue(self) -> TrialQueue:
@@ -85,8 +85,12 @@ class Worker:
         """
         self.context.user_code.must_pause = self._must_pause
         threading.Thread(target=self._renew_leases, name="lease", daemon=True).start()
+        threading.Thread(target=self.spending.keep_counting, name="spending", daemon=True).start()
         with Watchdog(self.context, self.studies, self.stop, lambda: list(self._leases)):
-            return self._work()
+            try:
+                return self._work()
+            finally:
+                self.spending.has_ended.set()
 
     def _work(self) -> bool:
         names = list(self.studies)
@@ -157,7 +161,6 @@ class Worker:
             if leases:
                 try:
                     self._lost |= set(self.queue.renew(leases))
-                    self.spending.count()
                 except Exception as error:  # the thread must survive any error: the next renewal may succeed
                     log.warning("cannot renew %d leases: %s", len(leases), error)
 

@@ -38,11 +38,13 @@ from search.storage.errors import StorageError
 from search.storage.exporting import export_studies
 from search.storage.importing import ImportedFiles, import_studies
 from search.storage.planning import UID, plan
-from search.storage.queries import planned_study, study_names
+from search.storage.queries import planned_study, study_names, study_uids
 from search.storage.queue import TrialQueue
+from search.storage.spending import Spent, count_spending, spent_on
 from search.storage.study_archive import open_archive
 
 _names = itertools.count()
+SPENT = Spent(12.5, 3e9)
 
 
 @pytest.fixture
@@ -67,6 +69,7 @@ def postgres_database(server: PostgresServer) -> Iterator[Database]:
 def exported(database: Database, out: Path, file: Path) -> Path:
     """The study of `make_study` as a file."""
     make_study(database, out)
+    count_spending(database, study_uids(database, NAMES)[STUDY], "host/cpu-0/0", SPENT, busy_s=None)
     export_studies(database, NAMES, file, FolderStore(out / "artifacts"), CheckpointStore(out))
     expire_leases(database)
     return file
@@ -82,6 +85,7 @@ def imported(database: Database, file: Path, out: Path, name: str = STUDY) -> li
 def test_everything_is_the_same(database: Database, out: Path, tmp_path: Path, postgres: PostgresServer) -> None:
     """From each kind of database into each kind, under the same name and under another, and once more from there."""
     file = exported(database, out, tmp_path / "study.zip")
+    assert spent_on(database, NAMES) == SPENT
     theirs = shown(database, dict(zip(NAMES, NAMES, strict=True)))
     by_optuna = [shown_by_optuna(database, name) for name in NAMES]
     artifacts = [artifacts_by_trial(database, name, out) for name in NAMES]
@@ -93,6 +97,7 @@ def test_everything_is_the_same(database: Database, out: Path, tmp_path: Path, p
             assert shown(target, dict(zip(names, NAMES, strict=True))) == theirs
             assert [shown_by_optuna(target, each) for each in names] == by_optuna
             assert [artifacts_by_trial(target, each, target_out) for each in names] == artifacts
+            assert spent_on(target, names) == SPENT
             there = rows_left(target)
             assert "search_removals" not in there
             assert there["search_metrics"] == (2 if target is database else 1)
@@ -103,6 +108,20 @@ def test_everything_is_the_same(database: Database, out: Path, tmp_path: Path, p
         names = imported(second, back, tmp_path / "out-back", "back")
         assert shown(second, dict(zip(names, NAMES, strict=True))) == theirs
         assert [shown_by_optuna(second, each) for each in names] == by_optuna
+        assert spent_on(second, names) == SPENT
+
+
+def test_an_archive_of_schema_5_has_not_said_what_was_spent(out: Path, tmp_path: Path) -> None:
+    def older(content: dict[str, bytes]) -> None:
+        studies = json.loads(content["study.json"])["studies"]
+        for each in studies:
+            del each["spent"]
+        head(schema=5, studies=studies)(content)
+
+    with sqlite_database(tmp_path) as database:
+        file = changed(exported(database, out, tmp_path / "study.zip"), older)
+        names = imported(database, file, tmp_path / "new", "again")
+        assert spent_on(database, names) == Spent()
 
 
 def test_unfinished_trials_wait_with_their_checkpoints(out: Path, tmp_path: Path) -> None:
