@@ -46,7 +46,7 @@ def run(options: RunOptions) -> None:
         with importing():
             from search.service import run_with_options
 
-        result = run_with_options(options, spare=spare)
+        result = run_with_options(options, spare=spare, is_whole_process=True)
     _print(result, options.study, options.json)
     if options.profile:
         from search.workers.profile import as_text
@@ -57,6 +57,7 @@ def run(options: RunOptions) -> None:
 
 def _print(result: StudyResult, named: str, as_json: bool) -> None:
     from search.reporting.confirmation_text import sentences
+    from search.reporting.cost_text import estimate_line
     from search.reporting.missing_text import budget_line, not_run_line, target_sentence
     from search.reporting.tables import as_json as to_json
     from search.reporting.tables import as_markdown
@@ -70,6 +71,8 @@ def _print(result: StudyResult, named: str, as_json: bool) -> None:
             facts |= {"target": result.target, "target_reached": result.target_reached}
         if result.budget is not None and result.spent is not None:
             facts |= {"budget": result.budget.as_dict(), "spent": asdict(result.spent)}
+        if result.estimate is not None:
+            facts |= {"estimate": asdict(result.estimate)}
         if result.confirmation is not None:
             facts |= {"confirmation": result.confirmation.as_dict()}
         write_line(to_json(result.rows, facts))
@@ -78,6 +81,8 @@ def _print(result: StudyResult, named: str, as_json: bool) -> None:
         write_line(as_terminal_table(result.rows, width) if (width := terminal_width()) else as_markdown(result.rows))
     ended = ", ".join(f"{count} {state}" for state, count in result.counts.items() if count)
     lines = ["", f"{result.study}: {ended}; {result.seconds:.1f} s"]
+    if line := estimate_line(result.estimate):
+        lines.append(f"estimate: {line}")
     if sentence := target_sentence(result.target, result.rows):
         lines.append(sentence)
     if result.confirmation is not None:

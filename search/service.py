@@ -28,9 +28,11 @@ from search.planning import load_study, open_planned, warn_of_other_code
 from search.python_study import study_file
 from search.reporting.study_result import StudyResult
 from search.run_parts import RunParts, worker_job
+from search.statistics.estimate import estimate
 from search.statistics.ranking import is_reached, ranked_rows
 from search.storage.database import Database
 from search.storage.left_out import OVER_BUDGET
+from search.storage.process_costs import NO_DEVICE
 from search.storage.queries import counts, study_uids
 from search.storage.queue import TrialQueue
 from search.storage.spending import spent_on
@@ -44,8 +46,10 @@ from search.study.stored import read_stored_study
 from search.study.user_modules import refuse_while_importing
 from search.trackers.feed import tracking
 from search.trackers.registry import make_trackers
+from search.workers.process_meter import ProcessMeter, metered
 from search.workers.profile import summed_profiles
 from search.workers.stop_signals import STOP_SIGNALS, set_by_stop_signals, stopped_exit_code
+from search.workers.worker_loop import new_owner_name
 
 log = logging.getLogger("search")
 
@@ -105,13 +109,17 @@ run_study.__signature__ = python_signature(  # type: ignore[attr-defined]
 
 
 def run_with_options(
-    options: RunStudyOptions, modules: Path | None = None, spare: SpareWorker | None = None
+    options: RunStudyOptions,
+    modules: Path | None = None,
+    spare: SpareWorker | None = None,
+    is_whole_process: bool = False,
 ) -> StudyResult:
     """Run a study; see `run_study`.
 
     Args:
         modules: The folder with the study's own modules; None is that of the study file.
         spare: A process for the first worker that has been started already.
+        is_whole_process: Whether this process does nothing else, so that all of its time is a cost of the study.
     """
     started = time.monotonic()
     definition = load_definition(options.study, options.settings, options.enqueue)
@@ -125,6 +133,7 @@ def run_with_options(
         _opened(options, modules) as (database, planned),
         _stop_requests(database.interrupt) as received,
         tracking(database, [*planned.names, confirmation_name(planned.name)], trackers),
+        nullcontext() if options.plan_only else _metered(database, planned.name, is_whole_process),
     ):
         warn_of_other_code(database, planned)
         queue = TrialQueue(database, uids=study_uids(database, planned.names))
@@ -154,7 +163,7 @@ def run_with_options(
         spent = None if planned.budget is None else spent_on(database, with_siblings(database, planned.name))
         return StudyResult(
             planned.name, options.storage, rows, found, seconds, exit_code, profile, options.target, confirmation,
-            planned.budget, spent,
+            planned.budget, spent, estimate(database, planned) if options.plan_only else None,
         )  # fmt: skip
 
 
@@ -176,6 +185,14 @@ def _opened(options: RunStudyOptions, modules: Path | None) -> Iterator[tuple[Da
     database, planned = open_planned(options, modules)
     with database.closing():
         yield database, planned
+
+
+@contextmanager
+def _metered(database: Database, study: str, is_whole_process: bool) -> Iterator[None]:
+    """Record what this process takes; workers record what they take themselves."""
+    meter = ProcessMeter(new_owner_name("run"), NO_DEVICE, with_children=False, from_start=is_whole_process)
+    with metered(database, study_uids(database, [study])[study], meter):
+        yield
 
 
 def preview(options: RunStudyOptions) -> str:

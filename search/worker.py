@@ -42,6 +42,7 @@ def worker(options: WorkerOptions) -> None:
         faulthandler.enable()
     with user_errors():
         from search.web.publisher_thread import publish_periodically
+        from search.workers.process_meter import ProcessMeter, metered
         from search.workers.profile import profiled
 
         worker = _open(options)
@@ -54,6 +55,9 @@ def worker(options: WorkerOptions) -> None:
         with (
             set_by_stop_signals(worker.stop),
             database.closing(),
+            metered(
+                database, worker.queue.uids[next(iter(worker.studies))], ProcessMeter(worker.owner, options.device)
+            ),
             profiled(worker, options.out, options.profile),
             publisher,
         ):

@@ -17,6 +17,7 @@ from search.reporting.answers_text import best_words
 from search.reporting.charts import LINE_STYLES, Line, beyond_note, line_chart, timeline
 from search.reporting.columns import Column, further_names
 from search.reporting.confirmation_text import columns, sentences, texts_of
+from search.reporting.cost_text import cost_sentences, cost_tables
 from search.reporting.curves import BEST_LINES
 from search.reporting.failure_text import MOST_SHOWN, failure_groups, failure_title, group_lines
 from search.reporting.heatmaps import RAMP
@@ -96,6 +97,7 @@ def _view(report_data: ReportData, top: int | None, cols: Sequence[Column] | Non
             f"position, {report_data.stored.text_unit.name}s",
         ),
         "generated_texts": report_data.drawn.generated_texts(leaders),
+        **_cost(report_data),
         "most_comparisons": MOST_ROWS,
         "most_candidates": MOST_CANDIDATES,
     }
@@ -127,6 +129,14 @@ def _record(report_data: ReportData) -> dict[str, Any]:
         "failures": [{"title": failure_title(group[0]), "lines": group_lines(group)} for group in groups[:MOST_SHOWN]],
         "study_argument": "" if report_data.stored.is_made_by_optuna else study_argument(report_data.stored),
     }
+
+
+def _cost(report_data: ReportData) -> dict[str, Any]:
+    """What the study has cost."""
+    cost = report_data.cost
+    if cost is None:
+        return {"cost_sentences": [], "cost_tables": []}
+    return {"cost_sentences": cost_sentences(cost), "cost_tables": cost_tables(cost)}
 
 
 def _strips(report_data: ReportData) -> Strips | None:

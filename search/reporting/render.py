@@ -13,6 +13,7 @@ from search.reporting.answers_text import answers_as_dict, best_line
 from search.reporting.columns import Column
 from search.reporting.columns import columns as columns_of
 from search.reporting.confirmation_text import confirmation_as_markdown
+from search.reporting.cost_text import cost_as_dict, cost_as_markdown
 from search.reporting.escapes import markdown_text
 from search.reporting.failure_text import failures_as_markdown
 from search.reporting.latex import as_latex
@@ -93,6 +94,7 @@ def render(
             **answers_as_dict(report_data),
             **analyses_as_dict(analyse(report_data.stored, report_data.rows)),
             **({} if confirmation is None else {"confirmation": confirmation.as_dict()}),
+            **({} if report_data.cost is None else {"cost": cost_as_dict(report_data.cost)}),
         }
         return as_json(shown, {**facts, **results})
     decided = verdicts_as_markdown(verdicts, report_data.terms, report_data.stored.claims).rstrip()
@@ -100,7 +102,8 @@ def render(
         decided = f"{analyses_as_markdown(analyses)}\n{decided}"
     if confirmation is not None:
         decided = f"{confirmation_as_markdown(confirmation, report_data.digits)}\n{decided}"
-    return f"{_as_page(report_data, shown, width, cols)}\n\n{decided}"
+    cost = "" if report_data.cost is None else cost_as_markdown(report_data.cost)
+    return "\n\n".join(part for part in (_as_page(report_data, shown, width, cols), decided, cost.rstrip()) if part)
 
 
 def _chosen(report_data: ReportData, names: Sequence[str] | None) -> list[Column] | None:

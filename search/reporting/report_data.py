@@ -18,10 +18,12 @@ from search.reporting.next_steps import NextStep, next_steps
 from search.reporting.plain_answers import Terms
 from search.reporting.toml_export import study_as_toml
 from search.statistics.confirmation import ConfirmationResult, read_confirmation
+from search.statistics.cost import StudyCost, study_cost
 from search.statistics.ranking import Row, rank_trials
 from search.statistics.study_verdicts import judge
 from search.statistics.verdicts import Verdicts
 from search.storage.database import Database
+from search.storage.process_costs import run_cost
 from search.storage.queries import TrialSummary, attr_counts, counts, trial_summaries
 from search.storage.trial_histories import TrialSpan, trial_spans
 from search.storage.url import display_url
@@ -58,6 +60,7 @@ class ReportData:
         storage: The URL of the database, without a password.
         seeds_given: With automatic seeds, how many further trials each question got.
         distributions: Of the axes, by name: those that the objective suggests, or those of the study file.
+        cost: What the study has cost.
     """
 
     name: str
@@ -75,6 +78,7 @@ class ReportData:
     storage: str = ""
     seeds_given: Mapping[str, int] = field(default_factory=dict)
     distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
+    cost: StudyCost | None = None
 
     @property
     def grid(self) -> Mapping[str, Sequence[Any]]:
@@ -248,6 +252,7 @@ def read_report_data(
         confirmation=read_confirmation(database, stored, rows),
         storage=display_url(database.engine.url),
         seeds_given=given,
+        cost=study_cost(stored, trials, [record for _, record, _ in records], run_cost(database, names)),
     )
     if not with_trials:
         return found

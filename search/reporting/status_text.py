@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from search.objectives.command.output import LOG_ATTRIBUTE, where_and_last_line
+from search.reporting.cost_text import run_as_dict, run_sentence
 from search.reporting.failure_text import (
     duration_text,
     failure_groups,
@@ -20,6 +21,7 @@ from search.reporting.failure_text import (
 from search.reporting.missing_text import budget_line, not_run_line
 from search.reporting.tables import finite
 from search.storage.database import Database
+from search.storage.process_costs import run_cost
 from search.storage.queries import TrialSummary, counts, trial_summaries
 from search.storage.spending import Spent, spent_on
 from search.study.formatting import count_text, loss_text
@@ -41,6 +43,7 @@ def status_as_json(database: Database, names: Sequence[str], retried: int | None
     facts: dict[str, Any] = {
         "studies": list(names),
         "counts": counts(database, names),
+        "cost": None if (run := run_cost(database, names)) is None else run_as_dict(run),
         "retried": retried,
         "trials": trials,
     }
@@ -68,6 +71,8 @@ def status_as_text(database: Database, names: Sequence[str], retried: int | None
         lines.append(_limits(stored))
     if stored.budget is not None:
         lines.append(budget_line(stored.budget, _spent(database, stored), counts(database, names)))
+    if (run := run_cost(database, names)) is not None:
+        lines.append(run_sentence(run))
     if stored.settings.auto_seeds is not None and stored.open_questions:
         lines.append(
             f"open when seeds were last planned: {'; '.join(each.rstrip('.') for each in stored.open_questions)}"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.errors import UsageError
+from search.statistics.estimate import Estimate
 from search.statistics.further_means import TRAIN_LOSS
 from search.statistics.ranking import Row, is_reached
 from search.storage.database import Database
@@ -84,6 +85,7 @@ class StudyResult:
         confirmation: What fresh seeds say about the best cell; None without `confirm`.
         budget: How much the trials may take; None for no limit.
         spent: What they have taken, in this and earlier runs; None without a budget.
+        estimate: What the trials that are left will take; None unless the run only plans.
     """
 
     study: str
@@ -97,6 +99,7 @@ class StudyResult:
     confirmation: ConfirmationResult | None = None
     budget: Budget | None = None
     spent: Spent | None = None
+    estimate: Estimate | None = None
 
     @property
     def target_reached(self) -> bool | None:

@@ -36,6 +36,7 @@ def analyse(stored: StoredStudy, rows: Sequence[Row]) -> list[AnalysisResult]:
 def _measured(row: Row, axes: Sequence[str], metric: Metric) -> Measured:
     known = {axis: row.cell[axis] for axis in axes} | dict(row.further)
     known |= {"parameters": row.n_params, "tokens": row.tokens, "seconds": row.seconds}
+    known |= {"counted_flops": row.flops}
     quantities = {
         name: float(value)
         for name, value in known.items()

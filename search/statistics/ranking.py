@@ -45,7 +45,7 @@ class Row:
             is the value at pruning.
         step: Training steps behind the losses; the fewest of these trials.
         published: The published validation loss, if there is one.
-        tokens: Characters that a trial was trained on; the mean over the same trials.
+        tokens, flops: Characters and counted operations of a trial; the means over the same trials.
         interval: Half of the 95 % interval of the mean val_loss over the seeds, by the noise model of the study; None
             with fewer than two complete trials, and if a trial was pruned, diverged or failed.
         prediction: Half of the interval that holds the val_loss of one more seed with 95 %; None like `interval`.
@@ -77,6 +77,7 @@ class Row:
     is_feasible: bool = True
     on_front: bool | None = None
     loss_unit: TextUnit | None = None
+    flops: float | None = None
 
     @property
     def bits(self) -> float | None:
@@ -273,6 +274,7 @@ def _row(
         seconds=_mean([each.train_seconds for each in facts.values()]),
         published=published,
         tokens=None if tokens is None else round(tokens),
+        flops=_mean([facts[trial.study, trial.number].flops for trial in measured]),
         seed_values={trial.seed: trial.val_loss for trial in complete if trial.val_loss is not None},
         metrics=metrics,
         further=mean_results(results, metrics),

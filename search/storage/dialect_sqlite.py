@@ -67,6 +67,8 @@ _TRIGGERS = (
     "DELETE FROM search_metrics WHERE trial_id = OLD.trial_id; END",
     "CREATE TRIGGER IF NOT EXISTS search_spending_deleted AFTER DELETE ON search_studies BEGIN "
     "DELETE FROM search_spending WHERE study_uid = OLD.uid; END",
+    "CREATE TRIGGER IF NOT EXISTS search_processes_deleted AFTER DELETE ON search_studies BEGIN "
+    "DELETE FROM search_processes WHERE study_uid = OLD.uid; END",
     "CREATE TRIGGER IF NOT EXISTS search_trial_deleted AFTER DELETE ON trials BEGIN "
     + "".join(f"DELETE FROM {table} WHERE trial_id = OLD.trial_id; " for table in _OF_TRIAL)
     + "END",

@@ -18,6 +18,7 @@ from search.storage.checkpoint_store import CheckpointStore
 from search.storage.database import Database
 from search.storage.optuna_records import Record
 from search.storage.planning import UID
+from search.storage.process_costs import process_records
 from search.storage.schema import SCHEMA_VERSION, TRIAL_TABLES, queue_table, studies_table
 from search.storage.spending import spent_in
 from search.storage.study_archive import ARTIFACTS, CHECKPOINTS, ArchiveWriter
@@ -75,6 +76,7 @@ def export_studies(
                     "name": name,
                     **optuna_records.study_record(connection, study_id),
                     "spent": asdict(spent_in(database, connection, [uid])),
+                    "processes": process_records(connection, uid),
                 }
                 for name, (uid, study_id) in zip(studies, planned, strict=True)
             ]

@@ -24,6 +24,7 @@ from search.storage.errors import StorageError
 from search.storage.hosts import HOST, this_host
 from search.storage.optuna_records import Record
 from search.storage.planning import UID
+from search.storage.process_costs import insert_processes
 from search.storage.removals import Removals, of_studies, remove_recorded
 from search.storage.schema import NOT_RUN, SCHEMA_VERSION, TRIAL_TABLES, queue_table, studies_table
 from search.storage.spending import Spent, import_spending
@@ -33,8 +34,8 @@ from search.storage.texts import printable
 log = logging.getLogger("storage")
 
 _CHUNK = 500
-# Of archives: schema 6 added what trials took.
-_SCHEMAS = (5, SCHEMA_VERSION)
+# Of archives: schema 6 added what trials took, and schema 7 what processes took.
+_SCHEMAS = (5, 6, SCHEMA_VERSION)
 _NAMESPACE = uuid.UUID("0d6a1f5e-3c1b-4c68-9f0e-7f5f5b1f2b51")
 _WAITING: dict[str, Any] = {"state": "waiting", "not_before": 0.0}
 
@@ -182,6 +183,7 @@ def _create_one(connection: Connection, archive: ArchiveReader, study: _NewStudy
     head["user_attrs"] = {**head["user_attrs"], UID: study.uid, **here}
     study_id = optuna_records.insert_study(connection, study.name, head)
     connection.execute(insert(studies_table).values(uid=study.uid, name=study.name, study_id=study_id))
+    insert_processes(connection, study.uid, study.head.get("processes", ()))
     for chunk in _chunks(archive.records(study.index)):
         records = [_waiting(dict(each, system_attrs=_moved(study, each["system_attrs"], there))) for each in chunk]
         ids = optuna_records.insert_trials(connection, study_id, records)

@@ -23,7 +23,7 @@ from sqlalchemy.types import TypeDecorator
 from search.storage.texts import MAX_TEXT, storable_text
 
 # The number of the newest revision in migrations/versions/.
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 # The oldest version of the tables that programs can read without an upgrade.
 OLDEST_READABLE = 1
 
@@ -168,6 +168,23 @@ spending_table = Table(
     Column("counted_at", Float(53), nullable=False),
     # Until then it is taken to work on; NULL without a trial.
     Column("busy_until", Float(53)),
+)
+
+# What processes have taken from their start: workers, and the processes of runs.
+processes_table = Table(
+    "search_processes",
+    metadata,
+    Column("study_uid", ForeignKey(studies_table.c.uid, ondelete="CASCADE"), primary_key=True),
+    Column("process", String(64), primary_key=True),
+    Column("owner", String(255), nullable=False),
+    # "" for the process of a run.
+    Column("device", String(255), nullable=False),
+    # Until `counted_at`; programs that trials have run count too.
+    Column("cpu_seconds", Float(53), nullable=False),
+    Column("wall_seconds", Float(53), nullable=False),
+    # Of the device; NULL if it is not measured.
+    Column("energy_joules", Float(53)),
+    Column("counted_at", Float(53), nullable=False),
 )
 
 schema_info = Table("search_schema", metadata, Column("version", Integer, primary_key=True))

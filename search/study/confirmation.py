@@ -122,6 +122,7 @@ def confirmation_plan(
         "settings": {
             "pruner": PrunerSettings(name="none").model_dump(),
             "workers": study.settings.workers.model_dump(),
+            **({"cost": cost} if (cost := study.settings.cost.given()) else {}),
         },
         "first_seed": choices[-1].seeds[0],
         "seeds": len(choices[-1].seeds),

@@ -25,6 +25,7 @@ from search.study.analyses import Analysis, check_analyses
 from search.study.axis_tables import axis_order, normalize_axes
 from search.study.claims import STRICT, Cell, Claim, Published, Scalar, check_claims
 from search.study.command import normalize_command
+from search.study.cost_settings import CostSettings
 from search.study.definition_checks import check_definition
 from search.study.metrics import DEFAULT_NAME, Direction, Metric, named_metrics
 from search.study.names import check_axis_name, name_fault
@@ -97,6 +98,7 @@ class StudyDefinition(BaseModel):
     training: LanguageModelSettings = LanguageModelSettings()
     pruner: PrunerSettings = PrunerSettings()
     workers: WorkerSettings = WorkerSettings()
+    cost: CostSettings = CostSettings()
     # What starts the workers (`name`), and its settings; belongs to a site, so it is not stored.
     launcher: dict[str, Any] = {}
     published: list[Published] = []
@@ -233,7 +235,7 @@ def load_definition(
     check_analyses(definition.analyses, {**definition.grid, **definition.axes}, source)
     for setting in settings:
         raw = with_setting(
-            raw, setting, {name: SECTIONS[name] for name in ("training", "auto_seeds", "pruner", "workers")}
+            raw, setting, {name: SECTIONS[name] for name in ("training", "auto_seeds", "pruner", "workers", "cost")}
         )
         definition = _with_full_references(_validated(raw, setting_name(setting)), folders)
     if enqueue:
@@ -272,6 +274,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "training": LanguageModelSettings,
     "pruner": SharedSettings,
     "workers": WorkerSettings,
+    "cost": CostSettings,
     "auto_seeds": AutoSeedsSettings,
     "published": Published,
     "claims": Claim,
@@ -281,6 +284,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
 
 
 def sections(definition: StudyDefinition) -> Mapping[str, Any]:
-    """The sections that may change between two starts: of pruning, of workers and of seeds."""
-    rules = {} if definition.auto_seeds is None else {"auto_seeds": definition.auto_seeds.model_dump()}
-    return {"pruner": definition.pruner.model_dump(), "workers": definition.workers.model_dump(), **rules}
+    """The sections that may change between two starts: of pruning, of workers, of seeds and of costs."""
+    further = {} if definition.auto_seeds is None else {"auto_seeds": definition.auto_seeds.model_dump()}
+    further |= {"cost": cost} if (cost := definition.cost.given()) else {}
+    return {"pruner": definition.pruner.model_dump(), "workers": definition.workers.model_dump(), **further}

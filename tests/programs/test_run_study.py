@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 import subprocess
 import sys
 import traceback
@@ -100,7 +101,9 @@ class TestFinishedRun:
 
     def test_status_of_it(self, finished: Any) -> None:
         done = program("status", "--study", "small", "--storage", finished.storage, cwd=finished.folder)
-        assert done.stdout.splitlines() == [
+        *lines, cost = done.stdout.splitlines()
+        assert re.fullmatch(r"CPU time: [\d.]+ (s|min) of the workers and the run, start-up included\.", cost)
+        assert lines == [
             "small: 16 trials; 0 waiting, 0 running, 16 complete, 0 pruned, 0 diverged, 0 failed",
             "small-baselines: 2 trials; 0 waiting, 0 running, 2 complete, 0 pruned, 0 diverged, 0 failed",
             "time limits: trial_timeout_s off, stall_timeout_s 2 h",

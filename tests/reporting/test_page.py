@@ -76,13 +76,14 @@ def test_page_of_a_finished_study(tmp_path: Path) -> None:
         page = as_html(read_report_data(database, NAMES, with_trials=True))
     outline = Outline(page)
     headings = re.findall(r"<h2>(.*?)</h2>", page)
-    assert headings[-8:] == [
+    assert headings[-9:] == [
         "Validation loss over the grid",
         "All cells",
         "All comparisons",
         "Learning curves",
         "Loss by position",
         "When the trials ran",
+        "What it cost",
         "What the models write",
         "To run it again",
     ]
@@ -234,7 +235,11 @@ def test_what_an_objective_does_not_record_is_left_out(tmp_path: Path) -> None:
             connection.exec_driver_sql("DELETE FROM trial_user_attributes")
             connection.exec_driver_sql("UPDATE search_runs SET train_loss = NULL")
         outline = Outline(as_html(read_report_data(database, NAMES, with_trials=True)))
-    assert set(whole.headings) - set(outline.headings) == {"Loss by position", "What the models write"}
+    assert set(whole.headings) - set(outline.headings) == {
+        "Loss by position",
+        "What it cost",
+        "What the models write",
+    }
     columns, left = ({attrs.get("data-name") for tag, attrs in each.tags if tag == "th"} for each in (whole, outline))
     assert columns - left == {"seconds", "train_loss"}
     said = "The same in all rows: parameters 7, tokens 640"

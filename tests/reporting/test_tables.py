@@ -101,7 +101,7 @@ def test_json_is_one_object() -> None:
     assert set(read["rows"][0]) == {
         *("rank", "cell", "state", "trials", "planned", "train_loss", "val_loss", "step", "n_params", "seconds"),
         *("published", "difference", "tokens", "interval", "prediction", "seeds"),
-        *("seed_range", "published_agrees"),
+        *("seed_range", "published_agrees", "flops"),
     }
     assert read["rows"][0]["cell"]["pe_type"] == "rope"
     assert read["rows"][0]["val_loss"] == ROWS[0].val_loss

@@ -317,7 +317,7 @@ def test_a_training_setting_with_several_values_is_a_further_axis(tmp_path: Path
 
 
 SET_FAULTS = {
-    "n_emb=64": r"unknown key 'n_emb' \(did you mean 'n_embd'\?\); axes: n_embd; settings: .*keep_artifacts$",
+    "n_emb=64": r"unknown key 'n_emb' \(did you mean 'n_embd'\?\); axes: n_embd; settings: .*keep_artifacts, .*_flops$",
     "n_embd": r"write KEY=VALUE or KEY=VALUE,VALUE, such as --set n_embd=64,128",
     "=3": r"write KEY=VALUE",
     "n_embd=": r"write KEY=VALUE",

@@ -6,6 +6,7 @@ torch is imported only where a run is made, so programs that only plan or report
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -54,6 +55,20 @@ class LanguageModelObjective(Objective):
     ) -> LanguageModelRun:
         """As `start` below."""
         return start(cell, seed, settings, _require_corpus(corpus), device)
+
+    def operations(self, cell: Mapping[str, Any], settings: TrainingSettings, corpus: Corpus | None) -> float | None:
+        """As `search.objectives.operations.CountsOperations`."""
+        import torch
+
+        from search.objectives.language_model.flops import flops_of
+
+        run, threads = start(cell, 0, settings, _require_corpus(corpus), "cpu"), torch.get_num_threads()
+        torch.set_num_threads(1)  # small products on several threads take more of the CPUs, and here no less time
+        try:
+            counted, steps = flops_of(run), run.settings.max_iters
+        finally:
+            torch.set_num_threads(threads)
+        return None if counted is None else counted.total(steps, 1 + math.ceil(steps / run.settings.eval_interval))
 
     def stack_runs(self, runs: Sequence[TrainingRun]) -> RunGroup:
         """Group runs of one device and corpus, to train them at the same time."""
