@@ -77,8 +77,9 @@ def metered(database: Database, uid: str, meter: ProcessMeter) -> Iterator[None]
 def _store(database: Database, uid: str, meter: ProcessMeter) -> None:
     try:
         store_process(database, uid, meter.cost())
-    except StorageUnavailable as error:  # what a process takes is worth no failure
-        log.debug("cannot store what this process takes: %s", error_text(error))
+    except Exception as error:  # what a process takes is worth no failure
+        level = logging.DEBUG if isinstance(error, StorageUnavailable) else logging.WARNING
+        log.log(level, "cannot store what this process takes: %s", error_text(error))
 
 
 def process_age_s() -> float:

@@ -56,6 +56,20 @@ def test_costs_are_stored_while_a_process_runs(tmp_path: Path, monkeypatch: pyte
         assert found.cpu_s == pytest.approx(meter.cost().cpu_s, abs=0.2)
 
 
+def test_a_process_does_not_fail_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("permission denied for table search_processes")
+
+    monkeypatch.setattr(process_meter, "store_process", refuse)
+    with ended_study(tmp_path, nothing) as database, metered(database, "", ProcessMeter("me", "cpu")):
+        pass
+    assert caplog.messages == [
+        "cannot store what this process takes: PermissionError: permission denied for table search_processes"
+    ]
+
+
 def package(folder: Path, name: str, joules: float, turns_at: float = 1000.0) -> None:
     (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / name / "energy_uj").write_text(f"{int(joules * 1e6)}\n")
