@@ -68,6 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.dont_write_bytecode = False
     if not hasattr(config, "workerinput"):
         compileall.compile_dir(ROOT / "search", quiet=2)
+    gc.disable()  # until all is imported
 
 
 def pytest_collection_finish() -> None:
@@ -75,6 +76,7 @@ def pytest_collection_finish() -> None:
     sys.dont_write_bytecode = True
     # What is there now stays: no collection looks at it again, and forks do not copy it.
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -24,6 +24,8 @@ from search.storage.failures import Failure
 from search.storage.queue import TrialQueue
 from search.workers.child_processes import processes_of
 
+forked = pytest.mark.usefixtures("forked_workers")
+
 
 def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
@@ -67,6 +69,7 @@ def workers_of(run: LocalLauncher) -> list[int]:
     return [process.popen.pid for process in run._processes]
 
 
+@forked
 def test_killed_worker_is_replaced_and_its_trial_goes_on(
     planned: Database,
     corpus_file: str,
@@ -129,6 +132,7 @@ workers = {max_attempts = 1}
 """
 
 
+@forked
 def test_end_with_a_trial_is_a_crash_whatever_the_code(
     work_folder: Path, corpus_file: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -158,6 +162,7 @@ def tended(run: LocalLauncher) -> int:
     return run.running
 
 
+@forked
 def test_worker_that_is_stopped_from_outside_is_named_and_replaced(
     planned: Database,
     corpus_file: str,
@@ -185,6 +190,7 @@ def test_worker_that_is_stopped_from_outside_is_named_and_replaced(
     assert {(row["state"], row["attempts"]) for row in all_rows(sqlite(work_folder))} == {("waiting", 0)}
 
 
+@forked
 def test_programs_of_a_killed_worker_end_with_it(
     work_folder: Path, corpus_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +208,7 @@ def test_programs_of_a_killed_worker_end_with_it(
             assert not processes_of(worker)
 
 
+@forked
 def test_worker_with_a_wrong_option_is_not_started_again(planned: Database, work_folder: Path) -> None:
     run, work = launcher(), job(planned, work_folder, ["--study", "small", "--corpus", "no.txt"])
     run.start(9, work)
@@ -213,6 +220,7 @@ def test_worker_with_a_wrong_option_is_not_started_again(planned: Database, work
     run.stop(1)
 
 
+@forked
 def test_stop_kills_what_does_not_end(
     planned: Database, corpus_file: str, work_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +239,7 @@ def test_stop_kills_what_does_not_end(
     assert all(claims)
 
 
+@forked
 def test_stop_hands_trials_back(
     planned: Database, corpus_file: str, work_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

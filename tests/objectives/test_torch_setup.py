@@ -42,10 +42,10 @@ def test_a_step_gets_the_memory_of_the_step_before() -> None:
         "from search.objectives.torch_setup import prepare_torch\n"
         "if sys.argv[1] == 'prepared':\n"
         "    prepare_torch()\n"
-        "weights, found = torch.ones(1024, 256, requires_grad=True), []\n"
+        "weights, found = torch.ones(1024, 8, requires_grad=True), []\n"
         "for _ in range(20):\n"
         "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "    torch.relu(torch.ones(16384, 256) @ weights.T).sum().backward()\n"  # tensors of 64 MiB
+        "    torch.relu(torch.ones(9216, 8) @ weights.T).sum().backward()\n"  # tensors of 36 MiB
         "    weights.grad = None\n"
         "    found.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
         "print(statistics.median(found[10:]))\n"  # the heap grows for some steps, as its blocks come to lie

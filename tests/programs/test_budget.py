@@ -26,6 +26,8 @@ from search.storage.spending import Spent, count_spending, spent_on
 from search.workers.setup import open_worker
 from search.workers.trained_trial import TrainedTrial
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 GRID = """
 objective = "fake_objective:start"
 {seeds}

@@ -23,6 +23,8 @@ from search.reporting.study_result import Best, StudyResult
 from search.statistics.ranking import ranked_rows
 from search.storage.queries import counts
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 NAMES = ["small", "small-baselines"]
 
 

@@ -241,7 +241,7 @@ PROCESSES: list[tuple[str, list[str], dict[str, str]]] = [
 )
 def test_processes(case: Case, tmp_path: Path) -> None:
     name, arguments, variables = case
-    done = program(name, *arguments, cwd=tmp_path, env=variables, new=True)
+    done = program(name, *arguments, cwd=tmp_path, env=variables)  # a new interpreter where variables are given
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert "Traceback" not in done.stderr
     assert "hush" not in done.stderr

@@ -26,6 +26,8 @@ from search.study.stored import planned_study
 from search.workers.provenance import environment
 from search.workers.replay import Comparison, RecordedTrial, differences, read_recorded_trial, replay_trial
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 PRUNED = REAL.replace('name = "none"', 'name = "median"\nwarmup_steps = 5\nmin_trials = 1').replace(
     'pe_type = ["randn", "rope"]', 'pe_type = ["rope"]\nlearning_rate = [1e-2, 9e-3, 1e-7]'
 )

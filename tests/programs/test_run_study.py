@@ -21,6 +21,8 @@ from search import run_study
 from search.errors import UsageError
 from search.run import _print as print_result
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 FAULTY = """
 objective = "fake_objective:start"
 

@@ -10,6 +10,8 @@ from study_files import all_rows, sqlite
 
 from search import run_study
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 SWEEP = """
 program: train.py
 method: bayes

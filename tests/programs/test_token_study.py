@@ -21,6 +21,8 @@ from search.objectives.corpus import load_corpus
 from search.objectives.language_model.objective import start
 from search.objectives.settings import TrainingSettings
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 STUDY = """
 corpus = "ids"
 seeds = 2

@@ -29,6 +29,8 @@ from search.study.user_modules import resolve_objective, user_modules
 from search.workers.setup import open_worker
 from search.workers.user_code import UserCode, UserCodeError
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 ROOT = Path(__file__).parents[2]
 
 OBJECTIVE = """

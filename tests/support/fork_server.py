@@ -6,23 +6,26 @@ The server has opened no database, and SQLite's locks do not survive a fork; see
 from __future__ import annotations
 
 import atexit
+import ctypes
 import io
 import multiprocessing
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
-from forked_children import fork_children
+from forked_children import execute_child, fork_children, wait_for_program
 
 import search
 
@@ -43,6 +46,7 @@ def _preloaded() -> list[str]:
 
 CONTEXT.set_forkserver_preload(_preloaded())
 TIMEOUT_S = 100.0
+_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 _exit = os._exit  # a worker replaces it
 
 
@@ -126,6 +130,39 @@ def _run_program(
     if name == "run":
         fork_children(_workers(arguments, environment), partial(_become, None))
     _become(cwd, name, arguments, environment)
+
+
+@contextmanager
+def forked_children() -> Iterator[None]:
+    """The programs of `search` that this process starts, such as workers, are forks of the server."""
+    before = subprocess.Popen._execute_child  # type: ignore[attr-defined]
+    subprocess.Popen._execute_child = execute_child(_adopted)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        subprocess.Popen._execute_child = before  # type: ignore[attr-defined]
+
+
+def _adopted() -> tuple[int, socket.socket]:
+    """A fork of the server that has become a child of this process, as the nearest subreaper above it."""
+    ours, theirs = socket.socketpair()
+    ctypes.CDLL(None).prctl(_SUBREAPER, 1)
+    try:
+        between = ForkedProcess(_leave_child, theirs)
+        theirs.close()
+        pid = int.from_bytes(ours.recv(8), "big")
+        assert between.wait(TIMEOUT_S) == 0
+    finally:
+        ctypes.CDLL(None).prctl(_SUBREAPER, 0)
+    return pid, ours
+
+
+def _leave_child(connection: socket.socket) -> NoReturn:
+    pid = os.fork()
+    if pid == 0:
+        wait_for_program(connection, partial(_become, None))
+    connection.sendall(pid.to_bytes(8, "big"))
+    _exit(0)
 
 
 def _workers(arguments: Sequence[str], environment: Mapping[str, str]) -> int:

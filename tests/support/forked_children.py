@@ -40,18 +40,29 @@ def fork_children(count: int, become: Program) -> None:
             # The fork ends with this process: no other fork may hold the connection.
             for each in (ours, *(connection for _, connection in idle)):
                 each.close()
-            _wait_for_program(theirs, become)
+            wait_for_program(theirs, become)
         theirs.close()
         idle.append((pid, ours))
+    subprocess.Popen._execute_child = execute_child(lambda: idle.pop(0) if idle else None)  # type: ignore[attr-defined]
+
+
+def execute_child(next_child: Callable[[], tuple[int, socket.socket] | None]) -> Callable[..., None]:
+    """What starts the process of a `subprocess.Popen`, with forks for the programs of `search`.
+
+    Args:
+        next_child: A child of this process in `wait_for_program`, and the other end of its connection, if there is one.
+    """
     start = subprocess.Popen._execute_child  # type: ignore[attr-defined]
     parameters = inspect.signature(start)
 
-    def execute_child(process: Any, *given: Any) -> None:
+    def execute(process: Any, *given: Any) -> None:
         how = parameters.bind(process, *given).arguments
-        if not idle or list(how["args"])[:3] != _PREFIX or how["cwd"] is not None:
+        is_ours = list(how["args"])[:3] == _PREFIX and how["cwd"] is None
+        child = next_child() if is_ours else None
+        if child is None:
             start(process, *given)
             return
-        process.pid, connection = idle.pop(0)
+        process.pid, connection = child
         process._child_created = True
         with connection:
             _send_program(connection, how)
@@ -59,7 +70,7 @@ def fork_children(count: int, become: Program) -> None:
             *(how[end] for end in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite"))
         )
 
-    subprocess.Popen._execute_child = execute_child  # type: ignore[attr-defined]
+    return execute
 
 
 def _send_program(connection: socket.socket, how: Mapping[str, Any]) -> None:
@@ -67,23 +78,25 @@ def _send_program(connection: socket.socket, how: Mapping[str, Any]) -> None:
     streams = [own if descriptor == -1 else descriptor for own, descriptor in enumerate(given)]
     mask = [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())]
     environment = dict(os.environ if how["env"] is None else how["env"])
-    message = json.dumps([list(how["args"])[3:], environment, how["start_new_session"], mask]).encode()
+    message = json.dumps([list(how["args"])[3:], environment, how["start_new_session"], mask, os.getcwd()]).encode()
     socket.send_fds(connection, [len(message).to_bytes(8, "big")], streams)
     connection.sendall(message)
     connection.recv(1)  # it is what it shall be
 
 
-def _wait_for_program(parent: socket.socket, become: Program) -> NoReturn:
+def wait_for_program(parent: socket.socket, become: Program) -> NoReturn:
+    """Wait until the process at the other end says which program to be; end if that ends."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     size, streams, *_ = socket.recv_fds(parent, 8, 3)
     if not size:
         os._exit(0)  # the parent has ended, or has not needed it
     with parent.makefile("rb") as stream:
-        command, environment, has_own_session, mask = json.loads(stream.read(int.from_bytes(size, "big")))
+        command, environment, has_own_session, mask, folder = json.loads(stream.read(int.from_bytes(size, "big")))
     for target, descriptor in enumerate(streams):
         os.dup2(descriptor, target)
         os.close(descriptor)
+    os.chdir(folder)
     if has_own_session:
         os.setsid()
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
