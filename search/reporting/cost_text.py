@@ -48,7 +48,7 @@ def cost_sentences(cost: StudyCost) -> list[str]:
         )
     if (price := cost.price(cost.device_s)) is not None:
         found.append(
-            f"Price of the device time: {price:.2f}{_currency(cost)}, at {cost.settings.per_device_hour:g}"
+            f"Price of the device time: {_money(price)}{_currency(cost)}, at {cost.settings.per_device_hour:g}"
             f"{_currency(cost)} per hour of a device."
         )
     return found
@@ -86,6 +86,10 @@ def _energy(run: RunCost) -> str:
     return f"Energy of the devices: {run.energy_j / JOULES_PER_KWH:.3g} kWh{some}."
 
 
+def _money(price: float) -> str:
+    return f"{price:.2f}" if price >= 0.1 or price == 0 else f"{price:.2g}"
+
+
 def _currency(cost: StudyCost) -> str:
     return f" {cost.settings.currency}" if cost.settings.currency else ""
 
@@ -98,7 +102,7 @@ def estimate_line(estimate: Estimate | None) -> str:
     text = f"{count_text(estimate.trials, 'trial')}{flops} if none is pruned"
     if estimate.seconds is None:
         return f"{text}; how long they take is known once a trial is complete"
-    price = "" if estimate.price is None else f", {estimate.price:.2f} {estimate.currency}".rstrip()
+    price = "" if estimate.price is None else f", {_money(estimate.price)} {estimate.currency}".rstrip()
     as_measured = f"as {count_text(estimate.timed, 'complete trial')} took"
     return f"{text}; about {time_text(estimate.seconds)} of devices{price}, {as_measured}"
 
@@ -131,7 +135,7 @@ def _texts(cost: StudyCost, spent: Spent) -> list[str]:
     if cost.spent.flops is not None:
         texts += ["" if each is None else f"{each:.3g}" for each in (spent.flops, spent.flops_s)]
     price = cost.price(spent.seconds)
-    return [*texts, *([] if price is None else [f"{price:.2f}"])]
+    return [*texts, *([] if price is None else [_money(price)])]
 
 
 def cost_as_markdown(cost: StudyCost) -> str:

@@ -110,7 +110,7 @@ def test_every_format_says_it(tmp_path: Path) -> None:
         "device can do (peak_flops of the study file).",
         "Saved by pruning: about 18.0 s and 3.6e+13 floating-point operations, 31% of what all trials would have taken "
         "to their ends.",
-        "Price of the device time: 0.08 USD, at 2.5 USD per hour of a device.",
+        "Price of the device time: 0.083 USD, at 2.5 USD per hour of a device.",
     ]
     for sentence in sentences:
         assert f"- {sentence}" in markdown.replace("\\_", "_")
@@ -118,7 +118,7 @@ def test_every_format_says_it(tmp_path: Path) -> None:
     assert "| n\\_embd | trials | device time | share | FLOPs | FLOP/s | USD |" in markdown.replace(
         "n_embd", "n\\_embd"
     )
-    assert re.search(r"\| 128 \| 12 \| 18.0 s \| 44% \| 3.6e\+13 \| 2e\+12 \| 0.01 \|", markdown)
+    assert re.search(r"\| 128 \| 12 \| 18.0 s \| 44% \| 3.6e\+13 \| 2e\+12 \| 0.013 \|", markdown)
     assert found["run"] == {
         **{"workers": 2, "device_seconds": 120.0, "cpu_seconds": 110.0},
         **{"energy_joules": None, "all_energy_measured": False},
