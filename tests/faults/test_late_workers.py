@@ -85,13 +85,13 @@ def shifted(hours: float, folder: Path) -> dict[str, str]:
 
 def check_clocks_do_not_matter(study: FaultStudy, ahead: dict[str, str], behind: dict[str, str]) -> None:
     study.plan()
-    victim = study.start_worker_program(environment=ahead)
+    victim = study.start_worker_program(environment=ahead, new=True)
     wait_until(lambda: study.holders() == {victim.pid}, "its first claim")
     victim.kill()
     # Evaluations are further apart than a lease is long: only renewals keep the leases of live workers.
     started = time.monotonic()
-    study.start_worker_program(environment=behind)
-    study.start_worker_program(environment=ahead)
+    study.start_worker_program(environment=behind, new=True)
+    study.start_worker_program(environment=ahead, new=True)
     assert study.join() == [-signal.SIGKILL, 0, 0], study.logs()
     assert time.monotonic() - started < 120, "the dead worker's lease was held for too long"
     rows = study.check_exactly_once()

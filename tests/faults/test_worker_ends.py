@@ -50,7 +50,7 @@ def test_every_signal_hands_back_with_a_checkpoint(make_sqlite_study: MakeStudy)
     assert spent == [{"train_seconds": pytest.approx(7 * 0.001)}] * len(STOP_SIGNALS)
     gate.open()
     study.workers.clear()
-    study.start_worker_program()
+    study.start_worker_program(new=True)
     assert study.join() == [0]
     assert {row.attempts for row in study.check_exactly_once()} == {1}
 

@@ -21,7 +21,7 @@ import fake_objective
 import optuna
 import optuna.artifacts  # forks need it, and it takes long: it imports boto3
 from deaths import Death, in_child
-from fork_server import ForkedProcess
+from fork_server import ForkedProcess, fork_program
 from gates import PATIENCE_S, Gate, gates_environment
 from optuna.trial import TrialState
 from sqlalchemy import create_engine, func, select, update
@@ -171,24 +171,31 @@ class FaultStudy:
         return self.workers[-1]
 
     def start_worker_program(
-        self, *arguments: str, environment: Mapping[str, str] | None = None, script: Sequence[str] = ()
+        self,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        script: Sequence[str] = (),
+        new: bool = False,
     ) -> AnyWorker:
         """Start one worker from the command line.
 
         Args:
             arguments: More of the command line.
             environment: More variables.
-            script: Run this instead of `-m search.worker`, with the same arguments.
+            script: Run this instead of `-m search.worker`, with the same arguments, in a new interpreter.
+            new: Start a new interpreter, and not a fork.
         """
-        command = [sys.executable, *(script or ["-m", "search.worker"]), *self.arguments, *arguments]
-        with self._log_file(len(self.workers)).open("wb") as output:
-            worker = subprocess.Popen(
-                command,
-                env={**os.environ, **self.environment, **(environment or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
+        log, given = self._log_file(len(self.workers)), [*self.arguments, *arguments]
+        log.unlink(missing_ok=True)
+        variables = {**os.environ, **self.environment, **(environment or {})}
+        worker: AnyWorker
+        if not (new or script):
+            worker = fork_program("worker", given, Path.cwd(), variables, log, log)
+        else:
+            command = [sys.executable, *(script or ["-m", "search.worker"]), *given]
+            with log.open("wb") as output:
+                nothing = subprocess.DEVNULL
+                worker = subprocess.Popen(command, env=variables, stdin=nothing, stdout=output, stderr=output)
         self.workers.append(worker)
         return worker
 

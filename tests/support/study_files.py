@@ -91,11 +91,10 @@ def program(
         name, arguments: The program and its command line.
         cwd: Its working directory.
         env: More variables.
-        new: Start a new interpreter, and not a fork that need not import everything anew. Workers always get one: they
-            watch how their process ends.
+        new: Start a new interpreter, and not a fork that need not import everything anew.
     """
     environment = {**os.environ, **(env or {})}
-    if not (new or env or name == "worker"):
+    if not (new or env):
         return run_forked(name, arguments, cwd, environment)
     command = [sys.executable, "-m", f"search.{name}", *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)

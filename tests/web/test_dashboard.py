@@ -6,8 +6,6 @@ import http.client
 import json
 import socket
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from sample_study import STUDY, sample_plan
+from study_files import program
 
 from benchmarks.served_dashboard import served_dashboard
 from search.dashboard import warn_of_options
@@ -194,13 +193,7 @@ def test_wrong_use(tmp_path: Path) -> None:
             ("--allow-host", "http://a.example"): "--allow-host 'http://a.example': give a name or an address alone",
         }
         for arguments, message in cases.items():
-            done = subprocess.run(
-                [sys.executable, "-m", "search.dashboard", *arguments],
-                capture_output=True,
-                text=True,
-                cwd=tmp_path,
-                timeout=30,
-            )
+            done = program("dashboard", *arguments, cwd=tmp_path)
             assert done.returncode == 2, arguments
             assert message in done.stderr
             assert len(done.stderr.strip().splitlines()) == 1
