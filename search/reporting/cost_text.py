@@ -10,9 +10,11 @@ from search.reporting.escapes import markdown_text
 from search.statistics.cost import Spent, StudyCost
 from search.statistics.estimate import Estimate
 from search.storage.process_costs import RunCost
-from search.study.formatting import count_text
+from search.storage.texts import printable
+from search.study.formatting import count_text, enough_digits, value_text
 
 JOULES_PER_KWH = 3.6e6
+MOST_VALUES = 30  # of an axis that has a table
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def _money(price: float) -> str:
 
 
 def _currency(cost: StudyCost) -> str:
-    return f" {cost.settings.currency}" if cost.settings.currency else ""
+    return f" {printable(cost.settings.currency)}" if cost.settings.currency else ""
 
 
 def estimate_line(estimate: Estimate | None) -> str:
@@ -102,7 +104,7 @@ def estimate_line(estimate: Estimate | None) -> str:
     text = f"{count_text(estimate.trials, 'trial')}{flops} if none is pruned"
     if estimate.seconds is None:
         return f"{text}; how long they take is known once a trial is complete"
-    price = "" if estimate.price is None else f", {_money(estimate.price)} {estimate.currency}".rstrip()
+    price = "" if estimate.price is None else f", {_money(estimate.price)} {printable(estimate.currency)}".rstrip()
     as_measured = f"as {count_text(estimate.timed, 'complete trial')} took"
     return f"{text}; about {time_text(estimate.seconds)} of devices{price}, {as_measured}"
 
@@ -116,16 +118,19 @@ def time_text(seconds: float) -> str:
 
 
 def cost_tables(cost: StudyCost) -> list[CostTable]:
-    """A table for each axis."""
-    return [
-        CostTable(axis, _titles(cost), [[str(value), *_texts(cost, each)] for value, each in found])
-        for axis, found in cost.by_axis.items()
-    ]
+    """A table for each axis that has few values."""
+    found = []
+    for axis, by_value in cost.by_axis.items():
+        if len(by_value) <= MOST_VALUES:
+            digits = enough_digits(value for value, _ in by_value)
+            rows = [[value_text(value, digits), *_texts(cost, each)] for value, each in by_value]
+            found.append(CostTable(printable(axis), _titles(cost), rows))
+    return found
 
 
 def _titles(cost: StudyCost) -> list[str]:
     flops = [] if cost.spent.flops is None else ["FLOPs", "FLOP/s"]
-    price = [] if cost.settings.per_device_hour is None else [cost.settings.currency or "price"]
+    price = [] if cost.settings.per_device_hour is None else [printable(cost.settings.currency) or "price"]
     return ["trials", "device time", "share", *flops, *price]
 
 

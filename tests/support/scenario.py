@@ -257,8 +257,9 @@ class FaultStudy:
         assert code == 0, self.fork_log.read_text()
 
     def log(self, worker: AnyWorker) -> str:
-        """A worker's output."""
-        return self._log_file(self.workers.index(worker)).read_text()
+        """A worker's output; "" before it has written anything."""
+        file = self._log_file(self.workers.index(worker))
+        return file.read_text() if file.exists() else ""
 
     def logs(self) -> str:
         """All workers' output."""

@@ -93,7 +93,7 @@ def test_dashboard(visit: Visit) -> None:
     expect(note.locator("td", has_text="complete").first).to_be_visible()
     tables = note.locator("table")
     lengths = [tables.nth(i).locator("tbody tr").count() for i in range(tables.count())]
-    assert lengths == [9, 8, 3]  # cells, candidates, comparisons
+    assert lengths == [9, 8, 3, 2, 2, 2]  # cells, candidates, comparisons, what the values of three axes cost
     expect(note.get_by_role("heading", name="Verdicts")).to_be_visible()
 
     trial = visit.open(f"/dashboard/studies/{study}/trials?numbers=3")
