@@ -111,7 +111,7 @@ def _work_on_oldest(held: deque[tuple[Any, Any]]) -> None:
 
 
 def best_in_optuna(function: str, sampler: str, at_a_time: int, trials: int, seed: int) -> float:
-    """The best value of a study of Optuna, in memory, with as many trials asked for before the first is told."""
+    """The best value of a study of Optuna, in memory, which asks for as many trials before it tells the first value."""
     study = optuna.create_study(sampler=SAMPLERS[sampler](seed))
     space: dict[str, Any] = {name: FloatDistribution(*limits) for name, limits in RANGES[function].items()}
     held: deque[optuna.Trial] = deque()

@@ -30,7 +30,7 @@ def leave_out(connection: Connection, uids: Sequence[str], reason: str) -> int:
     over_budget = and_(table.state == NOT_RUN, table.reason == BUDGET_SPENT)
     either = never_claimed if reason == BUDGET_SPENT else or_(never_claimed, over_budget)
     among = and_(table.study_uid.in_(uids), either)
-    # A worker may be claiming one: it keeps that. The others are locked in one order, so that nobody waits in a circle.
+    # A trial that a worker is claiming stays with it. The rows are locked in one order, which prevents deadlocks.
     locked = connection.execute(select(table.id).where(among).order_by(table.id).with_for_update()).scalars().all()
     if not locked:
         return 0

@@ -149,7 +149,7 @@ def spent_on(database: Database, studies: Sequence[str]) -> Spent:
 def settle_budget(database: Database, study: str, *siblings: str) -> bool:
     """Leave out the trials that no worker has begun if the budget is spent; else return them to the queue.
 
-    Under the lock of planning, so that nobody decides by the budget of an earlier run.
+    It takes the lock of planning, so that no worker decides by the budget of an earlier run.
 
     Args:
         siblings: The names of the other studies that share the budget, planned or not.

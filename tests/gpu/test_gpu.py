@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from lone_runs import losses, never, train_together
 from torch import Tensor, nn
 
 from search.objectives.corpus import Corpus, encode, load_corpus
@@ -63,20 +64,6 @@ def begin(text: Corpus) -> Callable[..., LanguageModelRun]:
     return begin
 
 
-def never() -> bool:
-    return False
-
-
-def train(group: AcceleratedGroup, leave_after: dict[LanguageModelRun, int] | None = None) -> None:
-    while group.runs:
-        evaluated = group.advance(never)
-        group.remove([run for run, at in evaluated if run.finished or at.step == (leave_after or {}).get(run)])
-
-
-def losses(run: LanguageModelRun) -> list[float]:
-    return [loss for point in run.curve for loss in (point.metrics["train_loss"], point.value)]
-
-
 def assert_as_on_cpu(run: LanguageModelRun, cell: dict[str, Any], seed: int, begin: Any) -> None:
     alone = begin(cell, seed, run.settings, "cpu")
     while not alone.finished:
@@ -87,14 +74,14 @@ def assert_as_on_cpu(run: LanguageModelRun, cell: dict[str, Any], seed: int, beg
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: "-".join(str(value) for value in cell.values()))
 def test_a_run_learns_what_it_learns_on_the_cpu(cell: dict[str, Any], begin: Callable[..., LanguageModelRun]) -> None:
     run = begin(cell, 0)
-    train(AcceleratedGroup([run]))
+    train_together(AcceleratedGroup([run]))
     assert_as_on_cpu(run, cell, 0, begin)
 
 
 def test_all_shapes_side_by_side(begin: Callable[..., LanguageModelRun]) -> None:
     runs = {(at, seed): begin(cell, seed) for at, cell in enumerate(CELLS) for seed in range(3)}
     group = AcceleratedGroup(list(runs.values()))
-    train(group, {runs[at, 1]: 100 for at in range(len(CELLS))})  # pruned
+    train_together(group, {runs[at, 1]: 100 for at in range(len(CELLS))})  # pruned
     for (at, seed), run in runs.items():
         if seed < 2:
             assert_as_on_cpu(run, CELLS[at], seed, begin)
@@ -104,7 +91,7 @@ def test_the_same_group_gives_the_same_numbers(begin: Callable[..., LanguageMode
     curves = []
     for _ in range(2):
         runs = [begin(cell, seed) for cell in CELLS for seed in range(2)]
-        train(AcceleratedGroup(runs))
+        train_together(AcceleratedGroup(runs))
         curves.append([losses(run) for run in runs])
     assert curves[0] == curves[1]
 
@@ -115,7 +102,7 @@ def test_products_in_tf32_differ_a_little(begin: Callable[..., LanguageModelRun]
     for dtype in ("float32", "tf32"):
         run = begin(CELLS[-2], 0, CALM.model_copy(update={"dtype": dtype}))
         if is_stacked:
-            train(AcceleratedGroup([run]))
+            train_together(AcceleratedGroup([run]))
         while not run.finished:
             run.advance(never)
         found.append(losses(run))
@@ -141,7 +128,7 @@ def test_captured_steps_of_a_lone_run_are_those_it_takes_uncaptured(
     captured, plain = begin(cell, 0, settings), begin(cell, 0, settings)
     group = AcceleratedGroup([captured])
     assert not group.stacks
-    train(group)
+    train_together(group)
     while not plain.finished:
         plain.advance(never)
     assert losses(captured) == pytest.approx(losses(plain), abs=tolerance, rel=0)
@@ -158,7 +145,7 @@ def test_a_checkpoint_goes_on_where_it_was(begin: Callable[..., LanguageModelRun
     again = [begin(cell, seed) for seed in range(3)]
     for run, payload in zip(again, saved, strict=True):
         run.restore(payload)
-    train(AcceleratedGroup(again))
+    train_together(AcceleratedGroup(again))
     for seed, run in enumerate(again):
         assert_as_on_cpu(run, cell, seed, begin)
 
@@ -166,7 +153,7 @@ def test_a_checkpoint_goes_on_where_it_was(begin: Callable[..., LanguageModelRun
 def test_a_diverging_member_leaves_the_others_as_they_are(begin: Callable[..., LanguageModelRun]) -> None:
     wild = CALM.model_copy(update={"learning_rate": 1e30})
     runs = [begin(CELLS[2], 0), begin(CELLS[2], 1, wild), begin(CELLS[2], 2)]
-    train(AcceleratedGroup(runs))
+    train_together(AcceleratedGroup(runs))
     assert runs[1].curve[-1].diverged
     for seed in (0, 2):
         assert_as_on_cpu(runs[seed], CELLS[2], seed, begin)
@@ -217,7 +204,7 @@ def test_a_model_that_waits_trains_uncaptured(
     cell = {"model": f"{__name__}:Waits", "block_size": 8}
     sys.modules.setdefault(__name__, sys.modules[Waits.__module__])
     run = begin(cell, 0)
-    train(AcceleratedGroup([run]))
+    train_together(AcceleratedGroup([run]))
     assert "waits for the GPU" in caplog.text
     assert f"{Path(__file__).name}:" in caplog.text
     assert_as_on_cpu(run, cell, 0, begin)
@@ -263,8 +250,8 @@ def test_a_group_without_memory_is_halved(begin: Callable[..., LanguageModelRun]
     torch.cuda.set_per_process_memory_fraction(min(1.0, (torch.cuda.memory_reserved() + (200 << 20)) / total))
     try:
         with pytest.raises(torch.OutOfMemoryError):
-            train(AcceleratedGroup([begin(CELLS[-2], seed) for seed in range(64)]))
-        train(AcceleratedGroup([begin(CELLS[2], 0)]))  # the process goes on
+            train_together(AcceleratedGroup([begin(CELLS[-2], seed) for seed in range(64)]))
+        train_together(AcceleratedGroup([begin(CELLS[2], 0)]))  # the process goes on
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
 

@@ -74,7 +74,7 @@ class Lane:
         """Make its stream the current one."""
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
 
-    def run(self, name: str, work: Callable[[], None]) -> None:
+    def run(self, name: str, work: Callable[[], object]) -> None:
         """Do work: kernel by kernel the first time, as a captured graph from the second time on.
 
         Args:
@@ -136,7 +136,7 @@ class Lane:
             graph.reset()
         self._graphs.clear()
 
-    def _try(self, name: str, work: Callable[[], None]) -> None:
+    def _try(self, name: str, work: Callable[[], object]) -> None:
         """Do the work once and find out whether it waits for the device, which a capture would not survive.
 
         Libraries initialize themselves here too, which cannot be captured either.
@@ -149,7 +149,7 @@ class Lane:
             )
             self._uncaptured.add(name)
 
-    def _capture(self, name: str, work: Callable[[], None]) -> Graph:
+    def _capture(self, name: str, work: Callable[[], object]) -> Graph:
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):

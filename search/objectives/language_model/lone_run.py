@@ -21,7 +21,7 @@ class LoneRun:
     def __init__(self, run: LanguageModelRun) -> None:
         self.run = run
         self._lane = Lane(run.device, uses_tf32(run.settings, run.device))
-        if can_capture(run):
+        if self._lane.captures and can_capture(run):
             run.take_steps_on(self._lane)
 
     def advance(self) -> Evaluation | None:

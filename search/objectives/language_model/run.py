@@ -130,7 +130,7 @@ class LanguageModelRun:
         return finite
 
     def take_steps_on(self, lane: Lane) -> None:
-        """Do the work of all steps to come on a lane, which captures it if it can."""
+        """Do the work of all steps to come on a lane, which captures it."""
         self._training_step.take_on(lane)
 
     def stepped(self, seconds: float = 0.0, steps: int = 1) -> None:

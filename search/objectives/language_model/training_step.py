@@ -51,22 +51,21 @@ class TrainingStep:
         self._lane: Lane | None = None
 
     def take_on(self, lane: Lane) -> None:
-        """Do the work of all steps to come on a lane, which captures it if it can.
+        """Do the work of all steps to come on a lane, which captures it.
 
         Args:
-            lane: The same work is done in each step, with the optimizer's numbers in its tensors.
+            lane: One that captures; the same work is done in each step, and what differs is in tensors.
         """
         self._lane = lane
         settings, device = self._settings, self._device
+        for attribute in ("fixed_shapes", "on_accelerator"):
+            if hasattr(self._model, attribute):
+                setattr(self._model, attribute, True)
         with lane.active():
             shape = settings.gradient_accumulation_steps, settings.batch_size
             self._starts = torch.zeros(shape, dtype=torch.int64, device=device)
-            if lane.captures:
-                for attribute in ("fixed_shapes", "on_accelerator"):
-                    if hasattr(self._model, attribute):
-                        setattr(self._model, attribute, True)
-                for group in self.optimizer.param_groups:  # a number would stay what it is in the first step
-                    group["lr"] = torch.tensor(float(group["lr"]), device=device)
+            for group in self.optimizer.param_groups:  # a number would stay what it is in the first step
+                group["lr"] = torch.tensor(float(group["lr"]), device=device)
 
     def take(self, step: int, loss_sum: Tensor) -> bool:
         """Take one step.
@@ -82,17 +81,14 @@ class TrainingStep:
         self._timer.begin()
         self._rates.set_all(step, self._settings)
         starts = self._batches.draw_several(self._settings.gradient_accumulation_steps)  # (A, B)
-        if self._lane is None or not self._lane.captures:
+        if self._lane is None:
             return self._update(starts, loss_sum)
         with self._lane.active():
             self._starts.copy_(starts.pin_memory(), non_blocking=True)
-        self._lane.run("step", lambda: self._always_update(loss_sum))
+        self._lane.run("step", lambda: self._update(self._starts, loss_sum))
         self._lane.pace()
         self._timer.end("step")
         return True
-
-    def _always_update(self, loss_sum: Tensor) -> None:
-        self._update(self._starts, loss_sum)
 
     def _update(self, starts: Tensor, loss_sum: Tensor) -> bool:
         """Take the step on the batches that start there, (A, B) int64; returns the same as `take`."""
