@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Select, Table, bindparam, insert, literal, se
 from search.options import PlanningOptions
 from search.planning import load_study
 from search.storage import optuna_tables
-from search.storage.database import Database
+from search.storage.database import MANY_ROWS, Database
 from search.storage.optuna_tables import Parameter
 from search.storage.planning import plan
 from search.storage.schema import queue_table
@@ -112,6 +112,8 @@ def end_trials(database: Database, study: str, most: int | None = None) -> None:
         most: How many; None for all.
     """
     database.write(lambda connection: _end_trials(connection, study, most))
+    # As a server does by itself while trials end one after another.
+    database.update_statistics([queue_table, *optuna_tables.TRIAL_TABLES], MANY_ROWS)
 
 
 def _end_trials(connection: Connection, study: str, most: int | None) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, Select, select
+from sqlalchemy import ColumnElement, Connection, Engine, Executable, Row, Select, Table, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
@@ -31,6 +31,8 @@ INTERRUPTED_OUTAGE_S = 3.0
 # A busy server may think this long about one statement.
 MIN_SILENCE_S = 2.0
 MAX_SILENCE_S = 60.0
+# A server that plans statements by statistics gathers them by itself, but only after a minute.
+MANY_ROWS = 1_000
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,16 @@ class Database:
                 return connection.execute(statement, parameters).all()
 
         return self.retry(attempt)
+
+    def update_statistics(self, tables: Sequence[Table], rows: int) -> None:
+        """Let statements be planned for tables that have just got `rows` rows, if these are many."""
+        if rows < MANY_ROWS:
+            return
+        try:
+            with self.limited_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                self.dialect.update_statistics(connection, tables)
+        except DBAPIError as error:  # not worth a retry: statements are only slower
+            log.debug("no statistics of %d new rows: %s", rows, first_line(error))
 
     def retry(self, attempt: Callable[[], Result]) -> Result:
         """Run `attempt` until the database answers; everything that touches the database goes through here.

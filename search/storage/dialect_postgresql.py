@@ -93,6 +93,10 @@ class PostgresDialect:
     def sync(self, connection: Connection) -> None:
         """Does nothing: the server syncs each commit."""
 
+    def update_statistics(self, connection: Connection, tables: Sequence[Table]) -> None:
+        """As `Dialect`; of another role's tables the server only warns."""
+        connection.execute(text(f"ANALYZE {', '.join(each.name for each in tables)}"))
+
     def upsert(self, table: Table, columns: Sequence[str], key: Sequence[str]) -> Executable:
         """As `Dialect`."""
         statement = insert(table)

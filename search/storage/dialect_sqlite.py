@@ -164,6 +164,9 @@ class SqliteDialect:
             fault.sqlite_errorcode = sqlite3.SQLITE_IOERR
             raise OperationalError("sync", None, fault) from error
 
+    def update_statistics(self, connection: Connection, tables: Sequence[Table]) -> None:
+        """Does nothing: the statements of trials find their rows by an index without it."""
+
     def upsert(self, table: Table, columns: Sequence[str], key: Sequence[str]) -> Executable:
         """As `Dialect`."""
         statement = insert(table)

@@ -168,6 +168,14 @@ class Dialect(Protocol):
         """
         ...
 
+    def update_statistics(self, connection: Connection, tables: Sequence[Table]) -> None:
+        """Let statements be planned for tables that have just grown; called outside a transaction.
+
+        Raises:
+            DBAPIError: It cannot, which does no harm.
+        """
+        ...
+
     def upsert(self, table: Table, columns: Sequence[str], key: Sequence[str]) -> Executable:
         """An INSERT of `columns` that updates the row if its `key` exists."""
         ...

@@ -87,9 +87,10 @@ def import_studies(database: Database, archive: ArchiveReader, names: Sequence[s
     remove_recorded(database, of_studies(names), files.store, files.checkpoints)  # of an import that was killed
     try:
         expected = {study.uid: _write_files(database, archive, study, files) for study in studies}
-        database.write(
+        trials = database.write(
             lambda connection: _create(database, connection, archive, studies, files, expected), durable=True
         )
+        database.update_statistics([queue_table, *optuna_tables.TRIAL_TABLES, *TRIAL_TABLES], trials)
     except BaseException as error:
         for study in studies:
             remove_recorded(database, study.removals.condition, files.store, files.checkpoints)
@@ -160,23 +161,26 @@ def _create(
     studies: Sequence[_NewStudy],
     files: ImportedFiles,
     expected: Mapping[str, int],
-) -> None:
+) -> int:
+    """Create all rows; returns the number of trials."""
     database.dialect.cascade_deletions(connection)
     for study in sorted(studies, key=lambda each: each.name):
         database.lock(connection, f"search plan {study.name}")
     uids = select(studies_table.c.uid).where(studies_table.c.uid.in_(list(expected)))
     if connection.execute(uids).first() is not None:
-        return  # the answer to this transaction was lost
+        return 0  # the answer to this transaction was lost
     _check_free(connection, [study.name for study in studies])
+    trials = 0
     for study in studies:
         if study.removals.forget(connection) < expected[study.uid]:
             raise StorageError(f"another program removed files of {study.name!r}; nothing was imported: try again")
-        _create_one(connection, archive, study, has_artifacts=files.store is not None)
+        trials += _create_one(connection, archive, study, has_artifacts=files.store is not None)
         spent = Spent(**study.head.get("spent", {}))
         import_spending(connection, study.uid, spent, database.time(connection))
+    return trials
 
 
-def _create_one(connection: Connection, archive: ArchiveReader, study: _NewStudy, *, has_artifacts: bool) -> None:
+def _create_one(connection: Connection, archive: ArchiveReader, study: _NewStudy, *, has_artifacts: bool) -> int:
     there = archive.names if has_artifacts else frozenset()
     head = dict(study.head, system_attrs=_moved(study, study.head["system_attrs"], there))
     here = {HOST: this_host()} if HOST in head["user_attrs"] else {}
@@ -184,9 +188,11 @@ def _create_one(connection: Connection, archive: ArchiveReader, study: _NewStudy
     study_id = optuna_records.insert_study(connection, study.name, head)
     connection.execute(insert(studies_table).values(uid=study.uid, name=study.name, study_id=study_id))
     insert_processes(connection, study.uid, study.head.get("processes", ()))
+    trials = 0
     for chunk in _chunks(archive.records(study.index)):
         records = [_waiting(dict(each, system_attrs=_moved(study, each["system_attrs"], there))) for each in chunk]
         ids = optuna_records.insert_trials(connection, study_id, records)
+        trials += len(ids)
         own = {"study": study.name, "study_uid": study.uid}
         rows = [
             {**each["run"], **own, "trial_id": trial_id, "number": each["number"]}
@@ -203,6 +209,7 @@ def _create_one(connection: Connection, archive: ArchiveReader, study: _NewStudy
             ]
             if more:
                 connection.execute(insert(table), more)
+    return trials
 
 
 def _chunks(records: Iterator[Record]) -> Iterator[list[Record]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, select
 
 from search.storage import optuna_queries
-from search.storage.chunks import chunks
+from search.storage.chunks import chunks, is_one_of
 from search.storage.database import Database
 from search.storage.dialects import upsert
 from search.storage.optuna_queries import read_curves
@@ -132,5 +132,5 @@ def _metrics_of(connection: Connection, trial_ids: Sequence[int]) -> Iterator[tu
     table = metrics_table.c
     query = select(table.trial_id, table.step, table.metrics).order_by(table.trial_id, table.step)
     for chunk in chunks(trial_ids):
-        for trial_id, step, text in connection.execute(query.where(table.trial_id.in_(chunk))):
+        for trial_id, step, text in connection.execute(query.where(is_one_of(table.trial_id, chunk))):
             yield trial_id, step, json.loads(text)

@@ -37,6 +37,10 @@ _studies: Table = models.StudyModel.__table__
 _study_attrs: Table = models.StudyUserAttributeModel.__table__
 _study_system_attrs: Table = models.StudySystemAttributeModel.__table__
 
+# With rows of trials: all, and those that a trial is planned with.
+TRIAL_TABLES = (_trials, _params, _values, _intermediate, _user_attrs, _system_attrs, _heartbeats)
+PLANNED_TABLES = (_trials, _params)
+
 # Characters of the name of an attribute; the limit of Optuna's column.
 MAX_KEY = 512
 
@@ -98,7 +102,7 @@ def directions(connection: Connection, study_id: int) -> list[StudyDirection]:
 def delete_study(connection: Connection, study_id: int) -> None:
     """Delete a study and its trials; our rows are deleted with them."""
     of_study = select(_trials.c.trial_id).where(_trials.c.study_id == study_id)
-    for table in (_params, _values, _intermediate, _user_attrs, _system_attrs, _heartbeats):
+    for table in TRIAL_TABLES[1:]:
         connection.execute(delete(table).where(table.c.trial_id.in_(of_study)))
     for table in (_trials, _directions, _study_attrs, _study_system_attrs, _studies):
         connection.execute(delete(table).where(table.c.study_id == study_id))

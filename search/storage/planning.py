@@ -163,7 +163,9 @@ def plan(database: Database, plans: Sequence[StudyPlan]) -> Planned:
             done.append(plan_one(database, connection, each))
         return Planned(sum(p.added for p in done), sum(p.repaired for p in done))
 
-    return database.write(work)
+    planned = database.write(work)
+    database.update_statistics([queue_table, *optuna_tables.PLANNED_TABLES], planned.added)
+    return planned
 
 
 def plan_one(database: Database, connection: Connection, one: StudyPlan) -> Planned:
@@ -225,12 +227,6 @@ def _continued(
 
 def _rows(connection: Connection, uid: str) -> Sequence[Row[Any]]:
     return connection.execute(select(queue_table).where(queue_table.c.study_uid == uid)).all()
-
-
-def uids_of(connection: Connection, studies: Sequence[str]) -> list[str]:
-    """The uids of the studies of these names that are planned."""
-    query = select(studies_table.c.uid).where(studies_table.c.name.in_(studies))
-    return list(connection.execute(query).scalars().all())
 
 
 def extend(

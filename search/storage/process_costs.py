@@ -15,8 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from search.storage.database import Database
 from search.storage.dialects import upsert
-from search.storage.planning import uids_of
-from search.storage.schema import processes_table, stored_version, studies_table
+from search.storage.schema import processes_table, stored_version, studies_table, uids_of
 
 # The first version of the tables with processes.
 _SINCE = 7

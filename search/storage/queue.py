@@ -24,8 +24,7 @@ from search.storage.failures import Failure, of_lease
 from search.storage.leases import LEASE_FACTOR, Lease, Report, claimed_by, held, held_by, held_values
 from search.storage.left_out import STUDY_STOPPED, resume
 from search.storage.metrics import write_all_metrics
-from search.storage.planning import uids_of
-from search.storage.schema import queue_table, studies_table
+from search.storage.schema import queue_table, studies_table, uids_of
 from search.storage.state_transitions import (
     ENDED_ELSEWHERE,
     OPTUNA_STATE,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from optuna.storages._rdb import models
 from sqlalchemy import (
     Column,
@@ -193,6 +195,12 @@ schema_info = Table("search_schema", metadata, Column("version", Integer, primar
 def stored_version(connection: Connection) -> int:
     """The version of the tables, which must exist; programs that only read do not upgrade older ones."""
     return connection.execute(select(schema_info.c.version)).scalar() or 0
+
+
+def uids_of(connection: Connection, studies: Sequence[str]) -> list[str]:
+    """The uids of the studies of these names that are planned."""
+    query = select(studies_table.c.uid).where(studies_table.c.name.in_(studies))
+    return list(connection.execute(query).scalars().all())
 
 
 # Tables of ours with rows of trials, besides the queue.

@@ -19,8 +19,7 @@ from search.storage import optuna_queries
 from search.storage.database import Database
 from search.storage.dialects import upsert
 from search.storage.left_out import BUDGET_SPENT, leave_out, resume
-from search.storage.planning import uids_of
-from search.storage.schema import spending_table, stored_version, studies_table
+from search.storage.schema import spending_table, stored_version, studies_table, uids_of
 
 Unit = Literal["seconds", "flops"]
 # The user attribute of a study with the budget of its last run: JSON of `Budget.as_dict`, null without one.
