@@ -1,4 +1,4 @@
-"""The script `lm-search`: handles stop signals before it imports anything else."""
+"""The script `lm-search`: handles stop signals and starts the first worker of a run before it imports anything else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from search.workers.stop_signals import end_at_stop_signals
 def main() -> None:
     """Entry point."""
     first = sys.argv[1] if len(sys.argv) > 1 else ""
-    end_at_stop_signals("run" if first.startswith("-") else first)
+    program = "run" if first.startswith("-") else first
+    end_at_stop_signals(program)
+    if program == "run":
+        from search.launchers.spare_worker import start_early
+
+        start_early(sys.argv[1:])
     from search.__main__ import main as run_subcommand
     from search.hints import SCRIPT
 

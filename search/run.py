@@ -6,6 +6,12 @@ if __name__ == "__main__":
     from search.workers.stop_signals import end_at_stop_signals
 
     end_at_stop_signals("run")
+    # The first worker imports at the same time as this process.
+    import sys
+
+    from search.launchers.spare_worker import start_early
+
+    start_early(sys.argv[1:])
 
 import logging
 import shlex
@@ -18,7 +24,7 @@ from search.command_line import new_program
 from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_STOPPED, user_errors
 from search.hints import command_of
 from search.imports import importing
-from search.launchers.spare_worker import SpareWorker
+from search.launchers.spare_worker import end_early, spare_worker
 from search.options import RunOptions
 from search.streams import terminal_width, write_line
 from search.workers.stop_signals import INTERRUPTED, end_at_stop_signals
@@ -40,9 +46,10 @@ def run(options: RunOptions) -> None:
 
             write_line(preview(options))
         return
-    # The first worker imports at the same time as this process.
     is_local = options.launcher in (None, "local") and not options.plan_only
-    with user_errors(), SpareWorker(options.devices) if is_local else nullcontext() as spare:
+    if not is_local:
+        end_early()
+    with user_errors(), spare_worker(options.devices) if is_local else nullcontext() as spare:
         with importing():
             from search.service import run_with_options
 

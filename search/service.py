@@ -19,7 +19,7 @@ from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_STOPPED, US
 from search.hints import command_of
 from search.launchers.protocol import Detaches, Launcher, Places, Prepares, Previews
 from search.launchers.registry import DEFAULT_LAUNCHER, make_launcher
-from search.launchers.spare_worker import SpareWorker
+from search.launchers.spare_worker import SpareWorker, spare_worker
 from search.models.errors import ModelError
 from search.objectives.errors import ObjectiveError
 from search.option_fields import as_docstring, option_fields, python_signature
@@ -31,6 +31,7 @@ from search.run_parts import RunParts, worker_job
 from search.statistics.estimate import estimate
 from search.statistics.ranking import is_reached, ranked_rows
 from search.storage.database import Database
+from search.storage.leases import new_owner_name
 from search.storage.left_out import OVER_BUDGET
 from search.storage.process_costs import NO_DEVICE
 from search.storage.queries import counts, study_uids
@@ -49,7 +50,6 @@ from search.trackers.registry import make_trackers
 from search.workers.process_meter import ProcessMeter, metered
 from search.workers.profile import summed_profiles
 from search.workers.stop_signals import STOP_SIGNALS, set_by_stop_signals, stopped_exit_code
-from search.workers.worker_loop import new_owner_name
 
 log = logging.getLogger("search")
 
@@ -173,9 +173,11 @@ def _prepared(
 ) -> Iterator[None]:
     """Let a launcher begin while the study is planned."""
     if options.plan_only or not isinstance(launcher, Prepares):
+        if spare is not None:
+            spare.end()
         yield
         return
-    with nullcontext(spare) if spare is not None else SpareWorker(options.devices) as process:
+    with nullcontext(spare) if spare is not None else spare_worker(options.devices) as process:
         launcher.prepare(definition.objective, process)
         yield
 

@@ -130,7 +130,7 @@ def main() -> None:
     if sys.argv[1:2] == [SPARE]:
         from search.launchers.spare_worker import take_job
 
-        take_job(sys.argv[2])
+        take_job()
     app()
 
 

@@ -17,12 +17,12 @@ from search.launchers.child_process import child_command, child_environment
 from search.launchers.protocol import Places, WorkerJob
 from search.launchers.spare_worker import SpareWorker
 from search.storage.errors import StorageUnavailable
+from search.storage.leases import new_owner_name
 from search.storage.private_files import make_private_folder, open_private
 from search.workers.child_processes import stop_processes_of
 from search.workers.devices import WorkerSlot, worker_slots
 from search.workers.failure_records import crash, end_text, last_line, log_since
 from search.workers.stop_signals import blocked_stop_signals
-from search.workers.worker_loop import new_owner_name
 
 log = logging.getLogger("search.run")
 

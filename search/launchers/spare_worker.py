@@ -1,7 +1,8 @@
 """A worker process that is started before its job is known: while a run starts and plans, it imports what it needs.
 
 A worker imports for about as long as a run does, so the first trial begins in about half the time. Nothing heavy is
-imported here: a run starts the process before anything else.
+imported here: a run starts the process before anything else. It sends one JSON line each for the devices, for what the
+job will be, and for the job.
 """
 
 from __future__ import annotations
@@ -18,26 +19,52 @@ from typing import Any
 
 from search.imports import importing
 from search.launchers.child_process import SPARE, child_command, child_environment
-from search.workers.devices import may_have_gpu
 from search.workers.stop_signals import blocked_stop_signals
 
 # What every worker imports after it has read its options.
 _MODULES = ("search.workers.setup", "search.workers.profile")
+# Options with which `run` starts no worker on this machine, or perhaps none.
+_WITHOUT_WORKER = {"--help", "--version", "--plan-only", "--print", "--launcher", "--detach"}
+_WITHOUT_WORKER |= {"--install-completion", "--show-completion"}
+started_early: list[SpareWorker] = []
+
+
+def start_early(arguments: Sequence[str]) -> None:
+    """Start a process for the first worker before a run has read its options; `spare_worker` takes it.
+
+    Args:
+        arguments: The command line of `run`.
+    """
+    if _WITHOUT_WORKER.isdisjoint(each.partition("=")[0] for each in arguments):
+        started_early.append(SpareWorker())
+
+
+def spare_worker(devices: str) -> SpareWorker:
+    """The process that was started early, or a new one.
+
+    Args:
+        devices: Of the run. Unless that is "cpu", the process imports torch at once where there may be a GPU: the run
+            imports torch there to find out.
+    """
+    process = started_early.pop() if started_early else SpareWorker()
+    process.tell_devices(devices)
+    return process
+
+
+def end_early() -> None:
+    """End the process that was started early, if there is one: no worker will start on this machine."""
+    while started_early:
+        started_early.pop().end()
 
 
 class SpareWorker:
-    """A process that waits for the job of a worker; use it as a context, which ends it unless it has got one.
+    """A process that waits for the job of a worker; use it as a context, which ends it unless it has got one."""
 
-    Args:
-        devices: Of the run. Unless that is "cpu", it imports torch at once where there may be a GPU: the run imports
-            torch there to find out.
-    """
-
-    def __init__(self, devices: str = "auto") -> None:
+    def __init__(self) -> None:
         self._has_job = False
         with blocked_stop_signals():
             self.popen = subprocess.Popen(
-                [*child_command("search.worker"), SPARE, devices],
+                [*child_command("search.worker"), SPARE],
                 env=child_environment({}),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
@@ -49,11 +76,19 @@ class SpareWorker:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End the process unless it has got a job."""
         if not self._has_job:
             with contextlib.suppress(BrokenPipeError):
                 self._pipe.close()
             self.popen.kill()
             self.popen.wait()
+
+    def tell_devices(self, devices: str) -> None:
+        """Say what `--devices` is."""
+        self._send({"devices": devices})
 
     def expect(self, objective: str, device: str, variables: Mapping[str, str]) -> None:
         """Say what the job will be, so that more can be done before.
@@ -100,16 +135,14 @@ class SpareWorker:
         return True
 
 
-def take_job(devices: str) -> None:
-    """Wait for a job and make this process the worker of that job; it ends if the run ends before.
-
-    Args:
-        devices: As `SpareWorker` takes them.
-    """
+def take_job() -> None:
+    """Wait for a job and make this process the worker of that job; it ends if the run ends before."""
     with importing():
         for module in _MODULES:
             import_module(module)
-        if devices != "cpu" and may_have_gpu():
+        from search.workers.devices import may_have_gpu
+
+        if _next_message()["devices"] != "cpu" and may_have_gpu():
             import_module("torch")
     expected = _next_message()
     os.environ.update(expected["variables"])

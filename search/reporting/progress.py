@@ -10,9 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol
-
-from rich.console import Console
+from typing import TYPE_CHECKING, Protocol
 
 from search.statistics.pareto import pareto_front
 from search.storage.database import Database
@@ -28,6 +26,9 @@ from search.study.formatting import count_text, describe_cell, loss_text
 from search.study.metrics import DEFAULT_METRICS, Metric
 from search.study.stored import OPEN_QUESTIONS
 from search.study.text_unit import TextUnit
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PLAIN_INTERVAL_S = 30.0
 ENDED = ("complete", "pruned", "diverged", "failed")
@@ -220,9 +221,12 @@ def progress_display(quiet: bool, name: str, max_steps: int) -> AbstractContextM
 
         if is_notebook():
             return nullcontext(Harmless(NotebookDisplay(name)))
-    if sys.stderr is None or not sys.stderr.isatty() or (console := Console(stderr=True)).is_dumb_terminal:
-        return nullcontext(Harmless(PlainLines()))
-    return _live(console, name, max_steps)
+    if sys.stderr is not None and sys.stderr.isatty():
+        from rich.console import Console  # slow to import
+
+        if not (console := Console(stderr=True)).is_dumb_terminal:
+            return _live(console, name, max_steps)
+    return nullcontext(Harmless(PlainLines()))
 
 
 @contextmanager

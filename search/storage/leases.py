@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,6 +81,11 @@ class ClaimedNow:
     leases: Sequence[Lease]
     expired: Sequence[ExpiredLease]
     exhausted: int
+
+
+def new_owner_name(label: str) -> str:
+    """Return a unique name for a holder of leases: host, label, process id and random digits."""
+    return f"{os.uname().nodename}/{label}/{os.getpid()}-{os.urandom(3).hex()}"
 
 
 def row_of(queue_id: int, study_uid: str) -> ColumnElement[bool]:

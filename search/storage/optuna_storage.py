@@ -7,7 +7,7 @@ import functools
 import time
 import weakref
 from collections.abc import Callable, Container, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,22 +37,33 @@ class SearchStorage(RDBStorage):
     """Optuna's storage with the engine, the timeouts and the locks of `Database`.
 
     It stores exactly what Optuna's own storage would, so optuna-dashboard and a user's scripts can open the same URL.
+    It connects at its first use: Optuna then imports Alembic, which takes a third of the time to import Optuna, and
+    many workers never ask.
     """
 
     def __init__(self, database: Database) -> None:
-        self._open(database)
-
-    def _open(self, database: Database) -> None:
         self.database = database
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """What Optuna's constructor sets."""
+            if name.startswith("__") or vars(self).keys() != {"database"}:
+                raise AttributeError(name)
+            vars(self).update(self._opened())
+            return getattr(self, name)
+
+    def _opened(self) -> dict[str, Any]:
+        """The attributes of Optuna's storage, connected to our database."""
+        database = self.database
         # Optuna replaces {SCHEMA_VERSION} in the URL, so braces in a password are escaped.
         url = database.engine.url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
         # The constructor connects; its connection is made as all others are, and closed at once.
         pool = {"creator": lambda: _new_connection(database), "poolclass": NullPool}
         # The tables exist: `open_database` created them under a lock.
-        construct = functools.partial(super().__init__, skip_table_creation=True, skip_compatibility_check=True)
-        self._retry(lambda: construct(url, pool))
-        self.engine = database.limited_engine
-        self.scoped_session = scoped_session(sessionmaker(bind=self.engine))
+        made = self._retry(lambda: RDBStorage(url, pool, skip_table_creation=True, skip_compatibility_check=True))
+        engine = database.limited_engine
+        return {**vars(made), "engine": engine, "scoped_session": scoped_session(sessionmaker(bind=engine))}
 
     def _retry(self, attempt: Callable[[], Result]) -> Result:
         def unwrapped() -> Result:
@@ -70,7 +81,9 @@ class SearchStorage(RDBStorage):
         return {"url": url, "outage_s": self.database.outage_s}
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
-        self._open(Database(open_engine(parse_url(state["url"]), state["outage_s"]), state["outage_s"]))
+        SearchStorage.__init__(
+            self, Database(open_engine(parse_url(state["url"]), state["outage_s"]), state["outage_s"])
+        )
         # No other object uses this engine.
         weakref.finalize(self, self.database.engine.dispose)
 
@@ -145,7 +158,8 @@ class PrunerStorage(_CachedStorage):
         if self._metric is not None:
             return [self._metric.direction]
         if not self._directions:
-            self._directions = self._backend.get_study_directions(study_id)[: self.objectives]
+            stored = self._database.read(lambda connection: optuna_tables.directions(connection, study_id))
+            self._directions = stored[: self.objectives]
         return self._directions
 
     def get_trial(self, trial_id: int) -> FrozenTrial:

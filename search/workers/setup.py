@@ -21,7 +21,7 @@ from search.storage.artifact_store import ArtifactStore, artifact_store
 from search.storage.checkpoint_store import CheckpointStore, checkpoint_store
 from search.storage.database import Database
 from search.storage.hosts import check_host
-from search.storage.leases import Lease
+from search.storage.leases import Lease, new_owner_name
 from search.storage.optuna_storage import SearchStorage
 from search.storage.queue import TrialQueue
 from search.strategies.auto_seeds import make_seed_planner, needed_cells
@@ -45,7 +45,7 @@ from search.workers.group_size import GroupSizes, check_fuse
 from search.workers.leased_trial import TimeLimits, WorkerContext, WorkerStudy
 from search.workers.provenance import environment
 from search.workers.user_trial import UserTrials
-from search.workers.worker_loop import Worker, new_owner_name
+from search.workers.worker_loop import Worker
 
 
 def open_worker(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -292,8 +291,3 @@ class Worker:
         )  # fmt: skip
         for trial in trials:
             trial.release()
-
-
-def new_owner_name(label: str) -> str:
-    """Return a unique worker name: host, label, process id and random digits."""
-    return f"{os.uname().nodename}/{label}/{os.getpid()}-{os.urandom(3).hex()}"

@@ -13,7 +13,7 @@ import pytest
 
 from search.launchers.local import LocalLauncher
 from search.launchers.protocol import Places, WorkerJob
-from search.launchers.spare_worker import SpareWorker
+from search.launchers.spare_worker import end_early, spare_worker, start_early, started_early
 
 WAIT_S = 60.0
 
@@ -39,7 +39,7 @@ def is_gone(pid: int) -> bool:
 
 def test_the_first_worker_is_the_process_that_waited(tmp_path: Path) -> None:
     launcher = LocalLauncher(Places("cpu", "2"))
-    with SpareWorker() as spare:
+    with spare_worker("cpu") as spare:
         launcher.prepare("module:function", spare)
         launcher.start(2, job(tmp_path))
         first, second = launcher._processes
@@ -52,12 +52,12 @@ def test_the_first_worker_is_the_process_that_waited(tmp_path: Path) -> None:
 
 
 def test_without_a_job_it_ends_with_the_context_and_with_the_run() -> None:
-    with SpareWorker() as spare:
+    with spare_worker("cpu") as spare:
         spare.expect("module:function", "cpu", {})
     assert spare.popen.returncode is not None
     code = (
-        "import os\nfrom search.launchers.spare_worker import SpareWorker\n"
-        "print(SpareWorker().popen.pid, flush=True)\nos._exit(1)\n"
+        "import os\nfrom search.launchers.spare_worker import spare_worker\n"
+        "print(spare_worker('cpu').popen.pid, flush=True)\nos._exit(1)\n"
     )
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S)
     assert is_gone(int(killed.stdout))
@@ -65,7 +65,7 @@ def test_without_a_job_it_ends_with_the_context_and_with_the_run() -> None:
 
 def test_another_process_takes_its_place_if_it_has_ended(tmp_path: Path) -> None:
     launcher = LocalLauncher(Places("cpu", "1"))
-    with SpareWorker() as spare:
+    with spare_worker("cpu") as spare:
         launcher.prepare("module:function", spare)
         os.kill(spare.popen.pid, signal.SIGKILL)
         spare.popen.wait(WAIT_S)
@@ -78,7 +78,7 @@ def test_another_process_takes_its_place_if_it_has_ended(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("objective", "has_torch"), [("language_model", True), ("command", False), ("my:own", False)])
 def test_what_trains_with_torch_has_it_before_the_job(objective: str, has_torch: bool) -> None:
-    with SpareWorker() as spare:
+    with spare_worker("cpu") as spare:
         spare.expect(objective, "cpu", {"OF_THE_SLOT": "1"})
         # It waits for its job once it has imported everything; then it has no more to read.
         found, deadline = False, time.monotonic() + WAIT_S
@@ -90,3 +90,30 @@ def test_what_trains_with_torch_has_it_before_the_job(objective: str, has_torch:
             time.sleep(0.05)
             found = "libtorch" in Path(f"/proc/{spare.popen.pid}/maps").read_text()
         assert found == has_torch
+
+
+@pytest.mark.parametrize("argument", ["--plan-only", "--launcher=slurm", "--help"])
+def test_none_is_started_early_for_what_needs_none(argument: str) -> None:
+    start_early(["--study", "bigram", argument])
+    with spare_worker("cpu") as spare:
+        assert spare.popen.poll() is None
+        start_early(["--study", "bigram"])
+        with spare_worker("cpu") as early:
+            assert early.popen.pid != spare.popen.pid
+            end_early()  # it is taken
+            assert early.popen.poll() is None
+    start_early(["--study", "bigram"])
+    [unused] = started_early
+    end_early()
+    assert unused.popen.returncode is not None
+
+
+def test_it_ends_with_a_run_that_cannot_start(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom search.launchers import spare_worker\nimport search.run\n"
+        "sys.argv[1:] = ['--study', 'nope.toml']\nspare_worker.start_early(sys.argv[1:])\n"
+        "print(spare_worker.started_early[0].popen.pid, flush=True)\nsearch.run.main()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=WAIT_S)
+    assert ended.returncode == 2
+    assert is_gone(int(ended.stdout))
