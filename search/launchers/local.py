@@ -95,8 +95,8 @@ class LocalLauncher:
 
     @property
     def running(self) -> int:
-        """The number of workers that are alive."""
-        return sum(process.popen.poll() is None for process in self._processes)
+        """The number of workers that are alive, or whose end `tend` has not seen: it may start another one."""
+        return len(self._processes)
 
     def tend(self) -> None:
         """Restart workers that crashed; called about once a second.

@@ -71,7 +71,10 @@ class Launcher(Protocol):
 
     @property
     def running(self) -> int:
-        """The number of workers that are alive or about to start; the run ends at 0."""
+        """The number of workers that are alive or about to start; the run ends at 0.
+
+        A worker counts until `tend` has seen its end: one that crashed since may have left trials.
+        """
         ...
 
     def start(self, n: int, job: WorkerJob) -> None:

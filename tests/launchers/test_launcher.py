@@ -69,6 +69,11 @@ def workers_of(run: LocalLauncher) -> list[int]:
     return [process.popen.pid for process in run._processes]
 
 
+def has_ended(run: LocalLauncher) -> bool:
+    """Whether no worker lives, whatever `tend` has seen of it."""
+    return all(process.popen.poll() is not None for process in run._processes)
+
+
 @forked
 def test_killed_worker_is_replaced_and_its_trial_goes_on(
     planned: Database,
@@ -82,12 +87,13 @@ def test_killed_worker_is_replaced_and_its_trial_goes_on(
         until(lambda: any(row["state"] == "running" for row in all_rows(sqlite(work_folder))))
         [killed] = workers_of(run)
         os.kill(killed, signal.SIGKILL)
-        until(lambda: run.running == 0)
+        until(lambda: has_ended(run))
+        assert run.running == 1, "a run that looks now must not end: the trial waits for another worker"
         monkeypatch.setenv("FAKE_TRIAL_MS", "10")
         run.tend()
         [other] = workers_of(run)
         assert other != killed
-        until(lambda: run.running == 0)
+        until(lambda: has_ended(run))
         run.tend()
     rows = all_rows(sqlite(work_folder))
     assert {row["outcome"] for row in rows} == {"complete"}
@@ -177,12 +183,12 @@ def test_worker_that_is_stopped_from_outside_is_named_and_replaced(
         for _ in range(MAX_CRASHES_IN_A_ROW):
             [worker] = workers_of(run)
             os.kill(worker, signal.SIGTERM)
-            until(lambda: run.running == 0)
+            until(lambda: has_ended(run))
             run.tend()
         until(lambda: any(row["state"] == "running" for row in all_rows(sqlite(work_folder))))
         [worker] = workers_of(run)
         os.kill(worker, signal.SIGHUP)
-        until(lambda: run.running == 0)
+        until(lambda: has_ended(run))
         run.tend()
     messages = re.findall(r"worker cpu-0 was stopped from outside \((.*)\); starting another one", caplog.text)
     assert len(messages) == MAX_CRASHES_IN_A_ROW + 1
@@ -202,7 +208,7 @@ def test_programs_of_a_killed_worker_end_with_it(
             [worker] = workers_of(run)
             until(lambda: bool(processes_of(worker)))
             os.kill(worker, signal.SIGKILL)
-            until(lambda: run.running == 0)
+            until(lambda: has_ended(run))
             assert processes_of(worker)
             run.tend()
             assert not processes_of(worker)
@@ -212,7 +218,7 @@ def test_programs_of_a_killed_worker_end_with_it(
 def test_worker_with_a_wrong_option_is_not_started_again(planned: Database, work_folder: Path) -> None:
     run, work = launcher(), job(planned, work_folder, ["--study", "small", "--corpus", "no.txt"])
     run.start(9, work)
-    until(lambda: run.running == 0)
+    until(lambda: has_ended(run))
     with pytest.raises(
         WorkersKeepCrashing, match=r"worker cpu-0 ended with exit code 2: error: corpus 'no\.txt' does not"
     ):
