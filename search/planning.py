@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from search.errors import UsageError
@@ -288,5 +288,9 @@ def _check_folder(option: str, out: Path) -> None:
         nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     except (OSError, ValueError) as error:  # a name that no file has
         raise UsageError(f"{option} {printable(out)}: {error}; choose another {option}") from error
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise UsageError(f"{option} {out}: {nearest} is not a writable folder; choose another {option}")
+    try:
+        # Rights alone do not tell: a network file system or the kernel can refuse all the same.
+        with TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise UsageError(f"{option} {out}: {nearest} is not a writable folder; choose another {option}") from error

@@ -30,8 +30,8 @@ class Net(nn.Embedding):
 @pytest.mark.parametrize(
     ("cell", "error", "message"),
     [
-        ({"model": "bigram"}, ObjectiveError, "block_size=None: give a value of type int"),
-        ({"block_size": 8}, ObjectiveError, "model=None: give a value of type str"),
+        ({"model": "bigram"}, ObjectiveError, "has no block_size, which the objective language_model needs"),
+        ({"block_size": 8}, ObjectiveError, r"has no model, which .* such as model = \["),
         (CELL | {"block_size": 0}, ObjectiveError, "block_size=0 is below 1"),
         (CELL | {"block_size": True}, ObjectiveError, "block_size=True"),
         (

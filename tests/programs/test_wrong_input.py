@@ -65,6 +65,13 @@ CASES: dict[str, tuple[str, list[str], str]] = {
         [*STUDY, "--out", "{corpus}/deep/er"],
         r"--out .*/deep/er: .*text\.txt is not a writable folder; choose another --out",
     ),
+    # root may write there, by the folder's rights, and cannot.
+    "out in a folder of the kernel": ("run", [*STUDY, "--out", "/proc/x"], r"--out /proc/x: /proc is not a writable .*"),
+    "artifacts in a folder of the kernel": (
+        "run",
+        [*STUDY, "--artifacts", "/sys/x"],
+        r"--artifacts /sys/x: /sys is not a writable folder; choose another --artifacts",
+    ),
     "corpus missing": ("run", ["--study", "{study}", "--corpus", "no.txt"], r"corpus 'no\.txt' does not exist: .*"),
     "corpus a folder": (
         "run",

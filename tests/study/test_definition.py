@@ -249,7 +249,7 @@ def test_cell_that_could_never_be_trained(fault: str) -> None:
             'model = ["bigram"]\nblock_size = [8]\nwidth = [8]',
             "neither model 'bigram' nor its training takes width: the model takes",
         ),
-        ('model = ["bigram"]', "has block_size=None: give a value of type int"),
+        ('model = ["bigram"]', "has no block_size, which the objective language_model needs"),
     ],
 )
 def test_model_argument_missing_or_unknown(tmp_path: Path, grid: str, said: str) -> None:

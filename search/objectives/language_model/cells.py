@@ -186,6 +186,12 @@ def check_logits(model: Any, read: ReadCell, vocab_size: int) -> None:
 
 def _require(cell: Mapping[str, Any], key: str, kind: type[Any]) -> Any:
     value = cell.get(key)
+    if value is None:
+        example = '["bigram_v2"]' if key == "model" else "[8]"
+        raise ObjectiveError(
+            f"the cell {dict(cell)!r} has no {key}, which the objective language_model needs; add it to the study "
+            f"file's [grid], such as {key} = {example}"
+        )
     if isinstance(value, bool) or not isinstance(value, kind):
         raise ObjectiveError(f"the cell {dict(cell)!r} has {key}={value!r}: give a value of type {kind.__name__}")
     return value
