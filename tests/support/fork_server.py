@@ -32,6 +32,16 @@ import search
 CONTEXT = multiprocessing.get_context("forkserver")
 _FOLDER = Path(search.__file__).parent
 _PACKAGES = ("launchers", "objectives", "reporting", "statistics", "storage", "strategies", "study", "web", "workers")
+# Packages of others that ours import where they need them.
+_OTHERS = (
+    "alembic.command",
+    "alembic.migration",
+    "optuna.artifacts",
+    "optuna.samplers._tpe.sampler",
+    "psycopg",
+    "scipy.sparse",
+    "scipy.special",
+)
 # They take long to import, or import what few programs need.
 _LEFT_OUT = ("search.objectives.torch_setup", "search.launchers.ray_place", "search.web.study_copy")
 
@@ -40,8 +50,8 @@ def _preloaded() -> list[str]:
     """What the programs and their workers import; no program itself, since it is run as `__main__`."""
     files = [file for package in _PACKAGES for file in sorted((_FOLDER / package).glob("*.py"))]
     ours = [f"search.{file.parent.name}.{file.stem}" for file in files if file.stem != "__init__"]
-    others = ["psycopg", "optuna.artifacts", "optuna.samplers._tpe.sampler", "alembic.command", "swarm"]
-    return [*others, "fake_objective", "search.service", "search.command_line", *sorted({*ours} - {*_LEFT_OUT})]
+    options = ["search.command_line", "search.reading_options", "search.housekeeping_options"]
+    return [*_OTHERS, "swarm", "fake_objective", "search.service", *options, *sorted({*ours} - {*_LEFT_OUT})]
 
 
 CONTEXT.set_forkserver_preload(_preloaded())
