@@ -29,6 +29,14 @@ pytest.register_assert_rewrite("scenario", "gates", "deaths")
 pytest_plugins = ["program_fixtures", "fail_on_skip", "bucket"]
 
 _names = itertools.count()
+# Their subject is not SQL: the statements that they need are tested on both databases in other modules.
+_SQLITE_SUFFICES = {
+    "faults": ("artifact_folder", "budgets", "failure_records", "fused_groups", "user_code"),
+    "programs": ("budget",),
+    "strategies": ("pruners",),
+    "trackers": ("tensorboard", "webhook"),
+    "workers": ("enqueued", "optuna_objectives", "spending", "stopped_studies"),
+}
 
 
 def _import_benchmarks() -> None:
@@ -69,6 +77,15 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         compileall.compile_dir(ROOT / "search", quiet=2)
     gc.disable()  # until all is imported
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark tests whose twin on SQLite suffices in the quick suite."""
+    chosen = getattr(item, "callspec", None)
+    if chosen is not None and chosen.params.get("storage_url") == "postgresql":
+        folder, module = item.path.parent.name, item.path.stem.removeprefix("test_")
+        if module in _SQLITE_SUFFICES.get(folder, ()):
+            item.add_marker("postgresql")
 
 
 def pytest_collection_finish() -> None:
