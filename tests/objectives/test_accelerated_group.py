@@ -21,7 +21,7 @@ from search.objectives.language_model.run import LanguageModelRun
 from search.objectives.language_model.settings import LanguageModelSettings
 
 # At the published learning rate of 1e-2 sums in another order grow to 1e-2 within 200 steps.
-CALM = LanguageModelSettings(max_iters=200, eval_interval=100, learning_rate=1e-3, sample_chars=20, batch_size=32)
+CALM = LanguageModelSettings(max_iters=100, eval_interval=50, learning_rate=1e-3, sample_chars=20, batch_size=32)
 SHORT = CALM.model_copy(update={"max_iters": 30, "eval_interval": 15, "batch_size": 16})
 EVERY_CELL: list[dict[str, Any]] = [
     {"model": "bigram", "block_size": 8},
@@ -69,7 +69,7 @@ def test_a_member_learns_what_it_learns_alone(
     group = AcceleratedGroup(runs)
     assert [len(stack.runs) for stack in group.stacks] == [members]
     train_together(
-        group, {runs[1]: 100, runs[3]: 0, runs[4]: 0} if members == 5 else {}
+        group, {runs[1]: 50, runs[3]: 0, runs[4]: 0} if members == 5 else {}
     )  # the last two are stacked again
     for seed, run in enumerate(runs):
         assert_as_alone(run, alone(cell, seed))
