@@ -57,11 +57,13 @@ REGISTERED_ONLY = "A kind of database"
 RUN = [title for title, example in EXAMPLES.items() if example.command and title != REGISTERED_ONLY]
 
 
-def run(arguments: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(
+    arguments: list[str], folder: Path, has_torch: bool = False, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command line of Python: in a new interpreter for a copy of the package, or if it is no program of ours."""
     environment = {**os.environ, "SEARCH_WORKERS": "1", "SEARCH_DEVICES": "cpu", **variables}
     if arguments[0] == "-m" and not (folder / "search").exists():
-        return run_forked(arguments[1].removeprefix("search."), arguments[2:], folder, environment)
+        return run_forked(arguments[1].removeprefix("search."), arguments[2:], folder, environment, has_torch)
     return subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=100
     )
@@ -79,7 +81,7 @@ def test_it_runs_as_printed(title: str, tmp_path: Path) -> None:
     example = EXAMPLES[title]
     for name, content in example.files.items():
         (tmp_path / name).write_text(content, encoding="utf-8")
-    ran = run(example.command, tmp_path)
+    ran = run(example.command, tmp_path, has_torch=title == "A model")
     assert ran.returncode == 0, ran.stderr
     rows = all_rows(sqlite(tmp_path))
     assert {row["outcome"] for row in rows} == ({"complete", "pruned"} if title == "A pruner" else {"complete"})

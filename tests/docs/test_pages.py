@@ -80,7 +80,7 @@ def follow(folder: Path, commands: str) -> subprocess.CompletedProcess[str]:
     stdout, stderr, code = "", "", 0
     for line in commands.splitlines():
         if ours := re.fullmatch(r"python -m search\.(\w+) ([^|<>&;$]*)", line):
-            done = run_forked(ours[1], shlex.split(ours[2]), folder, environment)
+            done = run_forked(ours[1], shlex.split(ours[2]), folder, environment, has_torch=True)
         else:
             command = ["bash", "-eu", "-c", line]
             done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)

@@ -57,7 +57,8 @@ retry_delay_s = 0.1
 def test_one_error_costs_one_attempt_of_one_trial(tmp_path: Path) -> None:
     (tmp_path / "on_gpu.py").write_text(OBJECTIVE)
     study = write_study(tmp_path, STUDY, "gpu")
-    done = program("run", "--study", study, "--storage", sqlite(tmp_path), "--workers", "1", cwd=tmp_path)
+    options = ["--study", study, "--storage", sqlite(tmp_path), "--workers", "1"]
+    done = program("run", *options, cwd=tmp_path, has_torch=True)
     assert done.returncode == 0, done.stderr
     rows = all_rows(sqlite(tmp_path))
     assert {row["cell"]["x"]: (row["outcome"], row["attempts"]) for row in rows} == {

@@ -116,7 +116,7 @@ def run_to_the_end(study: str, storage: str, folder: Path) -> str:
     """Finish a study of the old version with `search.run`; return its workers' logs."""
     rename_in(folder / f"{study}.toml")
     options = ["--storage", storage, "--out", "search-out", "--workers", "1", "--quiet"]
-    done = program("run", "--study", f"{study}.toml", *options, cwd=folder)
+    done = program("run", "--study", f"{study}.toml", *options, cwd=folder, has_torch=True)
     assert done.returncode == 0, done.stderr
     assert f"from schema 1 to {SCHEMA_VERSION}" in done.stderr
     return "\n".join(log.read_text() for log in (folder / "search-out").rglob("*.log"))

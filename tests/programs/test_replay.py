@@ -26,7 +26,7 @@ from search.study.stored import planned_study
 from search.workers.provenance import environment
 from search.workers.replay import Comparison, RecordedTrial, differences, read_recorded_trial, replay_trial
 
-pytestmark = pytest.mark.usefixtures("forked_workers")
+pytestmark = pytest.mark.usefixtures("forked_torch_workers")
 
 PRUNED = REAL.replace('name = "none"', 'name = "median"\nwarmup_steps = 5\nmin_trials = 1').replace(
     'pe_type = ["randn", "rope"]', 'pe_type = ["rope"]\nlearning_rate = [1e-2, 9e-3, 1e-7]'
@@ -45,7 +45,7 @@ class Study:
     def replay(self, *arguments: str, corpus: str | None = None) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of `search.replay`."""
         options = ["--storage", self.storage, "--corpus", corpus or self.corpus]
-        done = program("replay", *options, *arguments, cwd=self.folder)
+        done = program("replay", *options, *arguments, cwd=self.folder, has_torch=True)
         return done.returncode, done.stdout, done.stderr
 
     def recorded(self, number: int, name: str = "real") -> RecordedTrial:
@@ -63,7 +63,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
         patch.setenv("PYTHONPATH", f"{root}:{root / 'tests'}")
         for seeds in "12":
             options = ["--study", file, "--corpus", corpus, "--storage", storage, "--seeds", seeds, "--workers", "1"]
-            done = program("run", *options, "--quiet", cwd=folder)
+            done = program("run", *options, "--quiet", cwd=folder, has_torch=True)
             assert done.returncode == 0, done.stderr
     return Study(folder, storage, corpus)
 

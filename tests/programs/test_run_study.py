@@ -249,6 +249,7 @@ def test_variables_for_planning_are_no_warning_in_a_worker(
     assert len(all_rows(sqlite(work_folder))) == 9
 
 
+@pytest.mark.usefixtures("forked_torch_workers")
 class TestRealTraining:
     """A tiny bigram_v2 on a small text."""
 

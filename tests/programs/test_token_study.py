@@ -21,7 +21,7 @@ from search.objectives.corpus import load_corpus
 from search.objectives.language_model.objective import start
 from search.objectives.settings import TrainingSettings
 
-pytestmark = pytest.mark.usefixtures("forked_workers")
+pytestmark = pytest.mark.usefixtures("forked_torch_workers")
 
 STUDY = """
 corpus = "ids"
@@ -98,7 +98,7 @@ def test_run_replay_difference_and_confirmation(folder: Path) -> None:
     assert result.confirmation is not None
     assert result.confirmation.text == "the second half of the validation text of ids"
     options = ["--study", "tokens.toml", "--storage", sqlite(folder)]
-    replayed = program("replay", *options, "--trial", "0", cwd=folder)
+    replayed = program("replay", *options, "--trial", "0", cwd=folder, has_torch=True)
     assert replayed.returncode == 0, replayed.stderr
     assert "match (exact)" in replayed.stdout
     difference = program("status", *options, "--diff", "0", "1", cwd=folder)
@@ -111,7 +111,7 @@ def test_run_replay_difference_and_confirmation(folder: Path) -> None:
     assert len(sample[1]) == 12
     # Other tokens are not the text of the study.
     (folder / "ids/val.bin").write_bytes((folder / "ids/val.bin").read_bytes()[:-2])
-    refused = program("replay", *options, "--trial", "0", cwd=folder)
+    refused = program("replay", *options, "--trial", "0", cwd=folder, has_torch=True)
     assert refused.returncode == 2
     assert "the corpus differs: tokens trains on ids (SHA-256" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
+from multiprocessing import forkserver, popen_forkserver
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -55,6 +56,30 @@ def _preloaded() -> list[str]:
 
 
 CONTEXT.set_forkserver_preload(_preloaded())
+# Another server, of processes that import torch: each would take more than a second for it, but torch makes every fork
+# slower. It starts when it is needed.
+_WITH_TORCH = forkserver.ForkServer()
+_WITH_TORCH.set_forkserver_preload(
+    [*_preloaded(), *(f"search.objectives.{name}" for name in ("torch_setup", "language_model.stacked_runs"))]
+)
+
+
+class _TorchPopen(popen_forkserver.Popen):
+    def _launch(self, process: Any) -> None:
+        connect = forkserver.connect_to_new_process
+        forkserver.connect_to_new_process = _WITH_TORCH.connect_to_new_process
+        try:
+            super()._launch(process)  # type: ignore[misc]
+        finally:
+            forkserver.connect_to_new_process = connect
+
+
+class _TorchProcess(CONTEXT.Process):  # type: ignore[name-defined,misc]
+    @staticmethod
+    def _Popen(process: Any) -> _TorchPopen:
+        return _TorchPopen(process)
+
+
 TIMEOUT_S = 100.0
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 _exit = os._exit  # a worker replaces it
@@ -65,10 +90,11 @@ class ForkedProcess:
 
     Args:
         target, arguments: What it does.
+        has_torch: Fork it from a server that has imported torch.
     """
 
-    def __init__(self, target: Callable[..., object], *arguments: Any) -> None:
-        self._process = CONTEXT.Process(target=target, args=arguments)
+    def __init__(self, target: Callable[..., object], *arguments: Any, has_torch: bool = False) -> None:
+        self._process = (_TorchProcess if has_torch else CONTEXT.Process)(target=target, args=arguments)
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
@@ -95,7 +121,13 @@ class ForkedProcess:
 
 
 def fork_program(
-    name: str, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str], stdout: Path, stderr: Path
+    name: str,
+    arguments: Sequence[str],
+    cwd: Path,
+    environment: Mapping[str, str],
+    stdout: Path,
+    stderr: Path,
+    has_torch: bool = False,
 ) -> ForkedProcess:
     """Start `python -m search.<name>` in a fork; the first workers that it starts are forks, too.
 
@@ -104,18 +136,19 @@ def fork_program(
         cwd: Its working directory.
         environment: All its variables.
         stdout, stderr: The files that it appends to.
+        has_torch: See `ForkedProcess`.
     """
     given = (name, list(arguments), str(cwd), dict(environment), str(stdout), str(stderr))
-    return ForkedProcess(_run_program, *given)
+    return ForkedProcess(_run_program, *given, has_torch=has_torch)
 
 
 def run_forked(
-    name: str, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str]
+    name: str, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str], has_torch: bool = False
 ) -> subprocess.CompletedProcess[str]:
     """Run `python -m search.<name>` in a fork and wait for its end."""
     with tempfile.TemporaryDirectory() as folder:
         stdout, stderr = Path(folder, "stdout"), Path(folder, "stderr")
-        process = fork_program(name, arguments, cwd, environment, stdout, stderr)
+        process = fork_program(name, arguments, cwd, environment, stdout, stderr, has_torch)
         try:
             process.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -143,22 +176,26 @@ def _run_program(
 
 
 @contextmanager
-def forked_children() -> Iterator[None]:
-    """The programs of `search` that this process starts, such as workers, are forks of the server."""
+def forked_children(has_torch: bool = False) -> Iterator[None]:
+    """The programs of `search` that this process starts, such as workers, are forks of the server.
+
+    Args:
+        has_torch: See `ForkedProcess`.
+    """
     before = subprocess.Popen._execute_child  # type: ignore[attr-defined]
-    subprocess.Popen._execute_child = execute_child(_adopted)  # type: ignore[attr-defined]
+    subprocess.Popen._execute_child = execute_child(partial(_adopted, has_torch))  # type: ignore[attr-defined]
     try:
         yield
     finally:
         subprocess.Popen._execute_child = before  # type: ignore[attr-defined]
 
 
-def _adopted() -> tuple[int, socket.socket]:
+def _adopted(has_torch: bool) -> tuple[int, socket.socket]:
     """A fork of the server that has become a child of this process, as the nearest subreaper above it."""
     ours, theirs = socket.socketpair()
     ctypes.CDLL(None).prctl(_SUBREAPER, 1)
     try:
-        between = ForkedProcess(_leave_child, theirs)
+        between = ForkedProcess(_leave_child, theirs, has_torch=has_torch)
         theirs.close()
         pid = int.from_bytes(ours.recv(8), "big")
         assert between.wait(TIMEOUT_S) == 0

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from typing import Any, NoReturn
 
 # What `child_command` makes of a module.
@@ -55,6 +56,7 @@ def execute_child(next_child: Callable[[], tuple[int, socket.socket] | None]) ->
     start = subprocess.Popen._execute_child  # type: ignore[attr-defined]
     parameters = inspect.signature(start)
 
+    @wraps(start)  # one may be made of another one
     def execute(process: Any, *given: Any) -> None:
         how = parameters.bind(process, *given).arguments
         is_ours = list(how["args"])[:3] == _PREFIX and how["cwd"] is None

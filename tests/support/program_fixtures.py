@@ -39,6 +39,13 @@ def forked_workers() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def forked_torch_workers() -> Iterator[None]:
+    """The same for workers that train with torch: they need not import it."""
+    with forked_children(has_torch=True):
+        yield
+
+
 @dataclass(frozen=True)
 class FinishedStudy:
     """A finished run of the command line: its files and its output."""

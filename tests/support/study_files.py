@@ -83,7 +83,12 @@ def sqlite(folder: Path) -> str:
 
 
 def program(
-    name: str, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, new: bool = False
+    name: str,
+    *arguments: str,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    new: bool = False,
+    has_torch: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run `python -m search.<name>` and wait for its end.
 
@@ -92,10 +97,11 @@ def program(
         cwd: Its working directory.
         env: More variables.
         new: Start a new interpreter, and not a fork that need not import everything anew.
+        has_torch: The fork need not import torch either.
     """
     environment = {**os.environ, **(env or {})}
     if not (new or env):
-        return run_forked(name, arguments, cwd, environment)
+        return run_forked(name, arguments, cwd, environment, has_torch)
     command = [sys.executable, "-m", f"search.{name}", *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
 
