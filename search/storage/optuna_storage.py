@@ -6,6 +6,7 @@ import copy
 import functools
 import time
 import weakref
+from bisect import insort
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -135,6 +136,7 @@ class PrunerStorage(_CachedStorage):
         self._metric = metric
         self._database, self._study, self._refresh_s = backend.database, study, refresh_s
         self._finished: dict[int, FrozenTrial] = {}
+        self._by_number: list[FrozenTrial] = []  # the same ones
         self._ended_at: dict[int, float] = {}
         self._complete: list[FrozenTrial] = []
         self._with_result: list[FrozenTrial] = []
@@ -174,10 +176,11 @@ class PrunerStorage(_CachedStorage):
         self._refresh()
         if states == (TrialState.COMPLETE,) and not deepcopy:
             return self._complete
-        trials = [
-            trial for trial in [*self._finished.values(), *self._running] if states is None or trial.state in states
-        ]
-        trials.sort(key=lambda trial: trial.number)
+        trials = list(self._by_number)
+        for trial in self._running:
+            insort(trials, trial, key=_number)
+        if states is not None:
+            trials = [trial for trial in trials if trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
 
     def get_best_trial(self, study_id: int) -> FrozenTrial:
@@ -224,10 +227,12 @@ class PrunerStorage(_CachedStorage):
         self._ended_at |= ended_at
         self._seen_until = max([self._seen_until, *ended_at.values()])
         for trial in self._running:
-            self._finished.pop(trial._trial_id, None)  # it had failed, and was put back into the queue
+            self._forget(trial._trial_id)  # it had failed, and was put back into the queue
         for trial in finished:
             trial.values = trial.values[: self.objectives] if trial.values else None
+            self._forget(trial._trial_id)
             self._finished[trial._trial_id] = trial
+            insort(self._by_number, trial, key=_number)
             if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
                 self._with_result.append(trial)
             if trial.state == TrialState.COMPLETE:
@@ -235,6 +240,10 @@ class PrunerStorage(_CachedStorage):
                 for step, value in trial.intermediate_values.items():
                     self._columns.setdefault(step, _Column()).append(value)
         self._refreshed_at = time.monotonic()
+
+    def _forget(self, trial_id: int) -> None:
+        if (trial := self._finished.pop(trial_id, None)) is not None:
+            self._by_number = [each for each in self._by_number if each is not trial]
 
     def _read_changes(self, connection: Connection) -> tuple[dict[int, float], list[FrozenTrial], list[FrozenTrial]]:
         # Leaves the object unchanged: `Database` reruns it when the database becomes unavailable.
@@ -273,6 +282,10 @@ class PrunerStorage(_CachedStorage):
             return trial
         # Read each time: another attempt, or a report of an earlier step, may have removed values.
         return self._database.read(lambda connection: as_compared(connection, [trial], metric))[0]
+
+
+def _number(trial: FrozenTrial) -> int:
+    return trial.number
 
 
 class _Column:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from bisect import insort
 from collections.abc import Container, Mapping
 from datetime import datetime
 from typing import Any
@@ -62,9 +63,9 @@ class TrialStorage(PrunerStorage):
         own = self._own
         if own is None or (states is not None and own.state not in states):
             return trials
-        trials = [trial for trial in trials if trial._trial_id != own._trial_id]
-        trials.append(copy.deepcopy(own) if deepcopy else own)
-        trials.sort(key=lambda trial: trial.number)
+        if own._trial_id in self._finished:  # it had failed, or another worker has ended it since
+            trials = [trial for trial in trials if trial._trial_id != own._trial_id]
+        insort(trials, copy.deepcopy(own) if deepcopy else own, key=lambda trial: trial.number)
         return trials
 
     def get_trial_system_attrs(self, trial_id: int) -> dict[str, Any]:

@@ -1,0 +1,55 @@
+"""Which parameters all trials of a study have: what the samplers of its slots know together."""
+
+from __future__ import annotations
+
+import copy
+
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.search_space import IntersectionSearchSpace
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+
+class KnownSearchSpaces:
+    """What has been compared of the trials of one study, so that a new sampler compares only those that ended since."""
+
+    def __init__(self) -> None:
+        self._known: dict[bool, _KnownSearchSpace] = {}
+
+    def share(self, sampler: BaseSampler) -> BaseSampler:
+        """Let a new sampler use it; returns the sampler."""
+        for name, value in list(vars(sampler).items()):
+            if type(value) is IntersectionSearchSpace:
+                setattr(sampler, name, self._of(value._include_pruned))
+        return sampler
+
+    def _of(self, include_pruned: bool) -> _KnownSearchSpace:
+        return self._known.setdefault(include_pruned, _KnownSearchSpace(include_pruned))
+
+
+class _KnownSearchSpace(IntersectionSearchSpace):
+    """Knows ended trials as objects. Optuna knows the last number, below which trials may end or be numbered anew."""
+
+    def __init__(self, include_pruned: bool) -> None:
+        super().__init__(include_pruned)
+        self._states = {TrialState.COMPLETE, *([TrialState.PRUNED] if include_pruned else ())}
+        # By id; held, so that no other trial gets the id.
+        self._compared: dict[int, FrozenTrial] = {}
+
+    def calculate(self, study: Study, use_cache: bool = False) -> dict[str, BaseDistribution]:
+        trials = study._get_trials(deepcopy=False, use_cache=use_cache)
+        new = [trial for trial in trials if id(trial) not in self._compared]
+        if len(trials) - len(new) < len(self._compared):  # a compared trial is gone
+            new, self._compared, self._search_space = trials, {}, None
+        for trial in new:
+            if trial.state in self._states:
+                self._compared[id(trial)] = trial
+                self._search_space = _common(self._search_space, trial)
+        return copy.deepcopy(dict(sorted((self._search_space or {}).items())))
+
+
+def _common(space: dict[str, BaseDistribution] | None, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+    if space is None:
+        return dict(trial.distributions)
+    return {name: kind for name, kind in space.items() if trial.distributions.get(name) == kind}
