@@ -15,8 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 from search.storage import optuna_tables
 from search.storage.leased_writes import LeasedWrites
 from search.storage.leases import Lease
-from search.storage.optuna_storage import PrunerStorage, SearchStorage
+from search.storage.optuna_storage import SearchStorage
 from search.storage.optuna_tables import ENQUEUED, Parameter
+from search.storage.pruner_storage import PrunerStorage
 from search.storage.slots import is_empty_slot
 
 

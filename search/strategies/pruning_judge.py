@@ -12,7 +12,8 @@ from optuna.trial import FrozenTrial
 from search.errors import UsageError
 from search.storage.compared_metric import ComparedMetric
 from search.storage.leases import Lease
-from search.storage.optuna_storage import PrunerStorage, SearchStorage
+from search.storage.optuna_storage import SearchStorage
+from search.storage.pruner_storage import PrunerStorage
 from search.storage.slots import parameters_of
 from search.storage.trial_storage import new_trial
 from search.strategies.pruners import make_pruner

@@ -10,7 +10,8 @@ from search.errors import UsageError
 from search.storage.database import Database
 from search.storage.leased_writes import LeasedWrites
 from search.storage.leases import Lease, Report
-from search.storage.optuna_storage import PrunerStorage, SearchStorage
+from search.storage.optuna_storage import SearchStorage
+from search.storage.pruner_storage import PrunerStorage
 from search.storage.queue import TrialQueue
 from search.strategies.pruning_judge import PruningJudge, compared_metric
 from search.study.metrics import Metric

@@ -18,8 +18,9 @@ from sqlalchemy import event
 
 from search.storage.database import Database
 from search.storage.leases import Lease, Report
-from search.storage.optuna_storage import PrunerStorage, SearchStorage
+from search.storage.optuna_storage import SearchStorage
 from search.storage.planning import plan
+from search.storage.pruner_storage import PrunerStorage
 from search.storage.queue import TrialQueue
 from search.strategies.pruners import MedianPruner
 from search.strategies.pruning_judge import PruningJudge

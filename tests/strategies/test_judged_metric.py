@@ -18,7 +18,7 @@ from search.options import PlanningOptions
 from search.planning import load_study, open_planned
 from search.reporting.render import render
 from search.statistics.ranking import ranked_rows
-from search.storage.optuna_storage import PrunerStorage
+from search.storage.pruner_storage import PrunerStorage
 from search.storage.queries import trial_summaries
 from search.strategies.pruners import OPTUNAS, read_pruner
 from search.study.definition import load_definition
