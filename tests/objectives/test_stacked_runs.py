@@ -15,7 +15,7 @@ from search.objectives.language_model.run import LanguageModelRun
 from search.objectives.language_model.stacked_runs import RunGroup
 from search.objectives.settings import TrainingSettings
 
-SHORT = TrainingSettings(max_iters=100, eval_interval=50, sample_chars=20)
+SHORT = TrainingSettings(max_iters=60, eval_interval=30, sample_chars=20)
 EVERY_CELL = [
     {"model": "bigram", "block_size": 8},
     {"model": "bigram_mf", "block_size": 8, "n_embd": 32},
@@ -25,7 +25,7 @@ EVERY_CELL = [
 
 @pytest.fixture(scope="module")
 def lone() -> LoneRuns:
-    return LoneRuns(start_of_shakespeare(50_000), SHORT)
+    return LoneRuns(start_of_shakespeare(20_000), SHORT)
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +51,13 @@ def test_a_member_of_a_group_learns_what_it_learns_alone(
     cell: dict[str, Any], members: int, begin: Callable[..., LanguageModelRun], alone: Callable[..., LanguageModelRun]
 ) -> None:
     runs = [begin(cell, seed) for seed in range(members)]
-    pruned = {runs[1]: 50, runs[-2]: 0} if members >= 5 else {}
+    pruned = {runs[1]: 30, runs[-2]: 0} if members >= 5 else {}
     group = RunGroup(runs)
     assert len(group.stacks) == (members > 1)
     train_together(group, pruned)
     for seed, run in enumerate(runs):
         expected = losses(alone(cell, seed))[: len(losses(run))]
-        assert len(losses(run)) == {50: 4, 0: 2}.get(pruned.get(run, 100), 6)
+        assert len(losses(run)) == {30: 4, 0: 2}.get(pruned.get(run, 60), 6)
         if members == 1:
             assert losses(run) == expected
         assert losses(run) == pytest.approx(expected, abs=1e-4, rel=0)
@@ -69,7 +69,7 @@ def test_members_of_several_encodings_and_settings_train_together(
     kinds = [
         ({"model": "bigram_v2", "block_size": 8, "n_embd": 16, "pe_type": pe_type}, settings)
         for pe_type in PE_TYPES
-        for settings in (SHORT, TrainingSettings(max_iters=80, eval_interval=30, learning_rate=3e-3))
+        for settings in (SHORT, TrainingSettings(max_iters=50, eval_interval=20, learning_rate=3e-3))
     ]
     group = RunGroup([begin(cell, 3, settings) for cell, settings in kinds])
     assert sorted(len(stack.runs) for stack in group.stacks) == [2, 4]  # rope, and what adds a table
@@ -90,7 +90,7 @@ def test_a_member_goes_on_from_its_checkpoint_alone_and_the_other_way_round(
     group = RunGroup(runs)
     group.advance(never)
     steps = iter(range(1000))
-    assert group.advance(lambda: next(steps) >= 30) == []  # stopped between two evaluations
+    assert group.advance(lambda: next(steps) >= 20) == []  # stopped between two evaluations
     saved = [run.save() for run in runs]
     assert len(saved[0]) < 1.5 * len(begin(cell, 0).save()) + 200_000  # one member's weights, not the whole stack's
     later = [begin(cell, seed) for seed in range(3)]
@@ -119,7 +119,7 @@ def test_a_diverging_member_leaves_the_others_as_they_are(
     begin: Callable[..., LanguageModelRun], alone: Callable[..., LanguageModelRun]
 ) -> None:
     cell = EVERY_CELL[2]
-    wild = TrainingSettings(max_iters=100, eval_interval=50, learning_rate=1e30)
+    wild = TrainingSettings(max_iters=60, eval_interval=30, learning_rate=1e30)
     runs = [begin(cell, 0), begin(cell, 1, wild), begin(cell, 2)]
     train_together(RunGroup(runs))
     assert math.isnan(runs[1].curve[-1].value)

@@ -161,7 +161,7 @@ class TestOwnModel:
 
     def test_argument_without_a_value(self, own: Path, work_folder: Path) -> None:
         file = write_study(own, f"[grid]\n{self.GRID}\n", "lacking")
-        done = program("run", "--study", file, "--corpus", write_corpus(own), cwd=work_folder)
+        done = program("run", "--study", file, "--corpus", write_corpus(own), cwd=work_folder, has_torch=True)
         assert (done.returncode, done.stdout) == (2, "")
         needs = (
             "model 'own_model:Net' needs depth: give each a value in the study file (it takes depth, vocab_size, width)"
