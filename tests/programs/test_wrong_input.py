@@ -66,7 +66,11 @@ CASES: dict[str, tuple[str, list[str], str]] = {
         r"--out .*/deep/er: .*text\.txt is not a writable folder; choose another --out",
     ),
     # root may write there, by the folder's rights, and cannot.
-    "out in a folder of the kernel": ("run", [*STUDY, "--out", "/proc/x"], r"--out /proc/x: /proc is not a writable .*"),
+    "out in a folder of the kernel": (
+        "run",
+        [*STUDY, "--out", "/proc/x"],
+        r"--out /proc/x: /proc is not a writable .*",
+    ),
     "artifacts in a folder of the kernel": (
         "run",
         [*STUDY, "--artifacts", "/sys/x"],
