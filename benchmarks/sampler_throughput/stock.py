@@ -1,0 +1,42 @@
+"""One process of `study.optimize`, with the arguments URL NAME SAMPLER SEED TRIALS OBJECTIVE.
+
+With the URL `memory:N` it creates the study in memory, with N ended trials.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import optuna
+
+from benchmarks.sampler_throughput import objective as objectives
+from benchmarks.sampler_throughput.history import ended_trials
+
+SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
+    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
+    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
+}
+
+
+def optimize(arguments: Sequence[str]) -> None:
+    """Let Optuna work on a number of trials."""
+    url, name, sampler, seed, trials, objective = arguments
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    make = SAMPLERS[sampler](int(seed))
+    if url.startswith("memory:"):
+        study = optuna.create_study(sampler=make)
+        study.add_trials(ended_trials(int(url.removeprefix("memory:"))))
+    else:
+        study = optuna.load_study(study_name=name, storage=url, sampler=make)
+    study.optimize(getattr(objectives, objective), n_trials=int(trials))
+    ended = time.time()
+    (Path(os.environ[objectives.GATE]) / f"{os.getpid()}.ended").write_text(str(ended))
+
+
+if __name__ == "__main__":
+    optimize(sys.argv[1:])
