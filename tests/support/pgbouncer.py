@@ -30,6 +30,7 @@ pidfile = {folder}/pgbouncer.pid
 logfile = {folder}/log
 pool_mode = {mode}
 default_pool_size = {connections}
+max_client_conn = 1000
 """
 
 
