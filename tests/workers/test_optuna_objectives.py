@@ -15,6 +15,7 @@ import optuna
 import optuna_objectives
 import pytest
 from gates import wait_until
+from kept_studies import expire_leases
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 from sample_study import optuna_storage
 from study_files import all_rows, opened
@@ -163,7 +164,7 @@ def test_kills_and_stops_keep_parameters_and_number(
     (waiting / "tick").touch()
     monkeypatch.setenv("WAITING", str(waiting))
     named = sampler if sampler.startswith("{") else f'"{sampler}"'
-    chosen = options(tmp_path, storage_url, "waits", f"sampler = {named}\n[workers]\nlease_s = 2", trials=n_trials)
+    chosen = options(tmp_path, storage_url, "waits", f"sampler = {named}\n[workers]\nlease_s = 60", trials=n_trials)
     plan(chosen)
     environment = {"WAITING": str(waiting)}
     workers = [ForkedWorker(chosen, environment, tmp_path / f"{at}.log") for at in range(n_workers)]
@@ -175,6 +176,8 @@ def test_kills_and_stops_keep_parameters_and_number(
     for worker in workers[5:]:
         worker.send_signal(signal.SIGTERM)
         worker.wait(60)
+    with opened(storage_url).closing() as database:
+        expire_leases(database)
     (waiting / "open").touch()
     again = [ForkedWorker(chosen, environment, tmp_path / f"again-{at}.log") for at in range(2)]
     assert {worker.wait(120) for worker in again} == {0}, (tmp_path / "again-0.log").read_text()
