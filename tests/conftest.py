@@ -29,14 +29,8 @@ pytest.register_assert_rewrite("scenario", "gates", "deaths")
 pytest_plugins = ["program_fixtures", "fail_on_skip", "bucket"]
 
 _names = itertools.count()
-# Their subject is not SQL: the statements that they need are tested on both databases in other modules.
-_SQLITE_SUFFICES = {
-    "faults": ("artifact_folder", "budgets", "failure_records", "fused_groups", "user_code"),
-    "programs": ("budget",),
-    "strategies": ("pruners",),
-    "trackers": ("tensorboard", "webhook"),
-    "workers": ("enqueued", "optuna_objectives", "spending", "stopped_studies"),
-}
+# Tests in tests/storage whose subject is no statement of ours: whole flows, and Optuna's own suite.
+_FLOWS_OF_STORAGE = ("artifact_quota", "export_import", "optuna_suite", "top_cells")
 
 
 def _import_benchmarks() -> None:
@@ -80,12 +74,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark tests whose twin on SQLite suffices in the quick suite."""
+    """Mark what the quick suite leaves out: tests on PostgreSQL whose subject is more than a statement."""
     chosen = getattr(item, "callspec", None)
-    if chosen is not None and chosen.params.get("storage_url") == "postgresql":
-        folder, module = item.path.parent.name, item.path.stem.removeprefix("test_")
-        if module in _SQLITE_SUFFICES.get(folder, ()):
-            item.add_marker("postgresql")
+    if chosen is None or not any(isinstance(each, str) and each == "postgresql" for each in chosen.params.values()):
+        return
+    if item.path.parent.name != "storage" or item.path.stem.removeprefix("test_") in _FLOWS_OF_STORAGE:
+        item.add_marker("postgresql")
 
 
 def pytest_collection_finish() -> None:
