@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperCommand
 
 from search.hints import command_of
+from search.imports import without_plugins
 from search.option_fields import OptionField, Options, option_fields
 from search.storage.texts import printable
 from search.streams import make_streams_tolerant, write_line
@@ -44,7 +45,7 @@ def new_program(
         examples: Examples for the end of the help.
         ignored: Options of other programs, which this one accepts with a warning.
         short: Whether the program ends within seconds; it then runs without garbage collection, which would take a
-            third of the time to start.
+            third of the time to start, and without plugins of pydantic.
         defaults: Defaults that apply to this program only.
 
     Returns:
@@ -66,7 +67,7 @@ def new_program(
                 file=sys.stderr,
             )
         # For a repeatable option without a value Typer passes None; the options class has an empty tuple.
-        with _no_garbage_collection() if short else nullcontext():
+        with _short() if short else nullcontext():
             function(options(**{name: value for name, value in values.items() if value is not None}))
 
     parameters = [
@@ -82,11 +83,12 @@ def new_program(
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def _short() -> Iterator[None]:
     # Libraries create a hundred thousand lasting objects as they load, and the collector would scan them repeatedly.
     gc.disable()
     try:
-        yield
+        with without_plugins():
+            yield
     finally:
         gc.enable()
 

@@ -10,14 +10,14 @@ from search.option_fields import Option, Options
 from search.options import FolderOptions, NameOptions, StorageWaitOptions, StudyOptions
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class DeleteOptions(FolderOptions, NameOptions, StudyOptions):
     """The options of `search.delete`."""
 
     yes: Annotated[bool, Option("Delete without asking.")] = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ExportOptions(FolderOptions, NameOptions, StudyOptions):
     """The options of `search.export`."""
 
@@ -25,14 +25,14 @@ class ExportOptions(FolderOptions, NameOptions, StudyOptions):
     checkpoints: Annotated[bool, Option("Include checkpoints of unfinished trials.")] = True
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ImportOptions(FolderOptions, NameOptions, StorageWaitOptions):
     """The options of `search.import`."""
 
     file: Annotated[Path, Option("File of an exported study.", "FILE.zip", convert=Path, is_argument=True)]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class DatabaseOptions(Options):
     """The options of `search.database`."""
 

@@ -78,9 +78,24 @@ class OptionField:
         return [text for each in values for text in (self.flag, str(each))]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Options:
-    """The base class of all options classes."""
+    """The base class of all options classes.
+
+    Give each `@dataclass(frozen=True, kw_only=True, eq=False, repr=False)`: making these methods for every class took
+    longer than the rest of an options module.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
+
+    def __repr__(self) -> str:
+        # A URL can have a password.
+        shown = {each.name: each for each in option_fields(type(self)) if not each.option.secret}
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     def __post_init__(self) -> None:
         for each in option_fields(type(self)):

@@ -37,7 +37,7 @@ def as_texts(texts: Sequence[str] | str) -> tuple[str, ...]:
     return (texts,) if isinstance(texts, str) else tuple(texts)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class StorageOptions(Options):
     """Which database."""
 
@@ -49,14 +49,14 @@ class StorageOptions(Options):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class StudyNameOptions(Options):
     """Which study."""
 
     study: Annotated[str, Option("A built-in study, such as bigram, or the path of a study file.", "NAME|FILE.toml")]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class StorageWaitOptions(StorageOptions):
     """Which database, and how long to wait for it."""
 
@@ -66,19 +66,19 @@ class StorageWaitOptions(StorageOptions):
     ] = DEFAULT_STORAGE_WAIT_S
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class StudyOptions(StorageWaitOptions, StudyNameOptions):
     """Which study in which database; options of every program that works on one study."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class BaselinesOptions(Options):
     """Whether to include the sibling study with the baselines."""
 
     baselines: Annotated[bool, Option("Include the study's baselines.")] = True
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class CorpusOptions(Options):
     """The text to train on."""
 
@@ -94,7 +94,7 @@ class CorpusOptions(Options):
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class FolderOptions(Options):
     """Where files are stored."""
 
@@ -113,7 +113,7 @@ class FolderOptions(Options):
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class DefinitionOptions(Options):
     """Overrides of a study's definition, applied when it is planned."""
 
@@ -157,14 +157,14 @@ class DefinitionOptions(Options):
     ] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class NameOptions(Options):
     """The name of a study, if it differs from that of its definition."""
 
     name: Annotated[str | None, Option("Name of the study in the database.", unset="that of the definition")] = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TrainingOptions(FolderOptions, NameOptions, CorpusOptions, BaselinesOptions, StudyOptions):
     """The options that `search.run` shares with its workers."""
 
@@ -180,7 +180,7 @@ class TrainingOptions(FolderOptions, NameOptions, CorpusOptions, BaselinesOption
     profile: Annotated[bool, Option("Show how the workers spent their time.")] = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PlanningOptions(DefinitionOptions, TrainingOptions):
     """The options that determine the trials of a study, and when it is done."""
 
@@ -203,21 +203,21 @@ class PlanningOptions(DefinitionOptions, TrainingOptions):
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class QuietOptions(Options):
     """Whether to show progress."""
 
     quiet: Annotated[bool, Option("Show no progress.")] = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class JsonOptions(Options):
     """Whether to print JSON."""
 
     json: Annotated[bool, Option("Print the result as one JSON object.")] = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class RunStudyOptions(QuietOptions, PlanningOptions):
     """The arguments of `run_study`."""
 
@@ -255,21 +255,21 @@ class RunStudyOptions(QuietOptions, PlanningOptions):
     resume_stopped: Annotated[bool, Option("Train what the objective left out with study.stop().")] = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class RunOptions(JsonOptions, RunStudyOptions):
     """The options of `search.run`."""
 
     print: Annotated[bool, Option("Print what the launcher would submit, and do nothing.")] = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ChildOptions(Options):
     """The option of programs that `search.run` starts."""
 
     parent: Annotated[int | None, Option("End when this parent process ends.", hidden=True)] = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class WorkerOptions(ChildOptions, TrainingOptions):
     """The options of `search.worker`; a launcher sets the hidden ones."""
 
@@ -278,7 +278,7 @@ class WorkerOptions(ChildOptions, TrainingOptions):
     modules: Annotated[Path | None, Option("Folder of the study's own modules.", hidden=True, convert=Path)] = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class DashboardOptions(ChildOptions, FolderOptions, StorageOptions):
     """The options of `search.dashboard`."""
 

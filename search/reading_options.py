@@ -18,7 +18,7 @@ from search.options import (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ReportOptions(BaselinesOptions, StorageWaitOptions):
     """The options of `search.report`."""
 
@@ -39,7 +39,7 @@ class ReportOptions(BaselinesOptions, StorageWaitOptions):
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class StatusOptions(JsonOptions, BaselinesOptions, StudyOptions):
     """The options of `search.status`."""
 
@@ -51,7 +51,7 @@ class StatusOptions(JsonOptions, BaselinesOptions, StudyOptions):
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ReplayOptions(JsonOptions, QuietOptions, CorpusOptions, StudyOptions):
     """The options of `search.replay`."""
 

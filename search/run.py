@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from search.command_line import new_program
 from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_STOPPED, user_errors
 from search.hints import command_of
-from search.imports import importing
+from search.imports import importing_ours
 from search.launchers.spare_worker import end_early, spare_worker
 from search.options import RunOptions
 from search.streams import terminal_width, write_line
@@ -50,7 +50,7 @@ def run(options: RunOptions) -> None:
     if not is_local:
         end_early()
     with user_errors(), spare_worker(options.devices) if is_local else nullcontext() as spare:
-        with importing():
+        with importing_ours():
             from search.service import run_with_options
 
         result = run_with_options(options, spare=spare, is_whole_process=True)

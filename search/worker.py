@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from search.command_line import new_program
 from search.errors import EXIT_SPOILED, EXIT_STOPPED, USER_ERRORS, ProcessSpoiled, UsageError, user_errors
 from search.hints import command_of
-from search.imports import importing
+from search.imports import importing_ours
 from search.launchers.child_process import SPARE, when_parent_ends
 from search.options import DefinitionOptions, WorkerOptions
 from search.workers.process_end import end_process, turn_exits_into_crashes
@@ -86,7 +86,7 @@ def _work(worker: Worker) -> int:
 
 
 def _open(options: WorkerOptions) -> Worker:
-    with importing():
+    with importing_ours():
         from search.storage.errors import NoStudyYet
         from search.storage.url import display_url
         from search.study.lookup import UnknownStudy

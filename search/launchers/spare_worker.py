@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from search.imports import importing
+from search.imports import importing, importing_ours
 from search.launchers.child_process import SPARE, child_command, child_environment
 from search.workers.stop_signals import blocked_stop_signals
 
@@ -137,11 +137,12 @@ class SpareWorker:
 
 def take_job() -> None:
     """Wait for a job and make this process the worker of that job; it ends if the run ends before."""
-    with importing():
+    with importing_ours():
         for module in _MODULES:
             import_module(module)
-        from search.workers.devices import may_have_gpu
+    from search.workers.devices import may_have_gpu
 
+    with importing():
         if _next_message()["devices"] != "cpu" and may_have_gpu():
             import_module("torch")
     expected = _next_message()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.reporting.escapes import markdown_text
 from search.statistics.cost import Spent, StudyCost
-from search.statistics.estimate import Estimate
 from search.storage.process_costs import RunCost
 from search.storage.texts import printable
 from search.study.formatting import count_text, enough_digits, value_text
+
+if TYPE_CHECKING:
+    from search.statistics.estimate import Estimate
 
 JOULES_PER_KWH = 3.6e6
 MOST_VALUES = 30  # of an axis that has a table

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.errors import UsageError
-from search.statistics.estimate import Estimate
 from search.statistics.further_means import TRAIN_LOSS
 from search.statistics.ranking import Row, is_reached
 from search.storage.database import Database
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from search.reporting.next_steps import NextStep
     from search.reporting.report_data import ReportData
     from search.statistics.confirmation import ConfirmationResult
+    from search.statistics.estimate import Estimate
 
 # How long to wait for a database that is starting, in seconds.
 WAIT_S = 60.0

@@ -1,23 +1,12 @@
-"""The answers to the analyses of a study, by their kind."""
+"""The answers to the analyses of a study."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from search.statistics.analysis import AnalysisResult
-from search.statistics.measured import Measured
 from search.statistics.ranking import Row
-from search.statistics.scaling_answer import answer_scaling
-from search.statistics.transfer_answer import answer_transfer
-from search.study.metrics import Metric
 from search.study.stored import StoredStudy
-
-# Adding a kind is one line here; search/study/analyses.py has its settings.
-ANSWERS: Mapping[str, Callable[[Any, Sequence[Measured], Metric], AnalysisResult]] = {
-    "transfer": answer_transfer,
-    "scaling": answer_scaling,
-}
 
 
 def analyse(stored: StoredStudy, rows: Sequence[Row]) -> list[AnalysisResult]:
@@ -28,20 +17,8 @@ def analyse(stored: StoredStudy, rows: Sequence[Row]) -> list[AnalysisResult]:
     """
     if not stored.analyses:
         return []
+    from search.statistics.analysis_kinds import ANSWERS, measured  # a sixth of what a report imports
+
     axes, metric = [*stored.definition.grid, *stored.definition.axes], stored.definition.metric
-    cells = [_measured(row, axes, metric) for row in rows if all(axis in row.cell for axis in axes)]
+    cells = [measured(row, axes, metric) for row in rows if all(axis in row.cell for axis in axes)]
     return [ANSWERS[each.kind](each, cells, metric) for each in stored.analyses]
-
-
-def _measured(row: Row, axes: Sequence[str], metric: Metric) -> Measured:
-    known = {axis: row.cell[axis] for axis in axes} | dict(row.further)
-    known |= {"parameters": row.n_params, "tokens": row.tokens, "seconds": row.seconds}
-    known |= {"counted_flops": row.flops}
-    quantities = {
-        name: float(value)
-        for name, value in known.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
-    losses = [metric.loss(value) for value in row.seed_values.values()]
-    is_complete = row.state in ("complete", "running", "waiting") and bool(losses)
-    return Measured(row.cell, losses, is_complete, quantities)

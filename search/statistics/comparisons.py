@@ -24,7 +24,7 @@ from search.statistics.comparison import (
     Levels,
     Setting,
 )
-from search.statistics.inference import ALPHA, Floats
+from search.statistics.inference import ALPHA, Floats, median
 from search.statistics.losses import Losses
 from search.statistics.posterior import Contrasts
 from search.storage.values import canonical
@@ -181,7 +181,7 @@ def _comparison(family: Family, pair: _Pair, contrasts: Contrasts | None) -> Com
         worse=worse,
         settings=comparison.settings(means),
         mean=losses.in_values(means.mean()) if len(means) else 0.0,
-        median=losses.in_values(np.median(means)) if len(means) else 0.0,
+        median=losses.in_values(median(means)) if len(means) else 0.0,
         margin=family.margin,
         **comparison.intervals(means),
         **_influence(losses, means, [rest for rest, _ in pair.compared]),

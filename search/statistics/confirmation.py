@@ -17,7 +17,7 @@ from search.storage.metrics import FurtherResults, further_results
 from search.storage.queries import study_attrs, trial_summaries
 from search.storage.values import canonical
 from search.study.cells import without_seed
-from search.study.confirmation import CONFIRMED, Choice, parse_choices
+from search.study.confirmed_choices import CONFIRMED, Choice, parse_choices
 from search.study.lookup import confirmation_of
 from search.study.metrics import Metric
 from search.study.stored import StoredStudy, read_stored_study

@@ -24,6 +24,17 @@ def mean(values: Sequence[float]) -> float:
         return statistics.fmean(value / scale for value in values) * scale
 
 
+def median(values: npt.ArrayLike) -> float:
+    """The median of numbers in one dimension, equal to that of NumPy to the last bit.
+
+    NumPy imports its masked arrays at the first one, which takes as long as the rest of a small report.
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    if not len(ordered) or math.isnan(ordered[-1]):  # NaN is sorted to the end
+        return math.nan
+    return float(ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1].mean())
+
+
 def unit(values: Iterable[float]) -> float:
     """The power of two to divide by, so that squares and differences of values stay finite; usually 1.
 

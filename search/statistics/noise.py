@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search.statistics.inference import ALPHA, Flags, Floats
+from search.statistics.inference import ALPHA, Flags, Floats, median
 
 # The correlation is used if chance alone would show it in fewer studies than this.
 CORRELATION_ALPHA = 0.05
@@ -125,7 +125,7 @@ def _prior(own: Floats, df: Floats) -> tuple[float, float]:
     from scipy.special import digamma, polygamma
 
     pooled = float((own * df).sum() / df.sum())
-    own = np.maximum(own, 1e-5 * np.median(own))
+    own = np.maximum(own, 1e-5 * median(own))
     if len(own) < MIN_CELLS or not (own > 0).all():
         return pooled, math.inf
     logs = log_variances(own, df)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from search.statistics.inference import Floats
+from search.statistics.inference import Floats, median
 from search.statistics.losses import Losses
 from search.statistics.questions import BEST, Need, need, next_cells, open_questions
 from search.storage.values import canonical
@@ -129,7 +129,7 @@ def outlook(grid: Losses, everything: Losses, rules: Rules, seconds_of: Mapping[
 
 def _seconds(known: Mapping[str, float], losses: Losses) -> Floats:
     """The seconds of a trial of each cell, (K,) float64; those of a usual one where they are not known."""
-    usual = float(np.median(list(known.values()))) if known else 1.0
+    usual = median(list(known.values())) if known else 1.0
     # A trial of no cost still costs its place in the queue.
     return np.array([max(known.get(canonical(cell), usual), 0.01 * usual, 1e-3) for cell in losses.cells])
 

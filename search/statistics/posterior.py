@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from search.statistics.inference import ALPHA, Floats
+from search.statistics.inference import ALPHA, Floats, median
 from search.statistics.noise import MIN_CELLS, Noise
 from search.statistics.variance_prior import prior_draws
 
@@ -75,7 +75,7 @@ class Posterior:
         """Draws of the variance of each cell's mean, (draws, K)."""
         noise, rng = self.noise, np.random.default_rng(SEED)
         is_known = noise.own_df > 0
-        middle = float(np.median(noise.own_variance[is_known]))
+        middle = median(noise.own_variance[is_known])
         own = np.maximum(noise.own_variance, 1e-5 * middle)
         if is_known.sum() < MIN_CELLS or middle == 0:
             variances = noise.variance * noise.df[0] / rng.chisquare(noise.df[0], (self._draws, 1))

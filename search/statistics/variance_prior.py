@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from search.statistics.inference import Floats
+from search.statistics.inference import Floats, median
 
 # Infinite: all cells have one variance.
 PRIOR_DFS = np.array([0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.7, 8.0, 11.0, 16.0, 32.0, np.inf])
@@ -27,7 +27,7 @@ def prior_draws(own: Floats, df: Floats, rng: np.random.Generator, draws: int) -
     Returns:
         Two arrays (draws,); degrees of freedom may be infinite.
     """
-    usual = float(np.median(own)) * FACTORS
+    usual = median(own) * FACTORS
     logs = np.array([_log_likelihood(own / usual[:, np.newaxis], df, prior_df) for prior_df in PRIOR_DFS])
     weights = np.exp(logs - logs.max()).ravel()
     chosen = rng.choice(weights.size, size=draws, p=weights / weights.sum())

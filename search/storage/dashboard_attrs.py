@@ -10,14 +10,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from optuna.storages._rdb import models
 from sqlalchemy import Connection, Table, delete, insert, select
 
-from search.storage import optuna_tables
+from search.storage import optuna_layout, optuna_tables
 from search.storage.database import Database
 from search.storage.texts import storable_json, storable_text
 
-_attrs: Table = models.StudySystemAttributeModel.__table__
+_attrs: Table = optuna_layout.study_system_attributes
 
 PIECE = 2045  # characters; the capacity of the smallest attribute column in any version of Optuna
 NOTE_VERSION, NOTE_PIECES, PLOT = "dashboard:note_ver", "dashboard:note_str:", "dashboard:plot_data:"

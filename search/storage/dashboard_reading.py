@@ -6,21 +6,20 @@ import json
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy import Column, Connection, ScalarSelect, String, Table, func, select, type_coerce
-from sqlalchemy.orm import Session
 
-from search.storage import optuna_tables
+from search.storage import optuna_layout, optuna_tables
+from search.storage.optuna_layout import as_number
 
-_studies: Table = models.StudyModel.__table__
-_study_attrs: Table = models.StudyUserAttributeModel.__table__
-_study_system_attrs: Table = models.StudySystemAttributeModel.__table__
-_trials: Table = models.TrialModel.__table__
-_values: Table = models.TrialValueModel.__table__
-_user_attrs: Table = models.TrialUserAttributeModel.__table__
-_system_attrs: Table = models.TrialSystemAttributeModel.__table__
+_studies: Table = optuna_layout.studies
+_study_attrs: Table = optuna_layout.study_user_attributes
+_study_system_attrs: Table = optuna_layout.study_system_attributes
+_trials: Table = optuna_layout.trials
+_values: Table = optuna_layout.trial_values
+_user_attrs: Table = optuna_layout.trial_user_attributes
+_system_attrs: Table = optuna_layout.trial_system_attributes
 
 
 @dataclass(frozen=True)
@@ -125,13 +124,16 @@ def read_values(connection: Connection, study_id: int) -> dict[int, tuple[float,
     complete = query.where(_trials.c.study_id == study_id, _trials.c.state == TrialState.COMPLETE)
     found: dict[int, tuple[float, ...]] = {}
     for trial_id, stored, kind in connection.execute(complete.order_by(_values.c.objective)):
-        value = models.TrialValueModel.stored_repr_to_value(stored, kind)
+        value = as_number(stored, kind)
         found[trial_id] = (*found.get(trial_id, ()), value)
     return found
 
 
 def best_trial_id(connection: Connection, study: StudyRows) -> int | None:
     """The trial that Optuna calls the best of a study with one objective; None without a complete trial."""
+    from optuna.storages._rdb import models
+    from sqlalchemy.orm import Session
+
     find = models.TrialModel.find_min_value_trial_id
     if study.directions[0] is StudyDirection.MAXIMIZE:
         find = models.TrialModel.find_max_value_trial_id

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, Table, select
 
-from search.storage import optuna_queries
+from search.storage import optuna_layout, optuna_queries
 from search.storage.optuna_storage import SearchStorage
 
-_studies: Table = models.StudyModel.__table__
+_studies: Table = optuna_layout.studies
 
 
 class DashboardStorage(SearchStorage):

@@ -12,9 +12,8 @@ from search.storage.artifact_store import ATTR_PREFIX, bucket_errors
 from search.storage.checkpoint_store import CheckpointStore
 from search.storage.database import Database
 from search.storage.errors import StorageError
-from search.storage.planning import UID
 from search.storage.removals import Removals
-from search.storage.schema import queue_table, studies_table
+from search.storage.schema import UID, queue_table, studies_table
 
 MAX_NAMED = 5  # workers in a message
 

@@ -17,9 +17,8 @@ from search.storage.artifact_store import ATTR_PREFIX, ArtifactStore, bucket_err
 from search.storage.checkpoint_store import CheckpointStore
 from search.storage.database import Database
 from search.storage.optuna_records import Record
-from search.storage.planning import UID
 from search.storage.process_costs import process_records
-from search.storage.schema import SCHEMA_VERSION, TRIAL_TABLES, queue_table, studies_table
+from search.storage.schema import SCHEMA_VERSION, TRIAL_TABLES, UID, queue_table, studies_table
 from search.storage.spending import spent_in
 from search.storage.study_archive import ARTIFACTS, CHECKPOINTS, ArchiveWriter
 

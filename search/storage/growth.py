@@ -12,16 +12,16 @@ from optuna.distributions import (
     distribution_to_json,
     json_to_distribution,
 )
-from optuna.storages._rdb import models
 from sqlalchemy import Connection, Row, Table, delete, func, select, update
 
+from search.storage import optuna_layout
 from search.storage.database import Database
 from search.storage.errors import StorageError
 from search.storage.schema import NOT_RUN, queue_table
 from search.storage.slots import cell_and_seed
 
-_trials: Table = models.TrialModel.__table__
-_params: Table = models.TrialParamModel.__table__
+_trials: Table = optuna_layout.trials
+_params: Table = optuna_layout.trial_params
 
 
 # States of a trial that no worker has begun.

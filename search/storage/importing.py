@@ -23,10 +23,9 @@ from search.storage.database import Database
 from search.storage.errors import StorageError
 from search.storage.hosts import HOST, this_host
 from search.storage.optuna_records import Record
-from search.storage.planning import UID
 from search.storage.process_costs import insert_processes
 from search.storage.removals import Removals, of_studies, remove_recorded
-from search.storage.schema import NOT_RUN, SCHEMA_VERSION, TRIAL_TABLES, queue_table, studies_table
+from search.storage.schema import NOT_RUN, SCHEMA_VERSION, TRIAL_TABLES, UID, queue_table, studies_table
 from search.storage.spending import Spent, import_spending
 from search.storage.study_archive import ARTIFACTS, CHECKPOINTS, ArchiveReader
 from search.storage.texts import printable

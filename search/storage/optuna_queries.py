@@ -10,22 +10,23 @@ from datetime import UTC, datetime
 from typing import Any
 
 from optuna.distributions import BaseDistribution, json_to_distribution
-from optuna.storages._rdb import models
 from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Column, ColumnElement, Connection, Select, Table, func, select
 
+from search.storage import optuna_layout
 from search.storage.artifact_store import ATTR_PREFIX
 from search.storage.chunks import chunks, is_one_of
+from search.storage.optuna_layout import as_number
 
-_studies: Table = models.StudyModel.__table__
-_study_attrs: Table = models.StudyUserAttributeModel.__table__
-_trials: Table = models.TrialModel.__table__
-_params: Table = models.TrialParamModel.__table__
-_values: Table = models.TrialValueModel.__table__
-_intermediate: Table = models.TrialIntermediateValueModel.__table__
-_user_attrs: Table = models.TrialUserAttributeModel.__table__
-_system_attrs: Table = models.TrialSystemAttributeModel.__table__
+_studies: Table = optuna_layout.studies
+_study_attrs: Table = optuna_layout.study_user_attributes
+_trials: Table = optuna_layout.trials
+_params: Table = optuna_layout.trial_params
+_values: Table = optuna_layout.trial_values
+_intermediate: Table = optuna_layout.trial_intermediate_values
+_user_attrs: Table = optuna_layout.trial_user_attributes
+_system_attrs: Table = optuna_layout.trial_system_attributes
 
 
 def read_user_attrs(connection: Connection, trial_ids: Sequence[int], keys: Sequence[str]) -> dict[int, dict[str, Any]]:
@@ -65,7 +66,7 @@ def read_curves(connection: Connection, trial_ids: Sequence[int]) -> dict[int, d
         query = select(table.trial_id, table.step, table.intermediate_value, table.intermediate_value_type)
         of_chunk = query.where(is_one_of(table.trial_id, chunk)).order_by(table.trial_id, table.step)
         for trial_id, step, stored, kind in connection.execute(of_chunk):
-            value = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value(stored, kind)
+            value = as_number(stored, kind)
             found.setdefault(trial_id, {})[step] = value
     return found
 
@@ -91,7 +92,7 @@ def trial_values(connection: Connection, study_id: int) -> dict[int, float]:
     columns = (_values.c.trial_id, _values.c.value, _values.c.value_type)
     query = select(*columns).join(_trials, _trials.c.trial_id == _values.c.trial_id)
     rows = connection.execute(query.where(_trials.c.study_id == study_id, _values.c.objective == 0))
-    return {row.trial_id: models.TrialValueModel.stored_repr_to_value(row.value, row.value_type) for row in rows}
+    return {row.trial_id: as_number(row.value, row.value_type) for row in rows}
 
 
 def read_further_values(connection: Connection, studies: Sequence[str]) -> dict[int, list[float]]:
@@ -100,7 +101,7 @@ def read_further_values(connection: Connection, studies: Sequence[str]) -> dict[
     query = select(*columns).where(_values.c.objective > 0, _values.c.trial_id.in_(_trials_of(studies)))
     found: dict[int, list[float]] = {}
     for trial_id, stored, kind in connection.execute(query.order_by(_values.c.objective)):
-        found.setdefault(trial_id, []).append(models.TrialValueModel.stored_repr_to_value(stored, kind))
+        found.setdefault(trial_id, []).append(as_number(stored, kind))
     return found
 
 
@@ -240,12 +241,12 @@ def _read_chunk(
     values: dict[int, list[float]] = {}
     columns = (_values.c.trial_id, _values.c.value, _values.c.value_type)
     for trial_id, stored, kind in _rows(connection, ids, columns, _values.c.objective):
-        values.setdefault(trial_id, []).append(models.TrialValueModel.stored_repr_to_value(stored, kind))
+        values.setdefault(trial_id, []).append(as_number(stored, kind))
     for trial_id, each in values.items():
         found[trial_id].values = each
     columns = (curves.trial_id, curves.step, curves.intermediate_value, curves.intermediate_value_type)
     for trial_id, step, stored, kind in _rows(connection, with_curve, columns):
-        value = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value(stored, kind)
+        value = as_number(stored, kind)
         found[trial_id].intermediate_values[step] = value
     columns = (_user_attrs.c.trial_id, _user_attrs.c.key, _user_attrs.c.value_json)
     for trial_id, key, text in _rows(connection, ids, columns, _user_attrs.c.trial_user_attribute_id):

@@ -10,29 +10,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy import Connection, Table, insert, select
 
-from search.storage import optuna_tables
+from search.storage import optuna_layout, optuna_tables
+from search.storage.optuna_layout import TrialIntermediateValueType, TrialValueType
 
 Record = dict[str, Any]
 
-_studies: Table = models.StudyModel.__table__
-_directions: Table = models.StudyDirectionModel.__table__
-_trials: Table = models.TrialModel.__table__
-_params: Table = models.TrialParamModel.__table__
-_values: Table = models.TrialValueModel.__table__
-_intermediate: Table = models.TrialIntermediateValueModel.__table__
+_studies: Table = optuna_layout.studies
+_directions: Table = optuna_layout.study_directions
+_trials: Table = optuna_layout.trials
+_params: Table = optuna_layout.trial_params
+_values: Table = optuna_layout.trial_values
+_intermediate: Table = optuna_layout.trial_intermediate_values
 # By the name in a record: the attributes of a study and of a trial.
 _STUDY_ATTRS: dict[str, Table] = {
-    "user_attrs": models.StudyUserAttributeModel.__table__,
-    "system_attrs": models.StudySystemAttributeModel.__table__,
+    "user_attrs": optuna_layout.study_user_attributes,
+    "system_attrs": optuna_layout.study_system_attributes,
 }
 _TRIAL_ATTRS: dict[str, Table] = {
-    "user_attrs": models.TrialUserAttributeModel.__table__,
-    "system_attrs": models.TrialSystemAttributeModel.__table__,
+    "user_attrs": optuna_layout.trial_user_attributes,
+    "system_attrs": optuna_layout.trial_system_attributes,
 }
 _CHUNK = 500
 
@@ -122,12 +122,12 @@ def insert_trials(connection: Connection, study_id: int, records: Sequence[Recor
         {"trial_id": trial_id, "param_name": name, "param_value": value, "distribution_json": json.dumps(distribution)}
         for trial_id, record in of_trials for name, (value, distribution) in record["params"].items()
     ])  # fmt: skip
-    of_value = models.TrialValueModel.TrialValueType
+    of_value = TrialValueType
     _insert(connection, _values, [
         {"trial_id": trial_id, "objective": objective, "value": value, "value_type": of_value[kind]}
         for trial_id, record in of_trials for objective, value, kind in record["values"]
     ])  # fmt: skip
-    kinds = models.TrialIntermediateValueModel.TrialIntermediateValueType
+    kinds = TrialIntermediateValueType
     _insert(connection, _intermediate, [
         {"trial_id": trial_id, "step": step, "intermediate_value": value, "intermediate_value_type": kinds[kind]}
         for trial_id, record in of_trials for step, value, kind in record["intermediate_values"]

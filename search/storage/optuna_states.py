@@ -10,21 +10,20 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from optuna.storages._rdb import models
 from optuna.trial import TrialState
 from sqlalchemy import ColumnElement, Connection, Table, bindparam, func, select, update
 
-from search.storage import optuna_tables
+from search.storage import optuna_layout, optuna_tables
 from search.storage.optuna_tables import ENQUEUED, FIXED
 from search.storage.schema import metrics_table
 
-_trials: Table = models.TrialModel.__table__
+_trials: Table = optuna_layout.trials
 # What a trial that is reset loses, besides its metrics.
 _RESULTS: tuple[Table, ...] = (
-    models.TrialValueModel.__table__,
-    models.TrialIntermediateValueModel.__table__,
-    models.TrialUserAttributeModel.__table__,
-    models.TrialSystemAttributeModel.__table__,
+    optuna_layout.trial_values,
+    optuna_layout.trial_intermediate_values,
+    optuna_layout.trial_user_attributes,
+    optuna_layout.trial_system_attributes,
 )
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -94,7 +93,7 @@ def finish_trial(
 
 def reopen_trial(connection: Connection, trial_id: int) -> None:
     """Make a finished trial WAITING again, as if it had never run."""
-    attrs = models.TrialSystemAttributeModel.__table__.c
+    attrs = optuna_layout.trial_system_attributes.c
     of_trial = select(attrs.value_json).where(attrs.trial_id == trial_id, attrs.key == ENQUEUED)
     enqueued = connection.execute(of_trial).scalar()
     for table in (*_RESULTS, metrics_table):

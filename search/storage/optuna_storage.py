@@ -12,7 +12,6 @@ from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import select
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
 
 from search.storage.database import Database, open_engine
@@ -25,8 +24,8 @@ class SearchStorage(RDBStorage):
     """Optuna's storage with the engine, the timeouts and the locks of `Database`.
 
     It stores exactly what Optuna's own storage would, so optuna-dashboard and a user's scripts can open the same URL.
-    It connects at its first use: Optuna then imports Alembic, which takes a third of the time to import Optuna, and
-    many workers never ask.
+    It connects at its first use: Optuna then imports Alembic and its models, which takes half of the time to import
+    Optuna, and many workers never ask.
     """
 
     def __init__(self, database: Database) -> None:
@@ -43,6 +42,8 @@ class SearchStorage(RDBStorage):
 
     def _opened(self) -> dict[str, Any]:
         """The attributes of Optuna's storage, connected to our database."""
+        from sqlalchemy.orm import scoped_session, sessionmaker
+
         database = self.database
         # Optuna replaces {SCHEMA_VERSION} in the URL, so braces in a password are escaped.
         url = database.engine.url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")

@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.study.study import _SYSTEM_ATTR_METRIC_NAMES
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, Table, insert, select
 
-from search.storage import optuna_queries, optuna_tables
+from search.storage import optuna_layout, optuna_queries, optuna_tables
 from search.storage.database import Database
 from search.storage.dialect_sqlite import open_memory
 from search.storage.metrics import write_metrics
@@ -25,20 +24,20 @@ from search.storage.migrations.runner import has_optuna_tables, has_our_tables
 from search.storage.queries import study_names
 from search.storage.schema import SCHEMA_VERSION, metadata, queue_table, schema_info, studies_table
 
-_studies: Table = models.StudyModel.__table__
-_trials: Table = models.TrialModel.__table__
+_studies: Table = optuna_layout.studies
+_trials: Table = optuna_layout.trials
 _OF_STUDY: tuple[Table, ...] = (
     _studies,
-    models.StudyDirectionModel.__table__,
-    models.StudySystemAttributeModel.__table__,
+    optuna_layout.study_directions,
+    optuna_layout.study_system_attributes,
     _trials,
 )
 _OF_TRIAL: tuple[Table, ...] = (
-    models.TrialParamModel.__table__,
-    models.TrialValueModel.__table__,
-    models.TrialIntermediateValueModel.__table__,
-    models.TrialUserAttributeModel.__table__,
-    models.TrialSystemAttributeModel.__table__,
+    optuna_layout.trial_params,
+    optuna_layout.trial_values,
+    optuna_layout.trial_intermediate_values,
+    optuna_layout.trial_user_attributes,
+    optuna_layout.trial_system_attributes,
 )
 # Optuna's older versions stored why a trial failed.
 _FAIL_REASON = "fail_reason"
@@ -97,6 +96,8 @@ def copy_study(database: Database, name: str) -> tuple[Database, OptunaStudy]:
     rows = database.read(lambda connection: _read_rows(connection, name))
     copy = Database(open_memory())
 
+    from optuna.storages._rdb import models
+
     def work(connection: Connection) -> OptunaStudy:
         models.BaseModel.metadata.create_all(connection)
         metadata.create_all(connection)
@@ -125,7 +126,7 @@ def _read_rows(connection: Connection, name: str) -> dict[Table, list[dict[str, 
 def _read_study(connection: Connection, name: str) -> OptunaStudy:
     study_id = optuna_tables.study_id(connection, name)
     assert study_id is not None, "its row was copied"
-    table = models.StudyDirectionModel.__table__
+    table = optuna_layout.study_directions
     query = select(table.c.direction).order_by(table.c.objective)
     directions = ["maximize" if each == StudyDirection.MAXIMIZE else "minimize" for each in connection.scalars(query)]
     names = optuna_tables.study_system_attrs(connection, study_id).get(_SYSTEM_ATTR_METRIC_NAMES, [])
@@ -155,7 +156,7 @@ def plan_copy(copy: Database, study: OptunaStudy, attrs: Mapping[str, Any], cell
             if trial.duration is not None and _SECONDS not in trial.user_attrs
         ]
         if seconds:
-            connection.execute(insert(models.TrialUserAttributeModel.__table__), seconds)
+            connection.execute(insert(optuna_layout.trial_user_attributes), seconds)
         for trial in study.trials:
             write_metrics(connection, trial._trial_id, trial.last_step or 0, _numbers(trial))
 

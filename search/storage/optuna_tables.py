@@ -15,27 +15,28 @@ from datetime import UTC, datetime
 from typing import Any
 
 from optuna.distributions import BaseDistribution, distribution_to_json
-from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.study.study import _SYSTEM_ATTR_METRIC_NAMES
 from optuna.trial import TrialState
 from sqlalchemy import Connection, Table, delete, func, insert, or_, select
 
+from search.storage import optuna_layout
 from search.storage.artifact_store import ATTR_PREFIX
 from search.storage.dialects import upsert
+from search.storage.optuna_layout import intermediate_value_columns, value_columns
 from search.storage.texts import storable_json, storable_text
 
-_trials: Table = models.TrialModel.__table__
-_params: Table = models.TrialParamModel.__table__
-_values: Table = models.TrialValueModel.__table__
-_intermediate: Table = models.TrialIntermediateValueModel.__table__
-_user_attrs: Table = models.TrialUserAttributeModel.__table__
-_system_attrs: Table = models.TrialSystemAttributeModel.__table__
-_heartbeats: Table = models.TrialHeartbeatModel.__table__
-_directions: Table = models.StudyDirectionModel.__table__
-_studies: Table = models.StudyModel.__table__
-_study_attrs: Table = models.StudyUserAttributeModel.__table__
-_study_system_attrs: Table = models.StudySystemAttributeModel.__table__
+_trials: Table = optuna_layout.trials
+_params: Table = optuna_layout.trial_params
+_values: Table = optuna_layout.trial_values
+_intermediate: Table = optuna_layout.trial_intermediate_values
+_user_attrs: Table = optuna_layout.trial_user_attributes
+_system_attrs: Table = optuna_layout.trial_system_attributes
+_heartbeats: Table = optuna_layout.trial_heartbeats
+_directions: Table = optuna_layout.study_directions
+_studies: Table = optuna_layout.studies
+_study_attrs: Table = optuna_layout.study_user_attributes
+_study_system_attrs: Table = optuna_layout.study_system_attributes
 
 # With rows of trials: all, and those that a trial is planned with.
 TRIAL_TABLES = (_trials, _params, _values, _intermediate, _user_attrs, _system_attrs, _heartbeats)
@@ -212,7 +213,7 @@ def write_intermediate_values(connection: Connection, values: Iterable[tuple[int
     """Store values of trials, each with the id of the trial and the step, replacing earlier ones."""
     rows = []
     for trial_id, step, value in values:
-        stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
+        stored, kind = intermediate_value_columns(value)
         at = {"trial_id": trial_id, "step": step}
         rows.append({**at, "intermediate_value": stored, "intermediate_value_type": kind})
     upsert(connection, _intermediate, rows, ("trial_id", "step"))
@@ -220,7 +221,7 @@ def write_intermediate_values(connection: Connection, values: Iterable[tuple[int
 
 def write_value(connection: Connection, trial_id: int, value: float, objective: int = 0) -> None:
     """Set the value of a trial, replacing an earlier one."""
-    stored, kind = models.TrialValueModel.value_to_stored_repr(value)
+    stored, kind = value_columns(value)
     row = {"trial_id": trial_id, "objective": objective, "value": stored, "value_type": kind}
     upsert(connection, _values, [row], ("trial_id", "objective"))
 

@@ -17,12 +17,10 @@ from search.storage.errors import StorageError
 from search.storage.growth import TrialCell, refuse_while_leased, remove_trials, rewrite_distributions, trial_cells
 from search.storage.optuna_tables import Parameter
 from search.storage.repair import repair
-from search.storage.schema import DEFINITION, queue_table, studies_table
+from search.storage.schema import DEFINITION, UID, queue_table, studies_table
 from search.storage.slot_filling import Choice, cell_of, fill_first, fix_first
 from search.storage.slots import cell_and_seed, identity
 from search.storage.values import canonical
-
-UID = "uid"
 
 
 @dataclass(frozen=True)

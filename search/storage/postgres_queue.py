@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from optuna.storages._rdb.models import TrialIntermediateValueModel, TrialValueModel
 from optuna.trial import TrialState
 from sqlalchemy import text
 
 from search.storage.leases import ClaimedNow, ExpiredLease, Lease, Report, held_values
+from search.storage.optuna_layout import intermediate_value_columns, value_columns
 from search.storage.state_transitions import nan_to_none
 from search.storage.texts import storable_json, storable_text
 
@@ -141,7 +141,7 @@ def claim(
 
 def report(database: Database, one: Report, lease_s: float) -> bool:
     """As `search.storage.dialects.OneStatementQueue`."""
-    value, kind = TrialIntermediateValueModel.intermediate_value_to_stored_repr(one.value)
+    value, kind = intermediate_value_columns(one.value)
     losses = {"train_loss": nan_to_none(one.train_loss), "val_loss": nan_to_none(one.value)}
     metrics = storable_json(dict(one.metrics)) if one.metrics else None
     values = {**held_values(one.lease), "lease_s": lease_s, "step": one.step, "metrics": metrics, **losses}
@@ -160,7 +160,7 @@ def finish(
 ) -> bool:
     """As `search.storage.dialects.OneStatementQueue`."""
     row_value = nan_to_none(value)
-    stored, kind = (None, None) if row_value is None else TrialValueModel.value_to_stored_repr(row_value)
+    stored, kind = (None, None) if row_value is None else value_columns(row_value)
     values = {
         **held_values(lease),
         "outcome": outcome,

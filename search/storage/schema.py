@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optuna.storages._rdb import models
 from sqlalchemy import (
     Column,
     Connection,
@@ -22,6 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
+from search.storage import optuna_layout
 from search.storage.texts import MAX_TEXT, storable_text
 
 # The number of the newest revision in migrations/versions/.
@@ -39,8 +39,9 @@ MAX_SHAPE_KEY = 255
 # The state of a trial that no worker has begun, and that is left out: `reason` says why.
 NOT_RUN = "not run"
 
-# The key of the user attribute of Optuna's study that has its definition.
+# Keys of user attributes of Optuna's study: its definition, and what identifies its planning.
 DEFINITION = "definition"
+UID = "uid"
 
 metadata = MetaData()
 
@@ -72,7 +73,7 @@ studies_table = Table(
     Column("name", String(512), nullable=False, unique=True),
     Column(
         "study_id",
-        ForeignKey(models.StudyModel.__table__.c.study_id, ondelete="CASCADE"),
+        ForeignKey(optuna_layout.studies.c.study_id, ondelete="CASCADE"),
         nullable=False,
         unique=True,
     ),
@@ -88,7 +89,7 @@ queue_table = Table(
     # Canonical JSON of the cell with its seed: the trial's identity in its study.
     Column("cell", String(MAX_CELL), nullable=False),
     # Optuna's trial; the row is deleted with it.
-    Column("trial_id", ForeignKey(models.TrialModel.__table__.c.trial_id, ondelete="CASCADE"), nullable=False),
+    Column("trial_id", ForeignKey(optuna_layout.trials.c.trial_id, ondelete="CASCADE"), nullable=False),
     Column("number", Integer),
     # Trials with the same key have tensors of the same shapes.
     Column("shape_key", String(MAX_SHAPE_KEY), nullable=False),
@@ -153,7 +154,7 @@ removals_table = Table(
 metrics_table = Table(
     "search_metrics",
     metadata,
-    Column("trial_id", ForeignKey(models.TrialModel.__table__.c.trial_id, ondelete="CASCADE"), primary_key=True),
+    Column("trial_id", ForeignKey(optuna_layout.trials.c.trial_id, ondelete="CASCADE"), primary_key=True),
     Column("step", Integer, primary_key=True, autoincrement=False),
     Column("metrics", Text, nullable=False),
 )

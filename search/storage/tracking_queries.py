@@ -12,9 +12,8 @@ from sqlalchemy import Connection, and_, or_, select
 from search.storage import optuna_queries, optuna_tables
 from search.storage.database import Database
 from search.storage.metrics import read_metrics, reported
-from search.storage.planning import UID
 from search.storage.queries import cells_of
-from search.storage.schema import LATE_COMMIT_S, queue_table
+from search.storage.schema import LATE_COMMIT_S, UID, queue_table
 
 _COLUMNS = tuple(
     queue_table.c[name]

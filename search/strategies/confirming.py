@@ -17,13 +17,12 @@ from search.storage.slots import cell_and_seed
 from search.storage.values import canonical
 from search.study.claims import Cell
 from search.study.confirmation import (
-    CONFIRMED,
     confirmation_name,
     confirmation_plan,
-    parse_choices,
     with_choice,
     with_held_out,
 )
+from search.study.confirmed_choices import CONFIRMED, parse_choices
 from search.study.formatting import describe_cell
 from search.study.stored import StoredStudy, read_stored_study
 

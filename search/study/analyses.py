@@ -1,6 +1,6 @@
 """Questions of a study file that are more than a comparison: `[[analyses]]`, each of a kind.
 
-A kind is a class here, with its settings and their check, and a function in `search.statistics.analyses`.
+A kind is a class here, with its settings and their check, and a function in `search.statistics.analysis_kinds`.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Scaling(BaseModel):
             _check_speed_up(self.speed_up, axes, f"{at}.speed_up")
 
 
-# Adding a kind is one class above, one line here, and one function in search/statistics/analyses.py.
+# Adding a kind is one class above, one line here, and one function in search/statistics/analysis_kinds.py.
 Analysis = Annotated[Transfer | Scaling, Field(discriminator="kind")]
 KINDS: dict[str, type[Transfer] | type[Scaling]] = {"transfer": Transfer, "scaling": Scaling}
 

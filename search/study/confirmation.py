@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from optuna.distributions import BaseDistribution, IntDistribution
@@ -19,6 +19,7 @@ from search.storage.planning import DefinitionChanged, Growth, PlannedTrial, Stu
 from search.storage.values import canonical, compact_json
 from search.study.cells import CONFIRMATION, CONFIRMATION_SUFFIX
 from search.study.claims import Cell
+from search.study.confirmed_choices import CHOICES, Choice
 from search.study.definition import MAX_SEEDS
 from search.study.distributions import axis_distributions, cell_distributions, cell_parameters
 from search.study.metrics import DEFAULT_METRICS, Metric
@@ -27,38 +28,13 @@ from search.study.pruner_settings import PrunerSettings
 from search.study.stored import SET_TRAINING, StoredStudy
 from search.study.text_unit import TEXT_UNIT, text_unit_attribute
 
-# The user attribute of a confirmation with what was chosen, the latest choice last.
-CHOICES = "choices"
-CONFIRMED = 2  # the winner and the runner-up
 # Keys of a study's definition that its confirmation does not have: it has a few chosen cells.
 _OF_SEARCH = ("axes", "sampler", "first_seed", "when", "exclude", "enqueue", "baselines")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Cells that are confirmed.
-
-    Attributes:
-        cells: The winner, and the runner-up if there is one.
-        seeds: Seeds that no trial of the study had.
-    """
-
-    cells: Sequence[Cell]
-    seeds: Sequence[int]
-
-    def as_attribute(self) -> dict[str, Any]:
-        """The choice as JSON."""
-        return {"cells": [dict(cell) for cell in self.cells], "seeds": list(self.seeds)}
 
 
 def confirmation_name(study: str) -> str:
     """The name of the study that confirms another one."""
     return study + CONFIRMATION_SUFFIX
-
-
-def parse_choices(attrs: Mapping[str, Any]) -> list[Choice]:
-    """What a confirmation has chosen so far, from its user attributes."""
-    return [Choice(each["cells"], each["seeds"]) for each in attrs.get(CHOICES, ())]
 
 
 def with_choice(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -19,8 +19,7 @@ from search.objectives.registry import COMMAND, DEFAULT_OBJECTIVE, OBJECTIVES
 from search.objectives.settings import set_values
 from search.storage import queries
 from search.storage.database import Database
-from search.storage.planning import UID, StudyPlan
-from search.storage.schema import DEFINITION
+from search.storage.schema import DEFINITION, UID
 from search.storage.spending import BUDGET, Budget
 from search.study.analyses import Analysis, parse_analyses
 from search.study.cells import CONFIRMATION, objective_values, with_further_values
@@ -32,6 +31,9 @@ from search.study.space import Condition, Space
 from search.study.stored_settings import StoredSettings, parse_settings
 from search.study.text_unit import CHARACTERS, TEXT_UNIT, TextUnit, parse_text_unit
 from search.study.warm_starts import WARM_START, WarmStart, parse_warm_start
+
+if TYPE_CHECKING:
+    from search.storage.planning import StudyPlan
 
 Model = TypeVar("Model", bound=BaseModel)
 

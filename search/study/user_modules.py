@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from optuna.study import Study
 
 from search.errors import USER_ERRORS, UsageError
-from search.objectives.command.objective import CommandObjective, sources
 from search.objectives.protocol import Objective
 from search.objectives.registry import COMMAND, OBJECTIVES, as_objective
 from search.study.module_finder import study_folder, use_study_folder
@@ -174,7 +173,12 @@ def resolve_objective(reference: str) -> Objective:
         functions = [each for each, value in vars(module).items() if callable(value)]
         raise UsageError(f"{named}: the module {module_name!r} has no function {name!r}{did_you_mean(name, functions)}")
     objective = as_objective(found, reference, module)
-    return replace(objective, folder=_folder()) if isinstance(objective, CommandObjective) else objective
+    if reference != COMMAND:
+        return objective
+    from search.objectives.command.objective import CommandObjective
+
+    assert isinstance(objective, CommandObjective)
+    return replace(objective, folder=_folder())
 
 
 def _folder() -> Path:
@@ -192,9 +196,11 @@ def takes_corpus(reference: str) -> bool:
 
 def user_sources(definition: StoredDefinition) -> tuple[list[str], list[Path]]:
     """The modules of `user_modules`, and the files that a planned study's command names."""
-    is_command = definition.objective == COMMAND
-    files = sources(definition.objective_settings, _folder()) if is_command else []
-    return user_modules(definition), files
+    if definition.objective != COMMAND:
+        return user_modules(definition), []
+    from search.objectives.command.objective import sources
+
+    return user_modules(definition), sources(definition.objective_settings, _folder())
 
 
 def user_modules(definition: StoredDefinition) -> list[str]:

@@ -37,9 +37,10 @@ from search.storage.database import Database
 from search.storage.errors import StorageError
 from search.storage.exporting import export_studies
 from search.storage.importing import ImportedFiles, import_studies
-from search.storage.planning import UID, plan
+from search.storage.planning import plan
 from search.storage.queries import planned_study, study_names, study_uids
 from search.storage.queue import TrialQueue
+from search.storage.schema import UID
 from search.storage.spending import Spent, count_spending, spent_on
 from search.storage.study_archive import open_archive
 

@@ -19,10 +19,10 @@ from search.storage.checkpoint_store import CheckpointStore
 from search.storage.database import Database
 from search.storage.failures import Failure
 from search.storage.leases import Lease, Report
-from search.storage.planning import UID, plan
+from search.storage.planning import plan
 from search.storage.queries import planned_study, trial_summaries
 from search.storage.queue import TrialQueue
-from search.storage.schema import metrics_table, queue_table
+from search.storage.schema import UID, metrics_table, queue_table
 from search.storage.trial_histories import trial_histories
 
 BASELINES = f"{STUDY}-baselines"

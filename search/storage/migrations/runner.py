@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from optuna.storages._rdb import models as optuna_models
+from optuna.storages import _rdb
 from optuna.version import __version__ as optuna_version
 from sqlalchemy import (
     Column,
@@ -26,6 +26,7 @@ from sqlalchemy import (
 
 from search.storage.database import Database
 from search.storage.errors import NoStudyYet, StorageError
+from search.storage.optuna_layout import optuna_metadata
 from search.storage.schema import OLDEST_READABLE, SCHEMA_VERSION, metadata, queue_table, schema_info, stored_version
 from search.storage.url import display_url
 
@@ -92,7 +93,7 @@ def has_our_tables(connection: Connection) -> bool:
 
 def has_optuna_tables(connection: Connection) -> bool:
     """Whether there are Optuna's tables."""
-    return set(optuna_models.BaseModel.metadata.tables) <= set(inspect(connection).get_table_names())
+    return set(optuna_metadata.tables) <= set(inspect(connection).get_table_names())
 
 
 def _version(database: Database, connection: Connection) -> int:
@@ -124,11 +125,13 @@ def _upgrade(database: Database, connection: Connection) -> None:
 
 def _create(connection: Connection) -> None:
     """Create the tables of today, which is what all revisions would make, without the time that Alembic takes."""
-    optuna_models.BaseModel.metadata.create_all(connection)
+    from optuna.storages._rdb import models
+
+    models.BaseModel.metadata.create_all(connection)
     if connection.execute(text("SELECT count(*) FROM version_info")).scalar_one() == 0:
         connection.execute(
             text("INSERT INTO version_info (version_info_id, schema_version, library_version) VALUES (1, :s, :l)"),
-            {"s": optuna_models.SCHEMA_VERSION, "l": optuna_version},
+            {"s": models.SCHEMA_VERSION, "l": optuna_version},
         )
     metadata.create_all(connection, checkfirst=False)  # tables of another shape are an error
     _stamp(connection, "alembic_version", _optuna_head())
@@ -219,7 +222,7 @@ def _refuse_foreign(database: Database, connection: Connection, tables: set[str]
 @functools.cache
 def _optuna_head() -> str:
     """The newest revision of Optuna's tables: the one that is no other's `down_revision`."""
-    folder = Path(optuna_models.__file__).parent / "alembic" / "versions"
+    folder = Path(str(_rdb.__file__)).parent / "alembic" / "versions"
     sources = "".join(file.read_text(encoding="utf-8") for file in folder.glob("*.py"))
     earlier, every = (set(re.findall(rf'^{name} = "(.+)"', sources, re.M)) for name in ("down_revision", "revision"))
     newest: set[str] = every - earlier
