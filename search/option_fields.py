@@ -94,7 +94,7 @@ class Options:
 
     def __repr__(self) -> str:
         # A URL can have a password.
-        shown = {each.name: each for each in option_fields(type(self)) if not each.option.secret}
+        shown = [each.name for each in option_fields(type(self)) if not each.option.secret]
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     def __post_init__(self) -> None:
