@@ -13,7 +13,7 @@ from typing import Annotated
 from search.command_line import new_program
 from search.errors import user_errors
 from search.option_fields import Option
-from search.options import DEFAULT_STORAGE_WAIT_S, StorageOptions
+from search.shared_options import DEFAULT_STORAGE_WAIT_S, StorageOptions
 
 # (pe_type, n_embd, block_size) -> validation loss in nats per character
 REFERENCE = {

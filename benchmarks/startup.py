@@ -16,7 +16,7 @@ from typing import Annotated
 from search.command_line import new_program
 from search.errors import UsageError, user_errors
 from search.option_fields import Option
-from search.options import StorageOptions, StudyNameOptions
+from search.shared_options import StorageOptions, StudyNameOptions
 
 LIBRARIES = ("-c", "import optuna, sqlalchemy")
 

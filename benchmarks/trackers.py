@@ -19,7 +19,7 @@ from typing import Annotated
 from search.command_line import new_program
 from search.errors import user_errors
 from search.option_fields import Option
-from search.options import StudyOptions
+from search.shared_options import StudyOptions
 from search.storage.tracking_queries import trials_with_news
 from search.study.lookup import open_studies
 from search.trackers.feed import events_of, metrics_of

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from search.option_fields import Option, Options
-from search.options import FolderOptions, NameOptions, StorageWaitOptions, StudyOptions
+from search.shared_options import FolderOptions, NameOptions, StorageWaitOptions, StudyOptions
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

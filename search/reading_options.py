@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from search.option_fields import Option
-from search.options import (
+from search.shared_options import (
     BaselinesOptions,
     CorpusOptions,
     JsonOptions,

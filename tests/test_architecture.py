@@ -39,6 +39,7 @@ LAYERS = (
     "reading_options",
     "housekeeping_options",
     "options",
+    "shared_options",
     "option_fields",
     "web",
     "reporting",

@@ -23,7 +23,7 @@ from benchmarks.pruning.rules import HalvingRule, NeverRule, PatientRule, Percen
 from benchmarks.pruning.scores import Score, mean_score, score
 from benchmarks.pruning.winner import never_pruned, winner_table
 from search.errors import UsageError, user_errors
-from search.options import DEFAULT_STORAGE
+from search.shared_options import DEFAULT_STORAGE
 
 PRUNERS: dict[str, Callable[[], Rule]] = {
     "none": NeverRule,

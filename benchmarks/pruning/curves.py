@@ -19,7 +19,7 @@ import numpy.typing as npt
 from search.command_line import new_program
 from search.errors import UsageError, user_errors
 from search.option_fields import Option
-from search.options import BaselinesOptions, StudyOptions
+from search.shared_options import BaselinesOptions, StudyOptions
 from search.study.cells import BASELINES_SUFFIX
 
 if TYPE_CHECKING:

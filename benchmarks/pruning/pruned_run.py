@@ -13,7 +13,7 @@ from benchmarks.pruning.draws import draw_queues
 from benchmarks.pruning.replay import Rule, replay
 from benchmarks.pruning.rules import HalvingRule, NeverRule, PercentileRule, TopCellsRule
 from benchmarks.pruning.scores import score
-from search import options
+from search import shared_options
 from search.errors import UsageError
 from search.statistics.ranking import ranked_rows
 from search.storage.queries import TrialSummary, trial_summaries
@@ -35,7 +35,7 @@ def check_run(curves: Curves, study: str, storage: str, draws: int, workers: int
     Raises:
         UsageError: The run is not finished, or has cells that the curves lack.
     """
-    database, [name] = open_studies(study, storage, options.DEFAULT_STORAGE_WAIT_S, baselines=False)
+    database, [name] = open_studies(study, storage, shared_options.DEFAULT_STORAGE_WAIT_S, baselines=False)
     with database.closing():
         runs = trial_summaries(database, [name], attrs=("train_seconds",))
         stored = read_stored_study(database, name)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from search.reporting.escapes import markdown_text
 from search.statistics.answers import Verdict
-from search.statistics.confirmation import ConfirmationResult, ConfirmedCell, Estimate
 from search.study.formatting import count_text, describe_cell, loss_text
+
+if TYPE_CHECKING:
+    from search.statistics.confirmation import ConfirmationResult, ConfirmedCell, Estimate
 
 
 def sentences(result: ConfirmationResult, digits: Mapping[str, int] | None = None) -> list[str]:

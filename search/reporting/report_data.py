@@ -6,18 +6,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution
 
 from search.reporting.charts import Bar
 from search.reporting.curves import BEST_LINES, DrawnTrials, read_drawn_trials
-from search.reporting.heatmaps import HeatMaps, MapAxes, choose_axes, heat_maps
 from search.reporting.missing_text import missing, seeds_sentence, target_sentence
 from search.reporting.next_steps import NextStep, next_steps
 from search.reporting.plain_answers import Terms
 from search.reporting.toml_export import study_as_toml
-from search.statistics.confirmation import ConfirmationResult, read_confirmation
 from search.statistics.cost import StudyCost, study_cost
 from search.statistics.ranking import Row, rank_trials
 from search.statistics.study_verdicts import judge
@@ -33,10 +31,15 @@ from search.study.claims import Cell
 from search.study.code_versions import count_by_code
 from search.study.distributions import study_distributions
 from search.study.formatting import axis_digits, describe_level
+from search.study.lookup import confirmation_of
 from search.study.metrics import DEFAULT_NAME, Metric
 from search.study.stored import StoredStudy, read_stored_study
 from search.study.trial_facts import ENVIRONMENT, TABLE_FACTS
 from search.study.user_modules import user_modules
+
+if TYPE_CHECKING:
+    from search.reporting.heatmaps import HeatMaps, MapAxes
+    from search.statistics.confirmation import ConfirmationResult
 
 MOST_FACETS = 6
 
@@ -93,6 +96,8 @@ class ReportData:
     @cached_property
     def map_axes(self) -> MapAxes:
         """The axes that the heat maps show."""
+        from search.reporting.heatmaps import choose_axes
+
         return choose_axes(self.stored.definition.shared_grid)
 
     @property
@@ -185,6 +190,8 @@ class ReportData:
 
     def heat_maps(self) -> HeatMaps | None:
         """The maps of the grid; None if there is nothing to show."""
+        from search.reporting.heatmaps import heat_maps
+
         definition = self.stored.definition
         found = heat_maps(self.rows, definition.shared_grid)
         if found is None or not definition.exclude:
@@ -249,7 +256,7 @@ def read_report_data(
         trials,
         verdicts=judge(trials, stored, rows) if with_verdicts else None,
         codes=count_by_code(records),
-        confirmation=read_confirmation(database, stored, rows),
+        confirmation=_confirmation(database, stored, rows),
         storage=display_url(database.engine.url),
         seeds_given=given,
         cost=study_cost(stored, trials, [record for _, record, _ in records], run_cost(database, names)),
@@ -266,3 +273,11 @@ def read_report_data(
         distributions=study_distributions(database, names[0], stored.definition),
         drawn=read_drawn_trials(database, trials, labels, is_ours=stored.definition.is_ours),
     )
+
+
+def _confirmation(database: Database, stored: StoredStudy, rows: Sequence[Row]) -> ConfirmationResult | None:
+    if confirmation_of(database, stored.name) is None:
+        return None
+    from search.statistics.confirmation import read_confirmation
+
+    return read_confirmation(database, stored, rows)
