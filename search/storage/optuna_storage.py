@@ -35,9 +35,10 @@ class SearchStorage(RDBStorage):
 
         def __getattr__(self, name: str) -> Any:
             """What Optuna's constructor sets."""
-            if name.startswith("__") or vars(self).keys() != {"database"}:
-                raise AttributeError(name)
-            vars(self).update(self._opened())
+            known = vars(self)
+            if name.startswith("__") or "database" not in known or "engine" in known:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            known.update(self._opened())
             return getattr(self, name)
 
     def _opened(self) -> dict[str, Any]:
