@@ -11,15 +11,7 @@ from typing import Any
 
 from search.objectives.corpus import Corpus
 from search.objectives.errors import ObjectiveError
-from search.objectives.generator_run import shortened
 from search.objectives.protocol import Objective, ObjectiveCall, RunGroup, TrainingRun
-from search.objectives.python_function import (
-    GeneratorObjective,
-    OptunaObjective,
-    ReturningObjective,
-    is_optuna_objective,
-    taken_arguments,
-)
 from search.objectives.settings import TrainingSettings
 
 DEFAULT_OBJECTIVE, COMMAND = "language_model", "command"
@@ -93,6 +85,16 @@ def as_objective(found: object, reference: str, module: ModuleType | None = None
     Raises:
         ObjectiveError: `found` is none of these.
     """
+    # Only what runs an objective needs these.
+    from search.objectives.generator_run import shortened
+    from search.objectives.python_function import (
+        GeneratorObjective,
+        OptunaObjective,
+        ReturningObjective,
+        is_optuna_objective,
+        taken_arguments,
+    )
+
     named = f"objective = {reference!r}"
     # The class of a run counts as a function: it makes a run from the five arguments.
     if inspect.isclass(found) and (Objective in found.__mro__ or not _takes_run_arguments(found)):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.reporting.escapes import markdown_text
-from search.statistics.analysis import AnalysisResult, Table
+
+if TYPE_CHECKING:
+    from search.statistics.analysis import AnalysisResult, Table
 
 
 def analyses_as_markdown(results: Sequence[AnalysisResult]) -> str:

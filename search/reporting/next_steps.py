@@ -13,7 +13,6 @@ from search.statistics.ranking import Row
 from search.statistics.verdicts import Verdicts
 from search.storage.left_out import OVER_BUDGET
 from search.storage.schema import NOT_RUN
-from search.study.definition import load_definition
 from search.study.formatting import count_text
 from search.study.stored import StoredStudy
 from search.study.study_file import builtin_studies
@@ -41,6 +40,8 @@ class NextStep:
 def study_argument(stored: StoredStudy) -> str:
     """The study for `--study`: its name if it is a built-in one that nobody changed, else the name of its file."""
     if stored.name in builtin_studies():
+        from search.study.definition import load_definition  # slow to import
+
         builtin, stored_one = load_definition(stored.name), stored.definition
         is_same_space = builtin.grid == stored_one.grid and builtin.axes == stored_one.axes
         if is_same_space and builtin.training == stored_one.training:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from search.statistics.analysis import AnalysisResult
 from search.statistics.ranking import Row
 from search.study.stored import StoredStudy
+
+if TYPE_CHECKING:
+    from search.statistics.analysis import AnalysisResult
 
 
 def analyse(stored: StoredStudy, rows: Sequence[Row]) -> list[AnalysisResult]:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sqlalchemy import Connection, select
 
-from search.storage.leases import Lease
 from search.storage.schema import queue_table
 from search.storage.texts import storable_json
 
 if TYPE_CHECKING:
-    pass
+    from search.storage.leases import Lease
 
 FailureKind = Literal[
     "error", "worker crashed", "lease lost", "host gone", "preempted", "timeout", "stalled", "failed from outside"
