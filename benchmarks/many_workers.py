@@ -21,10 +21,11 @@ from typing import Annotated, Any
 
 from sqlalchemy import Connection, text
 
+from benchmarks.list_options import names_of, numbers_of
 from benchmarks.scale.studies import KINDS, plan_study, write_study
 from benchmarks.storage import ROOT
 from search.command_line import new_program
-from search.errors import UsageError, user_errors
+from search.errors import user_errors
 from search.option_fields import Option, Options
 from search.storage.connect import open_database
 from search.storage.database import Database
@@ -93,9 +94,7 @@ class Pace:
 def measure(options: ManyWorkersOptions) -> None:
     """Measure how many trials a second some numbers of workers end on a PostgreSQL server."""
     with user_errors():
-        counts, servers = [int(each) for each in options.workers.split(",")], options.servers.split(",")
-        if wrong := [each for each in servers if each not in SERVERS]:
-            raise UsageError(f"{wrong[0]!r}: choices are {', '.join(SERVERS)}")
+        counts, servers = numbers_of(options.workers), names_of(options.servers, SERVERS)
         sys.path.insert(0, str(ROOT / "tests" / "support"))  # postgres, pgbouncer
         print(f"{os.cpu_count()} cores; {options.evaluations} evaluations in {options.trial_ms:.0f} ms a trial")
         for name in servers:

@@ -1,9 +1,11 @@
-"""Functions with a known minimum, which `benchmarks.samplers` lets samplers search."""
+"""What the benchmarks of samplers share: functions with a known minimum, and Optuna's samplers by name."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+
+import optuna
 
 # Low and high of each parameter.
 Ranges = Mapping[str, tuple[float, float]]
@@ -57,4 +59,12 @@ FUNCTIONS: dict[str, Callable[[Mapping[str, float]], float]] = {
     "branin": branin,
     "hartmann6": hartmann6,
     "ackley5": ackley5,
+}
+
+SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
+    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
+    "CmaEsSampler": lambda seed: optuna.samplers.CmaEsSampler(seed=seed),
+    "NSGAIISampler": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
+    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
 }

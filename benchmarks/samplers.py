@@ -12,7 +12,6 @@ import sys
 import tempfile
 import warnings
 from collections import deque
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,21 +21,15 @@ import optuna
 from optuna.distributions import FloatDistribution
 from scipy.stats import mannwhitneyu
 
-from benchmarks.sampler_functions import FUNCTIONS, RANGES
+from benchmarks.list_options import names_of, numbers_of
+from benchmarks.sampler_functions import FUNCTIONS, RANGES, SAMPLERS
 from search.command_line import new_program
-from search.errors import UsageError, user_errors
+from search.errors import user_errors
 from search.option_fields import Option, Options
 from search.options import PlanningOptions
 from search.planning import open_planned
 from search.workers.setup import open_worker
 
-SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
-    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
-    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
-    "CmaEsSampler": lambda seed: optuna.samplers.CmaEsSampler(seed=seed),
-    "NSGAIISampler": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
-    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
-}
 FIRST_SEED = 100
 
 
@@ -54,10 +47,8 @@ class SamplerOptions(Options):
 def measure(options: SamplerOptions) -> None:
     """Compare the best values of studies here with those of Optuna itself."""
     with user_errors():
-        samplers, functions = options.samplers.split(","), options.functions.split(",")
-        for given, known in ((samplers, SAMPLERS), (functions, FUNCTIONS)):
-            if wrong := [each for each in given if each not in known]:
-                raise UsageError(f"{wrong[0]!r}: choices are {', '.join(known)}")
+        samplers, functions = names_of(options.samplers, SAMPLERS), names_of(options.functions, FUNCTIONS)
+        counts = numbers_of(options.workers)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
     print(
@@ -68,7 +59,7 @@ def measure(options: SamplerOptions) -> None:
     )
     for function in functions:
         for sampler in samplers:
-            for workers in map(int, options.workers.split(",")):
+            for workers in counts:
                 seeds = range(FIRST_SEED, FIRST_SEED + options.seeds)
                 ours = [best_here(function, sampler, workers, options.trials, seed) for seed in seeds]
                 stock = [best_in_optuna(function, sampler, workers, options.trials, seed) for seed in seeds]

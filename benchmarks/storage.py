@@ -32,7 +32,7 @@ from benchmarks import optuna_objective
 from benchmarks.scale.studies import STEPS, end_trials
 from search.objectives.corpus import Corpus, load_corpus
 from search.statistics.ranking import ranked_rows
-from search.storage import optuna_tables
+from search.storage import optuna_layout, optuna_tables
 from search.storage.connect import open_database
 from search.storage.database import Database
 from search.storage.leases import Report
@@ -107,12 +107,12 @@ def _insert_curves(connection: Any, curves: dict[int, list[float]]) -> None:
         for trial, losses in curves.items()
         for step, loss in zip(STEPS, losses, strict=True)
     ]
-    connection.execute(insert(optuna_tables._intermediate), points)
+    connection.execute(insert(optuna_layout.trial_intermediate_values), points)
     values = [
         {"trial_id": trial, "objective": 0, "value": losses[-1], "value_type": "FINITE"}
         for trial, losses in curves.items()
     ]
-    connection.execute(insert(optuna_tables._values), values)
+    connection.execute(insert(optuna_layout.trial_values), values)
 
 
 def stock(url: str, finished: int, trials: int) -> tuple[Callable[[], None], Callable[[], None]]:
@@ -158,8 +158,8 @@ def _fill_stock(url: str, study: optuna.Study, finished: int, space: dict[str, l
         created = optuna_tables.insert_waiting_trials(connection, study._study_id, parameters)
         now = optuna_tables.utc(time.time())
         complete = {"state": optuna.trial.TrialState.COMPLETE, "datetime_start": now, "datetime_complete": now}
-        mine = optuna_tables._trials.c.study_id == study._study_id
-        connection.execute(update(optuna_tables._trials).where(mine).values(complete))
+        mine = optuna_layout.trials.c.study_id == study._study_id
+        connection.execute(update(optuna_layout.trials).where(mine).values(complete))
         for start in range(0, len(created), 500):
             _insert_curves(connection, {trial: curve(number) for trial, number in created[start : start + 500]})
 

@@ -18,9 +18,10 @@ from typing import Annotated
 
 import optuna
 
+from benchmarks.list_options import names_of, numbers_of
 from benchmarks.sampler_throughput.runs import Case, Cost, alone, optimizers, workers
 from search.command_line import new_program
-from search.errors import UsageError, user_errors
+from search.errors import user_errors
 from search.option_fields import Option, Options
 
 # TPE with Optuna alone takes a quarter of an hour for 5,000 trials, so only the last ones of large studies are run.
@@ -49,10 +50,7 @@ class ThroughputOptions(Options):
 def measure(options: ThroughputOptions) -> None:
     """Measure what a trial costs whose parameters a sampler chooses."""
     with user_errors():
-        wanted = options.samplers.split(",")
-        if wrong := [each for each in wanted if each not in SAMPLERS]:
-            raise UsageError(f"{wrong[0]!r}: choices are {', '.join(SAMPLERS)}")
-        counts = [int(each) for each in options.workers.split(",")]
+        wanted, counts = names_of(options.samplers, SAMPLERS), numbers_of(options.workers)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     cases = [_limited(each, options.trials) for each in CASES if each.sampler in wanted]
     slow = [_limited(each, options.trials) for each in SLOW if each.sampler in wanted]
@@ -106,9 +104,9 @@ def _median(costs: list[Cost]) -> Cost:
 
 
 HEAD = """\
-| sampler | trials | timed | workers | here | study.optimize, as many | ratio | study.optimize, one | ratio \
-| sampler alone | load |
-|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"""
+| sampler | trials | timed | workers | here | study.optimize, as many | ratio | ratio of processor time \
+| study.optimize, one | ratio | sampler alone | load |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"""
 SLOW_HEAD = """\
 | sampler, 50 ms | here, 1 | here, 2 | throughput | study.optimize, 1 | study.optimize, 2 | throughput | load |
 |---|---:|---:|---:|---:|---:|---:|---:|"""
@@ -118,7 +116,8 @@ def rows(case: Case, found: dict[int, Compared]) -> list[str]:
     """A row for each number of processes; processor time is in brackets."""
     return [
         f"| {case.sampler} | {case.trials:,} | {case.measured} | {count} | {_text(each.ours)} | {_text(each.stock)} "
-        f"| {each.ours.ms / each.stock.ms:.2f} | {_text(each.one)} | {each.ours.ms / each.one.ms:.2f} "
+        f"| {each.ours.ms / each.stock.ms:.2f} | {each.ours.cpu_ms / each.stock.cpu_ms:.2f} "
+        f"| {_text(each.one)} | {each.ours.ms / each.one.ms:.2f} "
         f"| {_text(each.alone)} | {each.load:.0f} |"
         for count, each in found.items()
     ]

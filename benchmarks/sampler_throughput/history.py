@@ -14,6 +14,7 @@ from sqlalchemy import Connection, insert, select, update
 from benchmarks.sampler_throughput.objective import HIGH, LOW, loss
 from search.storage import optuna_tables
 from search.storage.database import Database
+from search.storage.optuna_layout import TrialValueType, trial_values, trials
 from search.storage.optuna_tables import Parameter
 from search.storage.schema import queue_table
 
@@ -56,10 +57,10 @@ def _end(connection: Connection, ids: Sequence[int]) -> None:
     ended = list(zip(ids, ended_trials(len(ids)), strict=True))
     parameters = [(at, {name: Parameter(value, AXIS) for name, value in each.params.items()}) for at, each in ended]
     optuna_tables._insert_parameters(connection, parameters)
-    kind = optuna_tables._values.c.value_type.type.python_type["FINITE"]
+    kind = TrialValueType.FINITE
     values = [{"trial_id": at, "objective": 0, "value": each.value, "value_type": kind} for at, each in ended]
-    connection.execute(insert(optuna_tables._values), values)
-    trials, now = optuna_tables._trials, time.time()
+    connection.execute(insert(trial_values), values)
+    now = time.time()
     times = {"datetime_start": optuna_tables.utc(now - 2), "datetime_complete": optuna_tables.utc(now - 1)}
     which = trials.c.trial_id.between(min(ids), max(ids))
     connection.execute(update(trials).where(which).values(state=TrialState.COMPLETE, **times))

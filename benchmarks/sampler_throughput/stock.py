@@ -8,19 +8,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
 
+from benchmarks.sampler_functions import SAMPLERS
 from benchmarks.sampler_throughput import objective as objectives
 from benchmarks.sampler_throughput.history import ended_trials
-
-SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
-    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
-    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
-    "gp": lambda seed: optuna.samplers.GPSampler(seed=seed),
-}
 
 
 def optimize(arguments: Sequence[str]) -> None:

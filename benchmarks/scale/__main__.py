@@ -20,11 +20,12 @@ from typing import Annotated
 
 import optuna
 
+from benchmarks.list_options import names_of, numbers_of
 from benchmarks.scale.measurements import Cost, durable_write_s, study_costs, trial_costs
 from benchmarks.scale.studies import KINDS
 from benchmarks.storage import ROOT, databases
 from search.command_line import new_program
-from search.errors import UsageError, user_errors
+from search.errors import user_errors
 from search.option_fields import Option, Options
 
 DATABASES = ("sqlite", "postgresql")
@@ -48,11 +49,8 @@ class ScaleOptions(Options):
 def measure(options: ScaleOptions) -> None:
     """Measure what a study costs besides training, by its number of trials."""
     with user_errors():
-        sizes = [int(each) for each in options.sizes.split(",")]
-        kinds, wanted = options.kinds.split(","), options.databases.split(",")
-        for given, known in ((kinds, KINDS), (wanted, DATABASES)):
-            if wrong := [each for each in given if each not in known]:
-                raise UsageError(f"{wrong[0]!r}: choices are {', '.join(known)}")
+        sizes = numbers_of(options.sizes)
+        kinds, wanted = names_of(options.kinds, KINDS), names_of(options.databases, DATABASES)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         sys.path.insert(0, str(ROOT / "tests" / "support"))  # postgres
         with tempfile.TemporaryDirectory(prefix="lm-search-scale-") as name:

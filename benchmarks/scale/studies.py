@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Select, Table, bindparam, insert, literal, se
 
 from search.options import PlanningOptions
 from search.planning import load_study
-from search.storage import optuna_tables
+from search.storage import optuna_layout, optuna_tables
 from search.storage.database import MANY_ROWS, Database
 from search.storage.optuna_tables import Parameter
 from search.storage.planning import plan
@@ -130,12 +130,12 @@ def _end_trials(connection: Connection, study: str, most: int | None) -> None:
     points = select(trials.c.trial_id, falls.c.step, trials.c.level + falls.c.fall).join_from(
         trials, falls, literal(True)
     )
-    _copy(connection, optuna_tables._intermediate, points)
-    _copy(connection, optuna_tables._values, select(trials.c.trial_id, literal(0), trials.c.level))
+    _copy(connection, optuna_layout.trial_intermediate_values, points)
+    _copy(connection, optuna_layout.trial_values, select(trials.c.trial_id, literal(0), trials.c.level))
     for key, value in FACTS.items():
         attrs = select(trials.c.trial_id, literal(key), literal(json.dumps(value)))
-        _copy(connection, optuna_tables._user_attrs, attrs)
-    optunas = optuna_tables._trials
+        _copy(connection, optuna_layout.trial_user_attributes, attrs)
+    optunas = optuna_layout.trials
     times = {"datetime_start": optuna_tables.utc(now - 2), "datetime_complete": optuna_tables.utc(now)}
     ended = update(optunas).where(optunas.c.trial_id.in_(chosen))
     connection.execute(ended.values(state=TrialState.COMPLETE, **times))
@@ -148,9 +148,9 @@ def _end_trials(connection: Connection, study: str, most: int | None) -> None:
 
 
 _COLUMNS = {
-    optuna_tables._intermediate: ["trial_id", "step", "intermediate_value", "intermediate_value_type"],
-    optuna_tables._values: ["trial_id", "objective", "value", "value_type"],
-    optuna_tables._user_attrs: ["trial_id", "key", "value_json"],
+    optuna_layout.trial_intermediate_values: ["trial_id", "step", "intermediate_value", "intermediate_value_type"],
+    optuna_layout.trial_values: ["trial_id", "objective", "value", "value_type"],
+    optuna_layout.trial_user_attributes: ["trial_id", "key", "value_json"],
 }
 
 
