@@ -20,7 +20,7 @@ def analyse(stored: StoredStudy, rows: Sequence[Row]) -> list[AnalysisResult]:
     """
     if not stored.analyses:
         return []
-    from search.statistics.analysis_kinds import ANSWERS, measured  # a sixth of what a report imports
+    from search.statistics.analysis_kinds import ANSWERS, measured  # slow to import
 
     axes, metric = [*stored.definition.grid, *stored.definition.axes], stored.definition.metric
     cells = [measured(row, axes, metric) for row in rows if all(axis in row.cell for axis in axes)]

@@ -24,8 +24,8 @@ class SearchStorage(RDBStorage):
     """Optuna's storage with the engine, the timeouts and the locks of `Database`.
 
     It stores exactly what Optuna's own storage would, so optuna-dashboard and a user's scripts can open the same URL.
-    It connects at its first use: Optuna then imports Alembic and its models, which takes half of the time to import
-    Optuna, and many workers never ask.
+    It connects at its first use: Optuna then imports Alembic and its models, which takes a tenth of a second, and many
+    workers never ask.
     """
 
     def __init__(self, database: Database) -> None:
