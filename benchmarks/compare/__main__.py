@@ -16,12 +16,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compare.measurements import CHECKED, ESTIMATED, SERVICE, WHOLE, Measurements
+from benchmarks.compare.answered import answered_lines
+from benchmarks.compare.measurements import ANSWERED, CHECKED, ESTIMATED, SERVICE, WHOLE, Measurements
 from benchmarks.compare.plain_costs import Cost
 from benchmarks.compare.tables import Contender, Page, markdown
 from benchmarks.compare.task import FULL_LENGTH, Task, the_cells
 from search.errors import UsageError
 
+ALL = (*SERVICE, *ESTIMATED, ANSWERED, *WHOLE)
 PLAIN, FLUSHED, RAY = "plain loop, one run after the other", "the same, denormals flushed", "Ray Tune, grid search"
 
 
@@ -31,7 +33,7 @@ def contenders(made: Measurements, whole: bool) -> list[Contender]:
     for name, key in (("this service, no pruning", "service"), ("this service, default pruner", "pruned")):
         figures = made.measure(key)
         note = f"measured; {shares(figures, made.cores)}"
-        rows.append(Contender(name, figures["wall_s"], figures["cpu_s"], note))
+        rows.append(Contender(name, figures["wall_s"], figures["cpu_s"], note, prunes=key == "pruned"))
     return rows
 
 
@@ -62,6 +64,7 @@ def estimated_rows(made: Measurements) -> list[Contender]:
             start + saving["storage_s"] + saving["share"] * trained,
             cores * start + saving["storage_s"] + saving["share"] * trained_cpu,
             f"estimated; pruning leaves {saving['share']:.0%} of the work",
+            prunes=True,
         ),
         Contender(RAY, ray["wall_s"] + trained, trained_cpu, "estimated; CPU time of the training alone")
         if ray
@@ -77,7 +80,7 @@ def whole_rows(made: Measurements) -> list[Contender]:
     return [
         Contender(PLAIN, plain["wall_s"], plain["cpu_s"], "measured"),
         Contender(FLUSHED, flushed["wall_s"], flushed["cpu_s"], "measured"),
-        Contender(_optuna(made.cores), optuna["wall_s"], optuna["cpu_s"], note),
+        Contender(_optuna(made.cores), optuna["wall_s"], optuna["cpu_s"], note, prunes=True),
         Contender(RAY, ray["wall_s"], ray["cpu_s"], "measured; CPU time of the trials' processes alone")
         if ray
         else Contender(RAY, None, None, "Ray is not installed"),
@@ -104,7 +107,7 @@ def main() -> None:
     """Make the missing measurements, print the page, and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("benchmark-work"), help="folder for the measurements")
-    parser.add_argument("--only", help=f"make only these: {','.join((*SERVICE, *ESTIMATED, *WHOLE))}")
+    parser.add_argument("--only", help=f"make only these: {','.join(ALL)}")
     parser.add_argument("--whole", action="store_true", help="measure every contender on all of the work; takes hours")
     parser.add_argument("--max-iters", type=int, default=FULL_LENGTH, help="fewer steps, for a quick comparison")
     parser.add_argument("--set", action="append", default=[], metavar="AXIS=V[,V...]", help="fewer cells")
@@ -114,13 +117,15 @@ def main() -> None:
         parser.error(f"--max-iters {options.max_iters}: give a number from 1 up")
     task = Task(tuple(options.set), options.max_iters)
     whole = options.whole or task != Task()
-    names = (*WHOLE, *SERVICE) if whole else (*SERVICE, *ESTIMATED)
+    # The claims are about the whole study.
+    of_whole_study = (*ESTIMATED, ANSWERED)
+    names = (*WHOLE, *SERVICE) if whole else (*SERVICE, *of_whole_study)
     names = tuple(options.only.split(",")) if options.only else names
     for name in names:
-        if name not in (*SERVICE, *ESTIMATED, *WHOLE):
-            parser.error(f"--only {name}: choices are {', '.join((*SERVICE, *ESTIMATED, *WHOLE))}")
-        if name in ESTIMATED and task != Task():
-            parser.error(f"--only {name}: estimates exist for the whole study only; remove --max-iters and --set")
+        if name not in ALL:
+            parser.error(f"--only {name}: choices are {', '.join(ALL)}")
+        if name in of_whole_study and task != Task():
+            parser.error(f"--only {name}: it is of the whole study; remove --max-iters and --set")
     try:
         task.check()
         made = Measurements(options.work, len(os.sched_getaffinity(0)), task)
@@ -130,7 +135,9 @@ def main() -> None:
         made.measure(name)
     if options.only is None:
         note = "" if whole else checked(made.measure("check"), made.costs_of("plain"), task.cells)
-        page = markdown(contenders(made, whole), Page(len(task.cells), task.max_iters, note, made.circumstances()))
+        rows = contenders(made, whole)
+        answered = answered_lines(rows, made.measure(ANSWERED)) if task == Task() else ()
+        page = markdown(rows, Page(len(task.cells), task.max_iters, note, made.circumstances(), answered))
         print(page)
         if options.output is not None:
             options.output.write_text(page, encoding="utf-8")

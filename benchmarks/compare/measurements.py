@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.compare import stock
+from benchmarks.compare.answered import run_until_answered
 from benchmarks.compare.plain_costs import Cost, Timers, all_states, as_json, plain_costs
 from benchmarks.compare.service_run import ROOT, children_cpu_s, database_of, run_service
 from benchmarks.compare.stored import StoredMeasurements
 from benchmarks.compare.task import Task
 
-SERVICE = ("service", "pruned")
+SERVICE, ANSWERED = ("service", "pruned"), "answered"
 ESTIMATED = ("states", "plain", "flushed", "parallel", "stock", "ray", "check")
 WHOLE = ("plain-whole", "flushed-whole", "optuna-whole", "ray-whole")
 # Chosen before any measurement: cells of medium cost, some of which get stuck.
@@ -56,6 +57,7 @@ class Measurements(StoredMeasurements):
         return {
             "service": lambda: run_service(task, work / "service-run", "--pruner", "none"),
             "pruned": lambda: run_service(task, work / "pruned-run"),
+            ANSWERED: lambda: run_until_answered(task, work / "answered-run"),
             "states": lambda: all_states(task.cells, work / "states", self.cores),
             "plain": lambda: {"costs": self._costs(), "start_up_s": start_up_s()},
             "flushed": lambda: {"costs": self._costs("--flush")},

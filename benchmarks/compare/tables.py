@@ -21,12 +21,14 @@ class Contender:
         wall_s: Seconds from the command to its end; None if it could not be measured.
         cpu_s: Seconds of all cores; None likewise.
         how: Whether the whole work was measured, and further notes.
+        prunes: Whether some of its trials end early.
     """
 
     name: str
     wall_s: float | None
     cpu_s: float | None
     how: str
+    prunes: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,14 @@ class Page:
         max_iters: Steps of a trial.
         note: Further notes; may be empty.
         circumstances: For each measurement: taken (UTC), load (of the minute before it) and machine.
+        answered: The lines of the table of claims; may be empty.
     """
 
     trials: int
     max_iters: int
     note: str
     circumstances: Mapping[str, Mapping[str, Any]]
+    answered: Sequence[str] = ()
 
 
 HEADER = """# Benchmarks
@@ -82,10 +86,12 @@ def markdown(contenders: Sequence[Contender], page: Page) -> str:
     for each in contenders:
         hourly = "–" if each.wall_s is None else f"{3600 * page.trials / each.wall_s:.0f}"
         ratios = f"{_ratio(each.wall_s, unpruned.wall_s)} | {_ratio(each.wall_s, pruned.wall_s)}"
-        times = f"{_minutes(each.wall_s)} | {hourly} | {_minutes(each.cpu_s)}"
+        times = f"{minutes(each.wall_s)} | {hourly} | {minutes(each.cpu_s)}"
         lines.append(f"| {each.name} | {times} | {ratios} | {each.how} |")
     if page.note:
         lines += ["", page.note]
+    if page.answered:
+        lines += ["", *page.answered]
     return "\n".join([*lines, "", *_taken(page.circumstances), "", GPU, STEPS, ""])
 
 
@@ -96,7 +102,8 @@ def _taken(circumstances: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [*(f"Machine: {name}." for name in machines), "", *lines]
 
 
-def _minutes(seconds: float | None) -> str:
+def minutes(seconds: float | None) -> str:
+    """A time as the page shows it."""
     return "–" if seconds is None else f"{seconds / 60:.1f} min"
 
 

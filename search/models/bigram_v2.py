@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search.models.errors import require_positive_int
-from search.models.lookup import Lookup, OneHotLookup, rows_of
+from search.models.lookup import Lookup, OneHotLookup, read_rows, rows_of
 from search.models.positional import AdditiveEncoding, positional_encoding
 
 # With a larger vocabulary, most pairs of characters are missing from a batch: a table of all would cost more than it
@@ -18,6 +20,10 @@ MAX_TABLE_ROWS = 512
 # change the last bit; longer sums are split where rows of zeros do not matter. With this padding, a run trained alone
 # (its distinct pairs) and the same run in a stack (as many pairs as possible) stay bit-equal.
 EVEN_SUMS = 384
+
+# In windows of up to eight places MKL adds the terms of a gradient in another order when it is computed transposed, so
+# the last bit would not be that of autograd.
+MIN_WINDOW_OF_PRODUCTS = 16
 
 
 class BigramV2(nn.Module):
@@ -85,7 +91,7 @@ class BigramV2(nn.Module):
         every_score = q @ k.T * self.n_embd**-0.5  # (V + T', V + T')
         rows = look_up.rows(every_score[:V]) + every_score[V:]  # (B, T', V + T'): each place against every key
         with_characters, with_positions = rows.split((V, T), dim=-1)
-        scores = look_up.columns(with_characters) + with_positions + self.mask[:T, :T]
+        scores = look_up.columns(with_characters).add_(with_positions).add_(self.mask[:T, :T])
         values = v @ self.lm_head.weight.T + once * self.lm_head.bias  # (V + T', V)
         return scores, look_up.rows(values[:V]) + values[V:]
 
@@ -110,7 +116,7 @@ class BigramV2(nn.Module):
         else:
             distinct, place = torch.unique(pairs, return_inverse=True)
             distinct = F.pad(distinct, (0, max(0, min(EVEN_SUMS, n_pairs, idx.numel()) - len(distinct))))
-        e = F.embedding(distinct // T, self.token_embedding_table.weight)
+        e = read_rows(self.token_embedding_table.weight, distinct // T)
         x = e + self.pe(e, distinct % T)  # (N, C)
         # With a one appended to x, the biases are a column of the weights and everything is a matrix product: these
         # sum in the same order in a stack of models, which sums over a tensor's rows do not.
@@ -120,9 +126,12 @@ class BigramV2(nn.Module):
         q = x1 @ (wk.T @ wq * self.n_embd**-0.5).T  # (N, C + 1), multiplied with x1 instead of k
         to_values = self.lm_head.weight @ wv + F.pad(self.lm_head.bias.unsqueeze(1), (self.n_embd, 0))
         values = x1 @ to_values.T  # (N, V)
-        keys = F.embedding(place, x1).transpose(1, 2)  # (B, C + 1, T')
-        scores = F.embedding(place, q) @ keys + self.mask[:T, :T]
-        return scores, F.embedding(place, values)
+        queries, keys = read_rows(q, place), read_rows(x1, place)  # (B, T', C + 1)
+        if self.fixed_shapes or T < MIN_WINDOW_OF_PRODUCTS:
+            products = queries @ keys.transpose(1, 2)
+        else:
+            products = _Products.apply(queries, keys)  # type: ignore[no-untyped-call]
+        return products.add_(self.mask[:T, :T]), read_rows(values, place)
 
 
 def _padded_unique(values: Tensor, below: int) -> tuple[Tensor, Tensor]:
@@ -144,3 +153,20 @@ def _padded_unique(values: Tensor, below: int) -> tuple[Tensor, Tensor]:
     every = torch.arange(below, device=values.device)
     distinct = torch.zeros(most + 1, dtype=torch.int64, device=values.device).scatter(0, row, every)[:most]
     return distinct, rank[values]
+
+
+class _Products(torch.autograd.Function):
+    """The products of queries with keys, (B, T, C) each to (B, T, T), with gradients that are contiguous.
+
+    Autograd computes the gradient of the keys transposed, and the lookup that they came from would copy it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, keys: Tensor) -> Tensor:
+        ctx.save_for_backward(queries, keys)
+        return queries @ keys.transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        queries, keys = ctx.saved_tensors
+        return grad @ keys.to(grad.dtype), grad.transpose(1, 2) @ queries.to(grad.dtype)

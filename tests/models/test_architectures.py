@@ -96,6 +96,23 @@ def test_attention_equals_a_plain_recomputation(
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("length", [16, 21, 64])
+@pytest.mark.parametrize("n_embd", [32, 256])
+def test_contiguous_gradients_equal_those_of_autograd_to_the_last_bit(
+    n_embd: int, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(3)
+    model = BigramV2(65, n_embd, length, "rope")
+    idx = torch.randint(65, (64, length))
+    found = []
+    for shortest in (0, length + 1):
+        monkeypatch.setattr(bigram_v2, "MIN_WINDOW_OF_PRODUCTS", shortest)
+        loss = F.cross_entropy(model(idx[:, :-1]).flatten(0, 1), idx[:, 1:].flatten())
+        found.append([loss, *torch.autograd.grad(loss, list(model.parameters()))])
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("places", [1, V - 1, V, 3 * V])
 def test_a_factorized_bigram_equals_its_formula(places: int) -> None:
     model = small("bigram_mf", "randn")
