@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -67,6 +69,16 @@ class BigramV2(nn.Module):
         self.lm_head = nn.Linear(n_embd, vocab_size)
         self.register_buffer("mask", torch.full((block_size, block_size), -torch.inf).triu(1), persistent=False)
         self.fixed_shapes = self.on_accelerator = False
+        self._computed: dict[int, tuple[Tensor, Tensor]] | None = None
+
+    @contextmanager
+    def constant_weights(self) -> Iterator[None]:
+        """As long as this lasts, what depends on the weights alone is computed once; the results are the same."""
+        self._computed = {}
+        try:
+            yield
+        finally:
+            self._computed = None
 
     def forward(self, idx: Tensor) -> Tensor:
         """Predict each next character; idx (B, T') int64, T' <= block_size, to logits (B, T', V) float32."""
@@ -83,17 +95,21 @@ class BigramV2(nn.Module):
         """Masked scores (B, T', T') and values (B, T', V) of x = 2 e + P; idx (B, T') int64, table P (T', C)."""
         T, V = idx.shape[1], self.token_embedding_table.num_embeddings
         look_up = OneHotLookup(idx, V) if self.on_accelerator else Lookup(idx)
+        every_score, values = self._once(T, lambda: self._tables(table))
+        rows = look_up.rows(every_score[:V]) + every_score[V:]  # (B, T', V + T'): each place against every key
+        with_characters, with_positions = torch.split(rows, [V, T], dim=-1)
+        scores = look_up.columns(with_characters).add_(with_positions).add_(self.mask[:T, :T])
+        return scores, look_up.rows(values[:V]) + values[V:]
+
+    def _tables(self, table: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (V + T', V + T') and values (V + T', V) of each character and each position; table (T', C)."""
+        V = self.token_embedding_table.num_embeddings
         x = torch.cat((2 * self.token_embedding_table.weight, table))  # (V + T', C)
         # A place adds a character's row and a position's row: with the bias in the characters' rows it counts once.
-        once = (torch.arange(V + T, device=idx.device) < V).unsqueeze(1)
+        once = (torch.arange(len(x), device=x.device) < V).unsqueeze(1)
         qkv: Tensor = x @ self.fc_qkv.weight.T + once * self.fc_qkv.bias  # (V + T', 3C)
         q, k, v = qkv.chunk(3, dim=-1)
-        every_score = q @ k.T * self.n_embd**-0.5  # (V + T', V + T')
-        rows = look_up.rows(every_score[:V]) + every_score[V:]  # (B, T', V + T'): each place against every key
-        with_characters, with_positions = rows.split((V, T), dim=-1)
-        scores = look_up.columns(with_characters).add_(with_positions).add_(self.mask[:T, :T])
-        values = v @ self.lm_head.weight.T + once * self.lm_head.bias  # (V + T', V)
-        return scores, look_up.rows(values[:V]) + values[V:]
+        return q @ k.T * self.n_embd**-0.5, v @ self.lm_head.weight.T + once * self.lm_head.bias
 
     def _from_places(self, idx: Tensor) -> tuple[Tensor, Tensor]:
         """Masked scores (B, T', T') and values (B, T', V) of any x, computed for each place; idx (B, T') int64."""
@@ -122,16 +138,29 @@ class BigramV2(nn.Module):
         # sum in the same order in a stack of models, which sums over a tensor's rows do not.
         one = torch.ones_like(x[:, :1])
         x1 = torch.cat((x, one), dim=1)  # (N, C + 1)
-        wq, wk, wv = torch.cat((self.fc_qkv.weight, self.fc_qkv.bias.unsqueeze(1)), dim=1).chunk(3)  # (C, C + 1) each
-        q = x1 @ (wk.T @ wq * self.n_embd**-0.5).T  # (N, C + 1), multiplied with x1 instead of k
-        to_values = self.lm_head.weight @ wv + F.pad(self.lm_head.bias.unsqueeze(1), (self.n_embd, 0))
-        values = x1 @ to_values.T  # (N, V)
+        to_queries, to_values = self._once(T, self._maps)
+        q, values = x1 @ to_queries.T, x1 @ to_values.T  # (N, C + 1), multiplied with x1 instead of k, and (N, V)
         queries, keys = read_rows(q, place), read_rows(x1, place)  # (B, T', C + 1)
         if self.fixed_shapes or T < MIN_WINDOW_OF_PRODUCTS:
             products = queries @ keys.transpose(1, 2)
         else:
             products = _Products.apply(queries, keys)  # type: ignore[no-untyped-call]
         return products.add_(self.mask[:T, :T]), read_rows(values, place)
+
+    def _maps(self) -> tuple[Tensor, Tensor]:
+        """The matrices from x and a one to queries (C + 1, C + 1) and to values (V, C + 1)."""
+        wq, wk, wv = torch.cat((self.fc_qkv.weight, self.fc_qkv.bias.unsqueeze(1)), dim=1).chunk(3)  # (C, C + 1) each
+        to_values = self.lm_head.weight @ wv + F.pad(self.lm_head.bias.unsqueeze(1), (self.n_embd, 0))
+        return wk.T @ wq * self.n_embd**-0.5, to_values
+
+    def _once(self, length: int, compute: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """What `compute` returns, which depends on the weights and on the length of the windows alone."""
+        # A captured graph would keep what was computed before it, for weights that have changed since.
+        if self._computed is None or self.on_accelerator or self.fixed_shapes:
+            return compute()
+        if length not in self._computed:
+            self._computed[length] = compute()
+        return self._computed[length]
 
 
 def _padded_unique(values: Tensor, below: int) -> tuple[Tensor, Tensor]:

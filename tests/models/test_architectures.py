@@ -113,6 +113,20 @@ def test_contiguous_gradients_equal_those_of_autograd_to_the_last_bit(
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("pe_type", PE_TYPES)
+def test_constant_weights_change_no_bit_and_end_with_the_context(pe_type: str) -> None:
+    model = BigramV2(V, 32, T, pe_type)
+    windows = [torch.randint(V, (5, length)) for length in (1, T, 4, T)]
+    with torch.no_grad():
+        before = [model(idx) for idx in windows]
+        with model.constant_weights():
+            constant = [model(idx) for idx in windows]
+        for one, other in zip(before, constant, strict=True):
+            assert torch.equal(one, other)
+        model.fc_qkv.weight.mul_(2)
+        assert not torch.equal(model(windows[1]), before[1])
+
+
 @pytest.mark.parametrize("places", [1, V - 1, V, 3 * V])
 def test_a_factorized_bigram_equals_its_formula(places: int) -> None:
     model = small("bigram_mf", "randn")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -49,7 +49,7 @@ def full_pass(model: nn.Module, tokens: Tensor, block_size: int, vocab_size: int
     inputs = tokens[: full * block_size].view(full, block_size)
     targets = tokens[1 : full * block_size + 1].view(full, block_size)
     rows = windows_per_forward(block_size, vocab_size)
-    with _evaluating(model):
+    with evaluating(model):
         by_position = torch.zeros(block_size, dtype=torch.float64, device=tokens.device)
         for start in range(0, full, rows):
             by_position += _losses(model, widened(inputs[start : start + rows]), widened(targets[start : start + rows]))
@@ -84,7 +84,7 @@ def sampled(
         Mean cross-entropy in nats per id.
     """
     sampler = BatchSampler(tokens, block_size, batch_size, generator)
-    with _evaluating(model):
+    with evaluating(model):
         total = torch.zeros((), dtype=torch.float64, device=tokens.device)
         for _ in range(batches):
             total += _losses(model, *sampler.next()).sum()
@@ -99,12 +99,16 @@ def _losses(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; restores the previous mode at the end."""
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; restores the previous mode at the end.
+
+    A model with a context manager `constant_weights` is told that its weights stay what they are.
+    """
     training = model.training
     model.eval()
+    constant = getattr(model, "constant_weights", nullcontext)
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), constant():
             yield
     finally:
         model.train(training)

@@ -10,6 +10,7 @@ from torch import nn
 
 from search.objectives.corpus import Corpus
 from search.objectives.errors import CorpusError
+from search.objectives.language_model.evaluation import evaluating
 from search.objectives.language_model.rng import generator_for
 
 log = logging.getLogger("objectives")
@@ -36,14 +37,11 @@ def sample_text(
     start = corpus.vocabulary.start
     generator = generator_for(seed, "sample")
     written = [start]
-    training = model.training
-    model.eval()
-    with torch.inference_mode():
+    with evaluating(model):
         for _ in range(length):
             context = torch.tensor([written[-block_size:]], device=device)
             probabilities = model(context)[0, -1].softmax(dim=-1).cpu()  # (V,): drawn on the CPU on every device
             written.append(int(torch.multinomial(probabilities, 1, generator=generator).item()))
-    model.train(training)
     return decoded(corpus, written[1:])
 
 
