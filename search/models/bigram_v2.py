@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search.models.errors import require_positive_int
-from search.models.lookup import Lookup, OneHotLookup, read_rows, rows_of
+from search.models.lookup import LoneLookup, Lookup, OneHotLookup, rows_of
 from search.models.positional import AdditiveEncoding, positional_encoding
 
 # With a larger vocabulary, most pairs of characters are missing from a batch: a table of all would cost more than it
@@ -94,7 +94,7 @@ class BigramV2(nn.Module):
     def _from_tables(self, idx: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
         """Masked scores (B, T', T') and values (B, T', V) of x = 2 e + P; idx (B, T') int64, table P (T', C)."""
         T, V = idx.shape[1], self.token_embedding_table.num_embeddings
-        look_up = OneHotLookup(idx, V) if self.on_accelerator else Lookup(idx)
+        look_up = OneHotLookup(idx, V) if self.on_accelerator else self._look_up(idx)
         every_score, values = self._once(T, lambda: self._tables(table))
         rows = look_up.rows(every_score[:V]) + every_score[V:]  # (B, T', V + T'): each place against every key
         with_characters, with_positions = torch.split(rows, [V, T], dim=-1)
@@ -132,7 +132,7 @@ class BigramV2(nn.Module):
         else:
             distinct, place = torch.unique(pairs, return_inverse=True)
             distinct = F.pad(distinct, (0, max(0, min(EVEN_SUMS, n_pairs, idx.numel()) - len(distinct))))
-        e = read_rows(self.token_embedding_table.weight, distinct // T)
+        e = self._look_up(distinct // T).rows(self.token_embedding_table.weight)
         x = e + self.pe(e, distinct % T)  # (N, C)
         # With a one appended to x, the biases are a column of the weights and everything is a matrix product: these
         # sum in the same order in a stack of models, which sums over a tensor's rows do not.
@@ -140,12 +140,16 @@ class BigramV2(nn.Module):
         x1 = torch.cat((x, one), dim=1)  # (N, C + 1)
         to_queries, to_values = self._once(T, self._maps)
         q, values = x1 @ to_queries.T, x1 @ to_values.T  # (N, C + 1), multiplied with x1 instead of k, and (N, V)
-        queries, keys = read_rows(q, place), read_rows(x1, place)  # (B, T', C + 1)
+        at_places = self._look_up(place)
+        queries, keys = at_places.rows(q), at_places.rows(x1)  # (B, T', C + 1)
         if self.fixed_shapes or T < MIN_WINDOW_OF_PRODUCTS:
             products = queries @ keys.transpose(1, 2)
         else:
             products = _Products.apply(queries, keys)  # type: ignore[no-untyped-call]
-        return products.add_(self.mask[:T, :T]), read_rows(values, place)
+        return products.add_(self.mask[:T, :T]), at_places.rows(values)
+
+    def _look_up(self, idx: Tensor) -> Lookup:
+        return Lookup(idx) if self.fixed_shapes else LoneLookup(idx)
 
     def _maps(self) -> tuple[Tensor, Tensor]:
         """The matrices from x and a one to queries (C + 1, C + 1) and to values (V, C + 1)."""

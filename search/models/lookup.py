@@ -32,12 +32,28 @@ class Lookup:
 
     def rows(self, table: Tensor) -> Tensor:
         """The row of each id; table (V, N) to (B, T, N)."""
-        return read_rows(table, self._idx)
+        return F.embedding(self._idx, table)
 
     def columns(self, scores: Tensor) -> Tensor:
         """The scores of each place with each id of its window; scores (B, T, V), by id, to (B, T, T)."""
         (B, T), idx = self._idx.shape, self._idx
         return scores.gather(2, idx.unsqueeze(1).expand(B, T, T))
+
+
+class LoneLookup(Lookup):
+    """The same for a model that trains alone: on a CPU the gradient takes half of the time, to the last bit the same.
+
+    Inside `torch.func.vmap` it would take longer.
+
+    Args:
+        idx: (B, T) int64, or of any other shape.
+    """
+
+    def rows(self, table: Tensor) -> Tensor:
+        """As `Lookup.rows`."""
+        if not table.is_cpu:  # a GPU would add in any order
+            return super().rows(table)
+        return table.index_select(0, self._idx.flatten()).view(*self._idx.shape, table.shape[1])
 
 
 class OneHotLookup(Lookup):
@@ -101,16 +117,6 @@ class AcceleratorLookups(TorchFunctionMode):
         ):
             return rows_of(table, args[0])
         return func(*args, **kwargs)
-
-
-def read_rows(table: Tensor, idx: Tensor) -> Tensor:
-    """The row of each id, as `F.embedding` returns it; table (V, N) and idx (...) int64 to (..., N).
-
-    On a CPU the gradient takes half of the time of that of `F.embedding` and is equal to the last bit.
-    """
-    if not table.is_cpu:  # a GPU would add in any order
-        return F.embedding(idx, table)
-    return table.index_select(0, idx.flatten()).view(*idx.shape, table.shape[1])
 
 
 def rows_of(table: Tensor, idx: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from search.models.flat_stack import FlatStack, place_losses
-from search.models.lookup import MAX_ONE_HOT, AcceleratorLookups, Lookup, OneHotLookup, read_rows
+from search.models.lookup import MAX_ONE_HOT, AcceleratorLookups, LoneLookup, Lookup, OneHotLookup
 from search.models.registry import build_model
 
 B, T, N = 3, 5, 4
@@ -29,7 +29,7 @@ def table(size: int, width: int = N) -> Tensor:
 def test_reading_rows_equals_an_embedding_to_the_last_bit(size: int, places: int, width: int) -> None:
     idx = torch.randint(size, (8, places // 8), generator=torch.Generator().manual_seed(1))
     rows, weights = table(size, width), torch.randn(8, places // 8, width, generator=torch.Generator().manual_seed(3))
-    read, embedded = read_rows(rows, idx), F.embedding(idx, rows)
+    read, embedded = LoneLookup(idx).rows(rows), F.embedding(idx, rows)
     assert torch.equal(read, embedded)
     gradients = [torch.autograd.grad((each * weights).sum(), rows)[0] for each in (read, embedded)]
     assert torch.equal(*gradients)

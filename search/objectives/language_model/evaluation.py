@@ -106,9 +106,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     """
     training = model.training
     model.eval()
-    constant = getattr(model, "constant_weights", nullcontext)
+    constant = getattr(model, "constant_weights", None)
     try:
-        with torch.inference_mode(), constant():
+        with torch.inference_mode(), constant() if callable(constant) else nullcontext():
             yield
     finally:
         model.train(training)
