@@ -53,7 +53,7 @@ class RotaryEncoding(nn.Module):
         wide = e.float() if e.dtype in (torch.bfloat16, torch.float16) else e
         pairs = torch.view_as_complex(wide.view(*e.shape[:-1], -1, 2))  # (..., N, C / 2) complex64
         # Several times faster than indexing.
-        turns = torch.view_as_complex(torch.embedding(self.turns.flatten(1), position).view(*position.shape, -1, 2))
+        turns = torch.view_as_complex(self.turns.index_select(0, position))
         return torch.view_as_real(pairs * turns).flatten(-2).to(e.dtype)
 
 

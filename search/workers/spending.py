@@ -58,8 +58,13 @@ class Spending:
             except Exception as error:  # the thread must survive any error: the next count may succeed
                 log.warning("cannot store what the trials take: %s", error)
 
-    def claimed(self, has_trials: bool) -> None:
-        """The worker has claimed trials, or there were none for it."""
+    def claimed(self, has_trials: bool, asked_at: float | None = None) -> None:
+        """The worker has claimed trials, or there were none for it.
+
+        Args:
+            asked_at: When it asked for them, as `time.monotonic` counts: a trial begins before the worker has the
+                answer. None stands for now.
+        """
         self._settled_at = None if has_trials else self._settled_at
         with self._lock:
             if has_trials == (self._busy_since is not None):
@@ -67,7 +72,7 @@ class Spending:
                     self.count()
                 return
             self._advance()
-            self._busy_since = time.monotonic() if has_trials else None
+            self._busy_since = (asked_at or time.monotonic()) if has_trials else None
             self.count()
 
     def count(self) -> None:

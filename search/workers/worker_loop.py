@@ -97,8 +97,9 @@ class Worker:
         self.timer.begin()
         while not self.stop.is_set():
             is_spent = self.spending.is_spent()
+            asked_at = time.monotonic()
             leases = self._claim(names)
-            self.spending.claimed(bool(leases))
+            self.spending.claimed(bool(leases), asked_at)
             self.timer.end("storage")
             if leases:
                 self._work_on(leases)
