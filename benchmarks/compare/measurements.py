@@ -20,7 +20,8 @@ from benchmarks.compare.service_run import ROOT, children_cpu_s, database_of, ru
 from benchmarks.compare.stored import StoredMeasurements
 from benchmarks.compare.task import Task
 
-SERVICE, ANSWERED = ("service", "pruned"), "answered"
+SERVICE = ("service", "pruned")
+ANSWERED = "answered"
 ESTIMATED = ("states", "plain", "flushed", "parallel", "stock", "ray", "check")
 WHOLE = ("plain-whole", "flushed-whole", "optuna-whole", "ray-whole")
 # Chosen before any measurement: cells of medium cost, some of which get stuck.

@@ -91,7 +91,7 @@ def markdown(contenders: Sequence[Contender], page: Page) -> str:
     if page.note:
         lines += ["", page.note]
     if page.answered:
-        lines += ["", *page.answered]
+        lines += ["", *page.answered, "", "## Measurements"]
     return "\n".join([*lines, "", *_taken(page.circumstances), "", GPU, STEPS, ""])
 
 

@@ -23,9 +23,9 @@ MAX_TABLE_ROWS = 512
 # (its distinct pairs) and the same run in a stack (as many pairs as possible) stay bit-equal.
 EVEN_SUMS = 384
 
-# In windows of up to eight places MKL adds the terms of a gradient in another order when it is computed transposed, so
-# the last bit would not be that of autograd.
-MIN_WINDOW_OF_PRODUCTS = 16
+# Where a window or a row has few numbers, MKL adds the terms of a gradient in another order when it is computed
+# transposed. Measured: from this size of both on the last bit is that of autograd.
+MIN_CONTIGUOUS = 16
 
 
 class BigramV2(nn.Module):
@@ -69,16 +69,19 @@ class BigramV2(nn.Module):
         self.lm_head = nn.Linear(n_embd, vocab_size)
         self.register_buffer("mask", torch.full((block_size, block_size), -torch.inf).triu(1), persistent=False)
         self.fixed_shapes = self.on_accelerator = False
-        self._computed: dict[int, tuple[Tensor, Tensor]] | None = None
+        self._kept: dict[int, tuple[Tensor, Tensor]] | None = None
 
     @contextmanager
     def constant_weights(self) -> Iterator[None]:
-        """As long as this lasts, what depends on the weights alone is computed once; the results are the same."""
-        self._computed = {}
+        """As long as this lasts, what depends on the weights alone is computed once; for use without gradients.
+
+        The results are the same.
+        """
+        self._kept = {}
         try:
             yield
         finally:
-            self._computed = None
+            self._kept = None
 
     def forward(self, idx: Tensor) -> Tensor:
         """Predict each next character; idx (B, T') int64, T' <= block_size, to logits (B, T', V) float32."""
@@ -95,7 +98,7 @@ class BigramV2(nn.Module):
         """Masked scores (B, T', T') and values (B, T', V) of x = 2 e + P; idx (B, T') int64, table P (T', C)."""
         T, V = idx.shape[1], self.token_embedding_table.num_embeddings
         look_up = OneHotLookup(idx, V) if self.on_accelerator else self._look_up(idx)
-        every_score, values = self._once(T, lambda: self._tables(table))
+        every_score, values = self._constant(T, lambda: self._tables(table))
         rows = look_up.rows(every_score[:V]) + every_score[V:]  # (B, T', V + T'): each place against every key
         with_characters, with_positions = torch.split(rows, [V, T], dim=-1)
         scores = look_up.columns(with_characters).add_(with_positions).add_(self.mask[:T, :T])
@@ -106,10 +109,10 @@ class BigramV2(nn.Module):
         V = self.token_embedding_table.num_embeddings
         x = torch.cat((2 * self.token_embedding_table.weight, table))  # (V + T', C)
         # A place adds a character's row and a position's row: with the bias in the characters' rows it counts once.
-        once = (torch.arange(len(x), device=x.device) < V).unsqueeze(1)
-        qkv: Tensor = x @ self.fc_qkv.weight.T + once * self.fc_qkv.bias  # (V + T', 3C)
+        is_character = (torch.arange(x.shape[0], device=x.device) < V).unsqueeze(1)
+        qkv: Tensor = x @ self.fc_qkv.weight.T + is_character * self.fc_qkv.bias  # (V + T', 3C)
         q, k, v = qkv.chunk(3, dim=-1)
-        return q @ k.T * self.n_embd**-0.5, v @ self.lm_head.weight.T + once * self.lm_head.bias
+        return q @ k.T * self.n_embd**-0.5, v @ self.lm_head.weight.T + is_character * self.lm_head.bias
 
     def _from_places(self, idx: Tensor) -> tuple[Tensor, Tensor]:
         """Masked scores (B, T', T') and values (B, T', V) of any x, computed for each place; idx (B, T') int64."""
@@ -138,11 +141,11 @@ class BigramV2(nn.Module):
         # sum in the same order in a stack of models, which sums over a tensor's rows do not.
         one = torch.ones_like(x[:, :1])
         x1 = torch.cat((x, one), dim=1)  # (N, C + 1)
-        to_queries, to_values = self._once(T, self._maps)
+        to_queries, to_values = self._constant(0, self._maps)
         q, values = x1 @ to_queries.T, x1 @ to_values.T  # (N, C + 1), multiplied with x1 instead of k, and (N, V)
         at_places = self._look_up(place)
         queries, keys = at_places.rows(q), at_places.rows(x1)  # (B, T', C + 1)
-        if self.fixed_shapes or T < MIN_WINDOW_OF_PRODUCTS:
+        if self.fixed_shapes or min(T, self.n_embd) < MIN_CONTIGUOUS:
             products = queries @ keys.transpose(1, 2)
         else:
             products = _Products.apply(queries, keys)  # type: ignore[no-untyped-call]
@@ -157,14 +160,16 @@ class BigramV2(nn.Module):
         to_values = self.lm_head.weight @ wv + F.pad(self.lm_head.bias.unsqueeze(1), (self.n_embd, 0))
         return wk.T @ wq * self.n_embd**-0.5, to_values
 
-    def _once(self, length: int, compute: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """What `compute` returns, which depends on the weights and on the length of the windows alone."""
-        # A captured graph would keep what was computed before it, for weights that have changed since.
-        if self._computed is None or self.on_accelerator or self.fixed_shapes:
+    def _constant(self, length: int, compute: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """What `compute` returns, from the weights and a length alone; that of the last length is kept."""
+        # Nothing may outlive a call inside `torch.func.vmap`, and a captured graph would use what was computed before
+        # it for weights that have changed since.
+        if self._kept is None or self.on_accelerator or self.fixed_shapes:
             return compute()
-        if length not in self._computed:
-            self._computed[length] = compute()
-        return self._computed[length]
+        if length not in self._kept:
+            self._kept.clear()
+            self._kept[length] = compute()
+        return self._kept[length]
 
 
 def _padded_unique(values: Tensor, below: int) -> tuple[Tensor, Tensor]:
@@ -194,10 +199,15 @@ class _Products(torch.autograd.Function):
     Autograd computes the gradient of the keys transposed, and the lookup that they came from would copy it.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, keys: Tensor) -> Tensor:
-        ctx.save_for_backward(queries, keys)
+    def forward(queries: Tensor, keys: Tensor) -> Tensor:
         return queries @ keys.transpose(1, 2)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:

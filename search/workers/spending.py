@@ -65,6 +65,9 @@ class Spending:
             asked_at: When it asked for them, as `time.monotonic` counts: a trial begins before the worker has the
                 answer. None stands for now.
         """
+        now = time.monotonic()
+        # What came before is rather an outage of the database than time of the trial.
+        began = now if asked_at is None else max(asked_at, now - ALIVE_S)
         self._settled_at = None if has_trials else self._settled_at
         with self._lock:
             if has_trials == (self._busy_since is not None):
@@ -72,7 +75,7 @@ class Spending:
                     self.count()
                 return
             self._advance()
-            self._busy_since = (asked_at or time.monotonic()) if has_trials else None
+            self._busy_since = began if has_trials else None
             self.count()
 
     def count(self) -> None:

@@ -22,6 +22,7 @@ from benchmarks.compare.tables import Contender, Page, markdown
 from benchmarks.compare.task import Task, the_cells
 from search.models.registry import PE_TYPES, build_model
 from search.objectives.corpus import load_corpus
+from search.statistics.answers import Verdict
 
 
 @pytest.mark.parametrize("pe_type", PE_TYPES)
@@ -160,8 +161,12 @@ def test_claims_are_answered_in_a_small_piece_of_work(tmp_path: Path) -> None:
     task = Task(("n_embd=64", "block_size=8,16", "pe_type=randn,rope"), 20)
     found = run_until_answered(task, tmp_path / "run")
     assert sum(found["answers"].values()) == 7
+    assert {*found["answers"]} <= {*Verdict}
     assert 2 <= found["fewest"] <= found["most"] <= 20
     assert found["trials"] >= 2 * len(task.cells)
+
+
+ANSWERS = {"yes": 4, "only where": 2, "not decidable within the budget": 1}
 
 
 def test_the_whole_study_is_estimated_and_checked(
@@ -173,7 +178,7 @@ def test_the_whole_study_is_estimated_and_checked(
         tmp_path, service=service, pruned={**service, "wall_s": 500.0}, states=[], flushed={"costs": quick},
         plain={"costs": plain, "start_up_s": 5.0}, parallel={"costs": quick}, ray={"wall_s": 12.0},
         stock={"share": 0.5, "storage_s": 3.0}, check={"cells": [{"wall_s": 100.0}] * 5},
-        answered={**service, "wall_s": 2000.0, "trials": 110, "answers": {"yes": 5, "only where": 2}, "fewest": 2,
+        answered={**service, "wall_s": 2000.0, "trials": 110, "answers": ANSWERS, "fewest": 2,
                   "most": 7},
     )  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["compare", "--work", str(tmp_path)])
@@ -185,11 +190,12 @@ def test_the_whole_study_is_estimated_and_checked(
     assert "storage and printing 3.0% of its time, waiting for the last trial 2.0%" in page
     assert "took 8.3 min; the estimate for them is 9.2 min (1.11 of it)" in page
     assert "11 evaluations" in page
-    assert "2 only where, 5 yes. It trained 110 trials, 2 to 7 seeds a cell" in page
-    assert f"| plain loop, one run after the other | {7 * plain_s / 60:.1f} min | {7 * plain_s / 2000:.1f} |" in page
+    assert "Of 7 claims it decided 6 (1 not decidable within the budget, 2 only where, 4 yes)" in page
+    assert "110 trials, 2 to 7 seeds a cell" in page
+    assert f"| plain loop, one run after the other | {3 * plain_s / 60:.1f} min | {7 * plain_s / 60:.1f} min |" in page
     assert "| Optuna, GridSampler and MedianPruner, 2 processes | – | – | prunes cells" in page
-    assert "| this service, no pruning | 116.7 min | 3.5 | 7 seeds a cell |" in page
-    assert "| this service, `--seeds auto` | 33.3 min | 1.0 | measured |" in page
+    assert "| this service, no pruning | 50.0 min | 116.7 min | computed: 3 and 7 times the time above |" in page
+    assert "| this service, `--seeds auto` | 33.3 min | 33.3 min | measured |" in page
     assert "This is a quick run" not in page
 
 

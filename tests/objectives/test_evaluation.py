@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,6 +14,7 @@ from search.models.registry import build_model
 from search.objectives.language_model import evaluation
 from search.objectives.language_model.batches import BatchSampler, windows_of
 from search.objectives.language_model.evaluation import full_pass, sampled
+from search.objectives.language_model.interface import logits_of
 
 V = 7
 
@@ -97,3 +101,41 @@ def test_a_large_vocabulary_is_predicted_in_smaller_batches(vocab_size: int, lar
     tokens = tokens_of(41)
     assert full_pass(model, tokens, 4, vocab_size).loss == pytest.approx(full_pass(model, tokens, 4).loss)
     assert seen[0] == max(seen[:-1]) == largest
+
+
+class Told(torch.nn.Module):
+    """A model that notes how often it is told that its weights are constant, and whether they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = self.times = 0
+
+    @contextmanager
+    def constant_weights(self) -> Iterator[None]:
+        self.inside += 1
+        self.times += 1
+        yield
+        self.inside -= 1
+
+    def forward(self, idx: Tensor) -> Tensor:
+        assert self.inside == 1
+        return torch.zeros(*idx.shape, V)
+
+
+class ToldWithLoss(Told):
+    def forward(self, idx: Tensor, targets: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return super().forward(idx), None
+
+
+@pytest.mark.parametrize("model", [Told(), ToldWithLoss()], ids=["logits", "logits and loss"])
+def test_evaluations_tell_a_model_that_its_weights_are_constant(model: Told) -> None:
+    predictor = logits_of(model)
+    full_pass(predictor, tokens_of(40), 4)
+    sampled(predictor, tokens_of(40), 4, 2, 3, torch.Generator().manual_seed(1))
+    assert (model.times, model.inside) == (2, 0)
+
+
+def test_a_models_attribute_of_that_name_is_its_own() -> None:
+    model = attention(4)
+    model.constant_weights = True  # type: ignore[assignment]
+    full_pass(model, tokens_of(40), 4)

@@ -50,12 +50,17 @@ def test_time_counts_from_the_first_claim_until_there_is_no_trial(worker: Spendi
     assert seconds(worker) >= once
 
 
-def test_what_a_claim_takes_belongs_to_its_trial(worker: Spending) -> None:
+def test_what_a_claim_takes_belongs_to_its_trial(worker: Spending, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spending, "ALIVE_S", 1000.0)
     # The trial's row has begun when the worker asked, and a slow database answers later.
-    worker.claimed(has_trials=True, asked_at=time.monotonic() - 20)
-    worker.claimed(has_trials=True, asked_at=time.monotonic() - 10)
+    worker.claimed(has_trials=True, asked_at=time.monotonic() - 500)
+    worker.claimed(has_trials=True, asked_at=time.monotonic() - 400)
     worker.claimed(has_trials=False)
-    assert 20 <= seconds(worker) < 29
+    assert 500 <= (once := seconds(worker)) < 600
+    # An outage before a claim is nobody's time.
+    worker.claimed(has_trials=True, asked_at=time.monotonic() - 10_000)
+    worker.claimed(has_trials=False)
+    assert 1000 <= seconds(worker) - once < 1100
 
 
 def test_a_busy_worker_goes_on_counting(worker: Spending, monkeypatch: pytest.MonkeyPatch) -> None:

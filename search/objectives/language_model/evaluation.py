@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search.objectives.language_model.batches import BatchSampler
+from search.objectives.language_model.interface import constant_weights
 from search.objectives.language_model.token_tensors import widened
 
 # These bound the memory of a pass, for any block_size and for any vocabulary: 64 MB of logits.
@@ -100,15 +101,11 @@ def _losses(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; restores the previous mode at the end.
-
-    A model with a context manager `constant_weights` is told that its weights stay what they are.
-    """
+    """Evaluation mode without gradients; restores the previous mode at the end."""
     training = model.training
     model.eval()
-    constant = getattr(model, "constant_weights", None)
     try:
-        with torch.inference_mode(), constant() if callable(constant) else nullcontext():
+        with torch.inference_mode(), constant_weights(model):
             yield
     finally:
         model.train(training)

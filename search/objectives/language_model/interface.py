@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -31,6 +32,16 @@ class LogitsOnly(nn.Module):
         idx = idx.contiguous()
         logits: Tensor = self.model(idx, idx)[0]
         return logits
+
+    def constant_weights(self) -> AbstractContextManager[object]:
+        """That of the model."""
+        return constant_weights(self.model)
+
+
+def constant_weights(model: nn.Module) -> AbstractContextManager[object]:
+    """What a model enters while its weights stay what they are: its own context manager of this name, if it has one."""
+    enter = getattr(model, "constant_weights", None)
+    return enter() if callable(enter) else nullcontext()
 
 
 def returns_loss(model: nn.Module) -> bool:
