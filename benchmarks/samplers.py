@@ -90,9 +90,9 @@ def best_here(function: str, sampler: str, workers: int, trials: int, seed: int)
             held.append((worker, worker._claim(list(worker.studies))))
         while held:
             _work_on_oldest(held)
-        study = optuna.load_study(study_name="quality", storage=options.storage)
-        best: float = study.best_value
-        study._storage.remove_session()
+        storage = optuna.storages.RDBStorage(options.storage)
+        best: float = optuna.load_study(study_name="quality", storage=storage).best_value
+        storage.engine.dispose()
         return best
 
 

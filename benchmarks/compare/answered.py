@@ -25,8 +25,8 @@ HEADER = """## Until every claim has an answer
 needs more than the budget. Of {claims} claims it decided {decided} ({answers});
 of the others it says how many trials they would need. It trained {trials} trials, {fewest} to {most} seeds a cell.
 Without such a rule a grid gives every cell the same number of seeds: {least} make as many trials, of which fewer are of
-the cells that decide; with {most} every cell has what the neediest had here. A pruner that stops cells of a claim leaves
-it without an answer.
+the cells that decide; with {most} every cell has what the neediest had here. A pruner that stops cells of a claim
+leaves it without an answer.
 
 | way | as many trials | as sharp for every cell | figures |
 | --- | ---: | ---: | --- |

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import BaseStorage
 
 from benchmarks.compare.plain_costs import Cost
 from search.storage.connect import open_database
@@ -47,12 +48,14 @@ def saving(its_curves: Sequence[Curve], costs: Sequence[Cost]) -> dict[str, floa
     shares = [_one_search(its_curves, costs, seed, None) for seed in range(DRAWS)]
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
-        _one_search(its_curves, costs, 0, f"sqlite:///{Path(folder) / 'stock.db'}")
+        storage = optuna.storages.RDBStorage(f"sqlite:///{Path(folder) / 'stock.db'}")
+        _one_search(its_curves, costs, 0, storage)
         storage_s = time.monotonic() - began
+        storage.engine.dispose()
     return {"share": statistics.mean(shares), "storage_s": storage_s}
 
 
-def _one_search(its_curves: Sequence[Curve], costs: Sequence[Cost], seed: int, storage: str | None) -> float:
+def _one_search(its_curves: Sequence[Curve], costs: Sequence[Cost], seed: int, storage: BaseStorage | None) -> float:
     spent = whole = 0.0
     for curve, cost in zip(its_curves, costs, strict=True):
         whole += curve[-1][0] * cost.step_s + len(curve) * cost.evaluation_s

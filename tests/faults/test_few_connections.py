@@ -69,7 +69,7 @@ def test_a_reader_is_told(postgres: PostgresServer) -> None:
         began = time.monotonic()
         with pytest.raises(StorageError, match=r"too many connections.*; start fewer workers, or raise max_conn"):
             open_database(url, create=False, wait_s=1)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20  # an outage is waited for longer
 
 
 def test_an_idle_connection_is_closed(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
