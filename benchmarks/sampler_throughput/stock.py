@@ -23,13 +23,16 @@ def optimize(arguments: Sequence[str]) -> None:
     url, name, sampler, seed, trials, objective = arguments
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     make = SAMPLERS[sampler](int(seed))
-    if url.startswith("memory:"):
+    storage = None if url.startswith("memory:") else optuna.storages.RDBStorage(url)
+    if storage is None:
         study = optuna.create_study(sampler=make)
         study.add_trials(ended_trials(int(url.removeprefix("memory:"))))
     else:
-        study = optuna.load_study(study_name=name, storage=url, sampler=make)
+        study = optuna.load_study(study_name=name, storage=storage, sampler=make)
     study.optimize(getattr(objectives, objective), n_trials=int(trials))
     ended = time.time()
+    if storage is not None:
+        storage.engine.dispose()
     (Path(os.environ[objectives.GATE]) / f"{os.getpid()}.ended").write_text(str(ended))
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, IntDistribution
+from sample_study import engines_closed
 from study_files import all_rows, sqlite, write_study
 
 from search.errors import UsageError
@@ -160,7 +161,8 @@ def test_study_that_optuna_alone_made_is_refused(tmp_path: Path) -> None:
 
     file, storage = write_study(tmp_path), sqlite(tmp_path)
     with open_database(storage, create=True).closing() as database:
-        optuna.create_study(study_name="small", storage=optuna.storages.RDBStorage(storage))
+        with engines_closed():
+            optuna.create_study(study_name="small", storage=optuna.storages.RDBStorage(storage))
         with pytest.raises(UsageError, match=r"lm-search did not plan the study 'small' in the database"):
             ensure_planned(database, study(file))
 
