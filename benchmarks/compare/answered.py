@@ -18,6 +18,7 @@ from search.statistics.answers import Verdict
 from search.storage.connect import open_database
 from search.storage.queries import trial_summaries
 from search.storage.values import canonical
+from search.study.cells import without_seed
 
 HEADER = """## Until every claim has an answer
 
@@ -25,8 +26,8 @@ HEADER = """## Until every claim has an answer
 needs more than the budget. Of {claims} claims it decided {decided} ({answers});
 of the others it says how many trials they would need. It trained {trials} trials, {fewest} to {most} seeds a cell.
 Without such a rule a grid gives every cell the same number of seeds: {least} make as many trials, of which fewer are of
-the cells that decide; with {most} every cell has what the neediest had here. A pruner that stops cells of a claim
-leaves it without an answer.
+the cells that decide; with {most} every cell has as many as the one with most seeds had here. A pruner that stops cells
+of a claim leaves it without an answer.
 
 | way | as many trials | as sharp for every cell | figures |
 | --- | ---: | ---: | --- |
@@ -45,8 +46,7 @@ def run_until_answered(task: Task, folder: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "search.report", "--study", STUDIES[0], "--storage", url, "--format", "json"]
     report = json.loads(subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.PIPE).stdout)
     with open_database(url, create=False, wait_s=10).closing() as database:
-        cells = [{**each.cell, "seed": None} for each in trial_summaries(database, STUDIES)]
-    seeds = Counter(canonical(cell) for cell in cells)
+        seeds = Counter(canonical(without_seed(each.cell)) for each in trial_summaries(database, STUDIES))
     answers = Counter(each["verdict"] for each in report["verdicts"]["answers"])
     return {**figures, "answers": dict(answers), "fewest": min(seeds.values()), "most": max(seeds.values())}
 

@@ -41,7 +41,7 @@ class Lookup:
 
 
 class LoneLookup(Lookup):
-    """The same for a model that trains alone: on a CPU the gradient takes half of the time.
+    """The same for a model that trains alone: on a CPU the gradient takes less time.
 
     In float32 it is the same to the last bit. Inside `torch.func.vmap` it would take longer.
 

@@ -52,7 +52,7 @@ class RotaryEncoding(nn.Module):
         # Under autocast e has fewer bits, and there are no such complex numbers.
         wide = e.float() if e.dtype in (torch.bfloat16, torch.float16) else e
         pairs = torch.view_as_complex(wide.view(*e.shape[:-1], -1, 2))  # (..., N, C / 2) complex64
-        # index_select reads rows several times faster than indexing does.
+        # index_select reads rows faster than indexing does.
         turns = torch.view_as_complex(self.turns.index_select(0, position))
         return torch.view_as_real(pairs * turns).flatten(-2).to(e.dtype)
 

@@ -104,7 +104,7 @@ def test_a_large_vocabulary_is_predicted_in_smaller_batches(vocab_size: int, lar
 
 
 class Told(torch.nn.Module):
-    """A model that notes how often it is told that its weights are constant, and whether they are."""
+    """A model that counts the uses of its `constant_weights`, and requires that each prediction is inside of one."""
 
     def __init__(self) -> None:
         super().__init__()

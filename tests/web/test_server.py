@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -194,6 +195,8 @@ def test_slow_clients_are_cut_off(serve: Serve) -> None:
     # Looked at once a second, on a machine that has other work.
     assert time.monotonic() < began + 10
     assert len(everything(untaken)) < len(BIG)
+    # A client that takes its answer gets all of it; on a machine that has other work it begins late.
+    _, port = serve(limits=replace(SMALL, send_s=10.0))
     assert everything(connect(port, f"GET /big HTTP/1.1\r\n{BEARER}Connection: close\r\n\r\n")).endswith(BIG)
 
 

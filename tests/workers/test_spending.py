@@ -57,7 +57,7 @@ def test_what_a_claim_takes_belongs_to_its_trial(worker: Spending, monkeypatch: 
     worker.claimed(has_trials=True, asked_at=time.monotonic() - 400)
     worker.claimed(has_trials=False)
     assert 500 <= (once := seconds(worker)) < 600
-    # An outage before a claim is nobody's time.
+    # The time of an outage before a claim is not counted.
     worker.claimed(has_trials=True, asked_at=time.monotonic() - 10_000)
     worker.claimed(has_trials=False)
     assert 1000 <= seconds(worker) - once < 1100
