@@ -21,7 +21,7 @@ from search.storage.server.claims import newest
 from tests.engines.conftest import SlurmCluster
 
 pytestmark = pytest.mark.engines
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 # A trial takes the lock of its GPU, so that two workers on one GPU are noticed, and waits where a file tells it to.
 WALK = """
 import fcntl
@@ -95,7 +95,7 @@ def walk(tmp_path: Path, slurm: SlurmCluster) -> Iterator[Callable[[str, int], W
     wait_until(lambda: not slurm.queue(), "an empty queue", PATIENCE_S)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_every_trial_is_trained_once_whatever_happens_to_its_worker(
     walk: Callable[[str, int], Walk], slurm: SlurmCluster
 ) -> None:
@@ -108,7 +108,7 @@ def test_every_trial_is_trained_once_whatever_happens_to_its_worker(
     def all_wait() -> bool:
         return all(study.reached(cell) for cell in HELD)
 
-    wait_until(all_wait, "four trials at the hold", PATIENCE_S)
+    study.wait_for(submitter, PATIENCE_S, *HELD)
     places = [study.reached(cell) for cell in HELD]
     assert sorted(node for node, _ in places) == ["n1", "n1", "n2", "n2"]
     submitter.kill()
@@ -171,7 +171,7 @@ def test_a_run_that_is_stopped_cancels_its_workers_and_one_that_detaches_leaves_
     assert watcher.stderr is not None
     assert any("done" in line for line in watcher.stderr)  # the same command watches them
     watcher.send_signal(signal.SIGTERM)
-    _, said = watcher.communicate(timeout=60)
+    _, said = watcher.communicate(timeout=PATIENCE_S)
     assert watcher.returncode == EXIT_STOPPED, said
     assert slurm.queue() == []
     study.release()
@@ -196,23 +196,25 @@ def test_what_slurm_or_a_worker_refuses_is_said_in_one_line(walk: Callable[[str,
     assert "--detach: the workers of this launcher end with the run" in said
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_workers_start_their_private_server_again(walk: Callable[..., Walk]) -> None:
     with server_folders() as folders:
         storage = f"server:{folders / 'db'}"
         study = walk("served", 60, storage)
+        # On a busy machine neither a worker's time limit nor the end of a lease may look like a trial that was lost.
+        unhurried = ("--set", "launcher.time=10", "--set", "lease_s=300")
         study.hold(*HELD)
-        submitter = study.run("--workers", "4")
-        wait_until(lambda: all(study.reached(cell) for cell in HELD), "four trials at the hold", PATIENCE_S)
+        submitter = study.run("--workers", "4", *unhurried)
+        study.wait_for(submitter, PATIENCE_S, *HELD)
         submitter.kill()
         submitter.communicate()
         before = newest(folders / "db")
         assert before is not None
         kill_server(folders / "db", before)
         study.release()
-        code, said = study.finish("--workers", "4")
+        code, said = study.finish("--workers", "4", *unhurried)
         assert code == 0, said + study.logs()
         assert "started the database server" in study.logs() + said
         rows = all_rows(storage)
-        assert {(row["outcome"], row["attempts"], row["token"]) for row in rows} == {("complete", 1, 1)}
+        assert {(row["outcome"], row["attempts"], row["token"]) for row in rows} == {("complete", 1, 1)}, study.logs()
         assert len(rows) == 60

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from gates import wait_until
+
 from search.launchers.child_process import child_environment
 
 STUDY = """
@@ -27,7 +29,7 @@ lease_s = {lease_s}
 [launcher]
 {launcher}
 """
-END_S = 150.0
+END_S = 300.0
 
 
 class EngineStudy:
@@ -86,6 +88,15 @@ class EngineStudy:
             return (self.folder / f"reached-{cell}").read_text().split()
         except FileNotFoundError:
             return []
+
+    def wait_for(self, run: subprocess.Popen[str], patience_s: float, *cells: str) -> None:
+        """Wait until trials are at the hold; fail with what the run said if it has ended."""
+
+        def all_wait() -> bool:
+            assert run.poll() is None, run.communicate()[1]
+            return all(self.reached(cell) for cell in cells)
+
+        wait_until(all_wait, f"the trials {cells} at the hold", patience_s)
 
     def again(self, *cells: str) -> None:
         """Forget that trials have reached the hold, to see when they do so again."""
