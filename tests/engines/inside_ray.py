@@ -68,6 +68,8 @@ def cluster() -> Iterator[Cluster]:
 class Walk(EngineStudy):
     """A study on Ray."""
 
+    patience_s = PATIENCE_S
+
     def __init__(self, folder: Path, cluster: Cluster, cells: int) -> None:
         study = STUDY.format(grid=f"a = {list(range(cells))}", lease_s=10, launcher=LAUNCHER)
         variables = f'launcher.runtime_env={{env_vars={{WALK_FOLDER="{folder}"}}}}'
@@ -131,7 +133,7 @@ def tree(root: int) -> list[int]:
 def test_trials_of_a_lost_machine_go_on_on_another_and_workers_share_cards(walk: Walk, cluster: Cluster) -> None:
     walk.hold(*HELD)
     run = walk.run("--workers", "4")
-    walk.wait_for(run, PATIENCE_S, *HELD)
+    walk.wait_for(*HELD, run=run)
     places = {a: walk.reached(a) for a in HELD}
     nodes = sorted({node for node, _ in places.values()})
     assert len(nodes) == 2
@@ -143,7 +145,7 @@ def test_trials_of_a_lost_machine_go_on_on_another_and_workers_share_cards(walk:
     for pid in tree(raylet_of(node_of(cluster, nodes[0]))):
         os.kill(pid, signal.SIGKILL)
     cluster.add_node(num_cpus=2, num_gpus=1, **SMALL)
-    walk.wait_for(run, PATIENCE_S, *lost)
+    walk.wait_for(*lost, run=run)
     walk.release()
     _, said = run.communicate(timeout=PATIENCE_S)
     assert run.returncode == 0, said
@@ -155,7 +157,7 @@ def test_a_node_that_ray_gives_up_while_its_worker_lives_costs_no_trial(walk: Wa
     """Only the raylet dies: for a while two workers believe that they have the trial, and the lease decides."""
     walk.hold("0")
     run = walk.run("--workers", "2")
-    walk.wait_for(run, PATIENCE_S, "0")
+    walk.wait_for("0", run=run)
     node = node_of(cluster, walk.reached("0")[0])
     os.kill(raylet_of(node), signal.SIGKILL)
     cluster.add_node(num_cpus=2, num_gpus=1, **SMALL)
@@ -177,7 +179,7 @@ def test_a_detached_run_leaves_its_workers_and_a_stopped_one_hands_its_trials_ba
     code, said = walk.finish("--workers", "2", "--detach")
     assert code == 0, said
     assert "detached: 2 workers on Ray in the namespace lm-search" in said
-    wait_until(lambda: walk.reached("0") and walk.reached("1"), "two trials at the hold", PATIENCE_S)
+    walk.wait_for("0", "1")
     watcher = walk.run("--workers", "2")
     assert watcher.stderr is not None
     assert any("2 running" in line for line in watcher.stderr)  # the same command watches them

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from engine_studies import STUDY, EngineStudy
+from engine_studies import PATIENCE_S, STUDY, EngineStudy
 from gates import wait_until
 from private_server import kill_server, server_folders
 from study_files import all_rows
@@ -21,7 +21,6 @@ from search.storage.server.claims import newest
 from tests.engines.conftest import SlurmCluster
 
 pytestmark = pytest.mark.engines
-PATIENCE_S = 150.0
 # A trial takes the lock of its GPU, so that two workers on one GPU are noticed, and waits where a file tells it to.
 WALK = """
 import fcntl
@@ -67,13 +66,21 @@ class Walk(EngineStudy):
     Args:
         folder: A new folder.
         cells: How many cells it has.
+        storage, arguments: As in `EngineStudy`.
     """
 
-    def __init__(self, folder: Path, slurm: SlurmCluster, cells: int, storage: str = "sqlite:///walk.db") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        slurm: SlurmCluster,
+        cells: int,
+        storage: str = "sqlite:///walk.db",
+        arguments: tuple[str, ...] = (),
+    ) -> None:
         folder.mkdir()
         grid = f"a = {list(range(cells // 3))}\nb = [0, 1, 2]"
         study = STUDY.format(grid=grid, lease_s=20, launcher=LAUNCHER)
-        super().__init__(folder, WALK, study, slurm.environment, storage)
+        super().__init__(folder, WALK, study, slurm.environment, storage, arguments)
 
     def logs(self) -> str:
         """What all tasks wrote."""
@@ -87,8 +94,8 @@ class Walk(EngineStudy):
 
 @pytest.fixture
 def walk(tmp_path: Path, slurm: SlurmCluster) -> Iterator[Callable[[str, int], Walk]]:
-    def new(name: str, cells: int, storage: str = "sqlite:///walk.db") -> Walk:
-        return Walk(tmp_path / name, slurm, cells, storage)
+    def new(name: str, cells: int, storage: str = "sqlite:///walk.db", arguments: tuple[str, ...] = ()) -> Walk:
+        return Walk(tmp_path / name, slurm, cells, storage, arguments)
 
     yield new
     subprocess.run(["scancel", "--user=root"], env=slurm.environment, capture_output=True, check=False)
@@ -104,11 +111,7 @@ def test_every_trial_is_trained_once_whatever_happens_to_its_worker(
     study = walk("slurm", 60)
     study.hold(*HELD)
     submitter = study.run("--workers", "4")
-
-    def all_wait() -> bool:
-        return all(study.reached(cell) for cell in HELD)
-
-    study.wait_for(submitter, PATIENCE_S, *HELD)
+    study.wait_for(*HELD, run=submitter)
     places = [study.reached(cell) for cell in HELD]
     assert sorted(node for node, _ in places) == ["n1", "n1", "n2", "n2"]
     submitter.kill()
@@ -118,14 +121,14 @@ def test_every_trial_is_trained_once_whatever_happens_to_its_worker(
     # Requeued by hand: its trial goes on in the task that comes back.
     study.again(HELD[0])
     slurm.run("scontrol", "requeue", jobs[HELD[0]])
-    wait_until(all_wait, "the requeued trial at the hold", PATIENCE_S)
+    study.wait_for(*HELD)
 
     # Preempted: a job of a higher partition takes both GPUs of a node.
     held = {cell: study.reached(cell) for cell in HELD}
     on_first = [cell for cell, (node, _) in held.items() if node == "n1"]
     study.again(*on_first)
     slurm.run("sbatch", "--partition=high", "--gres=gpu:2", "--nodelist=n1", "--output=/dev/null", "--wrap=sleep 1")
-    wait_until(all_wait, "the preempted trials at the hold", PATIENCE_S)
+    study.wait_for(*HELD)
 
     # A node goes down, and comes back.
     held = {cell: study.reached(cell) for cell in HELD}
@@ -134,7 +137,7 @@ def test_every_trial_is_trained_once_whatever_happens_to_its_worker(
     study.again(*on_second)
     slurm.run("scontrol", "update", "NodeName=n2", "State=DOWN", "Reason=test")
     wait_until(lambda: _resumed(slurm), "node n2 resumed", PATIENCE_S)
-    wait_until(all_wait, "the trials of the lost node at the hold", PATIENCE_S)
+    study.wait_for(*HELD)
 
     # The time limit ends the longest worker 30 s after its start, and it comes back.
     wait_until(lambda: study.logs().count("asks to be run again (USR1)") > len(on_first), "a time limit", PATIENCE_S)
@@ -166,7 +169,7 @@ def test_a_run_that_is_stopped_cancels_its_workers_and_one_that_detaches_leaves_
     code, said = study.finish("--workers", "2", "--detach")
     assert code == 0, said
     assert re.search(r"detached: SLURM job \d+: 2 workers; squeue shows them", said)
-    wait_until(lambda: study.reached("0-0") and study.reached("0-1"), "two trials at the hold", PATIENCE_S)
+    study.wait_for("0-0", "0-1")
     watcher = study.run("--workers", "2")
     assert watcher.stderr is not None
     assert any("done" in line for line in watcher.stderr)  # the same command watches them
@@ -200,19 +203,18 @@ def test_what_slurm_or_a_worker_refuses_is_said_in_one_line(walk: Callable[[str,
 def test_workers_start_their_private_server_again(walk: Callable[..., Walk]) -> None:
     with server_folders() as folders:
         storage = f"server:{folders / 'db'}"
-        study = walk("served", 60, storage)
-        # On a busy machine neither a worker's time limit nor the end of a lease may look like a trial that was lost.
-        unhurried = ("--set", "launcher.time=10", "--set", "lease_s=300")
+        # On a busy machine the four can wait for longer than a time limit of a minute or a lease of 20 s allows.
+        study = walk("served", 60, storage, ("--set", "launcher.time=10", "--set", "lease_s=300"))
         study.hold(*HELD)
-        submitter = study.run("--workers", "4", *unhurried)
-        study.wait_for(submitter, PATIENCE_S, *HELD)
+        submitter = study.run("--workers", "4")
+        study.wait_for(*HELD, run=submitter)
         submitter.kill()
         submitter.communicate()
         before = newest(folders / "db")
         assert before is not None
         kill_server(folders / "db", before)
         study.release()
-        code, said = study.finish("--workers", "4", *unhurried)
+        code, said = study.finish("--workers", "4")
         assert code == 0, said + study.logs()
         assert "started the database server" in study.logs() + said
         rows = all_rows(storage)

@@ -30,10 +30,14 @@ lease_s = {lease_s}
 {launcher}
 """
 END_S = 300.0
+PATIENCE_S = 150.0
 
 
 class EngineStudy:
     """A study in a folder.
+
+    Attributes:
+        patience_s: For how many seconds `wait_for` waits at most.
 
     Args:
         folder: The folder, which exists.
@@ -43,6 +47,8 @@ class EngineStudy:
         storage: The storage URL.
         arguments: More of the command line of `search.run`.
     """
+
+    patience_s = PATIENCE_S
 
     def __init__(
         self,
@@ -89,14 +95,15 @@ class EngineStudy:
         except FileNotFoundError:
             return []
 
-    def wait_for(self, run: subprocess.Popen[str], patience_s: float, *cells: str) -> None:
-        """Wait until trials are at the hold; fail with what the run said if it has ended."""
+    def wait_for(self, *cells: str, run: subprocess.Popen[str] | None = None) -> None:
+        """Wait until trials are at the hold; with a run, fail with what it said if it ends before that."""
 
         def all_wait() -> bool:
-            assert run.poll() is None, run.communicate()[1]
+            if run is not None:
+                assert run.poll() is None, run.communicate()[1]
             return all(self.reached(cell) for cell in cells)
 
-        wait_until(all_wait, f"the trials {cells} at the hold", patience_s)
+        wait_until(all_wait, f"the trials {cells} at the hold", self.patience_s)
 
     def again(self, *cells: str) -> None:
         """Forget that trials have reached the hold, to see when they do so again."""
