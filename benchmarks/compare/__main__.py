@@ -1,11 +1,12 @@
 """Compares this service with common alternatives: `python -m benchmarks.compare`.
 
 The work is the study `bigram`: 36 cells and 2 baselines, one seed, 5000 steps each. The service runs all of it, with
-and without pruning. The plain loop would take hours, so its cost is estimated from short measurements of every cell
-(see `plain_costs.py`) and checked against complete runs of a few. The savings of stock Optuna come from its
-sampler and pruner on the curves of the service's unpruned run. With --whole or --max-iters all contenders run all of
-the work. At last the service answers the claims of the study, with seeds where they decide something. The folder
-`--work` stores the measurements: the same command again makes the missing ones, and `--only` selects measurements.
+and without pruning. The plain loop takes much longer, so its cost is estimated from short measurements of every cell
+(see `plain_costs.py`) and checked against complete runs of a few; service, measurements and check take turns. The
+savings of stock Optuna come from its sampler and pruner on the curves of the service's unpruned run. With --whole or
+--max-iters all contenders run all of the work, one after another. At last the service answers the claims of the study,
+with seeds where they decide something. The folder `--work` stores the measurements: the same command again makes the
+missing ones, and `--only` selects measurements.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.compare.answered import answered_lines
-from benchmarks.compare.measurements import ANSWERED, CHECKED, ESTIMATED, SERVICE, WHOLE, Measurements
+from benchmarks.compare.measured_in_turns import CHECKED
+from benchmarks.compare.measurements import ANSWERED, ESTIMATED, IN_TURNS, SERVICE, WHOLE, Measurements
 from benchmarks.compare.plain_costs import Cost
 from benchmarks.compare.tables import Contender, Page, markdown
 from benchmarks.compare.task import FULL_LENGTH, Task, the_cells
@@ -31,7 +33,7 @@ def contenders(made: Measurements, whole: bool) -> list[Contender]:
     """The cost of all trials, for every contender."""
     rows = whole_rows(made) if whole else estimated_rows(made)
     for name, key in (("this service, no pruning", "service"), ("this service, default pruner", "pruned")):
-        figures = made.measure(key)
+        figures = made.measure(key) if whole else made.measure(IN_TURNS)[key]
         note = f"measured; {shares(figures, made.cores)}"
         rows.append(Contender(name, figures["wall_s"], figures["cpu_s"], note, prunes=key == "pruned"))
     return rows
@@ -47,7 +49,7 @@ def shares(figures: Mapping[str, float], cores: int) -> str:
 
 def estimated_rows(made: Measurements) -> list[Contender]:
     """The other contenders, estimated from short measurements."""
-    start, cores = float(made.measure("plain")["start_up_s"]), made.cores
+    start, cores = float(made.measure(IN_TURNS)["start_up_s"]), made.cores
     plain, flushed, parallel = (made.costs_of(name) for name in ("plain", "flushed", "parallel"))
     saving, ray = made.measure("stock"), made.measure("ray")
     trained, trained_cpu = sum(cost.run_s() for cost in parallel) / cores, sum(cost.run_cpu_s() for cost in parallel)
@@ -93,9 +95,9 @@ def _optuna(processes: int) -> str:
 
 def checked(figures: Mapping[str, Any], costs: Sequence[Cost], cells: Sequence[Any]) -> str:
     """Compare complete runs of a few cells with the estimates for them."""
-    chosen = the_cells(CHECKED)
+    chosen, whole = the_cells(CHECKED), figures["check"]["wall_s"]
     estimate = sum(cost.run_s() for cell, cost in zip(cells, costs, strict=True) if cell in chosen)
-    whole = sum(cell["wall_s"] for cell in figures["cells"])
+    estimate += figures["start_up_s"]
     return (
         f"Check of the estimate: whole runs of {len(chosen)} cells ({', '.join(CHECKED)}, and the baselines), "
         f"chosen in advance, took {whole / 60:.1f} min; the estimate for them is {estimate / 60:.1f} min "
@@ -118,7 +120,7 @@ def main() -> None:
     task = Task(tuple(options.set), options.max_iters)
     whole = options.whole or task != Task()
     of_whole_study = (*ESTIMATED, ANSWERED)
-    names = [*WHOLE, *SERVICE] if whole else [*SERVICE, *ESTIMATED]
+    names = [*WHOLE, *SERVICE] if whole else [*ESTIMATED]
     names += [ANSWERED] if task == Task() else []  # the claims are about the whole study
     names = options.only.split(",") if options.only else names
     for name in names:
@@ -134,7 +136,7 @@ def main() -> None:
     for name in names:
         made.measure(name)
     if options.only is None:
-        note = "" if whole else checked(made.measure("check"), made.costs_of("plain"), task.cells)
+        note = "" if whole else checked(made.measure(IN_TURNS), made.costs_of("plain"), task.cells)
         rows = contenders(made, whole)
         answered = answered_lines(rows, len(task.cells), made.measure(ANSWERED)) if task == Task() else ()
         page = markdown(rows, Page(len(task.cells), task.max_iters, note, made.circumstances(), answered))

@@ -11,9 +11,10 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compare.service_run import ROOT, STUDIES, database_of, run_service
+from benchmarks.compare.service_run import STUDIES, database_of, run_service
 from benchmarks.compare.tables import Contender, minutes
 from benchmarks.compare.task import Task
+from benchmarks.compare.turns import ROOT
 from search.statistics.answers import Verdict
 from search.storage.connect import open_database
 from search.storage.queries import trial_summaries

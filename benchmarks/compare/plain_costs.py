@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import IO, Any
 
 from benchmarks.compare.plain_loop import EVAL_BATCHES, EVAL_INTERVAL, MAX_ITERS
@@ -97,8 +98,8 @@ class Timers:
     def close(self) -> None:
         """End the processes."""
         for process in self._processes:
-            _pipe(process.stdin).close()
-            process.wait()
+            with process:  # which closes its pipes and waits
+                pass
 
 
 def _pipe(pipe: IO[str] | None) -> IO[str]:
@@ -106,37 +107,49 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
     return pipe
 
 
-def plain_costs(
-    cells: Sequence[Mapping[str, Any]],
-    states: Sequence[Sequence[str]],
-    timers: Timers,
-    show: Callable[[str], None],
-    steps: int = TIMED_STEPS,
-    batches: int = TIMED_BATCHES,
-) -> list[Cost]:
-    """Measure the cost of each cell over a complete run.
+class CellCosts:
+    """The cost of each cell over a complete run, the mean of any number of measurements.
 
     Args:
         cells: The cells.
         states: For each cell, a file for each of `POINTS`; one alone stands for the whole run.
         timers: The processes that time the loop.
-        show: Called with lines about the progress.
         steps: Timed from each state.
         batches: Timed of an evaluation.
     """
-    costs = []
-    for index, (cell, files) in enumerate(zip(cells, states, strict=True)):
-        answers = [timers.measure({"cell": cell, "state": file, "steps": steps, "batches": batches}) for file in files]
-        costs.append(
-            Cost(
-                step_s=mean_over_run([each["step_s"] for each in answers]),
-                step_cpu_s=mean_over_run([each["step_cpu_s"] for each in answers]),
-                evaluation_s=EVAL_BATCHES * mean_over_run([each["batch_s"] for each in answers]),
-                evaluation_cpu_s=EVAL_BATCHES * mean_over_run([each["batch_cpu_s"] for each in answers]),
-            )
+
+    def __init__(
+        self,
+        cells: Sequence[Mapping[str, Any]],
+        states: Sequence[Sequence[str]],
+        timers: Timers,
+        steps: int = TIMED_STEPS,
+        batches: int = TIMED_BATCHES,
+    ) -> None:
+        self._cells, self._states, self._timers, self._steps, self._batches = cells, states, timers, steps, batches
+        self._measured: list[list[Cost]] = [[] for _ in cells]
+
+    def measure(self, index: int) -> None:
+        """Measure the cost of a cell once more."""
+        task = {"cell": self._cells[index], "steps": self._steps, "batches": self._batches}
+        answers = [self._timers.measure({**task, "state": file}) for file in self._states[index]]
+        cost = Cost(
+            step_s=mean_over_run([each["step_s"] for each in answers]),
+            step_cpu_s=mean_over_run([each["step_cpu_s"] for each in answers]),
+            evaluation_s=EVAL_BATCHES * mean_over_run([each["batch_s"] for each in answers]),
+            evaluation_cpu_s=EVAL_BATCHES * mean_over_run([each["batch_cpu_s"] for each in answers]),
         )
-        show(f"{index + 1}/{len(cells)} {' '.join(map(str, cell.values()))}: {1000 * costs[-1].step_s:.1f} ms a step")
-    return costs
+        self._measured[index].append(cost)
+        name = " ".join(map(str, self._cells[index].values()))
+        print(f"{index + 1}/{len(self._cells)} {name}: {1000 * cost.step_s:.1f} ms a step", file=sys.stderr)
+
+    def means(self) -> list[Cost]:
+        """The cost of each cell; all have been measured."""
+        return [_mean_cost(costs) for costs in self._measured]
+
+
+def _mean_cost(costs: Sequence[Cost]) -> Cost:
+    return Cost(*(fmean(values) for values in zip(*map(astuple, costs), strict=True)))
 
 
 def mean_over_run(values: Sequence[float], points: Sequence[int] = POINTS) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -22,22 +21,16 @@ WARM_UP = 2
 
 
 def timed(work: Callable[[], object], times: int, device: str) -> tuple[float, float]:
-    """Median wall seconds, on a GPU their mean, and mean CPU seconds, of all threads, of calling `work` repeatedly."""
+    """Mean wall seconds, and mean CPU seconds of all threads, of calling `work` repeatedly."""
     for _ in range(WARM_UP):
         work()
-    if device != "cpu":  # it works on while the next call begins
-        torch.cuda.synchronize()
-        began, cpu_began = time.perf_counter(), time.process_time()
-        for _ in range(times):
-            work()
-        torch.cuda.synchronize()
-        return (time.perf_counter() - began) / times, (time.process_time() - cpu_began) / times
-    wall, cpu_began = [], time.process_time()
+    finish: Callable[[], object] = (lambda: None) if device == "cpu" else torch.cuda.synchronize  # a GPU works on
+    finish()
+    began, cpu_began = time.perf_counter(), time.process_time()
     for _ in range(times):
-        began = time.perf_counter()
         work()
-        wall.append(time.perf_counter() - began)
-    return statistics.median(wall), (time.process_time() - cpu_began) / times
+    finish()
+    return (time.perf_counter() - began) / times, (time.process_time() - cpu_began) / times
 
 
 def main() -> None:

@@ -60,7 +60,10 @@ ESTIMATED_MEANS = """
 "Estimated" means: the plain loop was timed for a few steps and batches from states of each cell at steps 0, 500, 1500,
 3000 and 5000 (trained with denormals kept). The cost of a run is the mean over its length times 5000 steps,
 plus 11 evaluations of 200 batches of each split. Start-up counts once for each process, and parallel processes are
-assumed to share the work without waiting, which favours them.
+assumed to share the work without waiting, which favours them. Each is the mean of several such measurements.
+
+The service and these measurements took turns of a few seconds on the whole machine, so that all met the same changes of
+its speed: what had no turn was stopped, and the time of a program is that of its turns.
 """
 
 SHORT = """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from search.study.definition import load_definition
@@ -50,6 +51,10 @@ class Task:
     def eval_interval(self) -> int:
         """Steps between evaluations: a tenth of the length, so that their share stays that of a full run."""
         return max(1, self.max_iters // 10)
+
+    def as_json(self) -> str:
+        """The fields as text, which `benchmarks.compare.whole_runs` reads."""
+        return json.dumps(asdict(self))
 
     def service_arguments(self) -> list[str]:
         """The same work as arguments of `python -m search.run`."""

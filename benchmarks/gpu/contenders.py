@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compare.measurements import has_ray, optuna_whole, ray_whole, start_up_s
-from benchmarks.compare.plain_costs import Timers, as_json, plain_costs
+from benchmarks.compare.plain_costs import CellCosts, Timers, as_json
 from benchmarks.compare.task import Task
+from benchmarks.compare.whole_contenders import has_ray, optuna_whole, ray_whole, start_up_s
 
 TASK = Task(device="cuda")
 STEPS, BATCHES = 15, 3
@@ -18,16 +17,12 @@ def plain(processes: int) -> dict[str, Any]:
     """The cost of the plain loop for each cell, with as many processes at work on the GPU, and the time of a start."""
     timers = Timers("--device", "cuda", "--threads", "1", count=processes)
     try:
-        costs = plain_costs(
-            TASK.cells,
-            [[""]] * len(TASK.cells),
-            timers,
-            lambda text: print(text, file=sys.stderr),
-            steps=STEPS,
-            batches=BATCHES,
-        )
+        measured = CellCosts(TASK.cells, [[""]] * len(TASK.cells), timers, steps=STEPS, batches=BATCHES)
+        for index in range(len(TASK.cells)):
+            measured.measure(index)
     finally:
         timers.close()
+    costs = measured.means()
     start_s = start_up_s()
     return {
         "costs": as_json(costs),

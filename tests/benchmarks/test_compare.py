@@ -3,23 +3,28 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
-from benchmarks.compare import stock
+from benchmarks.compare import measured_in_turns, stock
 from benchmarks.compare.__main__ import main, shares
 from benchmarks.compare.answered import run_until_answered
-from benchmarks.compare.measurements import CHECKED
-from benchmarks.compare.plain_costs import POINTS, Cost, mean_over_run
+from benchmarks.compare.measured_in_turns import CHECKED, in_turns
+from benchmarks.compare.plain_costs import POINTS, CellCosts, Cost, Timers, mean_over_run
 from benchmarks.compare.plain_loop import PlainLoop, plain_model
-from benchmarks.compare.service_run import ROOT, waited_at_the_end_s
+from benchmarks.compare.service_run import waited_at_the_end_s
 from benchmarks.compare.tables import Contender, Page, markdown
 from benchmarks.compare.task import Task, the_cells
+from benchmarks.compare.turns import ROOT, Program, Ran, take_turns
+from benchmarks.compare.whole_contenders import plain_program
 from search.models.registry import PE_TYPES, build_model
 from search.objectives.corpus import load_corpus
 from search.statistics.answers import Verdict
@@ -91,8 +96,54 @@ def test_what_could_not_be_measured_has_no_figures() -> None:
 def test_the_wait_at_the_end_is_that_of_workers_with_nothing_to_claim() -> None:
     zero = datetime(2026, 11, 25, tzinfo=UTC)
     times = [(zero + timedelta(seconds=a), zero + timedelta(seconds=b)) for a, b in [(0, 4), (0, 7), (4, 20), (7, 15)]]
-    assert waited_at_the_end_s(times) == 5
-    assert waited_at_the_end_s(times[:1]) == 0
+    always = Ran(turns=[(zero.timestamp(), zero.timestamp() + 20)])
+    assert waited_at_the_end_s(times, always.active_s) == 5
+    assert waited_at_the_end_s(times[:1], always.active_s) == 0
+    stopped = Ran(turns=[(zero.timestamp(), zero.timestamp() + 16), (zero.timestamp() + 18, zero.timestamp() + 20)])
+    assert waited_at_the_end_s(times, stopped.active_s) == 3
+
+
+# It works in a child process, as the service does: marks the time, again and again.
+MARKING = """
+import subprocess, sys
+child = "import sys, time, pathlib; file = open(sys.argv[1], 'a')\\n" \\
+    "for _ in range(40): print(time.time(), file=file, flush=True); time.sleep(0.01)"
+subprocess.run([sys.executable, "-c", child, sys.argv[1]], check=True, start_new_session=True)
+"""
+
+
+def test_one_program_works_at_a_time_and_only_its_turns_count(tmp_path: Path) -> None:
+    files = {name: tmp_path / name for name in ("one", "two")}
+    programs = {name: Program(["-c", MARKING, str(file)], turn_s=0.15) for name, file in files.items()}
+    calls: list[float] = []
+
+    def between() -> None:
+        calls.append(time.time())
+        time.sleep(0.1)
+
+    began = time.monotonic()
+    ran = take_turns(programs, between)
+    took_s = time.monotonic() - began
+    for name, file in files.items():
+        marks = [float(line) for line in file.read_text().splitlines()]
+        assert len(marks) == 40
+        assert len(ran[name].turns) > 2
+        assert all(any(begin <= mark <= end for begin, end in ran[name].turns) for mark in marks)
+        assert 0 < ran[name].cpu_s < took_s
+    turns = sorted([*ran["one"].turns, *ran["two"].turns])
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(turns))
+    assert len(calls) == len(turns)
+    assert not any(begin < call < end for call in calls for begin, end in turns)
+    assert ran["one"].wall_s + ran["two"].wall_s + 0.1 * len(calls) <= took_s
+
+
+def test_a_program_that_fails_ends_the_others(tmp_path: Path) -> None:
+    kept = tmp_path / "pid"
+    waits = f"import os, time; open({str(kept)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    fails = f"import pathlib, sys, time\nwhile not pathlib.Path({str(kept)!r}).exists(): time.sleep(0.01)\nsys.exit(3)"
+    with pytest.raises(RuntimeError, match="exit code 3"):
+        take_turns({"waits": Program(["-c", waits], turn_s=0.1), "fails": Program(["-c", fails], turn_s=0.1)})
+    assert not psutil.pid_exists(int(kept.read_text()))
 
 
 def test_shares_add_up() -> None:
@@ -166,6 +217,34 @@ def test_claims_are_answered_in_a_small_piece_of_work(tmp_path: Path) -> None:
     assert found["trials"] >= 2 * len(task.cells)
 
 
+@pytest.mark.soak
+def test_service_and_timings_take_turns_in_a_small_piece_of_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = Task(("n_embd=8", "block_size=8", "pe_type=rope"), 20)
+    monkeypatch.setattr(measured_in_turns, "plain_program", lambda _, folder, turn_s: plain_program(task, folder))
+    taken = in_turns(task, [[""]] * len(task.cells), tmp_path, cores=2)
+    for name in ("service", "pruned"):
+        assert taken[name]["trials"] == len(task.cells) == 3
+        assert 0 < taken[name]["train_s"] < taken[name]["cpu_s"] * 1.2
+    assert taken["check"]["wall_s"] > 0
+    assert all(len(taken[way]) == 3 for way in ("plain", "flushed", "parallel"))
+
+
+def test_costs_are_means_of_what_was_measured() -> None:
+    class Answers(Timers):
+        def __init__(self) -> None:
+            self.steps = iter([1.0, 3.0])
+
+        def measure(self, task: Any) -> dict[str, float]:
+            return {"step_s": next(self.steps), "step_cpu_s": 1.0, "batch_s": 0.5, "batch_cpu_s": 0.5}
+
+    costs = CellCosts([{"n_embd": 8}], [[""]], Answers())
+    costs.measure(0)
+    costs.measure(0)
+    assert costs.means() == [Cost(2.0, 1.0, 100.0, 100.0)]
+
+
 ANSWERS = {"yes": 4, "only where": 2, "not decidable within the budget": 1}
 
 
@@ -174,10 +253,12 @@ def test_the_whole_study_is_estimated_and_checked(
 ) -> None:
     plain, quick = [asdict(Cost(0.02, 0.04, 1.0, 2.0))] * 38, [asdict(Cost(0.01, 0.01, 1.0, 1.0))] * 38
     service = {"wall_s": 1000.0, "cpu_s": 1950.0, "train_s": 1900.0, "tail_s": 40.0, "trials": 38}
+    taken = {
+        "service": service, "pruned": {**service, "wall_s": 500.0}, "check": {"wall_s": 500.0, "cpu_s": 990.0},
+        "start_up_s": 5.0, "plain": plain, "flushed": quick, "parallel": quick,
+    }  # fmt: skip
     keep(
-        tmp_path, service=service, pruned={**service, "wall_s": 500.0}, states=[], flushed={"costs": quick},
-        plain={"costs": plain, "start_up_s": 5.0}, parallel={"costs": quick}, ray={"wall_s": 12.0},
-        stock={"share": 0.5, "storage_s": 3.0}, check={"cells": [{"wall_s": 100.0}] * 5},
+        tmp_path, in_turns=taken, states=[], ray={"wall_s": 12.0}, stock={"share": 0.5, "storage_s": 3.0},
         answered={**service, "wall_s": 2000.0, "trials": 110, "answers": ANSWERS, "fewest": 2,
                   "most": 7},
     )  # fmt: skip
@@ -188,7 +269,7 @@ def test_the_whole_study_is_estimated_and_checked(
     assert f"| plain loop, one run after the other | {plain_s / 60:.1f} min |" in page
     assert f"| {plain_s / 1000:.1f} | {plain_s / 500:.1f} | estimated |" in page
     assert "storage and printing 3.0% of its time, waiting for the last trial 2.0%" in page
-    assert "took 8.3 min; the estimate for them is 9.2 min (1.11 of it)" in page
+    assert "took 8.3 min; the estimate for them is 9.3 min (1.12 of it)" in page
     assert "11 evaluations" in page
     assert "Of 7 claims it decided 6 (1 not decidable within the budget, 2 only where, 4 yes)" in page
     assert "110 trials, 2 to 7 seeds a cell" in page
@@ -202,8 +283,8 @@ def test_the_whole_study_is_estimated_and_checked(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--only", "nothing"], "--only nothing: choices are service,"),
-        (["--only", "plain", "--max-iters", "5"], "remove --max-iters"),
+        (["--only", "nothing"], "--only nothing: choices are service, pruned, states, in-turns,"),
+        (["--only", "in-turns", "--max-iters", "5"], "remove --max-iters"),
         (["--max-iters", "0"], "--max-iters 0: give a number from 1 up"),
         (["--set", "n_embt=8"], "n_embt"),
         (["--max-iters", "3", "--only", "service"], "has measurements of"),
