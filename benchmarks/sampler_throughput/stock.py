@@ -17,13 +17,16 @@ from benchmarks.sampler_functions import SAMPLERS
 from benchmarks.sampler_throughput import objective as objectives
 from benchmarks.sampler_throughput.history import ended_trials
 
+# With the 5 s that sqlite3 waits for a lock, one of eight processes ended with "database is locked".
+WAITING = {"connect_args": {"timeout": 600}}
+
 
 def optimize(arguments: Sequence[str]) -> None:
     """Let Optuna work on a number of trials."""
     url, name, sampler, seed, trials, objective = arguments
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     make = SAMPLERS[sampler](int(seed))
-    storage = None if url.startswith("memory:") else optuna.storages.RDBStorage(url)
+    storage = None if url.startswith("memory:") else optuna.storages.RDBStorage(url, WAITING)
     if storage is None:
         study = optuna.create_study(sampler=make)
         study.add_trials(ended_trials(int(url.removeprefix("memory:"))))
