@@ -40,11 +40,12 @@ def contenders(made: Measurements, whole: bool) -> list[Contender]:
 
 
 def shares(figures: Mapping[str, float], cores: int) -> str:
-    """The shares of the workers' time without training: waiting for the last trial, and everything else."""
+    """How much of the cores the service used, and what its workers waited for the last trial."""
     available = cores * figures["wall_s"]
-    tail = figures["tail_s"] / available
-    other = 1 - figures["train_s"] / available - tail
-    return f"start-up, planning, storage and printing {other:.1%} of its time, waiting for the last trial {tail:.1%}"
+    return (
+        f"{figures['cpu_s'] / available:.0%} of the cores used, waiting for the last trial "
+        f"{figures['tail_s'] / available:.1%} of the time"
+    )
 
 
 def estimated_rows(made: Measurements) -> list[Contender]:

@@ -18,19 +18,28 @@ from benchmarks.compare.plain_loop import PlainLoop
 from search.objectives.corpus import load_corpus
 
 WARM_UP = 2
+# Before its turn the process slept, and others had the processor's caches: the first milliseconds are slower.
+WARM_UP_S = 0.05
+TIMED_S = 0.1
 
 
 def timed(work: Callable[[], object], times: int, device: str) -> tuple[float, float]:
-    """Mean wall seconds, and mean CPU seconds of all threads, of calling `work` repeatedly."""
-    for _ in range(WARM_UP):
-        work()
+    """Mean wall seconds, and mean CPU seconds of all threads, of calling `work` at least `times`."""
     finish: Callable[[], object] = (lambda: None) if device == "cpu" else torch.cuda.synchronize  # a GPU works on
-    finish()
-    began, cpu_began = time.perf_counter(), time.process_time()
-    for _ in range(times):
+    _repeat(work, finish, WARM_UP, WARM_UP_S)
+    cpu_began = time.process_time()
+    calls, took_s = _repeat(work, finish, times, TIMED_S)
+    return took_s / calls, (time.process_time() - cpu_began) / calls
+
+
+def _repeat(work: Callable[[], object], finish: Callable[[], object], times: int, seconds: float) -> tuple[int, float]:
+    """Call `work` at least so many times and for so many seconds; returns how often, and the seconds."""
+    began, calls = time.perf_counter(), 0
+    while calls < times or time.perf_counter() - began < seconds:
         work()
+        calls += 1
     finish()
-    return (time.perf_counter() - began) / times, (time.process_time() - cpu_began) / times
+    return calls, time.perf_counter() - began
 
 
 def main() -> None:

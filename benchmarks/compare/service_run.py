@@ -11,7 +11,6 @@ from pathlib import Path
 from benchmarks.compare.task import Task
 from benchmarks.compare.turns import Program, Ran, take_turns
 from search.storage.connect import open_database
-from search.storage.queries import trial_summaries
 from search.storage.trial_histories import trial_histories
 
 STUDIES = ("bigram", "bigram-baselines")
@@ -42,17 +41,13 @@ def service_figures(folder: Path, ran: Ran) -> dict[str, float]:
     """What the command took, without the time that others had their turn.
 
     Returns:
-        wall_s and cpu_s of the whole command; train_s, the sum over its trials, evaluations included; tail_s, the sum
-        over the workers of what each waited for the last trial to end; trials.
+        wall_s and cpu_s of the whole command; tail_s, the sum over the workers of what each waited for the last trial
+        to end; trials.
     """
     with open_database(database_of(folder), create=False, wait_s=10).closing() as database:
-        trials = trial_summaries(database, STUDIES, attrs=("train_seconds",))
         histories = [(each.started, each.ended) for each in trial_histories(database, STUDIES)]
-    times = [(began, end) for began, end in histories if began and end]
-    stopped_s = sum((end - began).total_seconds() - ran.active_s(began, end) for began, end in times)
-    train_s = sum(trial.attrs["train_seconds"] for trial in trials) - stopped_s
-    tail_s = waited_at_the_end_s(times, ran.active_s)
-    return {"wall_s": ran.wall_s, "cpu_s": ran.cpu_s, "train_s": train_s, "tail_s": tail_s, "trials": len(trials)}
+    tail_s = waited_at_the_end_s([(began, end) for began, end in histories if began and end], ran.active_s)
+    return {"wall_s": ran.wall_s, "cpu_s": ran.cpu_s, "tail_s": tail_s, "trials": len(histories)}
 
 
 def waited_at_the_end_s(

@@ -57,7 +57,7 @@ The work: {trials} trials of {max_iters} steps of the study `bigram` (one seed).
 """
 
 ESTIMATED_MEANS = """
-"Estimated" means: the plain loop was timed for a few steps and batches from states of each cell at steps 0, 500, 1500,
+"Estimated" means: the plain loop was timed for some steps and batches from states of each cell at steps 0, 500, 1500,
 3000 and 5000 (trained with denormals kept). The cost of a run is the mean over its length times 5000 steps,
 plus 11 evaluations of 200 batches of each split. Start-up counts once for each process, and parallel processes are
 assumed to share the work without waiting, which favours them. Each is the mean of several such measurements.

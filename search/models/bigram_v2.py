@@ -27,6 +27,12 @@ EVEN_SUMS = 384
 # transposed. Measured: from this size of both on the last bit is that of autograd.
 MIN_CONTIGUOUS = 16
 
+# With constant weights, all pairs of character and position are computed once if they are at most this many times the
+# places of a batch; a text is written one place after the other.
+MAX_KEPT_PAIRS_PER_PLACE = 8
+# Measured: MKL adds the terms of a product of at most three rows in another order.
+MIN_KEPT_PLACES = 16
+
 
 class BigramV2(nn.Module):
     """Embedding e, x = e + pe(e), one causal attention head of width C over x, and a linear head:
@@ -69,7 +75,7 @@ class BigramV2(nn.Module):
         self.lm_head = nn.Linear(n_embd, vocab_size)
         self.register_buffer("mask", torch.full((block_size, block_size), -torch.inf).triu(1), persistent=False)
         self.fixed_shapes = self.on_accelerator = False
-        self._kept: dict[int, tuple[Tensor, Tensor]] | None = None
+        self._kept: dict[str, tuple[int, tuple[Tensor, ...]]] | None = None
 
     @contextmanager
     def constant_weights(self) -> Iterator[None]:
@@ -98,7 +104,7 @@ class BigramV2(nn.Module):
         """Masked scores (B, T', T') and values (B, T', V) of x = 2 e + P; idx (B, T') int64, table P (T', C)."""
         T, V = idx.shape[1], self.token_embedding_table.num_embeddings
         look_up = OneHotLookup(idx, V) if self.on_accelerator else self._look_up(idx)
-        every_score, values = self._constant(T, lambda: self._tables(table))
+        every_score, values = self._constant("tables", T, lambda: self._tables(table))
         rows = look_up.rows(every_score[:V]) + every_score[V:]  # (B, T', V + T'): each place against every key
         with_characters, with_positions = torch.split(rows, [V, T], dim=-1)
         scores = look_up.columns(with_characters).add_(with_positions).add_(self.mask[:T, :T])
@@ -127,22 +133,15 @@ class BigramV2(nn.Module):
 
     def _from_pairs(self, idx: Tensor) -> tuple[Tensor, Tensor]:
         """Masked scores (B, T', T') and values (B, T', V) of any x; idx (B, T') int64."""
-        T = idx.shape[1]
-        pairs = idx * T + torch.arange(T, device=idx.device)  # (B, T'): a number for each character at each position
-        n_pairs = self.token_embedding_table.num_embeddings * T
-        if self.fixed_shapes:
-            distinct, place = _padded_unique(pairs, n_pairs)  # (N,) and (B, T')
+        T, (V, block_size) = idx.shape[1], (self.token_embedding_table.num_embeddings, self.mask.shape[0])
+        position = torch.arange(T, device=idx.device)
+        is_worth_all = idx.numel() >= max(MIN_KEPT_PLACES, V * block_size / MAX_KEPT_PAIRS_PER_PLACE)
+        if self._keeps and is_worth_all:
+            place = idx * block_size + position  # (B, T'): a number for each character at each position
+            q, x1, values = self._constant("pairs", block_size, lambda: self._every_pair(idx.device))
         else:
-            distinct, place = torch.unique(pairs, return_inverse=True)
-            distinct = F.pad(distinct, (0, max(0, min(EVEN_SUMS, n_pairs, idx.numel()) - len(distinct))))
-        e = self._look_up(distinct // T).rows(self.token_embedding_table.weight)
-        x = e + self.pe(e, distinct % T)  # (N, C)
-        # With a one appended to x, the biases are a column of the weights and everything is a matrix product: these
-        # sum in the same order in a stack of models, which sums over a tensor's rows do not.
-        one = torch.ones_like(x[:, :1])
-        x1 = torch.cat((x, one), dim=1)  # (N, C + 1)
-        to_queries, to_values = self._constant(0, self._maps)
-        q, values = x1 @ to_queries.T, x1 @ to_values.T  # (N, C + 1), multiplied with x1 instead of k, and (N, V)
+            distinct, place = self._distinct(idx * T + position, V * T)
+            q, x1, values = self._of_pairs(distinct // T, distinct % T)
         at_places = self._look_up(place)
         queries, keys = at_places.rows(q), at_places.rows(x1)  # (B, T', C + 1)
         if self.fixed_shapes or min(T, self.n_embd) < MIN_CONTIGUOUS:
@@ -150,6 +149,29 @@ class BigramV2(nn.Module):
         else:
             products = _Products.apply(queries, keys)  # type: ignore[no-untyped-call]
         return products.add_(self.mask[:T, :T]), at_places.rows(values)
+
+    def _distinct(self, pairs: Tensor, n_pairs: int) -> tuple[Tensor, Tensor]:
+        """The distinct pairs (N,) and the index of each place's pair among them; pairs (B, T') int64 < n_pairs."""
+        if self.fixed_shapes:
+            return _padded_unique(pairs, n_pairs)
+        distinct, place = torch.unique(pairs, return_inverse=True)
+        return F.pad(distinct, (0, max(0, min(EVEN_SUMS, n_pairs, pairs.numel()) - len(distinct)))), place
+
+    def _every_pair(self, device: torch.device) -> tuple[Tensor, ...]:
+        """`_of_pairs` of each character at each position, in the order of the characters."""
+        pairs = torch.arange(self.token_embedding_table.num_embeddings * self.mask.shape[0], device=device)
+        return self._of_pairs(pairs // self.mask.shape[0], pairs % self.mask.shape[0])
+
+    def _of_pairs(self, character: Tensor, position: Tensor) -> tuple[Tensor, ...]:
+        """Queries (N, C + 1), x and a one (N, C + 1), and values (N, V) of pairs; both (N,) int64."""
+        e = self._look_up(character).rows(self.token_embedding_table.weight)
+        x = e + self.pe(e, position)  # (N, C)
+        # With a one appended to x, the biases are a column of the weights and everything is a matrix product: these
+        # sum in the same order in a stack of models, which sums over a tensor's rows do not.
+        one = torch.ones_like(x[:, :1])
+        x1 = torch.cat((x, one), dim=1)  # (N, C + 1)
+        to_queries, to_values = self._constant("maps", 0, self._maps)
+        return x1 @ to_queries.T, x1, x1 @ to_values.T  # queries are multiplied with x1 instead of k
 
     def _look_up(self, idx: Tensor) -> Lookup:
         return Lookup(idx) if self.fixed_shapes else LoneLookup(idx)
@@ -160,16 +182,19 @@ class BigramV2(nn.Module):
         to_values = self.lm_head.weight @ wv + F.pad(self.lm_head.bias.unsqueeze(1), (self.n_embd, 0))
         return wk.T @ wq * self.n_embd**-0.5, to_values
 
-    def _constant(self, length: int, compute: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """What `compute` returns, from the weights and a length alone; that of the last length is kept."""
+    @property
+    def _keeps(self) -> bool:
         # Nothing may outlive a call inside `torch.func.vmap`, and a captured graph would use what was computed before
         # it for weights that have changed since.
-        if self._kept is None or self.on_accelerator or self.fixed_shapes:
+        return not (self._kept is None or self.on_accelerator or self.fixed_shapes)
+
+    def _constant(self, name: str, length: int, compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """What `compute` returns, from the weights and a length alone; of each name that of the last length is kept."""
+        if self._kept is None or not self._keeps:
             return compute()
-        if length not in self._kept:
-            self._kept.clear()
-            self._kept[length] = compute()
-        return self._kept[length]
+        if name not in self._kept or self._kept[name][0] != length:
+            self._kept[name] = length, compute()
+        return self._kept[name][1]
 
 
 def _padded_unique(values: Tensor, below: int) -> tuple[Tensor, Tensor]:

@@ -146,11 +146,9 @@ def test_a_program_that_fails_ends_the_others(tmp_path: Path) -> None:
     assert not psutil.pid_exists(int(kept.read_text()))
 
 
-def test_shares_add_up() -> None:
-    figures = {"wall_s": 100.0, "train_s": 180.0, "tail_s": 14.0}
-    assert shares(figures, cores=2) == (
-        "start-up, planning, storage and printing 3.0% of its time, waiting for the last trial 7.0%"
-    )
+def test_the_shares_are_of_all_cores() -> None:
+    figures = {"wall_s": 100.0, "cpu_s": 186.0, "tail_s": 7.0}
+    assert shares(figures, cores=2) == "93% of the cores used, waiting for the last trial 3.5% of the time"
 
 
 def test_a_shorter_task_keeps_the_share_of_evaluations() -> None:
@@ -226,7 +224,8 @@ def test_service_and_timings_take_turns_in_a_small_piece_of_work(
     taken = in_turns(task, [[""]] * len(task.cells), tmp_path, cores=2)
     for name in ("service", "pruned"):
         assert taken[name]["trials"] == len(task.cells) == 3
-        assert 0 < taken[name]["train_s"] < taken[name]["cpu_s"] * 1.2
+        assert 0 <= taken[name]["tail_s"] < taken[name]["wall_s"]
+        assert taken[name]["cpu_s"] > 0
     assert taken["check"]["wall_s"] > 0
     assert all(len(taken[way]) == 3 for way in ("plain", "flushed", "parallel"))
 
@@ -252,7 +251,7 @@ def test_the_whole_study_is_estimated_and_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain, quick = [asdict(Cost(0.02, 0.04, 1.0, 2.0))] * 38, [asdict(Cost(0.01, 0.01, 1.0, 1.0))] * 38
-    service = {"wall_s": 1000.0, "cpu_s": 1950.0, "train_s": 1900.0, "tail_s": 40.0, "trials": 38}
+    service = {"wall_s": 1000.0, "cpu_s": 1950.0, "tail_s": 40.0, "trials": 38}
     taken = {
         "service": service, "pruned": {**service, "wall_s": 500.0}, "check": {"wall_s": 500.0, "cpu_s": 990.0},
         "start_up_s": 5.0, "plain": plain, "flushed": quick, "parallel": quick,
@@ -268,7 +267,7 @@ def test_the_whole_study_is_estimated_and_checked(
     plain_s = 5 + 38 * (5000 * 0.02 + 11 * 1.0)
     assert f"| plain loop, one run after the other | {plain_s / 60:.1f} min |" in page
     assert f"| {plain_s / 1000:.1f} | {plain_s / 500:.1f} | estimated |" in page
-    assert "storage and printing 3.0% of its time, waiting for the last trial 2.0%" in page
+    assert "98% of the cores used, waiting for the last trial 2.0% of the time" in page
     assert "took 8.3 min; the estimate for them is 9.3 min (1.12 of it)" in page
     assert "11 evaluations" in page
     assert "Of 7 claims it decided 6 (1 not decidable within the budget, 2 only where, 4 yes)" in page

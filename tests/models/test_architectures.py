@@ -114,18 +114,41 @@ def test_contiguous_gradients_equal_those_of_autograd_to_the_last_bit(
 
 
 @pytest.mark.parametrize("pe_type", PE_TYPES)
-def test_constant_weights_change_no_bit_and_end_with_the_context(pe_type: str) -> None:
-    model = BigramV2(V, 32, T, pe_type)
-    windows = [torch.randint(V, (5, length)) for length in (1, T, 4, T)]
+@pytest.mark.parametrize(("block_size", "n_embd"), [(T, 32), (16, 64), (64, 256)])
+def test_constant_weights_change_no_bit_and_end_with_the_context(block_size: int, n_embd: int, pe_type: str) -> None:
+    torch.manual_seed(3)
+    model = BigramV2(65, n_embd, block_size, pe_type)
+    # A text begins with windows of every length; a pass ends with a window of any length.
+    sizes = [*((1, length) for length in range(1, 18)), (64, block_size), (3, block_size), (1, 3), (64, block_size)]
+    windows = [torch.randint(65, (size, min(length, block_size))) for size, length in sizes]
     with torch.no_grad():
         before = [model(idx) for idx in windows]
         with model.constant_weights():
             constant = [model(idx) for idx in windows]
-            assert len(model._kept or ()) == 1  # a text begins with windows of every length
+            assert len(model._kept or ()) == (2 if pe_type == "rope" else 1)
         for one, other in zip(before, constant, strict=True):
             assert torch.equal(one, other)
         model.fc_qkv.weight.mul_(2)
-        assert not torch.equal(model(windows[1]), before[1])
+        assert not torch.equal(model(windows[-1]), before[-1])
+
+
+def test_all_pairs_are_computed_once_where_batches_have_many_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = BigramV2(V, 32, T, "rope")
+    computed: list[int] = []
+    of_pairs = model._of_pairs
+
+    def counting(character: torch.Tensor, position: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        computed.append(len(character))
+        return of_pairs(character, position)
+
+    monkeypatch.setattr(model, "_of_pairs", counting)
+    with torch.no_grad(), model.constant_weights():
+        for _ in range(3):
+            model(torch.randint(V, (64, T)))
+        assert computed == [V * T]
+        model(torch.randint(V, (1, 2)))  # as a text begins
+        assert len(computed) == 2
+        assert computed[1] < V * T
 
 
 @pytest.mark.parametrize("places", [1, V - 1, V, 3 * V])
