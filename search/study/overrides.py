@@ -49,10 +49,6 @@ def with_setting(
         raw.setdefault("launcher", {})[key.removeprefix(LAUNCHER)] = _launcher_value(setting, text, named)
         return raw
     grid, axes = raw.setdefault("grid", {}), raw.get("axes", {})
-    for table in (grid, axes):
-        if key in table:
-            table[key] = _with_values(table[key], setting, text, named)
-            return raw
     # The top of the file has keys of these names too.
     section_of = {
         name: section for section, model in sections.items() for name in model.model_fields if name not in OWN
@@ -60,6 +56,14 @@ def with_setting(
     # Only the file has the names of another pruner's arguments.
     pruner = raw.get("pruner", {})
     section_of |= {name: "pruner" for name in (pruner if isinstance(pruner, Mapping) else ()) if name not in OWN}
+    table_of = {**section_of, **dict.fromkeys(axes, "axes"), **dict.fromkeys(grid, "grid")}
+    place, _, name = key.rpartition(".")
+    if key not in table_of and table_of.get(name) == place:
+        key = name  # it was written as messages name it, such as workers.lease_s
+    for table in (grid, axes):
+        if key in table:
+            table[key] = _with_values(table[key], setting, text, named)
+            return raw
     settable = ["first_seed", "seeds", "trials", *section_of]
     if key not in settable:
         raise UsageError(

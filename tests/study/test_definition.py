@@ -303,6 +303,16 @@ def test_set_reaches_axes_and_each_section(tmp_path: Path) -> None:
     assert (study.pruner.arguments["warmup_steps"], study.workers.lease_s, study.first_seed) == (0, 5.0, 7)
 
 
+def test_set_takes_keys_as_messages_name_them(tmp_path: Path) -> None:
+    settings = ["grid.n_embd=64,128", "training.max_iters=200", "pruner.keep=3", "workers.lease_s=5"]
+    study = load_definition(write_study(tmp_path, GRID), settings)
+    assert study.grid == {"n_embd": [64, 128]}
+    assert (study.training.max_iters, study.pruner.arguments["keep"], study.workers.lease_s) == (200, 3, 5.0)
+    ranged = f'sampler = "random"\ntrials = 3\n{GRID}[axes.learning_rate]\nlow = 0.01\nhigh = 0.1\n'
+    study = load_definition(write_study(tmp_path, ranged), ["axes.learning_rate=0.1,0.2"])
+    assert {**study.grid, **study.axes}["learning_rate"] == [0.1, 0.2]
+
+
 def test_the_last_set_of_a_key_counts_and_baselines_stay() -> None:
     study = load_definition("bigram", ["n_embd=1", "n_embd=2", "block_size=4"])
     assert study.grid["n_embd"] == [2]
@@ -335,6 +345,10 @@ SET_FAULTS = {
     "keep=0": r"pruner\.keep = 0: it should be greater than or equal to 1",
     "min_trials=0": r"pruner\.min_trials = 0: it should be greater than or equal to 1",
     "name=other": r"unknown key 'name'",
+    "training.lease_s=5": r"unknown key 'training\.lease_s'",
+    "workers.n_embd=5": r"unknown key 'workers\.n_embd'",
+    "pruner.name=top": r"unknown key 'pruner\.name'",
+    "grid.first_seed=5": r"unknown key 'grid\.first_seed'",
 }
 
 
