@@ -269,6 +269,9 @@ def test_the_whole_study_is_estimated_and_checked(
     assert f"| {plain_s / 1000:.1f} | {plain_s / 500:.1f} | estimated |" in page
     assert "98% of the cores used, waiting for the last trial 2.0% of the time" in page
     assert "took 8.3 min; the estimate for them is 9.3 min (1.12 of it)" in page
+    check = 500 / (5 + 5 * (5000 * 0.02 + 11 * 1.0))
+    corrected = f"{check * plain_s / 1000:.1f} without pruning and {check * plain_s / 500:.1f} with the default pruner"
+    assert f"the speed-ups over it are {corrected}" in page
     assert "11 evaluations" in page
     assert "Of 7 claims it decided 6 (1 not decidable within the budget, 2 only where, 4 yes)" in page
     assert "110 trials, 2 to 7 seeds a cell" in page
