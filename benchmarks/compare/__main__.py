@@ -103,8 +103,8 @@ def checked(figures: Mapping[str, Any], costs: Sequence[Cost], cells: Sequence[A
     return (
         f"Check of the estimate: whole runs of {len(chosen)} cells ({', '.join(CHECKED)}, and the baselines), "
         f"chosen in advance, took {whole / 60:.1f} min; the estimate for them is {estimate / 60:.1f} min "
-        f"({estimate / whole:.2f} of it). If all estimates of the plain loop are off by that factor, the speed-ups over "
-        f"it are {unpruned:.1f} without pruning and {pruned:.1f} with the default pruner."
+        f"({estimate / whole:.2f} of it). If all estimates of the plain loop are off by that factor, the speed-ups "
+        f"over it are {unpruned:.1f} without pruning and {pruned:.1f} with the default pruner."
     )
 
 
