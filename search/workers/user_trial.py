@@ -30,6 +30,7 @@ from search.strategies.known_search_spaces import KnownSearchSpaces
 from search.strategies.pruning_judge import PruningJudge
 from search.strategies.samplers import make_sampler
 from search.study.stored import StoredStudy
+from search.workers.user_study import UserStudy
 
 log = logging.getLogger("search.worker")
 
@@ -48,16 +49,6 @@ class TrialInterrupted(BaseException):
     def __init__(self, error: Exception | None = None) -> None:
         super().__init__("the worker was asked to stop" if error is None else str(error))
         self.error = error
-
-
-class UserStudy(Study):
-    """`trial.study`: Optuna's study, in which an objective may end the study as under `study.optimize`."""
-
-    has_stopped = False
-
-    def stop(self) -> None:
-        """Let no further trial begin."""
-        self.has_stopped = True
 
 
 class UserTrial(optuna.Trial):
@@ -259,7 +250,7 @@ class UserTrials:
             self._study = UserStudy(self._stored.name, self._storage, sampler, _JudgePruner(self._judge))
         assert self._judge is not None, "made with the study"
         self._judge.expire()
-        self._study.sampler = sampler
+        self._study.begin_trial(sampler)
         return UserTrial(self._study, writes, self._folder_of(lease), self._settings, self._check)
 
     def after(self, trial: UserTrial, state: TrialState, values: Sequence[float] | None) -> dict[str, Any]:

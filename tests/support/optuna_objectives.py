@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna import Trial, TrialPruned
+from optuna.trial import TrialState
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(120, 6))
@@ -117,6 +118,12 @@ sphere = Sphere()
 def empty(trial: Trial) -> float:
     """Nothing but one parameter."""
     return (trial.suggest_float("x", -10, 10) - 2) ** 2
+
+
+def counts_ended(trial: Trial) -> int:
+    """How many complete trials a sampler sees that reads the study as Optuna's own samplers do."""
+    trial.suggest_float("x", 0, 1)
+    return len(trial.study._get_trials(deepcopy=False, states=(TrialState.COMPLETE,), use_cache=True))
 
 
 def careful(trial: Trial, penalty: float = 10.0) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import optuna
@@ -92,6 +93,27 @@ def test_an_objective_of_optuna_runs_unchanged(tmp_path: Path, objective: str) -
     stock.enqueue_trial(done[0].params)
     stock.optimize(lambda trial: optuna_objectives.call(objective, trial), n_trials=1)
     assert stock.trials[0].values == done[0].values
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp"])
+def test_a_sampler_sees_what_has_ended_before_each_trial(tmp_path: Path, sampler: str) -> None:
+    url = f"sqlite:///{tmp_path}/search.db"
+    chosen = options(tmp_path, url, "counts_ended", f'sampler = "{sampler}"', trials=6)
+    plan(chosen)
+    work(chosen)
+    assert [trial.value for trial in trials_of(url)] == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "NSGAIISampler"])
+def test_a_sampler_learns_from_the_trials_of_its_own_worker(tmp_path: Path, sampler: str) -> None:
+    url = f"sqlite:///{tmp_path}/search.db"
+    head = f'sampler = {{ name = "{sampler}", population_size = 10 }}' if sampler == "NSGAIISampler" else None
+    chosen = options(tmp_path, url, "sphere", head or f'sampler = "{sampler}"', trials=80)
+    plan(chosen)
+    work(chosen)
+    values = [trial.value or 0.0 for trial in trials_of(url)]
+    half = len(values) // 2
+    assert median(values[half:]) < 0.5 * median(values[:half])
 
 
 def test_constraints_and_attributes_are_stored(tmp_path: Path) -> None:
