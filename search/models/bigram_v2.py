@@ -30,8 +30,10 @@ MIN_CONTIGUOUS = 16
 # With constant weights, all pairs of character and position are computed once if they are at most this many times the
 # places of a batch; a text is written one place after the other.
 MAX_KEPT_PAIRS_PER_PLACE = 8
-# Measured: MKL adds the terms of a product of at most three rows in another order.
+# Measured: MKL adds the terms of a product of at most three rows in another order, and those of rows of at most 25
+# numbers in an order that depends on how many rows there are.
 MIN_KEPT_PLACES = 16
+MIN_KEPT_WIDTH = 64
 
 
 class BigramV2(nn.Module):
@@ -136,7 +138,7 @@ class BigramV2(nn.Module):
         T, (V, block_size) = idx.shape[1], (self.token_embedding_table.num_embeddings, self.mask.shape[0])
         position = torch.arange(T, device=idx.device)
         is_worth_all = idx.numel() >= max(MIN_KEPT_PLACES, V * block_size / MAX_KEPT_PAIRS_PER_PLACE)
-        if self._keeps and is_worth_all:
+        if self._keeps and is_worth_all and self.n_embd >= MIN_KEPT_WIDTH:
             place = idx * block_size + position  # (B, T'): a number for each character at each position
             q, x1, values = self._constant("pairs", block_size, lambda: self._every_pair(idx.device))
         else:
