@@ -33,6 +33,15 @@ class Program:
     text: str = ""
     turn_s: float = inf
 
+    def start(self) -> subprocess.Popen[str]:
+        """Start it; what it prints is no part of a benchmark's page."""
+        command = [sys.executable, *self.arguments]
+        popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=ROOT)
+        assert popen.stdin is not None
+        popen.stdin.write(self.text)
+        popen.stdin.close()
+        return popen
+
 
 @dataclass
 class Ran:
@@ -89,7 +98,7 @@ class _Running:
     def take_turn(self) -> None:
         began, clock_began = time.time(), time.monotonic()
         if self._popen is None:
-            self._popen = self._start()
+            self._popen = self._program.start()
         self._resume()
         while not self._look() and time.monotonic() - clock_began < self._program.turn_s:
             time.sleep(_LOOK_S)
@@ -103,14 +112,6 @@ class _Running:
             self._popen.terminate()
             self._resume()
             self._popen.wait()
-
-    def _start(self) -> subprocess.Popen[str]:
-        command = [sys.executable, *self._program.arguments]
-        popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=ROOT)
-        assert popen.stdin is not None
-        popen.stdin.write(self._program.text)
-        popen.stdin.close()
-        return popen
 
     def _look(self) -> bool:
         """Whether the program has ended; what it used is known only to the one who waits for it."""

@@ -31,7 +31,7 @@ def start_up_s() -> float:
 
 def plain_program(task: Task, folder: Path, *options: str, turn_s: float = inf) -> Program:
     """All runs of the plain loop, one after another; resumes after an interruption."""
-    return Program(_whole("plain", str(folder.absolute()), *options), task.as_json(), turn_s)
+    return _program(task, "plain", str(folder.absolute()), *options, turn_s=turn_s)
 
 
 def plain_whole(task: Task, folder: Path, *options: str) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def optuna_whole(task: Task, folder: Path, processes: int, limit_s: float | None
     began, cpu_began = time.monotonic(), children_cpu_s()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(study_name="stock", storage=storage, pruner=optuna.pruners.MedianPruner())
-    is_whole = _wait(*[_start(task, "optuna", storage) for _ in range(processes)], limit_s=limit_s)
+    is_whole = _wait(*[_program(task, "optuna", storage).start() for _ in range(processes)], limit_s=limit_s)
     took_s, cpu_s = time.monotonic() - began, children_cpu_s() - cpu_began
     trials = [(trial.params.get("cell"), trial.state.name) for trial in study.trials]
     running = sum(state == "RUNNING" for _, state in trials)
@@ -74,7 +74,8 @@ def ray_whole(task: Task, folder: Path, processes: int, limit_s: float | None = 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     began = time.monotonic()
-    is_whole = _wait(_start(task, "ray", str(folder.absolute()), "--processes", str(processes)), limit_s=limit_s)
+    program = _program(task, "ray", str(folder.absolute()), "--processes", str(processes))
+    is_whole = _wait(program.start(), limit_s=limit_s)
     took_s = time.monotonic() - began
     if is_whole:
         return {"wall_s": took_s, **json.loads((folder / "ray.json").read_text(encoding="utf-8"))}
@@ -89,18 +90,8 @@ def children_cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _whole(*arguments: str) -> list[str]:
-    return ["-m", "benchmarks.compare.whole_runs", *arguments]
-
-
-def _start(task: Task, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, *_whole(*arguments)]
-    # Ray Tune prints a banner, which is no part of the page.
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sys.stderr, text=True, cwd=ROOT)
-    assert process.stdin is not None
-    process.stdin.write(task.as_json())
-    process.stdin.close()
-    return process
+def _program(task: Task, *arguments: str, turn_s: float = inf) -> Program:
+    return Program(["-m", "benchmarks.compare.whole_runs", *arguments], task.as_json(), turn_s)
 
 
 def _wait(*processes: subprocess.Popen[str], limit_s: float | None = None) -> bool:
