@@ -28,8 +28,9 @@ EVEN_SUMS = 384
 MIN_CONTIGUOUS = 16
 
 # With constant weights, all pairs of character and position are computed once if they are at most this many times the
-# places of a batch; a text is written one place after the other.
+# places of a batch (a text is written one place after the other), and have at most so many numbers: 64 MiB.
 MAX_KEPT_PAIRS_PER_PLACE = 8
+MAX_KEPT_NUMBERS = 1 << 24
 # Measured: MKL adds the terms of a product of at most three rows in another order, and those of rows of at most 25
 # numbers in an order that depends on how many rows there are.
 MIN_KEPT_PLACES = 16
@@ -137,8 +138,7 @@ class BigramV2(nn.Module):
         """Masked scores (B, T', T') and values (B, T', V) of any x; idx (B, T') int64."""
         T, (V, block_size) = idx.shape[1], (self.token_embedding_table.num_embeddings, self.mask.shape[0])
         position = torch.arange(T, device=idx.device)
-        is_worth_all = idx.numel() >= max(MIN_KEPT_PLACES, V * block_size / MAX_KEPT_PAIRS_PER_PLACE)
-        if self._keeps and is_worth_all and self.n_embd >= MIN_KEPT_WIDTH:
+        if self._keeps and self._is_worth_every_pair(idx.numel()):
             place = idx * block_size + position  # (B, T'): a number for each character at each position
             q, x1, values = self._constant("pairs", block_size, lambda: self._every_pair(idx.device))
         else:
@@ -158,6 +158,16 @@ class BigramV2(nn.Module):
             return _padded_unique(pairs, n_pairs)
         distinct, place = torch.unique(pairs, return_inverse=True)
         return F.pad(distinct, (0, max(0, min(EVEN_SUMS, n_pairs, pairs.numel()) - len(distinct)))), place
+
+    def _is_worth_every_pair(self, places: int) -> bool:
+        """Whether computing every pair once saves time and memory suffices, and leaves the last bit as it is."""
+        V, pairs = self.lm_head.out_features, self.lm_head.out_features * self.mask.shape[0]
+        return (
+            pairs <= MAX_KEPT_PAIRS_PER_PLACE * places
+            and pairs * (2 * (self.n_embd + 1) + V) <= MAX_KEPT_NUMBERS
+            and places >= MIN_KEPT_PLACES
+            and self.n_embd >= MIN_KEPT_WIDTH
+        )
 
     def _every_pair(self, device: torch.device) -> tuple[Tensor, ...]:
         """`_of_pairs` of each character at each position, in the order of the characters."""

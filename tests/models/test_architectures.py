@@ -149,6 +149,11 @@ def test_all_pairs_are_computed_once_where_batches_have_many_places(monkeypatch:
         model(torch.randint(V, (1, 2)))  # as a text begins
         assert len(computed) == 2
         assert computed[1] < V * T
+    monkeypatch.setattr(bigram_v2, "MAX_KEPT_NUMBERS", 1000)  # all pairs need too much memory
+    with torch.no_grad(), model.constant_weights():
+        model(torch.randint(V, (64, T)))
+        model(torch.randint(V, (64, T)))
+        assert len(computed) == 4
 
 
 @pytest.mark.parametrize("places", [1, V - 1, V, 3 * V])
