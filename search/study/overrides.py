@@ -66,8 +66,9 @@ def with_setting(
             return raw
     settable = ["first_seed", "seeds", "trials", *section_of]
     if key not in settable:
+        choices = [*grid, *axes, *settable]
         raise UsageError(
-            f"{named}: unknown key {key!r}{did_you_mean(key, [*grid, *axes, *settable])}; "
+            f"{named}: unknown key {key!r}{did_you_mean(key, choices) or did_you_mean(name, choices)}; "
             f"axes: {', '.join([*grid, *axes])}; settings: {', '.join(settable)}"
         )
     values = _values(setting, text, "any", named)

@@ -347,6 +347,7 @@ SET_FAULTS = {
     "name=other": r"unknown key 'name'",
     "training.lease_s=5": r"unknown key 'training\.lease_s'",
     "workers.n_embd=5": r"unknown key 'workers\.n_embd'",
+    "workers.leas_s=5": r"unknown key 'workers\.leas_s' \(did you mean 'lease_s'\?\)",
     "pruner.name=top": r"unknown key 'pruner\.name'",
     "grid.first_seed=5": r"unknown key 'grid\.first_seed'",
 }
