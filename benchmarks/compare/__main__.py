@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,8 @@ def main() -> None:
         made = Measurements(options.work, len(os.sched_getaffinity(0)), task)
     except (UsageError, ValueError) as error:
         parser.error(str(error))
+    # As Ctrl-C: what waits for its turn is stopped, and would stay so.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     for name in names:
         made.measure(name)
     if options.only is None:
