@@ -22,6 +22,8 @@ from search.planning import open_planned
 
 ROOT = Path(__file__).parents[2]
 NAME = "throughput"
+# As `search.run` starts its workers on a CPU; with more threads than cores a time says little about the sampler.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 STOCK = [sys.executable, "-m", "benchmarks.sampler_throughput.stock"]
 
 
@@ -104,7 +106,7 @@ def _stock_database(history: int, folder: Path) -> Path:
 
 def _gated(commands: Sequence[Sequence[str]], case: Case, folder: Path, last_end: Callable[[], float]) -> Cost:
     """Run processes to their ends; their objective waits until each has begun a trial."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), GATE: str(folder)}
+    environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT), GATE: str(folder)}
     with (folder / "log").open("wb") as log:
         processes = [subprocess.Popen(each, cwd=folder, env=environment, stdout=log, stderr=log) for each in commands]
         while len(list(folder.glob("*.ready"))) < len(processes):

@@ -27,8 +27,8 @@ from search.study.space import Space
 # line.
 SAMPLERS: dict[str, str] = {
     "random": "optuna.samplers:RandomSampler",
-    "tpe": "optuna.samplers:TPESampler",
-    "gp": "optuna.samplers:GPSampler",
+    "tpe": "search.strategies.tpe:TPESampler",
+    "gp": "search.strategies.gp:GPSampler",
 }
 # Optuna's grid repeats cells across parallel workers, which our sampler = "grid" does not; the others are base classes.
 _REFUSED = frozenset({"GridSampler", "BaseSampler", "BaseGASampler"})
@@ -36,7 +36,7 @@ OPTUNAS = {
     name: f"optuna.samplers:{name}"
     for name in optuna.samplers.__all__
     if name.endswith("Sampler") and name not in _REFUSED
-}
+} | {"TPESampler": SAMPLERS["tpe"], "GPSampler": SAMPLERS["gp"]}
 # A quasi-random sampler needs the same seed for every call: all its points belong to one sequence.
 _ONE_SEED = frozenset({"QMCSampler"})
 

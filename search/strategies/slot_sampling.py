@@ -19,8 +19,8 @@ from search.storage.schema import NOT_RUN
 from search.storage.slot_filling import Choice, fill, is_unfilled
 from search.storage.slot_history import SlotHistory, SlotTrial
 from search.storage.values import canonical
-from search.strategies.known_search_spaces import KnownSearchSpaces
 from search.strategies.samplers import Answer, ask, is_starting, make_sampler, sees_trials
+from search.strategies.shared_knowledge import SharedKnowledge
 from search.strategies.start_points import start_point
 from search.study.distributions import axis_distributions, cell_parameters
 from search.study.metrics import DEFAULT_METRICS, Metric
@@ -58,7 +58,7 @@ class Sampling:
     metrics: Sequence[Metric] = DEFAULT_METRICS
     # By the text of a definition.
     _read: dict[str | None, Sampling] = field(default_factory=dict, init=False)
-    _spaces: KnownSearchSpaces = field(default_factory=KnownSearchSpaces, init=False)
+    _shared: SharedKnowledge = field(default_factory=SharedKnowledge, init=False)
 
     def fill(self, lease: Lease) -> Lease:
         """Give the slot of a lease a cell, unless it has one.
@@ -87,7 +87,7 @@ class Sampling:
     def _choose(self, slot: int, history: SlotHistory) -> Choice:
         if (chosen := history.cell_of(slot)) is not None:
             return self._choice(chosen)
-        sampler = self._spaces.share(make_sampler(self.sampler, self.first_seed, slot))
+        sampler = self._shared.share(make_sampler(self.sampler, self.first_seed, slot))
         trials, notes = history.shown() if sees_trials(sampler) else ((), {})
         trials = [*self._observed, *trials]
         if self.has_start_points and is_starting(sampler, trials):

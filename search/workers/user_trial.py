@@ -26,9 +26,9 @@ from search.storage.queue import TrialQueue
 from search.storage.slots import slot_of
 from search.storage.trial_storage import TrialStorage
 from search.strategies.auto_seeds import needed_cells
-from search.strategies.known_search_spaces import KnownSearchSpaces
 from search.strategies.pruning_judge import PruningJudge
 from search.strategies.samplers import make_sampler
+from search.strategies.shared_knowledge import SharedKnowledge
 from search.study.stored import StoredStudy
 from search.workers.user_study import UserStudy
 
@@ -228,7 +228,7 @@ class UserTrials:
         self._backend, self._storage = backend, TrialStorage(backend, stored.name)
         self._judge: PruningJudge | None = None
         self._study: UserStudy | None = None
-        self._spaces = KnownSearchSpaces()
+        self._shared = SharedKnowledge()
 
     def make(self, lease: Lease) -> UserTrial:
         """Make the trial of a lease; the one before must have ended.
@@ -276,7 +276,7 @@ class UserTrials:
         if not definition.suggests_parameters or definition.sampler is None:
             return RandomSampler(seed=0)  # its parameters are given
         # By slot: with one seed for all, each worker would draw the same points.
-        return self._spaces.share(make_sampler(definition.sampler, self._stored.first_seed, slot_of(lease.cell)))
+        return self._shared.share(make_sampler(definition.sampler, self._stored.first_seed, slot_of(lease.cell)))
 
 
 class _JudgePruner(BasePruner):

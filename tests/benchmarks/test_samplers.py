@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import optuna
 import pytest
 
 from benchmarks.sampler_functions import FUNCTIONS, RANGES
-from benchmarks.samplers import best_here, best_in_optuna
+from benchmarks.samplers import KINDS, best_here, best_in_optuna
 
 MINIMA = {
     "branin": ({"x0": math.pi, "x1": 2.275}, 0.397887),
@@ -32,7 +34,8 @@ def test_the_minimum_of_a_function(name: str) -> None:
 @pytest.mark.parametrize("workers", [1, 3])
 def test_both_sides_search(workers: int) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    for best in (best_here, best_in_optuna):
+    sides: list[Callable[[str, str, int, int, int], float]] = [partial(best_here, kind=kind) for kind in KINDS]
+    for best in [*sides, best_in_optuna]:
         few, more = (best("branin", "random", workers, trials, 7) for trials in (3, 12))
         assert 0.397 < more <= few
         assert best("branin", "random", workers, 12, 7) == more

@@ -1,4 +1,4 @@
-"""Which parameters all trials of a study have: what the samplers of its slots know together."""
+"""What the samplers of a study's slots know together: each trial has one of its own, made for its slot."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from search.strategies.tpe import EndedTrials, TPESampler
 
-class KnownSearchSpaces:
-    """What has been compared of the trials of one study, so that a new sampler compares only those that ended since."""
+
+class SharedKnowledge:
+    """What has been read of the trials of one study, so that a new sampler reads only those that ended since."""
 
     def __init__(self) -> None:
         self._known: dict[bool, _KnownSearchSpace] = {}
+        self._ended = EndedTrials()
 
     def share(self, sampler: BaseSampler) -> BaseSampler:
         """Let a new sampler use it; returns the sampler."""
         for name, value in list(vars(sampler).items()):
             if type(value) is IntersectionSearchSpace:
                 setattr(sampler, name, self._of(value._include_pruned))
+        if isinstance(sampler, TPESampler):
+            sampler.ended = self._ended
         return sampler
 
     def _of(self, include_pruned: bool) -> _KnownSearchSpace:
@@ -29,7 +34,10 @@ class KnownSearchSpaces:
 
 
 class _KnownSearchSpace(IntersectionSearchSpace):
-    """Knows ended trials as objects. Optuna knows the last number, below which trials may end or be numbered anew."""
+    """The parameters that all trials have.
+
+    Knows ended trials as objects. Optuna knows the last number, below which trials may end or be numbered anew.
+    """
 
     def __init__(self, include_pruned: bool) -> None:
         super().__init__(include_pruned)

@@ -11,8 +11,8 @@ from optuna.samplers import TPESampler
 from optuna.search_space import intersection_search_space
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.strategies.known_search_spaces import KnownSearchSpaces
 from search.strategies.samplers import SAMPLERS, make_sampler
+from search.strategies.shared_knowledge import SharedKnowledge
 from search.strategies.shown_trials import ShownTrials
 from search.study.search_space import SamplerSettings
 
@@ -35,7 +35,7 @@ def trial(*names: str, state: TrialState = TrialState.COMPLETE) -> FrozenTrial:
     return create_trial(state=state, value=value, params=dict.fromkeys(names, 0.5), distributions=axes)
 
 
-def found(spaces: KnownSearchSpaces, trials: list[FrozenTrial]) -> set[str]:
+def found(spaces: SharedKnowledge, trials: list[FrozenTrial]) -> set[str]:
     """What a new sampler of the next slot learns about."""
     storage = ShownTrials()
     study = optuna.create_study(storage=storage)
@@ -45,7 +45,7 @@ def found(spaces: KnownSearchSpaces, trials: list[FrozenTrial]) -> set[str]:
 
 
 def test_as_optuna_finds_them_whatever_changes() -> None:
-    draw, spaces, trials, seen = random.Random(5), KnownSearchSpaces(), list[FrozenTrial](), set[int]()
+    draw, spaces, trials, seen = random.Random(5), SharedKnowledge(), list[FrozenTrial](), set[int]()
     for _ in range(200):
         # A slot can be filled before one with a lower number, and a trial can end later, or be deleted.
         names = [name for name in "abc" if draw.random() < 0.97]
@@ -59,7 +59,7 @@ def test_as_optuna_finds_them_whatever_changes() -> None:
 
 
 def test_a_trial_is_compared_once() -> None:
-    spaces, trials = KnownSearchSpaces(), [trial("a", "b") for _ in range(50)]
+    spaces, trials = SharedKnowledge(), [trial("a", "b") for _ in range(50)]
     counts = []
     for _ in range(3):
         before = Counted.compared
@@ -74,6 +74,6 @@ def test_optunas_samplers_share_them(name: str) -> None:
     sampler = make_sampler(SamplerSettings(name=name), 1)
     known = [value for value in vars(sampler).values() if type(value) is optuna.search_space.IntersectionSearchSpace]
     assert len(known) == (name != "random")
-    spaces = KnownSearchSpaces()
+    spaces = SharedKnowledge()
     spaces.share(sampler)
     assert not any(value in vars(sampler).values() for value in known)
