@@ -2,7 +2,8 @@
 
 The work is the study `bigram`: 36 cells and 2 baselines, one seed, 5000 steps each. The service runs all of it, with
 and without pruning. The plain loop takes much longer, so its cost is estimated from short measurements of every cell
-(see `plain_costs.py`) and checked against complete runs of a few; service, measurements and check take turns. The
+(see `plain_costs.py`) and checked against complete runs of a few, or with --check-all of every cell, which takes an
+hour more; service, measurements and check take turns. The
 savings of stock Optuna come from its sampler and pruner on the curves of the service's unpruned run. With --whole or
 --max-iters all contenders run all of the work, one after another. At last the service answers the claims of the study,
 with seeds where they decide something. The folder `--work` stores the measurements: the same command again makes the
@@ -55,8 +56,11 @@ def estimated_rows(made: Measurements) -> list[Contender]:
     plain, flushed, parallel = (made.costs_of(name) for name in ("plain", "flushed", "parallel"))
     saving, ray = made.measure("stock"), made.measure("ray")
     trained, trained_cpu = sum(cost.run_s() for cost in parallel) / cores, sum(cost.run_cpu_s() for cost in parallel)
+    check = made.measure(IN_TURNS)["check"]
     return [
-        Contender(PLAIN, start + sum(c.run_s() for c in plain), start + sum(c.run_cpu_s() for c in plain), "estimated"),
+        Contender(PLAIN, start + sum(c.run_s() for c in plain), start + sum(c.run_cpu_s() for c in plain), "estimated")
+        if check["settings"]
+        else Contender(PLAIN, check["wall_s"], check["cpu_s"], "measured"),
         Contender(
             FLUSHED,
             start + sum(c.run_s() for c in flushed),
@@ -97,15 +101,20 @@ def _optuna(processes: int) -> str:
 
 def checked(figures: Mapping[str, Any], costs: Sequence[Cost], cells: Sequence[Any]) -> str:
     """Compare complete runs of a few cells with the estimates for them, and say what that makes of the speed-ups."""
-    chosen, whole, start_s = the_cells(CHECKED), figures["check"]["wall_s"], figures["start_up_s"]
+    check, start_s = figures["check"], figures["start_up_s"]
+    chosen, whole = the_cells(check["settings"]), check["wall_s"]
     estimate = start_s + sum(cost.run_s() for cell, cost in zip(cells, costs, strict=True) if cell in chosen)
+    times = (
+        f"took {whole / 60:.1f} min; the estimate for them is {estimate / 60:.1f} min ({estimate / whole:.2f} of it)."
+    )
+    if not check["settings"]:
+        return f"Check of the estimates: whole runs of the plain loop, of all cells, {times}"
     plain_s = (start_s + sum(cost.run_s() for cost in costs)) * whole / estimate
     unpruned, pruned = (plain_s / figures[name]["wall_s"] for name in ("service", "pruned"))
     return (
-        f"Check of the estimate: whole runs of {len(chosen)} cells ({', '.join(CHECKED)}, and the baselines), "
-        f"chosen in advance, took {whole / 60:.1f} min; the estimate for them is {estimate / 60:.1f} min "
-        f"({estimate / whole:.2f} of it). If all estimates of the plain loop are off by that factor, the speed-ups "
-        f"over it are {unpruned:.1f} without pruning and {pruned:.1f} with the default pruner."
+        f"Check of the estimate: whole runs of {len(chosen)} cells ({', '.join(check['settings'])}, and the "
+        f"baselines), chosen in advance, {times} If all estimates of the plain loop are off by that factor, the "
+        f"speed-ups over it are {unpruned:.1f} without pruning and {pruned:.1f} with the default pruner."
     )
 
 
@@ -115,6 +124,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("benchmark-work"), help="folder for the measurements")
     parser.add_argument("--only", help=f"make only these: {','.join(ALL)}")
     parser.add_argument("--whole", action="store_true", help="measure every contender on all of the work; takes hours")
+    parser.add_argument(
+        "--check-all", action="store_true", help="run the plain loop as a whole, in turns with the rest"
+    )
     parser.add_argument("--max-iters", type=int, default=FULL_LENGTH, help="fewer steps, for a quick comparison")
     parser.add_argument("--set", action="append", default=[], metavar="AXIS=V[,V...]", help="fewer cells")
     parser.add_argument("--output", type=Path, help="also write the page to this file, such as docs/benchmarks.md")
@@ -134,7 +146,7 @@ def main() -> None:
             parser.error(f"--only {name}: it is measured for the whole study only; remove --max-iters and --set")
     try:
         task.check()
-        made = Measurements(options.work, len(os.sched_getaffinity(0)), task)
+        made = Measurements(options.work, len(os.sched_getaffinity(0)), task, () if options.check_all else CHECKED)
     except (UsageError, ValueError) as error:
         parser.error(str(error))
     # As Ctrl-C: what waits for its turn is stopped, and would stay so.

@@ -24,7 +24,7 @@ WAYS: Mapping[str, tuple[Sequence[str], int | None]] = {
 # Chosen before any measurement: cells of medium cost, some of which get stuck.
 CHECKED = ("n_embd=128", "block_size=32")
 # About in proportion to what each takes, so that all end at about the same time.
-TURN_S = {"service": 6.0, "pruned": 2.2, "check": 2.9}
+TURN_S = {"service": 6.0, "pruned": 2.2, "check": 2.9, "whole check": 36.0}
 
 
 def service_folder(work: Path) -> Path:
@@ -37,11 +37,14 @@ def pruned_folder(work: Path) -> Path:
     return work / "pruned-run"
 
 
-def in_turns(task: Task, states: Sequence[Sequence[str]], work: Path, cores: int) -> dict[str, Any]:
+def in_turns(
+    task: Task, states: Sequence[Sequence[str]], work: Path, cores: int, checked: Sequence[str] = CHECKED
+) -> dict[str, Any]:
     """Measure the service, the cost of the plain loop, and whole runs that check it, all in turns.
 
     Args:
         states: For each cell, its files of `plain_costs.save_states`.
+        checked: Which cells are run as a whole to check the estimate, as `Task.settings`; none for all cells.
 
     Returns:
         The figures of the service and of the check, the costs by way of timing, and start_up_s of the plain loop.
@@ -51,7 +54,9 @@ def in_turns(task: Task, states: Sequence[Sequence[str]], work: Path, cores: int
     programs = {
         "service": service_program(task, service_folder(work), "--pruner", "none", turn_s=TURN_S["service"]),
         "pruned": service_program(task, pruned_folder(work), turn_s=TURN_S["pruned"]),
-        "check": plain_program(Task(CHECKED), check_folder, turn_s=TURN_S["check"]),
+        "check": plain_program(
+            Task(tuple(checked)), check_folder, turn_s=TURN_S["check" if checked else "whole check"]
+        ),
     }
     timers = {way: Timers(*options, count=count or cores) for way, (options, count) in WAYS.items()}
     costs = {way: CellCosts(task.cells, states, its_timers) for way, its_timers in timers.items()}
@@ -72,7 +77,7 @@ def in_turns(task: Task, states: Sequence[Sequence[str]], work: Path, cores: int
     return {
         "service": service_figures(service_folder(work), ran["service"]),
         "pruned": service_figures(pruned_folder(work), ran["pruned"]),
-        "check": {"wall_s": ran["check"].wall_s, "cpu_s": ran["check"].cpu_s},
+        "check": {"wall_s": ran["check"].wall_s, "cpu_s": ran["check"].cpu_s, "settings": list(checked)},
         "start_up_s": start_s,
         **{way: as_json(each.means()) for way, each in costs.items()},
     }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.compare import stock
 from benchmarks.compare.answered import run_until_answered
-from benchmarks.compare.measured_in_turns import in_turns, pruned_folder, service_folder
+from benchmarks.compare.measured_in_turns import CHECKED, in_turns, pruned_folder, service_folder
 from benchmarks.compare.plain_costs import Cost, all_states
 from benchmarks.compare.service_run import database_of, run_service
 from benchmarks.compare.stored import StoredMeasurements
@@ -29,13 +29,14 @@ class Measurements(StoredMeasurements):
         work: The folder that stores them.
         cores: The number of parallel processes.
         task: The work.
+        checked: Which cells `in_turns` runs as a whole.
 
     Raises:
         ValueError: The folder has measurements of another task.
     """
 
-    def __init__(self, work: Path, cores: int, task: Task) -> None:
-        self.work, self.cores, self.task = work, cores, task
+    def __init__(self, work: Path, cores: int, task: Task, checked: Sequence[str] = CHECKED) -> None:
+        self.work, self.cores, self.task, self._checked = work, cores, task, checked
         super().__init__(work, self._all_makers())
         file = work / "task.json"
         text = task.as_json()
@@ -54,7 +55,7 @@ class Measurements(StoredMeasurements):
             "pruned": lambda: run_service(task, pruned_folder(work)),
             ANSWERED: lambda: run_until_answered(task, work / "answered-run"),
             "states": lambda: all_states(task.cells, work / "states", self.cores),
-            IN_TURNS: lambda: in_turns(task, self.measure("states"), work, self.cores),
+            IN_TURNS: lambda: in_turns(task, self.measure("states"), work, self.cores, self._checked),
             "stock": lambda: stock.saving(self._curves(), self.costs_of("parallel")),
             "ray": lambda: stock.ray_overhead(task.cells, self.cores) if has_ray() else None,
             "plain-whole": lambda: plain_whole(task, work / "plain-run"),

@@ -253,7 +253,8 @@ def test_the_whole_study_is_estimated_and_checked(
     plain, quick = [asdict(Cost(0.02, 0.04, 1.0, 2.0))] * 38, [asdict(Cost(0.01, 0.01, 1.0, 1.0))] * 38
     service = {"wall_s": 1000.0, "cpu_s": 1950.0, "tail_s": 40.0, "trials": 38}
     taken = {
-        "service": service, "pruned": {**service, "wall_s": 500.0}, "check": {"wall_s": 500.0, "cpu_s": 990.0},
+        "service": service, "pruned": {**service, "wall_s": 500.0},
+        "check": {"wall_s": 500.0, "cpu_s": 990.0, "settings": list(CHECKED)},
         "start_up_s": 5.0, "plain": plain, "flushed": quick, "parallel": quick,
     }  # fmt: skip
     keep(
@@ -280,6 +281,14 @@ def test_the_whole_study_is_estimated_and_checked(
     assert "| this service, no pruning | 50.0 min | 116.7 min | computed: 3 and 7 times the time above |" in page
     assert "| this service, `--seeds auto` | 33.3 min | 33.3 min | measured |" in page
     assert "This is a quick run" not in page
+    # With --check-all it is no estimate.
+    taken["check"] = {"wall_s": 4000.0, "cpu_s": 7900.0, "settings": []}
+    keep(tmp_path, in_turns=taken)
+    main()
+    page = capsys.readouterr().out
+    assert "| plain loop, one run after the other | 66.7 min | 34 | 131.7 min | 4.0 | 8.0 | measured |" in page
+    assert f"of all cells, took 66.7 min; the estimate for them is {plain_s / 60:.1f} min" in page
+    assert "that factor" not in page
 
 
 @pytest.mark.parametrize(

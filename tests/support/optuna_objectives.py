@@ -16,6 +16,8 @@ import optuna
 from optuna import Trial, TrialPruned
 from optuna.trial import TrialState
 
+from search.strategies.tpe import TPESampler
+
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(120, 6))
 Y = X @ np.array([1.5, -2.0, 0.0, 0.7, 0.0, 0.0]) + RNG.normal(scale=0.3, size=120)
@@ -118,6 +120,14 @@ sphere = Sphere()
 def empty(trial: Trial) -> float:
     """Nothing but one parameter."""
     return (trial.suggest_float("x", -10, 10) - 2) ** 2
+
+
+def counts_read(trial: Trial) -> int:
+    """How many ended trials TPE has chosen from."""
+    trial.suggest_float("x", 0, 1)
+    sampler = trial.study.sampler
+    assert isinstance(sampler, TPESampler) and sampler.ended is not None
+    return len(sampler.ended.losses)
 
 
 def counts_ended(trial: Trial) -> int:

@@ -104,6 +104,15 @@ def test_a_sampler_sees_what_has_ended_before_each_trial(tmp_path: Path, sampler
     assert [trial.value for trial in trials_of(url)] == [0, 1, 2, 3, 4, 5]
 
 
+def test_tpe_keeps_what_it_has_read(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/search.db"
+    head = 'sampler = { name = "tpe", n_startup_trials = 2 }'
+    chosen = options(tmp_path, url, "counts_read", head, trials=6)
+    plan(chosen)
+    work(chosen)
+    assert [trial.value for trial in trials_of(url)] == [0, 0, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "NSGAIISampler"])
 def test_a_sampler_learns_from_the_trials_of_its_own_worker(tmp_path: Path, sampler: str) -> None:
     url = f"sqlite:///{tmp_path}/search.db"
