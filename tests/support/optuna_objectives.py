@@ -126,7 +126,8 @@ def counts_read(trial: Trial) -> int:
     """How many ended trials TPE has chosen from."""
     trial.suggest_float("x", 0, 1)
     sampler = trial.study.sampler
-    assert isinstance(sampler, TPESampler) and sampler.ended is not None
+    assert isinstance(sampler, TPESampler)
+    assert sampler.ended is not None
     return len(sampler.ended.losses)
 
 
