@@ -64,8 +64,9 @@ def in_turns(
     missing, further = deque(each_once), cycle(each_once)
 
     def measure_one() -> None:
-        index, way = missing.popleft() if missing else next(further)
-        costs[way].measure(index)
+        if missing or checked:  # once suffices where the loop itself runs as a whole
+            index, way = missing.popleft() if missing else next(further)
+            costs[way].measure(index)
 
     try:
         ran = take_turns(programs, between=measure_one)
