@@ -22,14 +22,18 @@ Floats = npt.NDArray[np.float64]
 class TPESampler(optuna.samplers.TPESampler):
     """Optuna's `TPESampler`, which can share with others what it knows of the study.
 
+    With several objectives or constraints, or too few complete trials, it reads all of them as Optuna's does.
+
     Attributes:
-        ended: The trials of the study that it has read; None for those that it reads itself.
+        ended: What has been read of the study; None if it reads the study by itself, as Optuna's does.
     """
 
     ended: EndedTrials | None = None
 
     def _sample(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
-        split = None if self.ended is None or study._is_multi_objective() else self._split(study, trial, search_space)
+        split = None
+        if self.ended is not None and not study._is_multi_objective():
+            split = self._split(study, trial, search_space, self.ended)
         if split is None:
             return super()._sample(study, trial, search_space)
         below, above = (
@@ -40,35 +44,40 @@ class TPESampler(optuna.samplers.TPESampler):
         return {name: kind.to_external_repr(chosen[name]) for name, kind in search_space.items()}
 
     def _split(
-        self, study: Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
+        self, study: Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution], ended: EndedTrials
     ) -> tuple[dict[str, Floats], dict[str, Floats]] | None:
         """The parameters of the best trials and of the others, by name; None if Optuna has to split them."""
-        assert self.ended is not None
         states = [TrialState.COMPLETE, TrialState.PRUNED, *([TrialState.RUNNING] if self._constant_liar else [])]
         trials = study._get_trials(deepcopy=False, states=states, use_cache=not self._constant_liar)
         is_running = np.array([each.state is TrialState.RUNNING for each in trials], dtype=bool)
         running = [trials[at] for at in np.flatnonzero(is_running)]
-        rows = self.ended.read([each for each in trials if each.state is not TrialState.RUNNING])
-        if self._gamma is None:
-            self._gamma = default_gamma
-        n_best = self._gamma(len(rows))
-        losses = self.ended.losses[rows] * (-1 if study.direction == StudyDirection.MAXIMIZE else 1)
-        complete = np.flatnonzero(~np.isnan(losses))
-        if self.ended.has_constraints or n_best > len(complete):
+        rows = ended.read([each for each in trials if each.state is not TrialState.RUNNING])
+        best = self._best(study, ended.losses[rows])
+        if best is None or ended.has_constraints:
             return None
         is_best = np.zeros(len(trials), dtype=bool)
-        is_best[np.flatnonzero(~is_running)[complete[np.argsort(losses[complete], kind="stable")[:n_best]]]] = True
-        # Without the trial itself, which runs, and those that lack a parameter.
+        is_best[np.flatnonzero(~is_running)[best]] = True
         is_other = ~is_best & np.array([each.number != trial.number for each in trials])
-        found = {}
+        values = {}
         for name, kind in search_space.items():
-            found[name] = np.empty(len(trials))
-            found[name][~is_running] = self.ended.column(name, kind)[rows]
-            found[name][is_running] = [_number(self._get_params(each, study), name, kind) for each in running]
-            is_best &= ~np.isnan(found[name])
-            is_other &= ~np.isnan(found[name])
-        best, others = ({name: each[which] for name, each in found.items()} for which in (is_best, is_other))
-        return best, others
+            values[name] = np.empty(len(trials))
+            values[name][~is_running] = ended.column(name, kind)[rows]
+            values[name][is_running] = [_number(self._get_params(each, study), name, kind) for each in running]
+        has_all = ~np.isnan(np.array([*values.values()])).any(axis=0)
+        below, above = ({name: each[has_all & which] for name, each in values.items()} for which in (is_best, is_other))
+        return below, above
+
+    def _best(self, study: Study, losses: Floats) -> npt.NDArray[np.int64] | None:
+        """The places of the best trials; None if too few are complete, so that pruned ones belong to them."""
+        if self._gamma is None:
+            self._gamma = default_gamma
+        n_best = self._gamma(len(losses))
+        complete = np.flatnonzero(~np.isnan(losses))
+        if n_best > len(complete):
+            return None
+        sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
+        # Of equal ones Optuna takes the first.
+        return complete[np.argsort(sign * losses[complete], kind="stable")[:n_best]]
 
 
 class EndedTrials:

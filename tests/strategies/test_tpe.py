@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import warnings
 from collections.abc import Mapping
@@ -107,6 +108,23 @@ def test_same_choices_with_constraints() -> None:
         trials.append(made)
         expected = choice(optuna.samplers.TPESampler(seed=seed), trials)
         assert choice(known.share(TPESampler(seed=seed)), trials) == expected
+
+
+def test_what_an_earlier_attempt_of_the_trial_chose_is_no_history() -> None:
+    draw, numbers = random.Random(6), {name: kind for name, kind in SPACE.items() if name != "kind"}
+    trials = [drawn(draw, {TrialState.COMPLETE: 1}) for _ in range(30)]
+    chosen = json.dumps({name: trials[0].params[name] for name in numbers})
+    running = drawn(draw, {TrialState.RUNNING: 1}, 1.0, system_attrs={"tpe:relative_params:0": chosen})
+    other, found = drawn(draw, {TrialState.RUNNING: 1}, 1.0), []
+    for sampler in (optuna.samplers.TPESampler(seed=0), SharedKnowledge().share(TPESampler(seed=0))):
+        for own in (other, running):
+            storage = ShownTrials()
+            study = optuna.create_study(storage=storage, sampler=sampler)
+            storage.show(study._study_id, [*trials, running, other])
+            sampler._rng.rng.seed(1)  # type: ignore[attr-defined]
+            found.append(sampler.sample_relative(study, own, numbers))
+    assert found[:2] == found[2:]
+    assert found[0] != found[1]
 
 
 def test_same_choices_with_several_objectives() -> None:
