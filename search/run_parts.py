@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 
 from search.launchers.protocol import Detaches, Launcher, OnDeath, WorkerJob
@@ -31,7 +32,9 @@ from search.web.publisher_thread import publish_periodically
 from search.workers.profile import clear_profiles
 
 POLL_S = 0.5
-MAX_POLL_S = 5.0
+# Snapshots take time from the workers, and those of 10,000 trials are slow: they get at most a hundredth of a core and
+# a twentieth of the time, but progress is never older than a few seconds.
+CORE_SHARE, TIME_SHARE, MAX_SNAPSHOT_AGE_S = 0.01, 0.05, 5.0
 
 
 @dataclass(frozen=True)
@@ -134,20 +137,22 @@ class RunParts:
             return True
         try:
             launcher.start(unfinished, job)
-            snapshot_s = 0.0
+            next_snapshot = -inf
             while launcher.running and not stop.is_set():
-                # A snapshot of 10,000 trials is slow; spend at most a twentieth of the time on snapshots.
-                stop.wait(min(max(POLL_S, 20 * snapshot_s), MAX_POLL_S))
+                stop.wait(POLL_S)
                 launcher.tend()
-                began = time.monotonic()
+                began, cpu_began = time.monotonic(), time.thread_time()
+                if began < next_snapshot and (self.deadline is None or began < self.deadline):
+                    continue
                 snapshot = Snapshot(self.database, part.names, part.metrics, part.loss_unit)
-                snapshot_s = time.monotonic() - began
+                now, cpu_s = time.monotonic(), time.thread_time() - cpu_began
+                next_snapshot = now + min(max(cpu_s / CORE_SHARE, (now - began) / TIME_SHARE), MAX_SNAPSHOT_AGE_S)
                 progress.show(snapshot, launcher.running)
                 if part.idle_pruner is not None:
                     part.idle_pruner.look(snapshot)
                 if _is_met(part.target, snapshot):
                     return False
-                if self.deadline is not None and time.monotonic() >= self.deadline:
+                if self.deadline is not None and now >= self.deadline:
                     return snapshot.done < snapshot.total
             snapshot = Snapshot(self.database, part.names, part.metrics, part.loss_unit)
             progress.show(snapshot, 0)
