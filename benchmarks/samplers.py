@@ -31,6 +31,7 @@ from search.errors import user_errors
 from search.option_fields import Option, Options
 from search.options import PlanningOptions
 from search.planning import open_planned
+from search.study.no_arguments import without_arguments
 from search.workers.setup import open_worker
 
 FIRST_SEED = 100
@@ -89,7 +90,12 @@ def best_here(function: str, sampler: str, workers: int, trials: int, seed: int,
         text = f'objective = "benchmarks.sampler_objectives:{function}"\n{text}[axes]\n{"".join(axes)}'
     else:
         text = f'objective = "benchmarks.sampler_objectives:suggested_{function}"\n{text}'
-    with tempfile.TemporaryDirectory(prefix="lm-search-samplers-") as name, ExitStack() as stack:
+    # Several trials run at a time in this process, and each puts back the command line that it found, in any order.
+    with (
+        without_arguments(),
+        tempfile.TemporaryDirectory(prefix="lm-search-samplers-") as name,
+        ExitStack() as stack,
+    ):
         folder = Path(name)
         file = folder / "quality.toml"
         file.write_text(text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from argparse import ArgumentParser
 from collections.abc import Callable
 from functools import partial
 
@@ -39,3 +41,9 @@ def test_both_sides_search(workers: int) -> None:
         few, more = (best("branin", "random", workers, trials, 7) for trials in (3, 12))
         assert 0.397 < more <= few
         assert best("branin", "random", workers, 12, 7) == more
+
+
+def test_trials_at_the_same_time_leave_the_command_line_as_it_was() -> None:
+    before = sys.argv, ArgumentParser.error, ArgumentParser.parse_known_args
+    best_here("branin", "random", 3, 6, 7, "suggested")
+    assert before == (sys.argv, ArgumentParser.error, ArgumentParser.parse_known_args)
