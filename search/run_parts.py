@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from math import inf
 from pathlib import Path
 
 from search.launchers.protocol import Detaches, Launcher, OnDeath, WorkerJob
@@ -137,7 +136,7 @@ class RunParts:
             return True
         try:
             launcher.start(unfinished, job)
-            next_snapshot = -inf
+            next_snapshot = 0.0
             while launcher.running and not stop.is_set():
                 stop.wait(POLL_S)
                 launcher.tend()

@@ -3,11 +3,10 @@
 The work is the study `bigram`: 36 cells and 2 baselines, one seed, 5000 steps each. The service runs all of it, with
 and without pruning. The plain loop takes much longer, so its cost is estimated from short measurements of every cell
 (see `plain_costs.py`) and checked against complete runs of a few, or with --check-all of every cell, which takes an
-hour more; service, measurements and check take turns. The
-savings of stock Optuna come from its sampler and pruner on the curves of the service's unpruned run. With --whole or
---max-iters all contenders run all of the work, one after another. At last the service answers the claims of the study,
-with seeds where they decide something. The folder `--work` stores the measurements: the same command again makes the
-missing ones, and `--only` selects measurements.
+hour more; service, measurements and check take turns. The savings of stock Optuna come from its sampler and pruner on
+the curves of the service's unpruned run. With --whole or --max-iters all contenders run all of the work, one after
+another. At last the service answers the claims of the study, with seeds where they decide something. The folder
+`--work` stores the measurements: the same command again makes the missing ones, and `--only` selects measurements.
 """
 
 from __future__ import annotations
@@ -15,14 +14,12 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from benchmarks.compare.answered import answered_lines
 from benchmarks.compare.measured_in_turns import CHECKED
 from benchmarks.compare.measurements import ANSWERED, ESTIMATED, IN_TURNS, SERVICE, WHOLE, Measurements
-from benchmarks.compare.plain_costs import Cost
 from benchmarks.compare.tables import Contender, Page, markdown
 from benchmarks.compare.task import FULL_LENGTH, Task, the_cells
 from search.errors import UsageError
@@ -59,7 +56,7 @@ def estimated_rows(made: Measurements) -> list[Contender]:
     check = made.measure(IN_TURNS)["check"]
     return [
         Contender(PLAIN, start + sum(c.run_s() for c in plain), start + sum(c.run_cpu_s() for c in plain), "estimated")
-        if check["settings"]
+        if made.checked
         else Contender(PLAIN, check["wall_s"], check["cpu_s"], "measured"),
         Contender(
             FLUSHED,
@@ -99,20 +96,20 @@ def _optuna(processes: int) -> str:
     return f"Optuna, GridSampler and MedianPruner, {processes} processes"
 
 
-def checked(figures: Mapping[str, Any], costs: Sequence[Cost], cells: Sequence[Any]) -> str:
-    """Compare complete runs of a few cells with the estimates for them, and say what that makes of the speed-ups."""
-    check, start_s = figures["check"], figures["start_up_s"]
-    chosen, whole = the_cells(check["settings"]), check["wall_s"]
+def checked(made: Measurements) -> str:
+    """Compare complete runs with the estimates for them, and say what that makes of the speed-ups."""
+    figures, costs, cells = made.measure(IN_TURNS), made.costs_of("plain"), made.task.cells
+    chosen, whole, start_s = the_cells(made.checked), figures["check"]["wall_s"], figures["start_up_s"]
     estimate = start_s + sum(cost.run_s() for cell, cost in zip(cells, costs, strict=True) if cell in chosen)
     times = (
         f"took {whole / 60:.1f} min; the estimate for them is {estimate / 60:.1f} min ({estimate / whole:.2f} of it)."
     )
-    if not check["settings"]:
+    if not made.checked:
         return f"Check of the estimates: whole runs of the plain loop, of all cells, {times}"
     plain_s = (start_s + sum(cost.run_s() for cost in costs)) * whole / estimate
     unpruned, pruned = (plain_s / figures[name]["wall_s"] for name in ("service", "pruned"))
     return (
-        f"Check of the estimate: whole runs of {len(chosen)} cells ({', '.join(check['settings'])}, and the "
+        f"Check of the estimate: whole runs of {len(chosen)} cells ({', '.join(made.checked)}, and the "
         f"baselines), chosen in advance, {times} If all estimates of the plain loop are off by that factor, the "
         f"speed-ups over it are {unpruned:.1f} without pruning and {pruned:.1f} with the default pruner."
     )
@@ -138,6 +135,8 @@ def main() -> None:
     of_whole_study = (*ESTIMATED, ANSWERED)
     names = [*WHOLE, *SERVICE] if whole else [*ESTIMATED]
     names += [ANSWERED] if task == Task() else []  # the claims are about the whole study
+    if whole and options.check_all:
+        parser.error("--check-all: with --whole, --max-iters or --set nothing is estimated; leave --check-all out")
     names = options.only.split(",") if options.only else names
     for name in names:
         if name not in ALL:
@@ -154,7 +153,7 @@ def main() -> None:
     for name in names:
         made.measure(name)
     if options.only is None:
-        note = "" if whole else checked(made.measure(IN_TURNS), made.costs_of("plain"), task.cells)
+        note = "" if whole else checked(made)
         rows = contenders(made, whole)
         answered = answered_lines(rows, len(task.cells), made.measure(ANSWERED)) if task == Task() else ()
         page = markdown(rows, Page(len(task.cells), task.max_iters, note, made.circumstances(), answered))

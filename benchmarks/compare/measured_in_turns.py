@@ -78,7 +78,7 @@ def in_turns(
     return {
         "service": service_figures(service_folder(work), ran["service"]),
         "pruned": service_figures(pruned_folder(work), ran["pruned"]),
-        "check": {"wall_s": ran["check"].wall_s, "cpu_s": ran["check"].cpu_s, "settings": list(checked)},
+        "check": {"wall_s": ran["check"].wall_s, "cpu_s": ran["check"].cpu_s},
         "start_up_s": start_s,
         **{way: as_json(each.means()) for way, each in costs.items()},
     }

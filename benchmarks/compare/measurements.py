@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +31,17 @@ class Measurements(StoredMeasurements):
         work: The folder that stores them.
         cores: The number of parallel processes.
         task: The work.
-        checked: Which cells `in_turns` runs as a whole.
+        checked: Which cells `in_turns` runs as a whole, as `Task.settings`; none for all cells.
 
     Raises:
         ValueError: The folder has measurements of another task.
     """
 
     def __init__(self, work: Path, cores: int, task: Task, checked: Sequence[str] = CHECKED) -> None:
-        self.work, self.cores, self.task, self._checked = work, cores, task, checked
+        self.work, self.cores, self.task, self.checked = work, cores, task, checked
         super().__init__(work, self._all_makers())
         file = work / "task.json"
-        text = task.as_json()
+        text = task.as_json() if checked == CHECKED else json.dumps({**asdict(task), "checked": checked})
         if file.exists() and file.read_text(encoding="utf-8") != text:
             raise ValueError(f"{work} has measurements of {file.read_text(encoding='utf-8')}; name another --work")
         file.write_text(text, encoding="utf-8")
@@ -55,7 +57,7 @@ class Measurements(StoredMeasurements):
             "pruned": lambda: run_service(task, pruned_folder(work)),
             ANSWERED: lambda: run_until_answered(task, work / "answered-run"),
             "states": lambda: all_states(task.cells, work / "states", self.cores),
-            IN_TURNS: lambda: in_turns(task, self.measure("states"), work, self.cores, self._checked),
+            IN_TURNS: lambda: in_turns(task, self.measure("states"), work, self.cores, self.checked),
             "stock": lambda: stock.saving(self._curves(), self.costs_of("parallel")),
             "ray": lambda: stock.ray_overhead(task.cells, self.cores) if has_ray() else None,
             "plain-whole": lambda: plain_whole(task, work / "plain-run"),

@@ -19,11 +19,12 @@ from benchmarks.sampler_throughput.history import end_first, fill_stock
 from benchmarks.sampler_throughput.objective import GATE
 from search.options import PlanningOptions
 from search.planning import open_planned
+from search.workers.devices import worker_slots
 
 ROOT = Path(__file__).parents[2]
 NAME = "throughput"
-# As `search.run` starts its workers on a CPU; with more threads than cores a time says little about the sampler.
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+# One thread, as `search.run` starts its workers; with more threads than cores a time says little about the sampler.
+ON_A_CPU = worker_slots("cpu", "1")[0].environment
 STOCK = [sys.executable, "-m", "benchmarks.sampler_throughput.stock"]
 
 
@@ -106,7 +107,7 @@ def _stock_database(history: int, folder: Path) -> Path:
 
 def _gated(commands: Sequence[Sequence[str]], case: Case, folder: Path, last_end: Callable[[], float]) -> Cost:
     """Run processes to their ends; their objective waits until each has begun a trial."""
-    environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT), GATE: str(folder)}
+    environment = {**os.environ, **ON_A_CPU, "PYTHONPATH": str(ROOT), GATE: str(folder)}
     with (folder / "log").open("wb") as log:
         processes = [subprocess.Popen(each, cwd=folder, env=environment, stdout=log, stderr=log) for each in commands]
         while len(list(folder.glob("*.ready"))) < len(processes):

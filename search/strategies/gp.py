@@ -51,14 +51,14 @@ class GPSampler(optuna.samplers.GPSampler):
 
 def _fitted_before(study: Study, trial: FrozenTrial, n_parameters: int) -> list[_Kernel] | None:
     """The kernels that the newest trial was chosen with, one for each objective."""
-    import torch
-
     states = (TrialState.COMPLETE, TrialState.RUNNING)
     for each in reversed(study._get_trials(deepcopy=False, states=states)):
         fitted = each.system_attrs.get(FITTED)
         if each.number == trial.number or fitted is None or len(fitted) != len(study.directions):
             continue
         if all(len(numbers) == n_parameters + 2 for numbers in fitted):
+            import torch
+
             kernels = [torch.tensor(numbers, dtype=torch.float64) for numbers in fitted]
             return [_Kernel(numbers[:-2], numbers[-2], numbers[-1]) for numbers in kernels]
     return None

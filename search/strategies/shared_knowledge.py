@@ -10,6 +10,7 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from search.strategies.seen_trials import SeenTrials
 from search.strategies.tpe import EndedTrials, TPESampler
 
 
@@ -34,26 +35,20 @@ class SharedKnowledge:
 
 
 class _KnownSearchSpace(IntersectionSearchSpace):
-    """The parameters that all trials have.
-
-    Knows ended trials as objects. Optuna knows the last number, below which trials may end or be numbered anew.
-    """
+    """The parameters that all trials have."""
 
     def __init__(self, include_pruned: bool) -> None:
         super().__init__(include_pruned)
         self._states = {TrialState.COMPLETE, *([TrialState.PRUNED] if include_pruned else ())}
-        # By id; held, so that no other trial gets the id.
-        self._compared: dict[int, FrozenTrial] = {}
+        self._compared = SeenTrials()
 
     def calculate(self, study: Study, use_cache: bool = False) -> dict[str, BaseDistribution]:
         trials = study._get_trials(deepcopy=False, use_cache=use_cache)
-        new = [trial for trial in trials if id(trial) not in self._compared]
-        if len(trials) - len(new) < len(self._compared):  # a compared trial is gone
-            new, self._compared, self._search_space = trials, {}, None
+        new, is_anew = self._compared.see([trial for trial in trials if trial.state in self._states])
+        if is_anew:
+            self._search_space = None
         for trial in new:
-            if trial.state in self._states:
-                self._compared[id(trial)] = trial
-                self._search_space = _common(self._search_space, trial)
+            self._search_space = _common(self._search_space, trial)
         return copy.deepcopy(dict(sorted((self._search_space or {}).items())))
 
 

@@ -16,6 +16,8 @@ from optuna.samplers._tpe.sampler import default_gamma
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from search.strategies.seen_trials import SeenTrials
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -81,7 +83,7 @@ class TPESampler(optuna.samplers.TPESampler):
 
 
 class EndedTrials:
-    """The complete and pruned trials of one study as numbers, each read once; known as objects, not by number.
+    """The complete and pruned trials of one study as numbers, each read once.
 
     Attributes:
         losses: The value of each row's trial; NaN if it was pruned.
@@ -89,33 +91,29 @@ class EndedTrials:
     """
 
     def __init__(self) -> None:
+        self._seen = SeenTrials()
         self._forget()
 
     def _forget(self) -> None:
-        self._trials: list[FrozenTrial] = []  # held, so that no other trial gets the id of one
-        self._rows: dict[int, int] = {}
         self._columns: dict[str, tuple[BaseDistribution, Floats]] = {}
         self.losses: Floats = np.empty(0)
         self.has_constraints = False
 
     def read(self, trials: Sequence[FrozenTrial]) -> npt.NDArray[np.int64]:
         """The row of each trial."""
-        new = [each for each in trials if id(each) not in self._rows]
-        if len(trials) - len(new) < len(self._trials):  # a trial is gone
+        new, is_anew = self._seen.see(trials)
+        if is_anew:
             self._forget()
-            new = list(trials)
-        self._rows |= {id(each): len(self._trials) + at for at, each in enumerate(new)}
-        self._trials += new
         self.losses = np.append(self.losses, [_loss(each) for each in new])
         self.has_constraints = self.has_constraints or any(each.constraints for each in new)
-        return np.array([self._rows[id(each)] for each in trials], dtype=np.int64)
+        return self._seen.rows(trials)
 
     def column(self, name: str, kind: BaseDistribution) -> Floats:
         """A parameter of each row's trial as its distribution numbers it; NaN if the trial lacks it."""
         known, column = self._columns.get(name, (kind, np.empty(0)))
         if known != kind:
             column = np.empty(0)
-        column = np.append(column, [_number(each.params, name, kind) for each in self._trials[len(column) :]])
+        column = np.append(column, [_number(each.params, name, kind) for each in self._seen.trials[len(column) :]])
         self._columns[name] = kind, column
         return column
 

@@ -254,7 +254,7 @@ def test_the_whole_study_is_estimated_and_checked(
     service = {"wall_s": 1000.0, "cpu_s": 1950.0, "tail_s": 40.0, "trials": 38}
     taken = {
         "service": service, "pruned": {**service, "wall_s": 500.0},
-        "check": {"wall_s": 500.0, "cpu_s": 990.0, "settings": list(CHECKED)},
+        "check": {"wall_s": 500.0, "cpu_s": 990.0},
         "start_up_s": 5.0, "plain": plain, "flushed": quick, "parallel": quick,
     }  # fmt: skip
     keep(
@@ -282,8 +282,10 @@ def test_the_whole_study_is_estimated_and_checked(
     assert "| this service, `--seeds auto` | 33.3 min | 33.3 min | measured |" in page
     assert "This is a quick run" not in page
     # With --check-all it is no estimate.
-    taken["check"] = {"wall_s": 4000.0, "cpu_s": 7900.0, "settings": []}
+    taken["check"] = {"wall_s": 4000.0, "cpu_s": 7900.0}
     keep(tmp_path, in_turns=taken)
+    (tmp_path / "task.json").unlink()
+    monkeypatch.setattr(sys, "argv", ["compare", "--work", str(tmp_path), "--check-all"])
     main()
     page = capsys.readouterr().out
     assert "| plain loop, one run after the other | 66.7 min | 34 | 131.7 min | 4.0 | 8.0 | measured |" in page
@@ -299,6 +301,8 @@ def test_the_whole_study_is_estimated_and_checked(
         (["--max-iters", "0"], "--max-iters 0: give a number from 1 up"),
         (["--set", "n_embt=8"], "n_embt"),
         (["--max-iters", "3", "--only", "service"], "has measurements of"),
+        (["--check-all"], "has measurements of"),
+        (["--check-all", "--max-iters", "3"], "leave --check-all out"),
     ],
 )
 def test_wrong_use_is_one_line(
