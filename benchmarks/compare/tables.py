@@ -63,7 +63,7 @@ plus 11 evaluations of 200 batches of each split. Start-up counts once for each 
 assumed to share the work without waiting, which favours them. Each is the mean of several such measurements.
 
 The service and these measurements took turns of a few seconds on the whole machine, so that all met the same changes of
-its speed: what had no turn was stopped, and the time of a program is that of its turns.
+its speed: while one ran, the others were paused, and only the time of its own turns counts.
 """
 
 SHORT = """
