@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from search.errors import EXIT_USAGE, UsageError, WorkersKeepCrashing
-from search.launchers.kubernetes_job import job_manifest, label_of, labels, read_kubernetes_settings
+from search.launchers.kubernetes_job import job_manifest, job_name, labels, read_kubernetes_settings
 from search.launchers.kubernetes_status import JobStatus, crashed_pods, read_job, reasons_to_wait
 from search.launchers.protocol import Places, WorkerJob
 from search.launchers.settings import device_of, most_workers
@@ -123,7 +123,7 @@ class KubernetesLauncher:
         return _as_yaml(self._manifest(min(n, self._most), job)).rstrip("\n")
 
     def _manifest(self, number: int, job: WorkerJob) -> dict[str, Any]:
-        names = (f"lm-search-{label_of(job.study)}-{count}" for count in itertools.count(1))
+        names = (job_name(self._settings, job.study, count) for count in itertools.count(1))
         name = next(name for name in names if name not in self._jobs)
         arguments = [*job.remote_arguments, "--device", self._device]
         return job_manifest(self._settings, number, arguments, job.study, name)

@@ -27,8 +27,10 @@ USER = 10001  # of the image
 WRITABLE = {"out": "/out", "tmp": "/tmp"}
 COMPONENT = {"app.kubernetes.io/name": "lm-search", "app.kubernetes.io/component": "worker"}
 STUDY_LABEL, SECRET_LABEL = "lm-search/study", "lm-search/secret"
+# The one that the documentation makes: names of Jobs have no part for it, so that they stay short.
+USUAL_SECRET = "lm-search"
 SECRET_EXAMPLE = (
-    "kubectl create secret generic lm-search --from-env-file=FILE, with the line "
+    f"kubectl create secret generic {USUAL_SECRET} --from-env-file=FILE, with the line "
     "SEARCH_STORAGE=postgresql://user:password@host/database in FILE"
 )
 # Label and value of the nodes that a provider may take away; pods must tolerate a taint that is the same.
@@ -106,7 +108,17 @@ def read_kubernetes_settings(values: Mapping[str, Any]) -> KubernetesSettings:
 def label_of(study: str) -> str:
     """The name of a study as a label, and as a part of the names of its Jobs; different for different studies."""
     label = re.sub(r"[^a-z0-9]+", "-", study.lower())[:24].strip("-") or "study"
-    return label if label == study else f"{label}-{hashlib.sha256(study.encode()).hexdigest()[:6]}"
+    return label if label == study else f"{label}-{_digest(study)}"
+
+
+def job_name(settings: KubernetesSettings, study: str, count: int) -> str:
+    """The name of a Job; different where `labels` are, so that one namespace holds the Jobs of several databases."""
+    database = "" if settings.secret == USUAL_SECRET else f"-{_digest(settings.secret)}"
+    return f"lm-search-{label_of(study)}{database}-{count}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
 
 
 def labels(settings: KubernetesSettings, study: str) -> dict[str, str]:

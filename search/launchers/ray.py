@@ -125,14 +125,17 @@ class RayLauncher:
     def _look(self) -> None:
         """Find the actors that have not ended."""
         self._polled_at = time.monotonic()
-        names = [name for name in self._ray.util.list_named_actors() if name.startswith(self._prefix)]
+        # A program that has joined Ray before is in another namespace than its workers.
+        found = self._ray.util.list_named_actors(all_namespaces=True)
+        ours = [each["name"] for each in found if each["namespace"] == NAMESPACE]
+        names = [name for name in ours if name.startswith(self._prefix)]
         self._alive = {name: self._alive.get(name) or self._handle(name) for name in names}
         self._alive = {name: handle for name, handle in self._alive.items() if handle is not None}
 
     def _handle(self, name: str) -> Any:
         """An actor that an earlier run has started; None if it has just ended."""
         try:
-            return self._ray.get_actor(name)
+            return self._ray.get_actor(name, namespace=NAMESPACE)
         except ValueError:
             return None
 

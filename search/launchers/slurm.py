@@ -89,7 +89,8 @@ class SlurmLauncher:
             return
         self._look()
         missing = min(self._job.unfinished(), self._most) - self._alive
-        if missing > 0 and time.monotonic() > self._submitted_at + SUBMIT_AGAIN_S and self._may_submit():
+        # The check comes first: tasks that all refuse at once leave nothing that the run would wait for.
+        if missing > 0 and self._may_submit() and time.monotonic() > self._submitted_at + SUBMIT_AGAIN_S:
             self._submit(missing)
 
     def preview(self, n: int, job: WorkerJob) -> str:
@@ -182,7 +183,7 @@ def _read_jobs(folder: Path) -> list[str]:
 
 def _field(line: str, name: str) -> str:
     """A value of a line of `scontrol --oneline show job`; "" if it is not there."""
-    found = re.search(rf"(?:^| ){name}=(\S+)", line)
+    found = re.search(rf"(?:^| ){name}=(.*?)(?= \w+=|$)", line.rstrip())  # a path can have spaces
     return found[1] if found else ""
 
 

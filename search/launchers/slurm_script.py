@@ -139,7 +139,7 @@ def _directives(settings: SlurmSettings, number: int, name: str, logs: Path) -> 
         "--requeue",
         "--open-mode=append",
         f"--signal=B:USR1@{settings.signal_s}",
-        f"--output={logs}/slurm-%A_%a.log",
+        f"--output={shlex.quote(f'{logs}/slurm-%A_%a.log')}",
         *(f"--{option}={value}" for option, value in given.items() if value is not None),
         *settings.sbatch,
     ]

@@ -172,6 +172,8 @@ def tracking(database: Database, studies: Sequence[str], trackers: Mapping[str, 
     """
     feed = TrackingFeed(replace(database, outage_s=OUTAGE_S, waits_when_full=False), studies, trackers)
     ended, has_read = threading.Event(), threading.Event()
+    if feed.queues:
+        _read(feed)  # before any worker starts: what it finds counts as earlier, and nothing else does
 
     def read() -> None:
         while not ended.wait(EVERY_S):

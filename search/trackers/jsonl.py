@@ -10,7 +10,10 @@ from typing import IO, Any
 
 from search.errors import UsageError
 from search.trackers.locks import open_locked
-from search.trackers.protocol import EvaluationEvent, Event
+from search.trackers.protocol import EvaluationEvent, Event, TrackerError
+
+# How every line begins, of an evaluation and of an end.
+BEGINNING = b'{"event": "e'
 
 
 class JsonLinesTracker:
@@ -36,7 +39,8 @@ class JsonLinesTracker:
         """Write an event, unless the file already has it.
 
         Raises:
-            OSError: The file cannot be written, or another process is writing to it.
+            TrackerError: Another process is writing to the file, or the file has something else than events.
+            OSError: It cannot be written.
         """
         file = self._open()
         if event.key in self._written:
@@ -49,7 +53,7 @@ class JsonLinesTracker:
         if self._file is None:
             file = open_locked(self._path)  # two processes would miss each other's lines
             try:
-                self._written = _read_keys(file)
+                self._written = _read_keys(file, self._path)
             except BaseException:
                 file.close()
                 raise
@@ -62,16 +66,27 @@ class JsonLinesTracker:
             self._file.close()
 
 
-def _read_keys(file: IO[bytes]) -> set[str]:
-    """Return the keys of the events in a file; remove a last line that a crash left incomplete."""
+def _read_keys(file: IO[bytes], path: Path) -> set[str]:
+    """Return the keys of the events in a file; remove a last line that a crash left incomplete.
+
+    Raises:
+        TrackerError: A line is none of ours, so the file is left as it is.
+    """
     file.seek(0)
     keys, end = set[str](), 0
-    for line in file:
-        if not line.endswith(b"\n"):
+    for number, line in enumerate(file, 1):
+        is_whole = line.endswith(b"\n")
+        if not is_whole and (line.startswith(BEGINNING) or BEGINNING.startswith(line)):
             file.truncate(end)
             break
+        try:
+            event = json.loads(line) if is_whole else None
+        except ValueError:
+            event = None
+        if not isinstance(event, dict) or not {"event", "key"} <= event.keys():
+            raise TrackerError(f"{path}: line {number} is no event of a trial; name a new file")
         end += len(line)
-        keys.add(str(json.loads(line)["key"]))
+        keys.add(str(event["key"]))
     return keys
 
 

@@ -84,7 +84,7 @@ class MlflowTracker(RunTracker):
             study.experiment,
             start_time=_milliseconds(trial.started_at),
             tags={"mlflow.parentRunId": study.parent, UID: trial.uid, NUMBER: str(trial.number)},
-            run_name=run_name(trial),
+            run_name=run_name(trial)[:LONGEST_NAME],
         )
         if not run.data.params:
             values = [Param(_name(name), str(value)) for name, value in parameters(trial).items()]

@@ -127,7 +127,10 @@ def require(module: str, library: str, extra: str) -> ModuleType:
 
 
 def run_name(trial: TrialName) -> str:
-    """The name of a trial's run, such as "00012 n_embd=64 seed=1337": sorts as the trials do."""
+    """The name of a trial's run, such as "00012 n_embd=64 seed=1337": sorts as the trials do.
+
+    It has any length. A service that takes no long names gets its beginning, which tells the runs of a study apart.
+    """
     values = " ".join(f"{name}={value}" for name, value in trial.cell.items())
     return f"{trial.number:05d} {values} seed={trial.seed}"
 

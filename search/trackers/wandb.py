@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # In the folder of a run that has everything of its trial.
 MARKER = "lm-search.json"
+# W&B refuses longer names of runs and groups.
+LONGEST_NAME = 128
 WAIT_S = 20.0
 
 
@@ -136,8 +138,8 @@ class WandbRun:
                 entity=self._place.entity,
                 project=self._place.project,
                 id=self._id,
-                name=run_name(self._trial),
-                group=self._trial.study,
+                name=run_name(self._trial)[:LONGEST_NAME],
+                group=self._trial.study[:LONGEST_NAME],
                 config=parameters(self._trial),
                 resume="allow",
                 reinit="create_new",

@@ -17,6 +17,7 @@ from engine_studies import STUDY, EngineStudy
 from gates import wait_until
 from ray.cluster_utils import Cluster
 
+from search import run_study
 from search.errors import EXIT_STOPPED
 from search.launchers.ray import NAMESPACE
 
@@ -59,7 +60,7 @@ def cluster() -> Iterator[Cluster]:
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **SMALL})
     for _ in range(2):
         made.add_node(num_cpus=2, num_gpus=1, **SMALL)
-    ray.init(address=made.address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init(address=made.address, log_to_driver=False, logging_level=logging.ERROR)  # in a namespace of its own
     yield made
     ray.shutdown()
     made.shutdown()  # type: ignore[no-untyped-call]
@@ -72,9 +73,9 @@ class Walk(EngineStudy):
 
     def __init__(self, folder: Path, cluster: Cluster, cells: int) -> None:
         study = STUDY.format(grid=f"a = {list(range(cells))}", lease_s=10, launcher=LAUNCHER)
-        variables = f'launcher.runtime_env={{env_vars={{WALK_FOLDER="{folder}"}}}}'
+        self.variables = f'launcher.runtime_env={{env_vars={{WALK_FOLDER="{folder}"}}}}'
         environment = {"RAY_ADDRESS": cluster.address}
-        super().__init__(folder, WALK, study, environment, arguments=("--set", variables))
+        super().__init__(folder, WALK, study, environment, arguments=("--set", self.variables))
 
     def check_complete(self, cells: int) -> None:
         """Every trial is there once, complete, and with the values that a loop of one's own gives."""
@@ -96,7 +97,8 @@ def walk(tmp_path: Path, cluster: Cluster) -> Iterator[Walk]:
 
 def actors() -> list[str]:
     """The names of the actors that have not ended."""
-    return list(ray.util.list_named_actors())
+    found: list[Any] = list(ray.util.list_named_actors(all_namespaces=True))
+    return [each["name"] for each in found if each["namespace"] == NAMESPACE]
 
 
 def is_free() -> bool:
@@ -192,6 +194,17 @@ def test_a_detached_run_leaves_its_workers_and_a_stopped_one_hands_its_trials_ba
     walk.release()
     code, said = walk.finish("--workers", "2")
     assert code == 0, said
+    walk.check_complete(24)
+
+
+def test_a_program_that_has_joined_ray_itself_watches_its_workers(walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ray.is_initialized()
+    monkeypatch.chdir(walk.folder)
+    monkeypatch.setenv("WALK_FOLDER", str(walk.folder))  # the plan imports the module, too
+    result = run_study(
+        "walk.toml", storage="sqlite:///walk.db", devices="cpu", workers="2", settings=[walk.variables], quiet=True
+    )
+    assert (result.exit_code, result.counts["complete"]) == (0, 24)
     walk.check_complete(24)
 
 

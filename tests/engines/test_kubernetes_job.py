@@ -16,7 +16,7 @@ from kubernetes_rules import faults
 from study_files import FAKE_STUDY, write_corpus, write_study
 
 from search.errors import UsageError
-from search.launchers.kubernetes_job import job_manifest, label_of, read_kubernetes_settings
+from search.launchers.kubernetes_job import job_manifest, job_name, label_of, read_kubernetes_settings
 from search.launchers.protocol import Places
 from search.launchers.registry import make_launcher
 from search.options import RunOptions
@@ -149,6 +149,13 @@ def test_long_names_that_begin_alike_differ() -> None:
     first, second = label_of("x" * 200), label_of("x" * 201)
     assert first != second
     assert len(first) <= 31
+
+
+def test_names_of_jobs_differ_by_database_and_are_short_enough() -> None:
+    settings = [read_kubernetes_settings({**NEEDED, "secret": secret}) for secret in ("lm-search", "a", "b" * 63)]
+    names = [job_name(each, "x" * 200, 100) for each in settings]
+    assert len(set(names)) == 3
+    assert [faults(job_manifest(settings[0], 100, [], "a", name)) for name in names] == [[]] * 3
 
 
 BREAKS: dict[str, Callable[[dict[str, Any]], object]] = {

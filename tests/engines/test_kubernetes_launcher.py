@@ -96,6 +96,13 @@ def test_jobs_of_a_study_from_its_start_to_its_stop(api: KubernetesApi, tmp_path
     second.stop()
 
 
+def test_the_same_study_in_two_databases_of_one_namespace(api: KubernetesApi, tmp_path: Path) -> None:
+    first, second = launcher(), launcher(secret="other-database")
+    first.start(2, Queue(2).job(tmp_path))
+    second.start(3, Queue(3).job(tmp_path))
+    assert (first.running, second.running, sorted(completions(api).values())) == (2, 3, [2, 3])
+
+
 def test_workers_that_have_ended_are_not_counted(api: KubernetesApi, tmp_path: Path) -> None:
     queue = Queue(4)
     run = launcher()

@@ -49,4 +49,4 @@ def test_ray_in_a_network_of_its_own(tmp_path: Path) -> None:
     finally:
         shutil.rmtree(environment["RAY_TMPDIR"], ignore_errors=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 passed" in done.stdout
+    assert "5 passed" in done.stdout

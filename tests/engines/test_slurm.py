@@ -187,7 +187,7 @@ def test_a_run_that_is_stopped_cancels_its_workers_and_one_that_detaches_leaves_
 
 
 def test_what_slurm_or_a_worker_refuses_is_said_in_one_line(walk: Callable[[str, int], Walk]) -> None:
-    study = walk("refused", 6)
+    study = walk("refused by a cluster", 6)
     code, said = study.finish("--set", "launcher.partition=moon")
     assert (code, len(said.splitlines())) == (2, 1)
     assert "--launcher slurm: sbatch: error: invalid partition specified: moon" in said
@@ -197,6 +197,10 @@ def test_what_slurm_or_a_worker_refuses_is_said_in_one_line(walk: Callable[[str,
     code, said = study.finish("--detach", "--launcher", "local")
     assert (code, len(said.splitlines())) == (2, 1)
     assert "--detach: the workers of this launcher end with the run" in said
+    code, said = study.finish("--set", "launcher.prologue=echo no module walk; exit 2")
+    assert code == 2, said
+    log = r"/.*/refused by a cluster/.*/slurm-\d+_\d+\.log"
+    assert re.search(rf"^error: SLURM job \d+ ended with exit code 2:0: no module walk; log: {log}$", said, re.M)
 
 
 @pytest.mark.timeout(600)

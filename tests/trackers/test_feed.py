@@ -20,7 +20,7 @@ from search.storage.queue import TrialQueue
 from search.trackers import feed as feeding
 from search.trackers.feed import TrackingFeed, tracking
 from search.trackers.jsonl import JsonLinesTracker
-from search.trackers.protocol import EndEvent, Event
+from search.trackers.protocol import EndEvent, EvaluationEvent, Event, TrackerError, TrialName
 from search.trackers.registry import make_trackers
 
 
@@ -184,10 +184,30 @@ def test_json_lines_have_each_event_once(database: Database, queue: TrialQueue, 
     assert (lines(path)[1]["outcome"], lines(path)[1]["reason"]) == ("diverged", "made up")
     # A process that was killed in the middle of a line.
     whole = path.read_bytes()
-    path.write_bytes(whole[:-20])
-    with tracking(database, [STUDY], make_trackers([f"jsonl:{path}"])):
-        pass
-    assert path.read_bytes() == whole
+    for cut in (1, 20, len(whole.splitlines(keepends=True)[-1]) - 3):
+        path.write_bytes(whole[:-cut])
+        with tracking(database, [STUDY], make_trackers([f"jsonl:{path}"])):
+            pass
+        assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ('{"loss": 4.0}', 1),
+        ("{\n}", 1),
+        ('{"event": "click", "key": "x"}', 1),
+        ('{"event": "end", "key": "x"}\nname,loss', 2),
+        ('{"key": "x"}\n{"event": "e', 1),
+    ],
+)
+def test_json_lines_leave_a_file_of_the_user_as_it_is(tmp_path: Path, content: str, line: int) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(content, encoding="utf-8")
+    tracker = JsonLinesTracker(str(path))
+    with pytest.raises(TrackerError, match=rf"mine\.json: line {line} is no event of a trial; name a new file$"):
+        tracker.track(EvaluationEvent(TrialName(STUDY, "uid", 0, {}, 1337), 0, {"val_loss": 4.0}))
+    assert path.read_text(encoding="utf-8") == content
 
 
 def test_two_processes_do_not_write_the_same_file(

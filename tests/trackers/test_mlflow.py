@@ -25,6 +25,7 @@ from search.storage.database import Database
 from search.storage.queue import TrialQueue
 from search.trackers.feed import TrackingFeed
 from search.trackers.mlflow import MlflowTracker, make_database
+from search.trackers.protocol import EvaluationEvent, TrialName
 from search.trackers.registry import make_trackers
 
 mlflow = pytest.importorskip("mlflow")
@@ -178,6 +179,16 @@ def test_a_failed_trial_that_is_put_back_goes_on_in_its_run(database: Database, 
     poll(database, MlflowTracker(uri))
     seen = Seen(uri)
     assert (seen.trials["00000"].info.status, seen.curve("00000")) == ("FINISHED", [(0, 4.0), (500, 3.0)])
+
+
+def test_a_long_name_fits_the_column_of_mlflow(uri: str) -> None:
+    from mlflow.store.tracking.dbmodels.models import SqlRun
+
+    trial = TrialName(STUDY, "uid", 7, {f"axis_{number}": "x" * 20 for number in range(20)}, 1337)
+    tracker = MlflowTracker(uri)
+    tracker.track(EvaluationEvent(trial, 0, {"val_loss": 4.0}))
+    tracker.close()
+    assert len(Seen(uri).trials["00007"].info.run_name) == SqlRun.__table__.c.name.type.length
 
 
 class Server:

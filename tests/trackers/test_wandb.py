@@ -167,6 +167,15 @@ def test_two_parts_of_a_run_within_a_second(tmp_path: Path) -> None:
     assert sorted(part.curve for part in fragments(tmp_path)["00000"]) == [[(1, 4.0)], [(2, 4.0)]]
 
 
+def test_long_names_are_cut_to_what_the_server_takes(tmp_path: Path) -> None:
+    trial = TrialName("s" * 200, "uid", 7, {"axis": "x" * 200}, 1337)
+    [tracker] = make_trackers(["wandb:letters"]).values()
+    tracker.track(EvaluationEvent(trial, 0, {"val_loss": 4.0}))
+    tracker.close()
+    [seen] = fragments(tmp_path)["00007"]
+    assert (len(seen.run.display_name), len(seen.run.run_group)) == (128, 128)
+
+
 @pytest.mark.parametrize("target", ["", "a/b/c", "team/"])
 def test_a_wrong_project(target: str) -> None:
     with pytest.raises(UsageError, match="name a project, such as --track wandb:my-project or --track wandb:my-team"):

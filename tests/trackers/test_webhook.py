@@ -16,7 +16,7 @@ from search.storage.database import Database
 from search.storage.leases import Report
 from search.storage.queue import TrialQueue
 from search.storage.state_transitions import Outcome
-from search.trackers.feed import TrackingFeed
+from search.trackers.feed import TrackingFeed, tracking
 from search.trackers.registry import make_trackers
 
 
@@ -92,6 +92,16 @@ def test_the_start_new_bests_failures_and_the_end(
     assert "val_loss 2.5" in best
     assert end.startswith("the run has ended: 2 complete, 1 failed; best trial 3")
     assert receiver.posts[2]["cell"] == {"block_size": 8, "n_embd": 64, "pe_type": "randn"} | receiver.posts[2]["cell"]
+
+
+def test_a_run_that_ends_at_once_is_told_of(database: Database, queue: TrialQueue, receiver: Receiver) -> None:
+    finish(queue, "complete", 3.0)  # before this run
+    with tracking(database, [STUDY], make_trackers([f"webhook:{receiver.url}"])):
+        finish(queue, "complete", 2.5)
+    first, best, end = receiver.texts()
+    assert first == f"{STUDY}: training has begun"
+    assert best.startswith(f"{STUDY}: new best trial 1 of {STUDY} (")
+    assert end.startswith("the run has ended: 1 complete; best trial 1")
 
 
 @pytest.mark.parametrize(
