@@ -34,7 +34,7 @@ from search.strategies.pruners import check_pruner, read_pruner
 from search.strategies.samplers import check_sampler, make_sampler
 from search.strategies.warm_start import warm_started
 from search.study.budget import parse_budget
-from search.study.cell_checks import check_cells, check_confirm, check_judged_metric
+from search.study.cell_checks import check_cells, check_confirm, check_judged_metric, check_seeds
 from search.study.code_versions import trials_by_code
 from search.study.corpus import read_corpus
 from search.study.definition import MAX_SEEDS, StudyDefinition, load_definition
@@ -92,6 +92,7 @@ def load_study(options: PlanningOptions, modules: Path | None = None) -> Study:
     objective = resolve_objective(definition.objective)
     check_judged_metric(definition, objective)
     check_confirm(definition, objective)
+    check_seeds(definition, objective)
     if budget is not None and budget.unit == "flops" and not isinstance(objective, MakesCountedRuns):
         raise UsageError(
             f"--budget {printable(options.budget)}: the objective {definition.objective} does not count floating-point "
@@ -219,7 +220,9 @@ def open_planned(options: PlanningOptions, modules: Path | None = None) -> tuple
         for name in study.names:
             note_host(database, name)
         is_spent = settle_budget(database, *with_siblings(database, study.name))
-        if stored is not None and not is_spent and (plan_seeds := make_seed_planner(database, stored)) is not None:
+        plan_seeds = None if stored is None or is_spent else make_seed_planner(database, stored)
+        # Where a trial of this run waits, the workers do it after the last one.
+        if plan_seeds is not None and not counts(database, study.names)["waiting"]:
             plan_seeds()
     except BaseException:
         database.engine.dispose()

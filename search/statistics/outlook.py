@@ -1,7 +1,8 @@
 """What is open in a study with `seeds = "auto"`, and where the next seeds go.
 
 The open question that the fewest seconds of training answer gets some seeds, for the cells that narrow its interval
-most. A question that would need more trials than the budget leaves gets none.
+most. A question that would need more trials than the budget leaves gets none, and so does one of cells whose planned
+trials still wait: those of baselines can wait for another run.
 """
 
 from __future__ import annotations
@@ -117,14 +118,18 @@ def outlook(grid: Losses, everything: Losses, rules: Rules, seconds_of: Mapping[
         by_text.setdefault(question.text, []).append(need(question, everything, seconds, most))
     needs = sorted((OpenQuestion(text, parts) for text, parts in by_text.items()), key=lambda each: each.seconds)
     found = Outlook(needs, left, ())
-    if not found.decidable:
+    waits = everything.has_state("waiting")
+    for decidable in found.decidable:
+        first = min(decidable.parts, key=lambda part: part.seconds)
+        if not waits[first.question.weights != 0].any():
+            break
+    else:
         return found
-    first = min(found.decidable[0].parts, key=lambda part: part.seconds)
     assert first.trials is not None, "it is decidable"
     number = min(left, max(LEAST, min(MOST, math.ceil(first.trials / 2))))
     planned = np.array([everything.count[row] + sum(each.values()) for row, each in enumerate(everything.others)])
     chosen = next_cells(first.question, everything, seconds, planned.astype(np.float64), most, number)
-    return Outlook(found.needs, left, [everything.cells[row] for row in chosen], found.decidable[0].text)
+    return Outlook(found.needs, left, [everything.cells[row] for row in chosen], decidable.text)
 
 
 def _seconds(known: Mapping[str, float], losses: Losses) -> Floats:

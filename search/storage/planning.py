@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -93,12 +93,12 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class ClaimedTrial:
-    """A trial that a worker has claimed: it has ended, or it is training.
+class StoredTrial:
+    """A trial as the queue has it.
 
     Attributes:
         cell: Its parameters, without the seed.
-        outcome: complete, pruned, diverged or failed; "running" before its end.
+        outcome: complete, pruned, diverged or failed; before its end "waiting" or "running".
         value: The last value; None without one.
         seconds: From its last claim to its end; None before it.
     """
@@ -212,15 +212,17 @@ def _continued(
         raise DefinitionChanged(one.study, stored, one.definition)
     rows = _rows(connection, study.uid)
     growth = one.grow(stored, trial_cells(rows))
-    if canonical(stored) == canonical(growth.plan.definition):
-        return growth.plan
+    # What was added to the plan since it was made, such as the results of another study, holds for this one too.
+    continued = replace(growth.plan, attrs={**one.attrs, **growth.plan.attrs})
+    if canonical(stored) == canonical(continued.definition):
+        return continued
     refuse_while_leased(database, connection, one.study, rows)
     removed = set(map(canonical, growth.removed))
     gone = [row.trial_id for row in rows if canonical(cell_and_seed(row.cell)[0]) in removed]
     remove_trials(connection, one.study, gone)
-    rewrite_distributions(connection, study.study_id, growth.plan.distributions)
-    optuna_tables.write_study_attrs(connection, study.study_id, {DEFINITION: growth.plan.definition})
-    return growth.plan
+    rewrite_distributions(connection, study.study_id, continued.distributions)
+    optuna_tables.write_study_attrs(connection, study.study_id, {DEFINITION: continued.definition})
+    return continued
 
 
 def _rows(connection: Connection, uid: str) -> Sequence[Row[Any]]:
@@ -228,7 +230,7 @@ def _rows(connection: Connection, uid: str) -> Sequence[Row[Any]]:
 
 
 def extend(
-    database: Database, study: str, uid: str, choose: Callable[[Sequence[ClaimedTrial], Mapping[str, Any]], Extension]
+    database: Database, study: str, uid: str, choose: Callable[[Sequence[StoredTrial], Mapping[str, Any]], Extension]
 ) -> int:
     """Add trials to a study in which no trial waits.
 
@@ -246,24 +248,23 @@ def extend(
         rows = _rows(connection, uid)
         if planned is None or any(row.state == "waiting" for row in rows):
             return 0
-        extension = choose(_claimed(rows), optuna_tables.study_attrs(connection, planned.study_id))
+        extension = choose(_stored(rows), optuna_tables.study_attrs(connection, planned.study_id))
         optuna_tables.write_study_attrs(connection, planned.study_id, extension.attrs)
         return _insert_missing(connection, _PlannedStudy(study, uid, planned.study_id), rows, extension.trials)
 
     return database.write(work)
 
 
-def claimed_trials(database: Database, uid: str) -> list[ClaimedTrial] | None:
-    """The trials of a planning of a study; None if one of them waits."""
-    rows = database.read(lambda connection: _rows(connection, uid))
-    return None if any(row.state == "waiting" for row in rows) else _claimed(rows)
+def stored_trials(database: Database, uid: str) -> list[StoredTrial]:
+    """The trials of a planning of a study."""
+    return _stored(database.read(lambda connection: _rows(connection, uid)))
 
 
-def _claimed(rows: Sequence[Row[Any]]) -> list[ClaimedTrial]:
+def _stored(rows: Sequence[Row[Any]]) -> list[StoredTrial]:
     return [
-        ClaimedTrial(
+        StoredTrial(
             *cell_and_seed(row.cell),
-            row.outcome if row.state == "done" else "running",
+            row.outcome if row.state == "done" else "waiting" if row.state == "waiting" else "running",
             row.value,
             None if None in (row.finished_at, row.started_at) else row.finished_at - row.started_at,
         )

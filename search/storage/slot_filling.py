@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from optuna.distributions import IntDistribution
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
 from search.storage import optuna_queries, optuna_tables
 from search.storage.errors import LeaseLost
+from search.storage.growth import UNBEGUN
 from search.storage.leases import Lease, held_by, row_of
+from search.storage.left_out import STUDY_STOPPED
 from search.storage.optuna_tables import ENQUEUED, FIXED, Parameter
 from search.storage.schema import queue_table
 from search.storage.slot_history import SlotHistory, SlotRow
@@ -170,10 +172,12 @@ def fill_first(connection: Connection, uid: str, choices: Sequence[Choice], firs
     slots: dict[int, list[Row[Any]]] = {}
     for row in rows:
         slots.setdefault(slot_of(row.cell), []).append(row)
+    # A larger budget puts back what a spent one left out; what the objective stopped may never be put back.
+    stopped = {slot for slot, trials in slots.items() if all(row.reason == STUDY_STOPPED for row in trials)}
     free = iter(
-        sorted(map(SlotRow.of, trials), key=lambda each: each.repetition)
-        for _, trials in sorted(slots.items())
-        if all(row.state == "waiting" and row.token == 0 and is_empty_slot(row.cell) for row in trials)
+        sorted(map(SlotRow.of, slots[slot]), key=lambda each: each.repetition)
+        for slot in sorted(slots, key=lambda slot: (slot in stopped, slot))
+        if all(row.state in UNBEGUN and row.token == 0 and is_empty_slot(row.cell) for row in slots[slot])
     )
     left = []
     for choice in choices:
@@ -201,8 +205,10 @@ def fix_first(connection: Connection, uid: str, study_id: int, cells: Sequence[M
         return []
     given = optuna_queries.read_system_attr(connection, study_id, ENQUEUED)
     present = set(map(canonical, given.values()))
-    unclaimed = (queue_table.c.study_uid == uid, queue_table.c.state == "waiting", queue_table.c.token == 0)
-    query = select(queue_table.c.trial_id).where(*unclaimed).order_by(queue_table.c.priority, queue_table.c.id)
+    rows = queue_table.c
+    unclaimed = (rows.study_uid == uid, rows.state.in_(UNBEGUN), rows.token == 0)
+    stopped = func.coalesce(rows.reason, "") == STUDY_STOPPED  # these last, as in `fill_first`
+    query = select(rows.trial_id).where(*unclaimed).order_by(stopped, rows.priority, rows.id)
     # A worker may be claiming one.
     ids = connection.execute(query.with_for_update(skip_locked=True)).scalars().all()
     free = (trial_id for trial_id in ids if trial_id not in given)

@@ -178,7 +178,7 @@ class SlotHistory:
         self._seeds.setdefault(canonical(cell), set()).add(seed)
         return slot
 
-    def shown(self) -> tuple[list[FrozenTrial], dict[str, Any]]:
+    def shown(self) -> tuple[dict[int, FrozenTrial], dict[str, Any]]:
         """What a sampler sees: a trial for each filled slot, in their order, and what it stored on the study."""
         found, notes = self.database.snapshot(self._read_changed)
         for slot in self._changed:
@@ -188,7 +188,7 @@ class SlotHistory:
             slots.setdefault(each.slot, []).append(each)
         self._merged |= {slot: self._merge(seeds) for slot, seeds in slots.items()}
         self._changed = set()
-        return [trial for _, trial in sorted(self._merged.items())], notes
+        return dict(sorted(self._merged.items())), notes
 
     def _read_changed(self, connection: Connection) -> tuple[list[SlotTrial], dict[str, Any]]:
         notes = {} if self.study_id is None else optuna_tables.study_system_attrs(connection, self.study_id)

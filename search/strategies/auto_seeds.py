@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from search.storage.database import Database
-from search.storage.planning import ClaimedTrial, Extension, PlannedTrial, claimed_trials, extend
+from search.storage.planning import Extension, PlannedTrial, StoredTrial, extend, stored_trials
 from search.storage.slots import identity
 from search.storage.values import canonical
 from search.study.cells import BASELINES_SUFFIX
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from search.statistics.outlook import Outlook, Rules
 
 
-def losses_of(trials: Sequence[ClaimedTrial], metric: Metric) -> Losses:
+def losses_of(trials: Sequence[StoredTrial], metric: Metric) -> Losses:
     """The losses of trials, and the states of those without one."""
     from search.statistics.losses import Losses
 
@@ -37,7 +37,7 @@ def losses_of(trials: Sequence[ClaimedTrial], metric: Metric) -> Losses:
     return Losses.of([(each.cell, each.seed, float(each.value or 0.0)) for each in ended], metric, others)
 
 
-def _seconds(trials: Sequence[ClaimedTrial]) -> dict[str, float]:
+def _seconds(trials: Sequence[StoredTrial]) -> dict[str, float]:
     """The seconds of a complete trial, by canonical cell."""
     found: dict[str, list[float]] = {}
     for each in trials:
@@ -46,7 +46,7 @@ def _seconds(trials: Sequence[ClaimedTrial]) -> dict[str, float]:
     return {cell: statistics.median(values) for cell, values in found.items()}
 
 
-def _outlook(grid: Sequence[ClaimedTrial], baselines: Sequence[ClaimedTrial], rules: Rules, metric: Metric) -> Outlook:
+def _outlook(grid: Sequence[StoredTrial], baselines: Sequence[StoredTrial], rules: Rules, metric: Metric) -> Outlook:
     from search.statistics.outlook import outlook
 
     everything = [*grid, *baselines]
@@ -54,7 +54,7 @@ def _outlook(grid: Sequence[ClaimedTrial], baselines: Sequence[ClaimedTrial], ru
 
 
 def make_seed_planner(database: Database, study: StoredStudy) -> Callable[[], int] | None:
-    """Make a function that plans the next seeds of a study and of its baselines, where no trial waits.
+    """Make a function that plans the next seeds of a study and of its baselines, each where none of its trials waits.
 
     A worker that finds the queue empty calls it, and so does the next start. Each study is extended in one transaction
     under its planning lock, and nothing happens if another process was first.
@@ -69,11 +69,10 @@ def make_seed_planner(database: Database, study: StoredStudy) -> Callable[[], in
     sibling = read_stored_study(database, study.name + BASELINES_SUFFIX)
 
     def plan() -> int:
-        baselines = [] if sibling is None else claimed_trials(database, sibling.planning)
-        if baselines is None:
-            return 0
+        # Some may wait for a run that trains them: this one may leave the baselines out.
+        baselines = [] if sibling is None else stored_trials(database, sibling.planning)
 
-        def of_grid(grid: Sequence[ClaimedTrial], attrs: Mapping[str, Any]) -> Extension:
+        def of_grid(grid: Sequence[StoredTrial], attrs: Mapping[str, Any]) -> Extension:
             found = _outlook(grid, baselines, rules, metric)
             trials = _next_trials(found.next, grid, study.definition.cells, study.first_seed, rules)
             open_questions = [each.as_dict() for each in found.needs]
@@ -82,11 +81,11 @@ def make_seed_planner(database: Database, study: StoredStudy) -> Callable[[], in
         added = extend(database, study.name, study.planning, of_grid)
         if sibling is None or added or not _asks_for(rules.claims, sibling):
             return added
-        grid = claimed_trials(database, study.planning)
-        if grid is None:
+        grid = stored_trials(database, study.planning)
+        if any(each.outcome == "waiting" for each in grid):
             return 0
 
-        def of_baselines(ended: Sequence[ClaimedTrial], attrs: Mapping[str, Any]) -> Extension:
+        def of_baselines(ended: Sequence[StoredTrial], attrs: Mapping[str, Any]) -> Extension:
             found = _outlook(grid, ended, rules, metric)
             cells = sibling.definition.baselines
             trials = _next_trials(found.next, ended, cells, study.first_seed, rules)
@@ -118,7 +117,7 @@ def _asks_for(claims: Sequence[Claim], sibling: StoredStudy) -> bool:
 
 def _next_trials(
     chosen: Sequence[Mapping[str, Any]],
-    trials: Sequence[ClaimedTrial],
+    trials: Sequence[StoredTrial],
     cells: Sequence[Cell],
     first_seed: int,
     rules: Rules,

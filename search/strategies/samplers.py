@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, BruteForceSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseGASampler, BaseSampler, BruteForceSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
@@ -181,6 +181,7 @@ def ask(
     study_notes: Mapping[str, Any],
     space: Space | None = None,
     metrics: Sequence[Metric] = DEFAULT_METRICS,
+    ids: Sequence[int] | None = None,
 ) -> Answer:
     """Ask a sampler for the next cell of a study with exactly the trials `trials`.
 
@@ -188,6 +189,7 @@ def ask(
         trials: With a value for each metric; they are numbered anew, in this order.
         space: Which axes a cell has, and which cells are excluded; by default every cell has every axis.
         metrics: Their directions are those of the study.
+        ids: By which `study_notes` name the trials; by default their numbers.
 
     Returns:
         Its choice; without values if it chose excluded cells only, `MAX_ASKED` times.
@@ -200,7 +202,7 @@ def ask(
         before = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
-            study = _study(sampler, trials, study_notes, metrics)
+            study = _study(sampler, trials, study_notes, metrics, ids)
             for _ in range(MAX_ASKED):
                 trial = study.ask()
                 for name in names:
@@ -216,14 +218,28 @@ def ask(
 
 
 def _study(
-    sampler: BaseSampler, trials: Sequence[FrozenTrial], notes: Mapping[str, Any], metrics: Sequence[Metric]
+    sampler: BaseSampler,
+    trials: Sequence[FrozenTrial],
+    notes: Mapping[str, Any],
+    metrics: Sequence[Metric],
+    ids: Sequence[int] | None = None,
 ) -> Study:
     storage, directions = ShownTrials(), [each.optuna_direction for each in metrics]
     study = optuna.create_study(storage=storage, sampler=sampler, directions=directions)
-    for key, value in notes.items():
+    storage.show(study._study_id, trials, ids)
+    for key, value in _usable(notes, sampler, trials).items():
         storage.set_study_system_attr(study._study_id, key, value)
-    storage.show(study._study_id, trials)
     return study
+
+
+def _usable(notes: Mapping[str, Any], sampler: BaseSampler, trials: Sequence[FrozenTrial]) -> Mapping[str, Any]:
+    """The notes without the parents of a generation of which one has no value any more, since it got a further seed or
+    was deleted: a genetic sampler compares parents, and chooses them again where no note names them."""
+    if not isinstance(sampler, BaseGASampler):
+        return notes
+    parents = sampler._get_parent_cache_key_prefix()
+    complete = {trial._trial_id for trial in trials if trial.state is TrialState.COMPLETE}
+    return {key: ids for key, ids in notes.items() if not key.startswith(parents) or complete.issuperset(ids)}
 
 
 def _answer(study: Study, trial: Trial, before: Mapping[str, Any]) -> Answer:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from optuna.distributions import BaseDistribution
+from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.statistics.inference import mean
@@ -38,11 +39,11 @@ class Sampling:
     Attributes:
         distributions: The search space of the sampler.
         first_seed: The seed of a cell's first repetition; together with the slot it gives the sampler's seeds.
+        space: Which axes a cell has, and which cells are excluded.
         observations: Cells of another study with their losses; the sampler gets them too.
         order: The axes in the order of the study file.
         metrics: What trials are ranked by.
         has_start_points: Whether the first cells are `start_point`s; studies of earlier versions draw them at random.
-        space: Which axes a cell has, and which cells are excluded.
         definition: The stored definition that all this is from.
     """
 
@@ -50,10 +51,10 @@ class Sampling:
     sampler: SamplerSettings
     distributions: Mapping[str, BaseDistribution]
     first_seed: int
+    space: Space
     observations: Sequence[Observation] = ()
     order: Sequence[str] = ()
     has_start_points: bool = True
-    space: Space | None = None
     definition: Mapping[str, Any] = field(default_factory=dict)
     metrics: Sequence[Metric] = DEFAULT_METRICS
     # By the text of a definition.
@@ -88,17 +89,19 @@ class Sampling:
         if (chosen := history.cell_of(slot)) is not None:
             return self._choice(chosen)
         sampler = self._shared.share(make_sampler(self.sampler, self.first_seed, slot))
-        trials, notes = history.shown() if sees_trials(sampler) else ((), {})
-        trials = [*self._observed, *trials]
+        shown, notes = history.shown() if sees_trials(sampler) else ({}, {})
+        trials = [*self._observed, *shown.values()]
+        # A slot keeps its id, whatever is filled or observed later: notes of a sampler name trials by their ids.
+        ids = [*range(-len(self._observed), 0), *shown]
         if self.has_start_points and is_starting(sampler, trials):
             return self._choice(self._start_point(slot))
-        answer = ask(sampler, self.distributions, trials, notes, self.space, self.metrics)
+        answer = ask(sampler, self.distributions, trials, notes, self.space, self.metrics, ids)
         made = self._choice(answer.values, answer) if answer.values else self._choice(self._start_point(slot))
         return replace(made, sees_trials=sees_trials(sampler))
 
     @cached_property
     def _observed(self) -> list[FrozenTrial]:
-        return observed_trials(self.observations, self.distributions)
+        return observed_trials(self.observations, self.distributions, self.space)
 
     def _start_point(self, slot: int) -> Mapping[str, Any]:
         return start_point(self.distributions, slot, self.first_seed, self.space)
@@ -121,26 +124,32 @@ def make_sampling(database: Database, study: StoredStudy) -> Sampling | None:
         definition.sampler,
         axis_distributions(definition.grid, definition.axes),
         study.first_seed,
+        definition.space,
         observations,
         order=study.axis_order,
         has_start_points=study.has_start_points,
-        space=definition.space,
         definition=definition.as_stored,
         metrics=definition.metrics,
     )
 
 
 def observed_trials(
-    observations: Sequence[Observation], distributions: Mapping[str, BaseDistribution]
+    observations: Sequence[Observation], distributions: Mapping[str, BaseDistribution], space: Space
 ) -> list[FrozenTrial]:
-    """Complete trials that only the sampler sees; they are not trials of the study."""
+    """Complete trials that only the sampler sees; they are not trials of the study.
+
+    The search space can have changed since they were stored. Those outside it are left out, and so are those with an
+    axis that is gone: the trials of this study may have another value of it.
+    """
+    known = [each for each in observations if each.cell.keys() <= distributions.keys()]
+    inside = [restricted for each in known if (restricted := each.restricted(distributions, space)) is not None]
     return [
         create_trial(
             params=dict(each.cell),
             distributions={name: distributions[name] for name in each.cell},
             values=[each.val_loss, *each.further],
         )
-        for each in observations
+        for each in inside
     ]
 
 
@@ -157,7 +166,7 @@ def merged(seeds: Sequence[SlotTrial], n_values: int = 1) -> FrozenTrial:
         create_trial,
         params=params,
         distributions={name: kind for name, kind in first.distributions.items() if name != "seed"},
-        system_attrs=first.system_attrs,
+        system_attrs=_merged_notes(seeds),
     )
     if states & {"waiting", "running"}:
         return make(state=TrialState.RUNNING)
@@ -171,6 +180,17 @@ def merged(seeds: Sequence[SlotTrial], n_values: int = 1) -> FrozenTrial:
     if "pruned" in states:
         return make(state=TrialState.PRUNED, intermediate_values=_mean_curve([each.trial for each in seeds]))
     return make(state=TrialState.FAIL)
+
+
+def _merged_notes(seeds: Sequence[SlotTrial]) -> dict[str, Any]:
+    """The notes on the first trial, with the largest value of each constraint: as in a report, a cell is infeasible if
+    one of its complete trials is."""
+    worst: dict[str, float] = {}
+    for each in [each for each in seeds if each.state == "complete"] or seeds:
+        for name, value in each.trial.constraints.items():
+            worst[name] = max(value, worst.get(name, value))
+    others = {key: note for key, note in seeds[0].trial.system_attrs.items() if not key.startswith(_CONSTRAINTS_KEY)}
+    return others | {f"{_CONSTRAINTS_KEY}:{name}": value for name, value in worst.items()}
 
 
 def _mean_curve(trials: Sequence[FrozenTrial]) -> dict[int, float]:

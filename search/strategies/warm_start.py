@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from optuna.distributions import BaseDistribution
-
 from search.errors import UsageError
 from search.statistics.ranking import Row, ranked_rows
 from search.storage.database import Database
@@ -15,7 +13,6 @@ from search.storage.planning import StudyPlan
 from search.storage.queries import study_names
 from search.study.distributions import axis_distributions
 from search.study.planner import Study
-from search.study.space import Space
 from search.study.stored import StoredStudy, planned_study, read_stored_study
 from search.study.warm_starts import WARM_START, Observation, WarmStart
 
@@ -43,7 +40,7 @@ def warm_started(database: Database, study: Study, plan: StudyPlan, source: str)
     _check_comparable(source, planned_study(plan), stored, set(distributions))
     rows = [row for row in ranked_rows(database, [source]) if row.rank is not None]
     found = [_observation(row, {**stored.used_training, **stored.definition.user_settings}) for row in rows]
-    inside = [restricted for each in found if (restricted := _restricted(each, distributions, definition.space))]
+    inside = [restricted for each in found if (restricted := each.restricted(distributions, definition.space))]
     if not inside:
         raise UsageError(
             f"--from {source}: none of its {len(rows)} complete cells is inside the search space of {study.name}; "
@@ -92,23 +89,3 @@ def _further(row: Row) -> list[float]:
     values = [value for value in row.values[1:] if value is not None]
     assert len(values) == len(row.metrics) - 1, "the cell is complete"
     return values
-
-
-def _restricted(
-    observation: Observation, distributions: Mapping[str, BaseDistribution], space: Space
-) -> Observation | None:
-    """An observation with the axes of the search space alone; None if it lies outside."""
-    values = {name: observation.cell[name] for name in distributions if name in observation.cell}
-    cell = space.restricted(values)
-    needed = {name: each for name, each in distributions.items() if space.applies(name, cell)}
-    return Observation(cell, observation.val_loss, observation.further) if _lies_within(cell, needed) else None
-
-
-def _lies_within(cell: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> bool:
-    for name, distribution in distributions.items():
-        try:
-            if name not in cell or not distribution._contains(distribution.to_internal_repr(cell[name])):
-                return False
-        except ValueError:  # not a value of the list, or not a number
-            return False
-    return True

@@ -128,6 +128,19 @@ def check_confirm(definition: StudyDefinition, objective: Objective) -> None:
         )
 
 
+def check_seeds(definition: StudyDefinition, objective: Objective) -> None:
+    """Check that a study whose objective suggests its parameters has one seed: `trials` says how many trials there are.
+
+    Raises:
+        UsageError: It has several.
+    """
+    if definition.suggests_parameters and objective.suggests_parameters and definition.seeds > 1:
+        raise UsageError(
+            f"seeds = {definition.seeds}: objective = {definition.objective!r} suggests its parameters itself and "
+            "takes no seed; set seeds = 1"
+        )
+
+
 def _condition_example(
     study: Study, objective: Objective, training: TrainingSettings, cell: Cell, unknown: Sequence[str]
 ) -> str | None:
@@ -164,7 +177,3 @@ def _check_space(definition: StudyDefinition, objective: Objective) -> None:
         )
     if not objective.suggests_parameters and definition.suggests_parameters:
         raise UsageError(f"{named} takes its parameters from the study file, which has none; give it [grid] or [axes]")
-    if objective.suggests_parameters and definition.seeds > 1:
-        raise UsageError(
-            f"seeds = {definition.seeds}: {named} suggests its parameters itself and takes no seed; set seeds = 1"
-        )

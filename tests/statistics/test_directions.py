@@ -31,7 +31,7 @@ from search.statistics.verdicts import decide
 from search.storage.connect import open_database
 from search.storage.database import Database
 from search.storage.leases import Report
-from search.storage.planning import ClaimedTrial
+from search.storage.planning import StoredTrial
 from search.storage.queue import TrialQueue
 from search.storage.tracking_queries import trials_with_news
 from search.strategies.auto_seeds import losses_of
@@ -209,11 +209,11 @@ def test_samplers(name: str) -> None:
 
 def test_automatic_seeds() -> None:
     ended = [
-        ClaimedTrial({"n": cell}, seed, "complete", 1.0 + cell * 0.05 + 0.02 * ((seed * 3 + cell) % 4))
+        StoredTrial({"n": cell}, seed, "complete", 1.0 + cell * 0.05 + 0.02 * ((seed * 3 + cell) % 4))
         for cell in range(5)
         for seed in range(2)
     ]
-    twins = [ClaimedTrial(each.cell, each.seed, each.outcome, -(each.value or 0.0)) for each in ended]
+    twins = [StoredTrial(each.cell, each.seed, each.outcome, -(each.value or 0.0)) for each in ended]
     rules = Rules([], None, AutoSeedsSettings(max_seeds=6), 5)
     one, twin = losses_of(ended, LOSS), losses_of(twins, SCORE)
     found = outlook(one, one, rules, {}).next

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from queue_work import end_trials
 from study_files import all_rows, program, sqlite, write_corpus, write_study
 
 from search.errors import UsageError
+from search.options import PlanningOptions
+from search.planning import open_planned
 from search.reporting.report_data import read_report_data
 from search.statistics.answers import Verdict
 from search.statistics.losses import Losses
@@ -18,9 +22,10 @@ from search.statistics.outlook import Outlook, Rules, outlook
 from search.statistics.questions import BEST
 from search.statistics.verdicts import decide
 from search.storage.connect import open_database
+from search.storage.queries import counts
 from search.storage.values import canonical
 from search.strategies.auto_seeds import make_seed_planner, needed_cells
-from search.study.claims import Claim
+from search.study.claims import Cell, Claim
 from search.study.definition import load_definition
 from search.study.search_space import AutoSeedsSettings
 from search.study.stored import read_stored_study
@@ -129,6 +134,24 @@ def test_one_seed_a_cell_asks_nothing() -> None:
     assert outlook(single, single, rules([CLAIM]), {}).needs == []
 
 
+def test_a_question_whose_trials_wait_holds_up_no_other() -> None:
+    """Those of baselines can wait for another run."""
+    study = MadeUp(effect=0.05, noise=0.05)
+    pair: list[Cell] = [{"c": 1}, {"c": 2}]
+    trials: list[tuple[Cell, int, float]] = [
+        (dict(cell), seed, loss) for cell in study.cells for seed, loss in enumerate(study.drawn[canonical(cell)])
+    ]
+    trials += [(pair[0], 0, 1.0), (pair[0], 1, 1.06), (pair[1], 0, 1.05), (pair[1], 1, 1.11)]
+    asked = rules([Claim(cells=pair)], budget=1000)
+    seconds = {canonical(cell): 1e-3 if cell in pair else 1.0 for cell, _, _ in trials}
+    found = [
+        outlook(study.losses, Losses.of(trials, others=others), asked, seconds)
+        for others in ([], [(pair[0], "running")], [(pair[0], "waiting")])
+    ]
+    assert [{*map(canonical, each.next)} <= {*map(canonical, pair)} for each in found] == [True, True, False]
+    assert [each.question == BEST for each in found] == [False, False, True]
+
+
 AUTO = """
 objective = "fake_objective:start"
 first_seed = 5
@@ -192,6 +215,27 @@ def test_a_start_goes_on_where_the_planning_was_interrupted(tmp_path: Path) -> N
     again = program("run", "--study", enough, *options, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert len(all_rows(storage)) > 12
+
+
+def test_baselines_that_a_run_leaves_out_hold_up_no_seeds(tmp_path: Path) -> None:
+    text = AUTO + "\n[[baselines]]\nn_embd = 4\nblock_size = 8\n"
+    file, corpus = write_study(tmp_path, text), Path(write_corpus(tmp_path))
+
+    def waiting(*, baselines: bool) -> tuple[int, int]:
+        """After a start with the baselines or without them: the trials of the study and of its sibling that wait."""
+        database, _ = open_planned(
+            PlanningOptions(study=file, corpus=corpus, storage=sqlite(tmp_path), out=tmp_path, baselines=baselines)
+        )
+        with database.closing():
+            one, other = (counts(database, [name])["waiting"] for name in ("small", "small-baselines"))
+            return one, other
+
+    assert waiting(baselines=True) == (12, 2)
+    with open_database(sqlite(tmp_path), create=False).closing() as database:
+        end_trials(database, "small", loss=lambda cell: random.Random(canonical(cell)).random())
+    assert waiting(baselines=True) == (0, 2), "a run that trains them does so first"
+    further, others = waiting(baselines=False)
+    assert (further > 0, others) == (True, 2)
 
 
 def test_cells_that_a_claim_compares_are_not_pruned(tmp_path: Path) -> None:

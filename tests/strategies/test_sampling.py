@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from queue_work import end_trials
 from study_files import all_rows, opened, program, sqlite, write_corpus, write_study
 
 from search.errors import UsageError
+from search.options import PlanningOptions
+from search.planning import open_planned
+from search.storage.database import Database
 from search.storage.slot_history import SlotTrial
 from search.strategies.samplers import ask, make_sampler
-from search.strategies.slot_sampling import merged
+from search.strategies.slot_sampling import merged, observed_trials
 from search.study.definition import load_definition
 from search.study.distributions import axis_distributions
 from search.study.planner import edge_cells
@@ -180,6 +184,17 @@ def test_a_sampler_sees_the_mean_over_the_seeds() -> None:
     assert set(shown.params) == set(SPACE), "the seed is none of its business"
 
 
+def test_a_cell_is_as_infeasible_as_its_worst_seed() -> None:
+    """As in a report, which asks whether all its complete trials keep their constraints."""
+    seeds = [slot_trial(0, "complete", 2.0), slot_trial(0, "complete", 3.0), slot_trial(0, "pruned")]
+    for each, memory, size in zip(seeds, (-1.0, 0.5, 9.0), (-2.0, -3.0, 9.0), strict=True):
+        each.trial.set_constraint("memory", memory)
+        each.trial.set_constraint("size", size)
+    assert merged(seeds[:2]).constraints == {"memory": 0.5, "size": -2.0}
+    assert merged(seeds).constraints == {"memory": 0.5, "size": -2.0}
+    assert merged(seeds[2:]).constraints == {"memory": 9.0, "size": 9.0}
+
+
 def test_a_sampler_sees_a_cell_as_running_until_its_last_seed_has_ended() -> None:
     shown = merged([slot_trial(0, "complete", 2.0), slot_trial(0, "waiting")])
     assert (shown.state, shown.params["learning_rate"]) == (TrialState.RUNNING, 0.01)
@@ -305,3 +320,49 @@ def test_faults_of_a_warm_start(tmp_path: Path) -> None:
         assert said in done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert {row["study"] for row in all_rows(sqlite(tmp_path))} == {"source"}
+
+
+def planned(folder: Path, text: str, name: str = "small", **given: Any) -> Database:
+    """The database after the planning of a study file."""
+    file, corpus = write_study(folder, text, name), Path(write_corpus(folder))
+    database, _ = open_planned(
+        PlanningOptions(study=file, corpus=corpus, storage=sqlite(folder), out=folder / "out", **given)
+    )
+    return database
+
+
+def test_a_warm_start_joins_a_study_that_has_grown(tmp_path: Path) -> None:
+    """The cell that was enqueued is a part of its definition, and not of the one that the file gives."""
+    with planned(tmp_path, SOURCE, "source").closing() as database:
+        end_trials(database, "source")
+    planned(tmp_path, TPE, enqueue=("pe_type=rope,learning_rate=0.02,n_embd=8",)).engine.dispose()
+    with planned(tmp_path, TPE, warm_start="source").closing() as database:
+        stored = read_stored_study(database, "small")
+    assert stored is not None
+    assert stored.warm_start is not None
+    assert len(stored.definition.enqueue) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "left"),
+    [
+        ('["randn", "rope"]', '["rope"]', 2),
+        ("low = 8,", "low = 16,", 2),
+        ("learning_rate = { low = 1e-4, high = 1e-1, log = true }\n", "", 0),
+    ],
+)
+def test_a_warm_start_outside_a_changed_search_space_fails_no_trial(
+    tmp_path: Path, old: str, new: str, left: int
+) -> None:
+    with planned(tmp_path, SOURCE, "source").closing() as database:
+        end_trials(database, "source")
+    planned(tmp_path, TPE, warm_start="source").engine.dispose()
+    assert old in TPE
+    with planned(tmp_path, TPE.replace(old, new)).closing() as database:
+        assert len(end_trials(database, "small", most=2)) == 2
+        stored = read_stored_study(database, "small")
+    assert stored is not None
+    assert stored.warm_start is not None
+    given, definition = stored.warm_start.observations, stored.definition
+    distributions = axis_distributions(definition.grid, definition.axes)
+    assert (len(given), len(observed_trials(given, distributions, definition.space))) == (4, left)

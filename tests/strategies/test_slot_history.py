@@ -12,6 +12,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.samplers import NSGAIISampler
 from optuna.trial import FrozenTrial
 from queue_work import end_trials, plan_text
 from sqlalchemy import Connection, Engine, delete, event, func, select, update
@@ -24,12 +25,15 @@ from search.storage.optuna_queries import read_parameters
 from search.storage.queue import TrialQueue
 from search.storage.schema import queue_table
 from search.storage.slot_history import SlotHistory
-from search.storage.slots import is_empty_slot, slot_text
+from search.storage.slots import is_empty_slot, slot_of, slot_text
 from search.storage.state_transitions import Outcome, retry_failed
 from search.strategies import slot_sampling
 from search.strategies.samplers import ask, make_sampler
 from search.strategies.shown_trials import ShownTrials
 from search.strategies.slot_sampling import make_sampling, merged
+from search.strategies.warm_start import warm_started
+from search.study.definition import load_definition
+from search.study.planner import Study, ensure_planned, study_plans
 from search.study.search_space import SamplerSettings
 from search.study.stored import StoredStudy, read_stored_study
 
@@ -63,7 +67,8 @@ def picture(history: SlotHistory, slots: int) -> list[Any]:
     trials, notes = history.shown()
     cells = [history.cell_of(slot) for slot in range(slots)]
     return [
-        [(each.state, each.values, each.params, each.system_attrs, each.intermediate_values) for each in trials],
+        [(slot, each.state, each.values, each.params, each.system_attrs, each.intermediate_values)
+         for slot, each in trials.items()],
         notes, cells, [sorted(history.seeds_of(cell)) for cell in cells if cell is not None], history.n_filled,
         history.definition, [history.empty_trials(slot) for slot in range(slots)],
     ]  # fmt: skip
@@ -150,7 +155,7 @@ def test_study_that_has_grown_is_read_again(database: Database, tmp_path: Path) 
     history = refreshed(database)
     history.shown()
     plan_text(database, tmp_path, text.replace('["a", "b"]', '["c", "a", "b"]').replace("high = 1.0", "high = 2.0"))
-    kinds = {str(trial.distributions) for trial in refreshed(database, history).shown()[0]}
+    kinds = {str(trial.distributions) for trial in refreshed(database, history).shown()[0].values()}
     assert len(kinds) == 1
     assert "'c', 'a', 'b'" in kinds.pop()
     [lease] = TrialQueue(database).claim(["s"], "ann")
@@ -232,3 +237,57 @@ def test_trials_are_shown_without_a_copy() -> None:
     stock = optuna.create_study(sampler=make_sampler(settings, 1, 9))
     stock.add_trials(trials)
     assert found == [{"x": stock.ask().suggest_float("x", 0, 1)}] * 2
+
+
+@pytest.fixture
+def parents(monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
+    """The first generation's parents, as each choice has got them: where x is, and the values."""
+    seen: list[list[Any]] = []
+    inherited = NSGAIISampler.get_parent_population
+
+    def watched(sampler: NSGAIISampler, study: optuna.Study, generation: int) -> list[FrozenTrial]:
+        found = inherited(sampler, study, generation)
+        if generation == 1:
+            seen.append(sorted((each.params["x"], each.values) for each in found))
+        return found
+
+    monkeypatch.setattr(NSGAIISampler, "get_parent_population", watched)
+    return seen
+
+
+GENETIC = TEXT % ("NSGAIISampler", ", population_size = 4", 12, 1)
+
+
+def test_a_generation_keeps_its_parents(tmp_path: Path, parents: list[list[Any]]) -> None:
+    """The sampler names them by ids that are stored, whatever else it is shown later."""
+    with open_database(sqlite(tmp_path), create=True).closing() as database:
+        plan_text(database, tmp_path, TEXT % ("random", "", 3, 1), name="other")
+        end_trials(database, "other")
+        plan_text(database, tmp_path, GENETIC)
+        sampling, queue = make_sampling(database, stored(database)), TrialQueue(database)
+        assert sampling is not None
+        [late] = queue.claim(["s"], "late")
+        end_trials(database, most=5)
+        queue.finish(sampling.fill(late), "complete", 1.0)
+        end_trials(database, most=1)
+        study = Study(load_definition(str(tmp_path / "s.toml")), "s", None)
+        [plan] = study_plans(study)
+        ensure_planned(database, study, [warm_started(database, study, plan, "other")])
+        end_trials(database, most=1)
+    assert [len(each) for each in parents] == [4, 4, 4, 4]
+    assert all(each == parents[0] for each in parents)
+
+
+def test_a_parent_that_gets_a_further_seed_is_replaced(tmp_path: Path, parents: list[list[Any]]) -> None:
+    """Until that has ended it has no value to compare."""
+    with open_database(sqlite(tmp_path), create=True).closing() as database:
+        plan_text(database, tmp_path, GENETIC)
+        end_trials(database, most=6)
+        plan_text(database, tmp_path, GENETIC, "seeds=2")
+        sampling = make_sampling(database, stored(database))
+        assert sampling is not None
+        [further] = TrialQueue(database).claim(["s"], "busy")
+        assert slot_of(sampling.fill(further).cell) == 0
+        end_trials(database, most=7)  # the further seeds of the others, and a new slot
+    assert [len(each) for each in parents[-2:]] == [4, 3]
+    assert all(values is not None for each in parents for _, values in each)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ from search.errors import UsageError
 from search.options import PlanningOptions
 from search.planning import open_planned
 from search.storage.errors import StorageError
+from search.storage.left_out import STUDY_STOPPED, leave_out
 from search.storage.optuna_storage import SearchStorage
+from search.storage.queries import study_uids
 from search.storage.queue import TrialQueue
+from search.storage.schema import NOT_RUN
+from search.storage.spending import Spent, count_spending
 from search.study.definition import load_definition
 from search.workers.setup import open_worker
 
@@ -109,6 +114,55 @@ def test_in_a_grid_and_with_a_sampler(made: Any, tmp_path: Path) -> None:
     made(sampled, "returns", RANGES, 'x=0.5,k="2.0"', "k=1.0,x=1e-3")
     cells = [row["cell"] for row in all_rows(sampled)]
     assert [(cell.get("x"), cell.get("k")) for cell in cells] == [(0.5, "2.0"), (0.001, "1.0"), (None, None)]
+
+
+KINDS = [
+    ("suggests", "trials = %d\nsampler = 'random'", "x=0.5,kind=a", "x=0.75,kind=a"),
+    ("returns", RANGES.replace("trials = 3", "trials = %d"), "x=0.5,k=1.0", "x=0.75,k=1.0"),
+]
+
+
+def end_of(storage: str) -> list[tuple[str, Any]]:
+    """How far each trial has got, and where its x is."""
+    states = [row["outcome"] or row["state"] for row in all_rows(storage)]
+    return list(zip(states, [trial.params.get("x") for trial in trials(storage)], strict=True))
+
+
+@pytest.mark.parametrize(("kind", "text", "cell", "other"), KINDS, ids=["suggests", "returns"])
+def test_in_trials_over_the_budget(made: Any, storage_url: str, kind: str, text: str, cell: str, other: str) -> None:
+    """They wait for a larger budget with it."""
+    chosen = made(storage_url, kind, text % 2)
+    with opened(storage_url).closing() as database:
+        uid = study_uids(database, ["it"])["it"]
+        count_spending(database, uid, "another", Spent(4000), busy_s=None)
+
+    def start(budget: str, *cells: str) -> list[str]:
+        planned, _ = open_planned(replace(chosen, budget=budget, enqueue=cells))
+        planned.engine.dispose()
+        work(chosen)
+        return [state for state, _ in end_of(storage_url)]
+
+    assert start("1h") == [NOT_RUN, NOT_RUN]
+    assert start("1h", cell) == [NOT_RUN, NOT_RUN]
+    assert start("2h", other) == ["complete", "complete"]
+    assert [x for _, x in end_of(storage_url)] == [0.5, 0.75]
+
+
+@pytest.mark.parametrize(("kind", "text", "cell", "other"), KINDS, ids=["suggests", "returns"])
+def test_in_trials_that_the_objective_stopped_only_if_no_other_is_left(
+    made: Any, storage_url: str, kind: str, text: str, cell: str, other: str
+) -> None:
+    made(storage_url, kind, text % 1)
+    with opened(storage_url).closing() as database:
+        uid = study_uids(database, ["it"])["it"]
+        database.write(lambda connection: leave_out(connection, [uid], STUDY_STOPPED))
+        made(storage_url, kind, text % 2, cell)
+        chosen = made(storage_url, kind, text % 2, other)
+        work(chosen)
+        assert [state for state, _ in end_of(storage_url)] == [NOT_RUN, "complete"]
+        assert TrialQueue(database).resume_stopped(["it"]) == 1
+        work(chosen)
+    assert end_of(storage_url) == [("complete", 0.75), ("complete", 0.5)]
 
 
 @pytest.mark.parametrize(
