@@ -124,11 +124,12 @@ class Attempt:
     """What a run can learn of the trial that it belongs to.
 
     Attributes:
-        metric: The name of the study's metric.
+        metric: The name of the study's metric; of several, the first.
         earlier: The evaluations that earlier attempts reported, in order of step.
         make_trial: Makes the object that a user's function takes as `trial`.
         study: The study's name.
         must_pause: Whether the worker waits for the run to pause. Asking is no sign of life, unlike `should_stop`.
+        others: The names of the study's other metrics.
     """
 
     metric: str = "val_loss"
@@ -136,6 +137,7 @@ class Attempt:
     make_trial: Callable[[], Any] = lambda: None
     study: str = ""
     must_pause: Callable[[], bool] = lambda: False
+    others: Sequence[str] = ()
 
 
 @runtime_checkable

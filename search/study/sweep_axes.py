@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from search.errors import UsageError
@@ -81,7 +82,16 @@ def _axis(named: str, parameter: Mapping[str, Any]) -> list[Any] | dict[str, Any
     distribution = parameter.get("distribution", "int_uniform" if are_integers else "uniform")
     if distribution not in _RANGES:
         raise UsageError(f"{named}: distribution {printable(distribution)} is not supported; {_USE_A_RANGE}")
-    found = _RANGES[distribution](low, high, read_number(f"{named}.q", parameter.get("q", 1)))
+    step = read_number(f"{named}.q", parameter.get("q", 1))
+    if step <= 0:
+        raise UsageError(f"{named}.q: {printable(step)} is no step; write a number above 0")
+    try:
+        found = _RANGES[distribution](low, high, step)
+    except OverflowError:
+        raise UsageError(
+            f"{named}: {distribution} takes the exponents of the values, and e to the power of {high} is too large; "
+            "write log_uniform_values for the values themselves"
+        ) from None
     return [found["low"]] if found["low"] == found["high"] else found
 
 
@@ -91,10 +101,11 @@ def _uniform(low: float, high: float, _step: float) -> dict[str, Any]:
 
 def _steps(low: float, high: float, step: float) -> dict[str, Any]:
     # A sweep rounds to multiples of q.
-    ends = [round(low / step) * step, round(high / step) * step]
-    if all(float(each).is_integer() for each in (*ends, step)):
-        return {"low": int(ends[0]), "high": int(ends[1]), "step": int(step)}
-    return {"low": float(ends[0]), "high": float(ends[1]), "step": float(step)}
+    unit = Decimal(str(step))
+    # In decimals: as a float 3 * 0.15 is below 0.45, which would then be beyond the last step.
+    ends = [float(round(Decimal(str(end)) / unit) * unit) for end in (low, high)]
+    kind = int if all(each.is_integer() for each in (*ends, float(step))) else float
+    return {"low": kind(ends[0]), "high": kind(ends[1]), "step": kind(step)}
 
 
 _RANGES: dict[str, Callable[[float, float, float], dict[str, Any]]] = {
@@ -118,13 +129,19 @@ def _listed(named: str, found: Mapping[str, Any]) -> list[Any]:
 
 def _seeds(found: list[Any] | Mapping[str, Any]) -> dict[str, int]:
     """A parameter called seed: the seeds of each cell."""
-    values = list(range(found["low"], found["high"] + 1)) if isinstance(found, Mapping) else sorted(found)
-    if not all(type(value) is int for value in values) or values != list(range(values[0], values[0] + len(values))):
+    if isinstance(found, Mapping):
+        first, number = found["low"], found["high"] - found["low"] + 1
+        are_seeds = isinstance(first, int) and found.get("step", 1) == 1
+    else:
+        are_seeds = all(type(value) is int for value in found)
+        first, number = (min(found), len(found)) if are_seeds else (0, 0)
+        are_seeds &= sorted(found, key=str) == sorted(range(first, first + number), key=str)
+    if not are_seeds:
         raise UsageError(
             f"parameters.seed: {printable(found)} cannot be the seeds of each cell; write consecutive whole numbers, "
             "or rename the parameter"
         )
-    return {"seeds": len(values), "first_seed": values[0]}
+    return {"seeds": number, "first_seed": first}
 
 
 def _scalar(value: Any) -> Any:

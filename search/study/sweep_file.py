@@ -125,7 +125,14 @@ def _trials(sweep: Mapping[str, Any], method: str, axes: SweepAxes, notes: list[
     if cap is None:
         notes.append(f"no run_cap → trials = {TRIALS}; another number: --set trials=N")
     seeds = axes.seeds.get("seeds", 1)
-    return {"sampler": SAMPLERS[method], "trials": TRIALS if cap is None else max(1, cap // seeds)}
+    if cap is not None and cap < seeds:
+        raise UsageError(
+            f"parameters.seed: each cell gets {seeds} seeds, and run_cap allows {cap} runs; write fewer seeds, such as "
+            "values: [1, 2, 3], or rename the parameter"
+        )
+    if seeds > 1:
+        notes.append(f"parameters.seed → {seeds} seeds for each cell")
+    return {"sampler": SAMPLERS[method], "trials": TRIALS if cap is None else cap // seeds}
 
 
 def _metric(sweep: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 from typing import Literal
 
-from search.errors import ProcessSpoiled
+from search.errors import ProcessSpoiled, UsageError
 from search.objectives.command.errors import CommandFailed
-from search.objectives.errors import CaptureFailed
+from search.objectives.errors import CaptureFailed, ObjectiveError
 from search.storage.texts import storable_text
 from search.workers.user_code import UserCodeError
 
@@ -33,6 +33,8 @@ def cause_of(error: BaseException) -> BaseException:
 
 def is_transient(error: BaseException) -> bool:
     """Whether a retry, perhaps by another worker, may avoid the error: lack of memory or disk space, for example."""
+    if isinstance(error, (ObjectiveError, UsageError)) and isinstance(error.__cause__, OSError):
+        return is_transient(error.__cause__)
     if isinstance(error, OSError):
         return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EIO}
     if isinstance(error, (TrialTimeout, CommandFailed)):

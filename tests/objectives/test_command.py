@@ -9,22 +9,26 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from gates import wait_until
 
 from search.objectives.command import supervisor
+from search.objectives.command.command_run import _announce
 from search.objectives.command.metric_lines import GrowingFile, pattern_row, plain_row
 from search.objectives.command.metrics import Metrics
 from search.objectives.command.objective import CommandObjective, sources
 from search.objectives.command.output import LOG, last_lines, shortened_log
 from search.objectives.command.program import Program, program_environment
 from search.objectives.command.settings import CommandSettings
+from search.objectives.command.supervisor import STILL_RUNS
 from search.objectives.command.template import command_line
 from search.objectives.errors import ObjectiveError
 from search.objectives.protocol import Attempt, Evaluation
 from search.objectives.settings import read_settings
+from search.workers.trial_errors import is_transient
 
 NANO = r"step (?P<step>\d+): train loss (?P<train_loss>\S+), val loss (?P<val_loss>\S+)"
 
@@ -73,6 +77,9 @@ def test_a_command_resumes() -> None:
         ("t", {"pattern": "loss ("}, "no regular expression: missing \\)"),
         ("t", {"pattern": r"loss (\S+)"}, "needs a named group"),
         ("t", {"grace_s": 60}, "grace_s=60: .*15"),
+        ("t", {"keep": "/tmp/*.pt"}, "'/tmp/\\*.pt' is no file of the trial's folder; write its path in it"),
+        ("t", {"keep": ["a", ""]}, "'' is no file of the trial's folder"),
+        ("t", {"keep": ["../a"]}, "'../a' is no file of the trial's folder"),
     ],
 )
 def test_wrong_settings(command: Any, others: dict[str, Any], message: str) -> None:
@@ -101,6 +108,14 @@ def test_checked_before_anything_is_planned(tmp_path: Path, command: str, cell: 
     (tmp_path / "train.py").touch()
     with pytest.raises(ObjectiveError, match=message):
         CommandObjective(tmp_path).check_cell(cell, settings_of(command.replace("python", sys.executable)), None)
+
+
+@pytest.mark.parametrize(
+    "command", ["./docker run image python /work/train.py", "env A=1 ./docker exec box sh none.sh"]
+)
+def test_a_script_of_another_place_is_not_looked_for(tmp_path: Path, command: str) -> None:
+    (tmp_path / "docker").touch(0o755)
+    CommandObjective(tmp_path).check_cell({}, settings_of(command), None)
 
 
 def test_a_script_that_is_not_executable(tmp_path: Path) -> None:
@@ -150,6 +165,10 @@ def test_its_scripts_belong_to_the_record(tmp_path: Path) -> None:
         ('{"step": 3, "val_loss": NaN}', {"step": 3, "val_loss": "nan"}),
         ("step=3 val_loss=2.5e-1, lr: 1e-3", {"step": 3, "val_loss": 0.25, "lr": 0.001}),
         ("Epoch: 2  acc : .5 val/loss=nan", {"Epoch": 2, "acc": 0.5, "val/loss": "nan"}),
+        (
+            "step: 1,000 reward: -1,234.5 val_loss=1,234,567 at=1,5 of=12,34",
+            {"step": 1000, "reward": -1234.5, "val_loss": 1234567},
+        ),
         ("12:30:45 time=12ms at http://x:80/ v=1.2.3 --lr=0.1 {broken", {}),
     ],
 )
@@ -162,6 +181,8 @@ def test_patterns() -> None:
     parse = pattern_row(settings_of(pattern=[NANO, r"acc (?P<acc>\S+)"]).patterns)
     assert parse("step 250: train loss 2.1, val loss 2.3") == {"step": 250, "train_loss": 2.1, "val_loss": 2.3}
     assert parse("acc 0.5; step 2") == {"acc": 0.5}
+    assert parse("acc 1,234.5, acc") == {"acc": 1234.5}
+    assert parse("acc 1,2") == {}
     assert parse("acc high") == {}
 
 
@@ -204,6 +225,8 @@ def test_the_first_source_with_the_metric_counts(tmp_path: Path) -> None:
         (["step=50 train=9", "epoch=1 loss=3", "step=99 train=8", "epoch=2 loss=2"], {},
          [(1, {"loss": 3}), (2, {"loss": 2})]),
         (["epoch=0.1 loss=3", "epoch=1.0 loss=2"], {}, []),
+        (["epoch=0.5 train=9", "epoch=1.0 loss=3", "epoch=1.5 train=8", "epoch=2.0 loss=2"], {},
+         [(1, {"loss": 3}), (2, {"loss": 2})]),
         (["at 3 loss=2"], {"pattern": [r"at (?P<epoch>\d)", r"loss=(?P<loss>\d)"]}, [(3, {"loss": 2})]),
     ],
 )  # fmt: skip
@@ -215,6 +238,22 @@ def test_the_step_has_one_of_the_usual_names(
     assert metrics.read(to_the_end=True) == expected
     goes_on = Metrics(settings_of(**others), "loss", tmp_path)
     assert goes_on.read(to_the_end=True) == expected
+
+
+def test_metrics_on_further_lines_of_a_step(tmp_path: Path) -> None:
+    one, two = Metrics(settings_of(), "loss", tmp_path), Metrics(settings_of(), "loss", tmp_path, ["acc"])
+    lines = ["step=1 loss=3", "step=1 acc=0.5", "step=1 acc=0.7", "step=2 loss=2", "step=3 acc=0.9 loss=1"]
+    found: dict[Metrics, list[Any]] = {one: [], two: []}
+    for line in lines:
+        with (tmp_path / LOG).open("a") as log:
+            print(line, file=log)
+        for metrics, seen in found.items():
+            seen += [*metrics.read(to_the_end=line == lines[-1]), *metrics.take_late().items()]
+    assert found[one] == [(1, {"loss": 3}), (1, {"acc": 0.5}), (2, {"loss": 2}), (3, {"acc": 0.9, "loss": 1})]
+    # The second metric of the study is not there in time for step 2.
+    assert found[two] == [(1, {"loss": 3, "acc": 0.5}), (2, {"loss": 2}), (3, {"acc": 0.9, "loss": 1})]
+    goes_on = Metrics(settings_of(), "loss", tmp_path)
+    assert goes_on.read(to_the_end=True)[0] == (1, {"loss": 3, "acc": 0.7})
 
 
 def test_steps_that_start_again(tmp_path: Path) -> None:
@@ -366,6 +405,30 @@ def test_nothing_outlives_a_killed_worker_and_the_next_attempt_waits(tmp_path: P
     )
     wait_until(again.has_ended, "the next attempt")
     assert (tmp_path / "2.log").read_text() == "0\n"
+
+
+def test_what_another_attempt_may_avoid(tmp_path: Path) -> None:
+    """A full disk, and a program of an earlier attempt whose worker is suspended."""
+    with pytest.raises(ObjectiveError, match=r"cannot write /dev/full \(No space left on device\)") as full:
+        _announce(1, ["train"], Path("/dev/full"))
+    assert is_transient(full.value)
+    with pytest.raises(ObjectiveError, match="No such file or directory") as missing:
+        _announce(1, ["train"], tmp_path / "none" / LOG)
+    assert not is_transient(missing.value)
+    run = CommandObjective(tmp_path).start({}, 7, settings_of("train"), None, "cpu")
+    for said, may_retry in ((STILL_RUNS, True), ("No such file or directory", False)):
+        program = cast(Program, SimpleNamespace(error=said, status=None))
+        assert is_transient(run._failure(program, tmp_path)) == may_retry
+
+
+def test_files_that_cannot_be_kept_cost_no_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = CommandObjective(tmp_path).start({}, 7, settings_of("train", keep=["*.pt"]), None, "cpu")
+    run._folder = tmp_path
+    (tmp_path / LOG).write_text("said\n")
+    (tmp_path / "good.pt").write_text("good")
+    (tmp_path / "gone.pt").symlink_to("/proc/self/mem")
+    assert run.files() == {LOG: b"said\n", "good.pt": b"good"}
+    assert f"cannot keep {tmp_path}/gone.pt: " in caplog.text
 
 
 def test_how_a_program_ends(tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ def test_a_whole_file() -> None:
         ({"min": 3, "max": 3}, [3]),
         ({"distribution": "log_uniform", "min": 0, "max": 0}, [1.0]),
         ({"distribution": "q_uniform", "min": 0.05, "max": 1, "q": 0.5}, {"low": 0.0, "high": 1.0, "step": 0.5}),
+        ({"distribution": "q_uniform", "min": 0, "max": 0.45, "q": 0.15}, {"low": 0.0, "high": 0.45, "step": 0.15}),
+        ({"distribution": "q_uniform", "min": 0, "max": 10, "q": 2.5}, {"low": 0.0, "high": 10.0, "step": 2.5}),
         ({"distribution": "int_uniform", "min": 1, "max": 9}, {"low": 1, "high": 9}),
         ({"values": ["1e-3", "1e-2"]}, [1e-3, 1e-2]),
         ({"values": ["adam", True, None]}, ["adam", True, None]),
@@ -105,6 +107,9 @@ def test_notes() -> None:
     sweep = swept(run_cap=4, metric={"name": "acc", "goal": "maximize", "target": 0.9})
     assert (sweep.content["trials"], sweep.content["direction"]) == (4, "maximize")
     assert sweep.notes == ["metric.target: ignored; to stop there, give --target 0.9"]
+    sweep = swept(run_cap=7, parameters={"x": {"min": 0.0, "max": 1.0}, "seed": {"min": 5, "max": 7}})
+    assert (sweep.content["trials"], sweep.content["seeds"], sweep.content["first_seed"]) == (2, 3, 5)
+    assert sweep.notes == ["parameters.seed → 3 seeds for each cell"]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +127,24 @@ def test_notes() -> None:
         ({"parameters": {"x": {"min": "low", "max": 2}}}, r"parameters.x.min: low is no number"),
         ({"parameters": {"a-b": {"value": 1}, "a.b": {"value": 1}}}, r"another parameter is called a-b; rename one"),
         ({"parameters": {"seed": {"values": [1, 5]}}}, r"parameters.seed: \[1, 5\] cannot be the seeds of each cell"),
+        ({"parameters": {"seed": {"values": [1, "a"]}}}, r"parameters.seed: \[1, 'a'\] cannot be the seeds of each"),
+        ({"parameters": {"seed": {"min": 0.0, "max": 9}}}, r"parameters.seed: .* cannot be the seeds of each cell"),
+        (
+            {"parameters": {"seed": {"distribution": "q_uniform", "min": 0, "max": 8, "q": 2}}},
+            r"parameters.seed: .* cannot be the seeds of each cell",
+        ),
+        (
+            {"parameters": {"x": {"min": 0.0, "max": 1.0}, "seed": {"min": 1, "max": 10**9}}, "run_cap": 50},
+            r"parameters.seed: each cell gets 1000000000 seeds, and run_cap allows 50 runs; write fewer seeds",
+        ),
+        (
+            {"parameters": {"x": {"distribution": "q_uniform", "min": 0, "max": 1, "q": 0}}},
+            r"parameters.x.q: 0 is no step; write a number above 0",
+        ),
+        (
+            {"parameters": {"x": {"distribution": "log_uniform", "min": 0, "max": 1000}}},
+            r"parameters.x: log_uniform takes the exponents of the values, and e to the power of 1000 is too large",
+        ),
         ({"method": "grid"}, r"parameters.x: method grid needs a list of values, not a range"),
         ({"method": "grid", "parameters": {"x": {"values": [1, 2]}}, "run_cap": 1}, r"run_cap: 1 is below the 2 trial"),
         ({"run_cap": 0}, r"run_cap: 0 is no number of runs"),

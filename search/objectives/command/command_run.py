@@ -17,6 +17,7 @@ from search.objectives.command.metrics import Metrics
 from search.objectives.command.output import LOG, LOG_ATTRIBUTE, MARK, kept_log, last_lines, shown
 from search.objectives.command.program import Program, private, program_environment, variable
 from search.objectives.command.settings import CommandSettings
+from search.objectives.command.supervisor import STILL_RUNS
 from search.objectives.command.template import command_line
 from search.objectives.errors import ObjectiveError
 from search.objectives.generator_run import GeneratorRun
@@ -59,13 +60,15 @@ class CommandRun(GeneratorRun):
         command, own = self._command(attempt, trial, folder)
         _announce(trial.attempt, command, folder / LOG)
         trial.set_user_attr(LOG_ATTRIBUTE, {"host": os.uname().nodename, "path": str(folder / LOG)})
-        metrics = Metrics(self._settings, attempt.metric, folder)
+        metrics = Metrics(self._settings, attempt.metric, folder, attempt.others)
         program = self._start(command, own, folder)
         try:
             poll_s = MIN_POLL_S
             while True:
                 ended = program.has_ended()  # before reading, so that nothing is missed
                 yield from metrics.read(to_the_end=ended)
+                for step, late in metrics.take_late().items():
+                    trial.log(late, step)
                 if metrics.has_grown or attempt.must_pause():
                     poll_s = MIN_POLL_S
                     yield  # a sign of life, or a place to stop at
@@ -107,7 +110,11 @@ class CommandRun(GeneratorRun):
     def _failure(self, program: Program, folder: Path) -> ObjectiveError:
         path = folder / LOG
         if program.error is not None:
-            return CommandFailed(f"cannot run {self._name}: {program.error}; check it", output="", log=path)
+            # It ends with its worker, which may be suspended.
+            retry = program.error == STILL_RUNS
+            return CommandFailed(
+                f"cannot run {self._name}: {program.error}; check it", output="", log=path, may_retry=retry
+            )
         assert program.status is not None
         lines = last_lines(path)
         last = f": {shown(lines[-1], 300)}" if lines else ", without any output"
@@ -131,7 +138,11 @@ class CommandRun(GeneratorRun):
             paths = [path for path in sorted(self._folder.glob(name)) if path.is_file()]
             if not paths:
                 log.warning("there is no %s in %s to keep", name, self._folder)
-            found.update({path.relative_to(self._folder).as_posix(): path.read_bytes() for path in paths})
+            for path in paths:
+                try:
+                    found[path.relative_to(self._folder).as_posix()] = path.read_bytes()
+                except OSError as error:
+                    log.warning("cannot keep %s: %s", path, error.strerror)
         return {**kept_log(self._folder / LOG), **found}
 
 

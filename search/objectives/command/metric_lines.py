@@ -17,8 +17,10 @@ MAX_EARLIER = 1 << 26
 # As many bytes before the place of reading show whether the file is still the same.
 TAIL = 256
 
-_NUMBER = r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|nan|inf(?:inity)?)"
-_PAIR = re.compile(rf"(?<![\w./-])([A-Za-z_][\w./-]*)[ \t]*[=:][ \t]*({_NUMBER})(?![\w.:])", re.IGNORECASE)
+# With commas between thousands, as Python's format "," writes them.
+_NUMBER = r"[-+]?(?:(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|nan|inf(?:inity)?)"
+_PAIR = re.compile(rf"(?<![\w./-])([A-Za-z_][\w./-]*)[ \t]*[=:][ \t]*({_NUMBER})(?![\w.:]|,\d)", re.IGNORECASE)
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
 
 
 def json_row(line: str) -> Row:
@@ -40,7 +42,7 @@ def json_row(line: str) -> Row:
 
 def plain_row(line: str) -> Row:
     """The numbers of a JSON object, or of `name=value` and `name: value`."""
-    return json_row(line) or {name: float(value) for name, value in _PAIR.findall(line)}
+    return json_row(line) or {name: float(value.replace(",", "")) for name, value in _PAIR.findall(line)}
 
 
 def pattern_row(patterns: Sequence[re.Pattern[str]]) -> Parse:
@@ -59,8 +61,9 @@ def pattern_row(patterns: Sequence[re.Pattern[str]]) -> Parse:
 
 
 def _number(text: str) -> float | None:
+    text = text.strip().rstrip(",;")
     try:
-        return float(text.strip().rstrip(",;"))
+        return float(text.replace(",", "") if _THOUSANDS.fullmatch(text) else text)
     except ValueError:
         return None
 

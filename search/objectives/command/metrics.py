@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +49,7 @@ class Metrics:
     Args:
         metric: The study's metric.
         folder: The trial's folder.
+        others: The study's other metrics; an evaluation waits for those that follow on other lines of its step.
 
     Attributes:
         has_grown: Whether the last `read` found anything, also lines without a metric.
@@ -57,9 +58,9 @@ class Metrics:
         ObjectiveError: The pattern lacks the metric.
     """
 
-    def __init__(self, settings: CommandSettings, metric: str, folder: Path) -> None:
+    def __init__(self, settings: CommandSettings, metric: str, folder: Path, others: Sequence[str] = ()) -> None:
         check_pattern(settings, [metric])
-        self._settings, self._metric = settings, metric
+        self._settings, self._metric, self._others = settings, metric, others
         patterns = settings.patterns
         self._sources = [_Source(GrowingFile(folder / LOG), pattern_row(patterns) if patterns else plain_row)]
         if not patterns:
@@ -69,20 +70,23 @@ class Metrics:
         self._names: dict[str, None] = {}
         self._at_step: float | None = None
         self._same_step: Row = {}
+        self._is_held = False
+        self._late: dict[int, Row] = {}
         self._final: Row = {}
         self._last_step: int | None = None
+        self._has_begun = False
         self._earlier = {source: self._by_step(map(source.parse, source.file.earlier)) for source in self._sources}
         self.has_grown = False
 
     def _by_step(self, rows: Iterable[Row]) -> dict[int, Row]:
         """The rows of earlier attempts that have a step and the study's metric; a later one replaces an earlier one."""
         step_name = StepName(self._settings.step, self._metric)
-        found = {}
+        found: dict[int, Row] = {}
         for row in rows:
             name = step_name.of(row)
-            if name is not None and self._metric in row and row[name].is_integer():
-                found[int(row.pop(name))] = row
-        return dict(sorted(found.items()))
+            if name is not None and row[name].is_integer():
+                found.setdefault(int(row.pop(name)), {}).update(row)
+        return {step: row for step, row in sorted(found.items()) if self._metric in row}
 
     def read(self, *, to_the_end: bool) -> list[tuple[int, Row]]:
         """The evaluations that are new.
@@ -93,10 +97,10 @@ class Metrics:
         Args:
             to_the_end: Whether the program has ended.
         """
-        began = self._last_step is not None
         found = self._read(to_the_end)
-        if began or not (found or (to_the_end and self._metric not in self._final)):
+        if self._has_begun or not (found or (to_the_end and self._metric not in self._final)):
             return found
+        self._has_begun = True
         rows = self._earlier_rows()
         before = [(step, row) for step, row in rows.items() if not found or step < found[0][0]]
         if before and not found:
@@ -118,31 +122,56 @@ class Metrics:
             for row in map(source.parse, lines):
                 if self._metric in row:
                     self._chosen = source
-                if (evaluation := self._evaluation(row, self._steps[source])) is not None:
-                    found.append(evaluation)
-        return found
+                found += self._evaluations(row, self._steps[source])
+        return [*found, *self._released()] if to_the_end else found
 
-    def _evaluation(self, row: Row, step_name: StepName) -> tuple[int, Row] | None:
+    def take_late(self) -> Mapping[int, Row]:
+        """The metrics of earlier evaluations that came after them, on other lines of their step, once."""
+        late, self._late = self._late, {}
+        return late
+
+    def _evaluations(self, row: Row, step_name: StepName) -> list[tuple[int, Row]]:
+        """The evaluations that a row completes: that of its step, or of the one before."""
         self._names.update(dict.fromkeys(row))
         name = step_name.of(row)
         if name is None:
             self._final.update(row)
-            return None
+            return []
         step = row.pop(name)
         if not step.is_integer():
+            if self._metric not in row:  # a program can count its training otherwise than its evaluations
+                return []
             raise ObjectiveError(f"the step {name} = {step} is no whole number; name another in [settings]: step = …")
+        found: list[tuple[int, Row]] = []
         if step != self._at_step:
+            found = self._released()
             self._at_step, self._same_step = step, {}
-        self._same_step.update(row)
-        if self._metric not in row or step == self._last_step:
-            return None
+        if step == self._last_step and not self._is_held:
+            if late := {key: value for key, value in row.items() if key not in self._same_step}:
+                self._late.setdefault(int(step), {}).update(late)
+                self._same_step.update(late)
+            return found
+        is_new = self._metric in row and step != self._last_step
+        self._same_step.update(row if is_new else {key: row[key] for key in row if key != self._metric})
+        if is_new:
+            self._hold(name, step)
+        if all(each in self._same_step for each in self._others):
+            found += self._released()
+        return found
+
+    def _hold(self, name: str, step: float) -> None:
+        """Hold an evaluation until it has all metrics of the study."""
         if self._last_step is not None and step < self._last_step:
             raise ObjectiveError(
                 f"the program prints {name} = {int(step)} after {name} = {self._last_step}; steps must increase: name "
                 'another in [settings], such as step = "global_step", or step = "" for a program without steps'
             )
-        self._last_step = int(step)
-        return self._last_step, dict(self._same_step)
+        self._last_step, self._is_held = int(step), True
+
+    def _released(self) -> list[tuple[int, Row]]:
+        """The evaluation that is held, if there is one."""
+        is_held, self._is_held = self._is_held, False
+        return [(self._last_step, dict(self._same_step))] if is_held and self._last_step is not None else []
 
     def at_the_end(self, name: str, path: Path) -> Evaluation | None:
         """The result of a program without steps; None for one with steps.

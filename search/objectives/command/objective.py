@@ -23,6 +23,8 @@ from search.objectives.protocol import Objective
 from search.objectives.settings import TrainingSettings
 
 SCRIPTS = (".py", ".sh")
+# Programs that run another one where other files are.
+ELSEWHERE = {"apptainer", "docker", "enroot", "kubectl", "podman", "singularity", "ssh"}
 # As much of a script is searched for the variables that it reads.
 MAX_SCRIPT = 1 << 20
 
@@ -109,7 +111,8 @@ class CommandObjective(Objective):
                     f"command: the program {words[0]!r} is not on the PATH; install it, or give its path "
                     f"(relative to {self.folder})"
                 )
-        script = next((word for word in words[1:] if word.endswith(SCRIPTS) and "{" not in word), None)
+        at = next((at for at, word in enumerate(words) if at and word.endswith(SCRIPTS) and "{" not in word), None)
+        script = None if at is None or ELSEWHERE & {Path(word).name for word in words[:at]} else words[at]
         if script is not None and not script.startswith("-") and not (self.folder / script).is_file():
             raise ObjectiveError(
                 f"command: there is no file {script!r} in {self.folder}; put it beside the study file, or give its path"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
@@ -57,6 +58,16 @@ class CommandSettings(TrainingSettings):
                 raise ValueError(f"no regular expression: {error}") from error
             if not groups:
                 raise ValueError(r"it needs a named group for each metric, such as 'loss (?P<val_loss>\S+)'")
+        return given
+
+    @field_validator("keep")
+    @classmethod
+    def _check_kept(cls, given: str | list[str]) -> str | list[str]:
+        for name in [given] * bool(given) if isinstance(given, str) else given:
+            if not PurePath(name).parts or PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+                raise ValueError(
+                    f"{name!r} is no file of the trial's folder; write its path in it, such as 'out/*.png'"
+                )
         return given
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 POLL_S = 0.02
 # The program of an earlier attempt may still be ending.
 LOCK_WAIT_S = 60.0
+STILL_RUNS = "the program of an earlier attempt still runs"
 KILL_WAIT_S = 5.0
 
 
@@ -58,7 +59,7 @@ class Supervisor:
         """
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         if not self._lock(lock):
-            return {"error": "stopped" if self._asked else "the program of an earlier attempt still runs"}
+            return {"error": "stopped" if self._asked else STILL_RUNS}
         try:
             child = subprocess.Popen(
                 command,
