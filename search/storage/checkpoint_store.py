@@ -19,6 +19,8 @@ log = logging.getLogger("storage")
 
 # A file of this name and a study's uid in the folder of the study's name.
 _MARK = ".study-"
+# What else is in such a folder: files of trials, logs of workers, and studies that `run_study` was given as Python.
+_OF_STUDIES = ("trial-*", "logs", "study-*")
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,8 @@ class CheckpointStore:
         return size
 
     def remove_folder(self, study: str, uid: str) -> None:
-        """Delete the folder of a deleted study; if another study of its name uses it, only what is empty.
+        """Delete the folder of a deleted study, except for files that are not of a study; if another study of its name
+        uses the folder, delete only what is empty.
 
         Raises:
             OSError: It cannot be deleted.
@@ -178,11 +181,10 @@ class CheckpointStore:
         mark = folder / f"{_MARK}{uid}"
         is_shared = any(other != mark for other in folder.glob(f"{_MARK}*")) or any(folder.glob("trial-*/checkpoint"))
         if mark.exists() and not is_shared:
-            for path in folder.iterdir():
+            # The folder may have other uses: a study can be called as the folder of all artifacts is.
+            for path in [each for pattern in _OF_STUDIES for each in folder.glob(pattern)]:
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
-                elif path != mark:
-                    path.unlink()
         mark.unlink(missing_ok=True)  # last: without it a repeated call would leave the rest
         for path in (*folder.glob("trial-*"), folder):
             with contextlib.suppress(OSError):  # it has files, or is not there

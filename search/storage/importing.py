@@ -36,6 +36,8 @@ _CHUNK = 500
 # Of archives: schema 6 added what trials took, and schema 7 what processes took.
 _SCHEMAS = (5, 6, SCHEMA_VERSION)
 _NAMESPACE = uuid.UUID("0d6a1f5e-3c1b-4c68-9f0e-7f5f5b1f2b51")
+# In the keys under which a genetic sampler of Optuna keeps the parents of a generation.
+_PARENTS = ":parent:"
 _WAITING: dict[str, Any] = {"state": "waiting", "not_before": 0.0}
 
 
@@ -220,6 +222,8 @@ def _moved(study: _NewStudy, attrs: Mapping[str, Any], there: frozenset[str]) ->
     """Attributes with the ids that artifacts have here; those of artifacts that were not exported are left out."""
     moved: Record = {}
     for key, value in attrs.items():
+        if _PARENTS in key:
+            continue  # they name trials by their ids there; the sampler chooses them anew
         if not _is_artifact(key):
             moved[key] = value
         elif ARTIFACTS + key.removeprefix(ATTR_PREFIX) in there:

@@ -23,6 +23,7 @@ from search.storage.metrics import write_metrics
 from search.storage.migrations.runner import has_optuna_tables, has_our_tables
 from search.storage.queries import study_names
 from search.storage.schema import SCHEMA_VERSION, metadata, queue_table, schema_info, studies_table
+from search.storage.state_transitions import outcome_of
 
 _studies: Table = optuna_layout.studies
 _trials: Table = optuna_layout.trials
@@ -167,7 +168,7 @@ def _queue_row(study: OptunaStudy, trial: FrozenTrial, cell: str) -> dict[str, A
     step = trial.last_step
     reported = None if step is None else trial.intermediate_values[step]
     value = trial.values[0] if trial.values else reported
-    state, outcome = _end(trial, value)
+    state, outcome = _end(trial)
     return {
         "study": study.name,
         "study_uid": study.name,
@@ -193,10 +194,10 @@ def _numbers(trial: FrozenTrial) -> dict[str, float]:
     return {name: value for name, value in attrs.items() if math.isfinite(value) and name != _SECONDS}
 
 
-def _end(trial: FrozenTrial, value: float | None) -> tuple[str, str | None]:
+def _end(trial: FrozenTrial) -> tuple[str, str | None]:
     """The columns `state` and `outcome`."""
     if not trial.state.is_finished():
         return ("waiting" if trial.state == TrialState.WAITING else "running"), None
     if trial.state == TrialState.COMPLETE:
-        return "done", "complete" if value is not None and math.isfinite(value) else "diverged"
+        return "done", outcome_of("complete", trial.values or [math.nan])[0]
     return "done", "pruned" if trial.state == TrialState.PRUNED else "failed"

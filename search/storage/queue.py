@@ -32,6 +32,7 @@ from search.storage.state_transitions import (
     end_as_elsewhere,
     end_trials,
     nan_to_none,
+    outcome_of,
     retry_failed,
 )
 
@@ -218,7 +219,7 @@ class TrialQueue:
         failure: Failure | None = None,
         further_values: Sequence[float] = (),
     ) -> None:
-        """End a trial, in the queue and in Optuna's tables.
+        """End a trial, in the queue and in Optuna's tables. One that is complete with an infinite value has diverged.
 
         Args:
             value: The value of the study's metric; NaN and None are stored as no value.
@@ -232,8 +233,9 @@ class TrialQueue:
             LeaseLost: The lease is no longer valid; nothing was written.
             EndedElsewhere: Another program, such as the dashboard, has ended the trial; its end is kept.
         """
+        state, values = OPTUNA_STATE[outcome], () if value is None else (value, *further_values)
+        outcome, reason = outcome_of(outcome, values, reason)
         attrs = {**(attrs or {}), "outcome": outcome, **({"reason": reason} if reason else {})}
-        state = OPTUNA_STATE[outcome]
         quick = self.database.dialect.one_statement_queue if failure is None and not further_values else None
         if quick and quick.finish(self.database, lease, outcome, state, value, attrs, reason, system_attrs or {}):
             return
@@ -248,7 +250,6 @@ class TrialQueue:
                     raise LeaseLost(f"trial {lease.number} of {lease.study}")
                 return bool(ended.reason != ENDED_ELSEWHERE)  # took effect already; only its answer was lost
             described = attrs if found is None else {**attrs, "failure": found.as_dict()}
-            values = () if value is None else (value, *further_values)
             if not optuna_states.finish_trial(connection, lease.trial_id, state, values, described, now, system_attrs):
                 end_as_elsewhere(connection, claimed_by(lease), now)
                 return False

@@ -24,6 +24,7 @@ OPTUNA_STATE: dict[Outcome, TrialState] = {
 }
 _OUTCOME: dict[TrialState, Outcome] = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
 ENDED_ELSEWHERE = "ended by another program, such as the dashboard"
+NOT_FINITE = "its value is not finite"
 # A trial as it was planned, except for its token, which keeps counting: no earlier lease becomes valid again.
 FRESH: dict[str, Any] = {
     "state": "waiting",
@@ -34,6 +35,15 @@ FRESH: dict[str, Any] = {
     **dict.fromkeys(("step", "highest_step", "step_at_claim", "train_loss", "val_loss")),
     **dict.fromkeys(("outcome", "value", "reason", "failure")),
 }
+
+
+def outcome_of(outcome: Outcome, values: Sequence[float], reason: str | None = None) -> tuple[Outcome, str | None]:
+    """What a trial with these values has come to, and why: one that is complete with an infinite value has diverged.
+
+    Optuna counts it as complete, and samplers learn from it; but a mean or a difference of such values says nothing.
+    """
+    is_finite = outcome != "complete" or all(map(math.isfinite, values))
+    return (outcome, reason) if is_finite else ("diverged", NOT_FINITE)
 
 
 def _ending(which: ColumnElement[bool]) -> Update:
@@ -89,10 +99,12 @@ def end_as_elsewhere(connection: Connection, which: ColumnElement[bool], now: fl
     found = [] if row is None else optuna_queries.read_trials(connection, [row.trial_id])
     if row is None or not found or not found[0].state.is_finished():
         return False
-    trial, outcome = found[0], _OUTCOME.get(found[0].state, "failed")
-    value = trial.value if outcome == "complete" else None
+    # A trial of a study with several objectives has no single value.
+    values = found[0].values if found[0].state == TrialState.COMPLETE else None
+    outcome, _ = outcome_of(_OUTCOME.get(found[0].state, "failed"), values or ())
     failure = Failure("failed from outside").of_attempt(row.owner, row.attempts, row.step, now)
-    return end_trials(connection, which, outcome, value, ENDED_ELSEWHERE, now, failure if outcome == "failed" else None)
+    recorded = failure if outcome == "failed" else None
+    return end_trials(connection, which, outcome, values[0] if values else None, ENDED_ELSEWHERE, now, recorded)
 
 
 def retry_failed(connection: Connection, uids: Sequence[str]) -> int:

@@ -1,7 +1,7 @@
 """The file that export writes and import reads: a zip with JSON, artifacts, checkpoints and the SHA-256 of each.
 
-study.json              format, version, and the studies: the study and its sibling with the baselines
-0/trials.jsonl          the trials of the first study, one a line; 1/trials.jsonl those of the second
+study.json              format, version, and the studies: the study and its siblings
+0/trials.jsonl          the trials of the first study, one a line; 1/trials.jsonl those of the second, and so on
 artifacts/ID            files of finished trials
 checkpoints/0/12        the checkpoint of trial 12 of the first study
 SHA256SUMS              as the program sha256sum writes it, last
@@ -147,8 +147,8 @@ def _head(file: zipfile.ZipFile, shown: str) -> dict[str, Any]:
         raise _damaged(shown, f"its format is {printable(head['format'])}")
     if version > VERSION:
         raise StorageError(f"{shown} was written by a newer lm-search (format {version}, here {VERSION}); {_UPDATE}")
-    if not is_whole or not 1 <= len(studies) <= 2:
-        raise _damaged(shown, f"{HEAD}: it describes no study and its baselines")
+    if not is_whole or not studies:
+        raise _damaged(shown, f"{HEAD}: it describes no study")
     found: dict[str, Any] = head
     return found
 

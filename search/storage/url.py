@@ -34,7 +34,13 @@ def _read_url(storage: str) -> URL:
     start = re.split("[+:]", storage, maxsplit=1)[0]
     name = SYNONYMS.get(start, start)
     try:
-        return dialect_of(name).read_url(storage) if name in DIALECTS else make_url(storage)
+        url = dialect_of(name).read_url(storage) if name in DIALECTS else make_url(storage)
+        if "@" in (url.host or ""):  # SQLAlchemy ends the password at the first one, and would show the rest
+            raise StorageError(
+                "the storage has more than one @, so that a part of its password is taken for the host; write each @ "
+                "of the password as %40, or put the password into a file and name that in SEARCH_PASSWORD_FILE"
+            )
+        return url
     except (ArgumentError, ValueError) as error:
         from search.storage.dialect_sqlite_optuna import journal_advice  # rarely needed, and slow to import
 

@@ -14,7 +14,7 @@ import linecache
 import pickle
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -33,12 +33,14 @@ class MainSource:
 
     Attributes:
         imports, literals: A line of source for each name.
+        submodules: The modules that are used as attributes of a package; importing that alone need not load them.
         definitions: The source of functions and classes, in the order in which they can be executed.
         pickled: The values that are neither.
     """
 
     namespace: Mapping[str, Any]
     imports: dict[str, str] = field(default_factory=dict)
+    submodules: set[str] = field(default_factory=set)
     literals: dict[str, str] = field(default_factory=dict)
     definitions: dict[str, str] = field(default_factory=dict)
     pickled: dict[str, Any] = field(default_factory=dict)
@@ -65,6 +67,7 @@ class MainSource:
             )
         text = source_of(value)
         self.definitions[name] = ""  # a function may use itself
+        self.submodules.update(_submodules(text, self.namespace))
         for used in _names(text):
             is_known = used in self.definitions or used in self.imports or used in self.literals or used in self.pickled
             if used in self.namespace and not is_known and used not in _PER_MODULE:
@@ -79,7 +82,9 @@ class MainSource:
             name: The function that it is for.
             pickle_file: The name of the file with `pickled_bytes`, beside the module.
         """
-        lines = [_HEADER.format(name=name), "", "from __future__ import annotations", "", *self.imports.values()]
+        lines = [_HEADER.format(name=name), "", "from __future__ import annotations", ""]
+        # First: each also binds the name of its package, which may stand for something else here.
+        lines += [*(f"import {module}" for module in sorted(self.submodules)), *self.imports.values()]
         if self.pickled:
             opened = f'(pathlib.Path(__file__).parent / "{pickle_file}").open("rb")'
             lines += ["import pathlib", "import pickle", "", f"with {opened} as values:"]
@@ -174,6 +179,23 @@ def _class_in_cells(kind: type) -> str | None:
 def _names(text: str) -> list[str]:
     used = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
     return sorted(used)
+
+
+def _submodules(text: str, namespace: Mapping[str, Any]) -> Iterator[str]:
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Attribute) and _module_at(node, namespace) is not None:
+            yield f"{getattr(_module_at(node.value, namespace), '__name__', '')}.{node.attr}"
+
+
+def _module_at(node: ast.expr, namespace: Mapping[str, Any]) -> ModuleType | None:
+    """The module that an expression such as `a` or `a.b` stands for."""
+    found = None
+    if isinstance(node, ast.Name):
+        found = namespace.get(node.id)
+    elif isinstance(node, ast.Attribute) and (package := _module_at(node.value, namespace)) is not None:
+        found = sys.modules.get(f"{package.__name__}.{node.attr}")
+        found = found if getattr(package, node.attr, None) is found else None
+    return found if isinstance(found, ModuleType) else None
 
 
 def _import_line(name: str, value: Any) -> str | None:

@@ -57,8 +57,9 @@ def _process_table() -> dict[int, tuple[int, int, int]]:
     for entry in PROC.iterdir():
         if entry.name.isdecimal():
             with contextlib.suppress(OSError):  # it has just ended
-                # The name, in parentheses, can contain anything.
-                state, parent, group, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+                # The name, in parentheses, can contain anything, also a part of a letter: the kernel cuts it.
+                line = (entry / "stat").read_text(encoding="utf-8", errors="replace")
+                state, parent, group, session = line.rpartition(")")[2].split()[:4]
                 if state not in "ZX":
                     table[int(entry.name)] = (int(parent), int(group), int(session))
     return table

@@ -25,7 +25,7 @@ from search.storage.leases import Lease
 from search.storage.left_out import STUDY_STOPPED, leave_out
 from search.storage.queue import TrialQueue
 from search.storage.slots import cell_and_seed
-from search.storage.state_transitions import Outcome
+from search.storage.state_transitions import Outcome, outcome_of
 from search.storage.texts import error_text
 from search.strategies.pruning_judge import PruningJudge
 from search.study.metrics import DEFAULT_METRICS, Metric
@@ -210,7 +210,8 @@ class LeasedTrial:
             }
             identity = self._study.identity(self.lease.cell)
             kept = {} if self.user_trial is None else self.user_trial.kept
-            stored = writer.store_files(self.lease, identity, self.run, facts, outcome, reason, kept)
+            shown = outcome_of(outcome, values, reason)
+            stored = writer.store_files(self.lease, identity, self.run, facts, *shown, kept)
         facts[ENVIRONMENT] = writer.environment
         values = values or ([] if last is None else [last.value])
         attrs = {**(system_attrs or {}), **stored.attrs}

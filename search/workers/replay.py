@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from search.errors import UsageError
+from search.errors import USER_ERRORS, UsageError
 from search.objectives.corpus import Corpus
 from search.objectives.protocol import Attempt, Closes, Evaluation, KnowsAttempt, Objective, ObjectiveCall, TrainingRun
 from search.objectives.settings import read_settings
 from search.storage.database import Database
 from search.storage.queries import TrialSummary, trial_summaries
+from search.storage.texts import error_text
 from search.study.cells import objective_values, without_seed
 from search.study.corpus import corpus_as_planned, corpus_difference
 from search.study.formatting import loss_text, ranges_text
+from search.study.no_arguments import without_arguments
 from search.study.stored import StoredStudy, read_stored_study
 from search.study.trial_facts import ENVIRONMENT, FLAT_LAYOUT_VERSION, TrialFacts, trial_facts
 from search.study.user_modules import resolve_objective, user_sources
 from search.workers.devices import check_device
 from search.workers.provenance import environment
 from search.workers.replayed_trial import ReplayedTrial, replay_call
-from search.workers.results import values_of
 from search.workers.setup import prepare_process
 
 # Other processors and versions round differently, and thousands of steps amplify the difference. An independent
@@ -208,24 +210,41 @@ def _again(
     """The value of a new run of a trial; None if it is not finite, or ends before the step that the trial reached."""
     definition, trial = recorded.study.definition, recorded.trial
     training = read_settings(objective.settings_class, definition.objective_settings)
-    metrics = [each.name for each in definition.metrics]
+    metric, *others = [each.name for each in definition.metrics]
     last_step = trial.step if trial.state == "pruned" else None
     cell = objective_values(without_seed(trial.cell), definition.named)
-    replayed = ReplayedTrial(cell, trial.number, training, last_step)
+    replayed = ReplayedTrial(cell, trial.number, training, definition.metrics, last_step)
     run = objective.start(cell, trial.seed, training, corpus, device)
     try:
-        if isinstance(run, ObjectiveCall):
-            (value, *_), _others = values_of(replay_call(run, replayed), metrics)
-            return value if math.isfinite(value) else None
-        if isinstance(run, KnowsAttempt):
-            run.attach(Attempt(metrics[0], make_trial=lambda: replayed, study=recorded.study.name))
-        assert trial.step is not None, "read_recorded_trial checks this"
-        last = _train(run, trial.step, metrics[0], show)
-        return last.value if math.isfinite(last.value) and last.step == trial.step else None
+        with _user_code(f"--trial {trial.number}: the objective {definition.objective}"):
+            if isinstance(run, ObjectiveCall):
+                value = replay_call(run, replayed)
+                return value if math.isfinite(value) else None
+            if isinstance(run, KnowsAttempt):
+                run.attach(Attempt(metric, make_trial=lambda: replayed, study=recorded.study.name, others=others))
+            assert trial.step is not None, "read_recorded_trial checks this"
+            last = _train(run, trial.step, metric, show)
+            return last.value if math.isfinite(last.value) and last.step == trial.step else None
     finally:
         if isinstance(run, Closes):
             run.close()
         replayed.close()
+
+
+@contextmanager
+def _user_code(whose: str) -> Iterator[None]:
+    """Run code of the study as a worker does.
+
+    Raises:
+        UsageError: It failed.
+    """
+    try:
+        with without_arguments():
+            yield
+    except USER_ERRORS:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{whose} failed: {error_text(error)}; replay it with the code that made the trial") from error
 
 
 def differences(then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> tuple[Mapping[str, str], tuple[str, ...]]:

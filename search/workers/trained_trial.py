@@ -58,11 +58,9 @@ class TrainedTrial(LeasedTrial):
         if isinstance(run, KnowsAttempt):
             earlier = evaluations_so_far(context, lease)
             with context.user_code.calling():
-                run.attach(
-                    Attempt(
-                        study.metrics[0].name, earlier, begun.make_user_trial, lease.study, context.user_code.must_pause
-                    )
-                )
+                metric, *others = [each.name for each in study.metrics]
+                must_pause = context.user_code.must_pause
+                run.attach(Attempt(metric, earlier, begun.make_user_trial, lease.study, must_pause, others))
         reports = _resume(context, lease, study, run)
         # The database may lack evaluations of the checkpoint, for example after a failed trial was put back.
         if reports and context.queue.report(reports):

@@ -7,10 +7,9 @@ from collections.abc import Container
 
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-
-from search.storage.trial_storage import TrialStorage
 
 
 class UserStudy(Study):
@@ -18,7 +17,7 @@ class UserStudy(Study):
 
     has_stopped = False
 
-    def __init__(self, name: str, storage: TrialStorage, sampler: BaseSampler, pruner: BasePruner) -> None:
+    def __init__(self, name: str, storage: BaseStorage, sampler: BaseSampler, pruner: BasePruner) -> None:
         super().__init__(name, storage, sampler, pruner)
         self._without_reports: dict[int, FrozenTrial] = {}  # by number
 

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,10 +20,10 @@ from private_server import kill_server, postgres_processes, server_folders
 from study_files import all_rows, program
 
 from search.launchers.child_process import child_environment
-from search.storage.server import client
+from search.storage.server import client, copies
 from search.storage.server.account import account_of
 from search.storage.server.claims import Place, newest, process_start
-from search.storage.server.folder import server_folder
+from search.storage.server.folder import ServerFolder, server_folder
 from search.storage.server.stopping import stop_server
 
 TRIALS = 60
@@ -172,6 +173,20 @@ def test_many_start_one_which_ends_when_it_is_not_used(served: Served, monkeypat
     monkeypatch.setattr(client, "IDLE_S", 1.0)
     assert client.start(server_folder(served.folder))
     wait_until(lambda: newest(served.folder) is None, "the end of a server without clients")
+
+
+def test_a_copy_is_a_use(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_server(server_folder(served.folder))
+    monkeypatch.setattr(client, "IDLE_S", 0.5)
+    run = copies._run
+
+    def long_run(folder: ServerFolder | None, program: str, *arguments: str) -> None:
+        time.sleep(1.5)
+        run(folder, program, *arguments)
+
+    monkeypatch.setattr(copies, "_run", long_run)
+    copies.back_up(server_folder(served.folder), tmp_path / "long.dump")
+    assert (tmp_path / "long.dump").stat().st_size > 0
 
 
 def test_one_in_the_foreground(served: Served, tmp_path: Path) -> None:

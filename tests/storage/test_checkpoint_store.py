@@ -96,6 +96,16 @@ def test_removing_leaves_nothing_of_killed_workers(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == []
 
 
+def test_removing_a_study_leaves_files_that_are_no_studys(tmp_path: Path) -> None:
+    store, folder = CheckpointStore(tmp_path), tmp_path / "artifacts"  # also the folder of all artifacts
+    store.mark_folder("artifacts", "uid")
+    for name in ("1b4e28ba", ".parts/part", "logs/worker.log", "trial-00000/checkpoint.tmp", "study-0123/study.toml"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    store.remove_folder("artifacts", "uid")
+    assert sorted(path.name for path in folder.iterdir()) == [".parts", "1b4e28ba"]
+
+
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "small").write_text("a file where the folder should be")
     with pytest.raises(OSError, match=r"Not a directory|File exists"):

@@ -51,6 +51,14 @@ def test_what_is_no_url_is_refused_without_repeating_it(storage: str) -> None:
     assert refusal(storage).startswith("the storage is not a URL; use for example sqlite:///search.db, server:")
 
 
+@pytest.mark.parametrize("storage", ["postgresql://me:a@hunter2@h/search", "mysql://me:@hunter2@h/d"])
+def test_a_password_with_an_at_sign_is_never_shown(storage: str) -> None:
+    assert refusal(storage).startswith("the storage has more than one @, ")
+    with pytest.raises(StorageError, match=r"write each @ of the password as %40, or put the password into a file"):
+        display_url(storage)
+    assert display_url("postgresql://me:a%40hunter2@h/search") == "postgresql://me:***@h/search"
+
+
 @pytest.mark.parametrize("storage", ["search.db", "/data/my runs/x.sqlite3", "../a-b.db"])
 def test_the_url_of_a_file_is_suggested(storage: str) -> None:
     assert refusal(storage) == f"the storage is not a URL; for this file use sqlite:///{storage}"

@@ -37,8 +37,9 @@ from search.storage.database import Database
 from search.storage.errors import StorageError
 from search.storage.exporting import export_studies
 from search.storage.importing import ImportedFiles, import_studies
+from search.storage.optuna_storage import SearchStorage
 from search.storage.planning import plan
-from search.storage.queries import planned_study, study_names, study_uids
+from search.storage.queries import counts, planned_study, study_names, study_uids
 from search.storage.queue import TrialQueue
 from search.storage.schema import UID
 from search.storage.spending import Spent, count_spending, spent_on
@@ -123,6 +124,25 @@ def test_an_archive_of_schema_5_has_not_said_what_was_spent(out: Path, tmp_path:
         file = changed(exported(database, out, tmp_path / "study.zip"), older)
         names = imported(database, file, tmp_path / "new", "again")
         assert spent_on(database, names) == Spent()
+
+
+def test_a_study_with_all_its_siblings(database: Database, out: Path, tmp_path: Path) -> None:
+    names = [*NAMES, f"{STUDY}-confirm"]
+    plan(database, [sample_plan(study=name) for name in names])
+    # Parents that a genetic sampler has chosen are named by ids, which are others there.
+    storage = SearchStorage(database)
+    keys = ("NSGAIISampler:parent:1", "note")
+    for key in keys:
+        storage.set_study_system_attr(storage.get_study_id_from_name(STUDY), key, [1, 2])
+    file, files = tmp_path / "study.zip", ImportedFiles(None, CheckpointStore(out))
+    export_studies(database, names, file, None, None)
+    with sqlite_database(tmp_path) as target, open_archive(file) as archive:
+        import_studies(target, archive, names, files)
+        assert counts(target, names) == counts(database, names)
+        assert study_names(target) == names
+        storage = SearchStorage(target)
+        notes = storage.get_study_system_attrs(storage.get_study_id_from_name(STUDY))
+        assert {key: notes[key] for key in keys if key in notes} == {"note": [1, 2]}
 
 
 def test_unfinished_trials_wait_with_their_checkpoints(out: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import optuna
@@ -171,18 +172,26 @@ def test_an_end_that_optuna_was_not_told_is_told(
 
 
 @pytest.mark.parametrize(
-    ("state", "value", "outcome"),
-    [(TrialState.FAIL, None, "failed"), (TrialState.COMPLETE, 1.5, "complete"), (TrialState.PRUNED, None, "pruned")],
+    ("state", "values", "outcome"),
+    [
+        (TrialState.FAIL, None, "failed"),
+        (TrialState.COMPLETE, [1.5], "complete"),
+        (TrialState.COMPLETE, [1.5, 2.5], "complete"),
+        (TrialState.COMPLETE, [math.inf], "diverged"),
+        (TrialState.COMPLETE, [1.5, -math.inf], "diverged"),
+        (TrialState.PRUNED, None, "pruned"),
+    ],
 )
 def test_an_end_through_optuna_ends_the_row(
-    database: Database, queue: TrialQueue, state: TrialState, value: float | None, outcome: str
+    database: Database, queue: TrialQueue, state: TrialState, values: list[float] | None, outcome: str
 ) -> None:
     [lease] = queue.claim([STUDY], "ann")
-    SearchStorage(database).set_trial_state_values(lease.trial_id, state, None if value is None else [value])
+    SearchStorage(database).set_trial_state_values(lease.trial_id, state, values)
 
     assert plan(database, [sample_plan()]) == Planned(added=0, repaired=1)
 
     ended = row(database, 0)
+    value = values[0] if values else None
     assert (ended.state, ended.outcome, ended.value, ended.reason) == ("done", outcome, value, ENDED_ELSEWHERE)
     assert queue.report([Report(lease, 500, 1.0, 1.0)]) == [lease]
 

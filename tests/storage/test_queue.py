@@ -307,6 +307,20 @@ def test_lost_acknowledgements_change_nothing(storage_url: str, database: Databa
 
 
 @pytest.mark.parametrize(
+    ("value", "further", "outcome"),
+    [(math.inf, (), "diverged"), (-math.inf, (), "diverged"), (1.0, (math.inf,), "diverged"), (1e308, (), "complete")],
+)
+def test_an_infinite_value_diverges_and_is_complete_for_optuna(
+    database: Database, queue: TrialQueue, storage_url: str, value: float, further: tuple[float, ...], outcome: str
+) -> None:
+    lease = claim(queue)
+    queue.finish(lease, "complete", value, further_values=further)
+    assert (row(database, 0).outcome, row(database, 0).value) == (outcome, value)
+    trial = optuna_trials(storage_url)[0]
+    assert (trial.state, trial.values, trial.user_attrs["outcome"]) == (TrialState.COMPLETE, [value, *further], outcome)
+
+
+@pytest.mark.parametrize(
     ("state", "value", "outcome"),
     [(TrialState.FAIL, None, "failed"), (TrialState.COMPLETE, 1.5, "complete"), (TrialState.PRUNED, None, "pruned")],
 )

@@ -61,6 +61,25 @@ def test_all_that_a_function_uses(main: Main, tmp_path: Path, monkeypatch: pytes
     assert not hasattr(found, "UNUSED")
 
 
+def test_modules_of_a_package_are_imported(main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pictures" / "inner").mkdir(parents=True)
+    for name in ("pictures", "pictures/inner"):
+        (tmp_path / name / "__init__.py").touch()
+    (tmp_path / "pictures" / "inner" / "leaf.py").write_text("VALUE = 3\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = main(
+        "import pictures.inner.leaf\nimport pictures.inner as other\nimport os as pathlib\n",
+        "def objective():\n    return [pictures.inner.leaf.VALUE, other.leaf.VALUE, pathlib.path.sep]\n",
+    )
+    [content] = module_files("of_notebook", module.objective).values()
+    (tmp_path / "of_notebook.py").write_bytes(content)
+    for name in ("pictures", "pictures.inner", "pictures.inner.leaf"):
+        monkeypatch.delitem(sys.modules, name)  # as in a worker, which has not loaded them
+    found = importlib.import_module("of_notebook")
+    sys.modules.pop("of_notebook")
+    assert found.objective() == [3, 3, "/"]
+
+
 def test_a_changed_function_is_written_anew(main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for at in (1, 2):
         module = main(f"def objective():\n    return {at}\n")

@@ -32,6 +32,7 @@ from search.storage.metrics import read_metrics
 from search.storage.queries import trial_summaries
 from search.storage.url import parse_url
 from search.study.stored import read_stored_study
+from search.workers.replay import Comparison, read_recorded_trial, replay_trial
 from search.workers.setup import open_worker
 
 N_TRIALS = 14
@@ -229,17 +230,30 @@ def test_kills_and_stops_keep_parameters_and_number(
 
 
 WRONG = """
+import argparse
 import math
+import os
 import optuna
 import search
 
 def nothing(trial): trial.suggest_float("x", 0, 1)
 def text(trial): return "low"
 def nan(trial): return math.nan
+def infinite(trial): return math.inf if trial.number == 1 else trial.suggest_float("x", 0, 1)
 def three(trial): return 1, 2, 3
 def fails(trial): return 1 / 0
 def other(trial): return trial.suggest_float("x", 0, 1) + trial.suggest_int("x", 0, 1)
 def shrinks(trial): return trial.suggest_categorical("x", list(range(trial.number + 2)))
+def moody(trial): return {}["now"] if "MOODY" in os.environ else trial.suggest_float("x", 0, 1)
+def two(trial):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--epochs", type=int, default=3)
+    x, y = trial.suggest_float("x", 0, 1), len(trial.study.directions)
+    for epoch in range(parser.parse_args().epochs):
+        trial.report(x / (epoch + 1), epoch)
+        if trial.number == 1 and epoch == 1:
+            raise optuna.TrialPruned
+    return x, y
 def swallows(trial):
     try:
         trial.report(float(trial.suggest_float("x", 0, 1)), 0)
@@ -264,6 +278,11 @@ def outcomes(folder: Path, monkeypatch: pytest.MonkeyPatch, function: str, head:
     return all_rows(url)
 
 
+def replayed(folder: Path, number: int) -> Comparison:
+    with opened(f"sqlite:///{folder}/search.db").closing() as database:
+        return replay_trial(read_recorded_trial(database, "theirs", number), None, None, lambda _: None)
+
+
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
@@ -284,6 +303,31 @@ def test_wrong_results_fail_with_one_line(
     for row in rows:
         assert reason in row["reason"]
         assert "\n" not in row["reason"]
+
+
+def test_an_infinite_value_diverges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = outcomes(tmp_path, monkeypatch, "infinite")
+    assert [row["outcome"] for row in rows] == ["complete", "diverged", "complete"]
+    assert rows[1]["reason"] == "its value is not finite"
+    trials = trials_of(f"sqlite:///{tmp_path}/search.db")
+    assert (trials[1].state, trials[1].value) == (TrialState.COMPLETE, math.inf)  # samplers learn from it
+
+
+def test_a_replay_calls_an_objective_as_a_worker_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = outcomes(tmp_path, monkeypatch, "two", 'directions = ["minimize", "maximize"]')
+    assert [row["outcome"] for row in rows] == ["complete", "pruned", "complete"]
+    monkeypatch.setattr(sys, "argv", ["replay", "--study", "theirs", "--trial", "1"])
+    assert [replayed(tmp_path, number).verdict for number in range(3)] == ["match (exact)"] * 3
+
+
+def test_a_replay_says_in_one_line_what_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes(tmp_path, monkeypatch, "moody")
+    assert replayed(tmp_path, 0).exact
+    monkeypatch.setenv("MOODY", "1")
+    with pytest.raises(
+        UsageError, match=r"^--trial 0: the objective \w+:moody failed: KeyError: 'now'; replay it with"
+    ):
+        replayed(tmp_path, 0)
 
 
 def test_choices_that_change_between_trials_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,6 +364,17 @@ def test_wrong_study_files(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         open_planned(PlanningOptions(study=str(file), storage=f"sqlite:///{tmp_path}/a.db", out=tmp_path / "out"))
     assert not (tmp_path / "a.db").exists()
+
+
+def test_further_seeds_are_refused_for_a_planned_study_too(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/search.db"
+    chosen = options(tmp_path, url, "empty", trials=3)
+    plan(chosen)
+    with pytest.raises(
+        UsageError, match=r"^seeds = 3: .* suggests its parameters itself and takes no seed; set seeds = 1"
+    ):
+        plan(replace(chosen, seeds="3"))
+    assert len(all_rows(url)) == 3
 
 
 def test_functions_can_return_numbers_or_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,16 +5,23 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from sqlalchemy.exc import DBAPIError
+
+from search.storage.database import OUTAGE_S, open_engine
+from search.storage.dialects import first_line
 from search.storage.errors import StorageError
 from search.storage.private_files import create_private
 from search.storage.server.claims import newest
 from search.storage.server.client import START_LIMIT_S, start
-from search.storage.server.folder import DATABASE, USER, ServerFolder
+from search.storage.server.folder import DATABASE, PREFIX, USER, ServerFolder
 from search.storage.server.postgres import environment, programs
 from search.storage.server.stopping import stop_server
 from search.storage.texts import printable
+from search.storage.url import parse_url
 
 POLL_S = 0.1
 
@@ -29,12 +36,12 @@ def back_up(folder: ServerFolder, file: Path) -> None:
         raise StorageError(f"{folder} has no database; nothing was written")
     if file.exists():
         raise StorageError(f"--backup {file}: the file exists; give a new name")
-    sockets = _sockets(folder)
     new = file.with_name(f"{file.name}.part")
     try:
         new.unlink(missing_ok=True)
         create_private(new)
-        _run(folder, "pg_dump", "-h", sockets, "-U", USER, "-Fc", "-f", str(new), DATABASE)
+        with _used(folder) as sockets:
+            _run(folder, "pg_dump", "-h", sockets, "-U", USER, "-Fc", "-f", str(new), DATABASE)
         new.rename(file)
     except OSError as error:
         raise StorageError(f"--backup {file}: {error.strerror}; give another file") from error
@@ -55,11 +62,30 @@ def restore(folder: ServerFolder, file: Path) -> None:
     _run(None, "pg_restore", "--list", str(file))  # before anything is made
     options = ["--no-owner", "--single-transaction", "--exit-on-error", "-d", DATABASE]
     try:
-        _run(folder, "pg_restore", "-h", _sockets(folder), "-U", USER, *options, str(file))
+        with _used(folder) as sockets:
+            _run(folder, "pg_restore", "-h", sockets, "-U", USER, *options, str(file))
     except StorageError:
         stop_server(folder)
         shutil.rmtree(folder.path, ignore_errors=True)
         raise
+
+
+@contextmanager
+def _used(folder: ServerFolder) -> Iterator[str]:
+    """Keep the server running, as a connected client does: one that is not used for ten minutes ends.
+
+    Yields:
+        What `_sockets` returns.
+    """
+    sockets = _sockets(folder)
+    engine = open_engine(parse_url(f"{PREFIX}{folder.path}"), OUTAGE_S)
+    try:
+        with engine.connect():
+            yield sockets
+    except DBAPIError as error:
+        raise StorageError(f"the server of {folder} does not answer: {first_line(error)}; log: {folder.log}") from error
+    finally:
+        engine.dispose()
 
 
 def _sockets(folder: ServerFolder) -> str:
