@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from search.errors import UsageError
@@ -23,6 +24,7 @@ from search.storage.database import Database
 from search.storage.hosts import check_host
 from search.storage.leases import Lease, new_owner_name
 from search.storage.optuna_storage import SearchStorage
+from search.storage.private_files import make_private_folder
 from search.storage.queue import TrialQueue
 from search.strategies.auto_seeds import make_seed_planner, needed_cells
 from search.strategies.pruning_judge import PruningJudge
@@ -110,11 +112,27 @@ def open_worker(
         context = WorkerContext(queue, checkpoints, device, settings.retry_delay_s, limits)
         studies = {each.name: _worker_study(backend, context, each, text, sizes, store) for each in planned}
         for each in planned:
+            if each.definition.objective == COMMAND:
+                _check_folder(out / each.name)
             checkpoints.mark_folder(each.name, each.planning)
         return Worker(context, studies, owner or new_owner_name(device))
     except BaseException:
         database.engine.dispose()
         raise
+
+
+def _check_folder(folder: Path) -> None:
+    """Check that programs get a folder on this machine: else each trial that its worker claims would fail for good.
+
+    Raises:
+        UsageError: None can be made.
+    """
+    try:
+        make_private_folder(folder)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"cannot write to {folder} ({error.strerror}); give another --out") from error
 
 
 def prepare_process(objective: Objective, device: str) -> None:

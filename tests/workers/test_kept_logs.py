@@ -17,6 +17,7 @@ import pytest
 from optuna.artifacts import get_all_artifact_meta
 from study_files import opened, sqlite
 
+from search.errors import UsageError
 from search.objectives.command.output import END_BYTES, HEAD_BYTES, LOG
 from search.options import PlanningOptions
 from search.planning import open_planned
@@ -66,6 +67,19 @@ def work(chosen: PlanningOptions) -> dict[str, TrialSummary]:
         return {trial.cell["kind"]: trial for trial in trial_summaries(worker.queue.database, ["logs"])}
     finally:
         worker.queue.database.engine.dispose()
+
+
+def test_a_worker_that_cannot_write_takes_no_trial(tmp_path: Path) -> None:
+    chosen = plan(tmp_path, "fine")
+    chosen.out.touch()  # a file in the place of the folder
+    with pytest.raises(
+        UsageError, match=rf"^cannot write to {chosen.out}/logs \(Not a directory\); give another --out$"
+    ):
+        worker_of(chosen)
+    with opened(chosen.storage).closing() as database:
+        assert [trial.attempts for trial in trial_summaries(database, ["logs"])] == [0]
+    chosen.out.unlink()
+    assert work(chosen)["fine"].state == "complete"
 
 
 def kept(chosen: PlanningOptions) -> dict[int, Mapping[str, str]]:
