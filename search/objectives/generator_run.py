@@ -119,7 +119,11 @@ class GeneratorRun:
                 f"{self._name} yields {shortened(yielded)}; it must yield step, value, or step, "
                 f'{{"{self._attempt.metric}": value, …}}, or step, train_loss, val_loss: a whole number and numbers'
             ) from error
-        if not self._last_step < evaluation.step <= MAX_STEP:
+        if evaluation.step > MAX_STEP:
+            raise ObjectiveError(
+                f"{self._name} yields step {evaluation.step}; the largest is {MAX_STEP}: count in thousands, say"
+            )
+        if evaluation.step <= self._last_step:
             before = f"after step {self._last_step}" if self._last_step >= 0 else "first"
             raise ObjectiveError(
                 f"{self._name} yields step {evaluation.step} {before}; steps must start at 0 or above and increase"

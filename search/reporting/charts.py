@@ -54,7 +54,8 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Round numbers from low to high: steps of 1, 2 or 5 times a power of ten."""
     if not high > low:
         return [low]
-    raw = (high - low) / most
+    span = high - low
+    raw = span / most if math.isfinite(span) else high / most - low / most
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -56,7 +57,10 @@ def scatter_chart(
         shows_all: Whether the y axis reaches to all dots, even if one is far away; else that one is at the edge.
     """
     scale = 1.0 if y_is_log else unit(dot.y for dot in dots)
-    place = math.log10 if x_is_log else float
+    x_scale = 1.0 if x_is_log or x_names else unit(dot.x for dot in dots)
+
+    def place(x: float) -> float:
+        return math.log10(x) if x_is_log else x / x_scale
 
     def height(y: float) -> float:
         return math.log10(y) if y_is_log else y / scale
@@ -70,13 +74,13 @@ def scatter_chart(
         return y_at(min(max(height(y), y_low), y_high))
 
     x_ticks = sorted(x_names) if x_names else log_ticks(x_low, x_high) if x_is_log else ticks(x_low, x_high)
-    x_texts = x_names or {at: f"{10**at:.3g}" if x_is_log else f"{at:g}" for at in x_ticks}
+    x_texts = x_names or {at: _power_text(at) if x_is_log else _product_text(at, x_scale) for at in x_ticks}
     y_ticks = log_ticks(y_low, y_high) if y_is_log else ticks(y_low, y_high)
-    y_texts = {at: f"{10**at:.3g}" if y_is_log else f"{at * scale:g}" for at in y_ticks}
+    y_texts = {at: _power_text(at) if y_is_log else _product_text(at, scale) for at in y_ticks}
     parts = [frame(x_at, y_at, x_texts, y_texts, x_label, y_label)]
     if line:
-        moves = [f"M{x_at(line[0][0]):.1f} {y_within(line[0][1]):.1f}"]
-        moves += [f"H{x_at(x):.1f}V{y_within(y):.1f}" for x, y in line[1:]]
+        moves = [f"M{x_at(place(line[0][0])):.1f} {y_within(line[0][1]):.1f}"]
+        moves += [f"H{x_at(place(x)):.1f}V{y_within(y):.1f}" for x, y in line[1:]]
         parts.append(f'<path class="line c1" d="{"".join(moves)}"/>')
     for dot in sorted(dots, key=lambda dot: dot.is_marked):
         where = f'cx="{x_at(place(dot.x)):.1f}" cy="{y_within(dot.y):.1f}" r="{5 if dot.is_marked else 3}"'
@@ -108,6 +112,16 @@ def log_ticks(low: float, high: float) -> list[float]:
         if len(found) >= 3:
             break
     return found
+
+
+def _product_text(at: float, scale: float) -> str:
+    """A product that can be beyond the floats."""
+    return f"{at * scale:g}" if math.isfinite(at * scale) else f"{Decimal(at) * Decimal(scale):.6g}"
+
+
+def _power_text(at: float) -> str:
+    """Ten to the power of `at`, which can be beyond the floats."""
+    return f"{10**at:.3g}" if at < 308 else f"{10 ** (at - math.floor(at)):.3g}e+{math.floor(at)}"
 
 
 def _with_margin(low: float, high: float) -> tuple[float, float]:

@@ -163,9 +163,9 @@ class CheckpointStore:
             log.debug("cannot mark the folder of %s: %s", study, error)
 
     def folder_size(self, study: str) -> int:
-        """The bytes of all files in a study's folder."""
+        """The bytes of the files of studies in a study's folder."""
         size = 0
-        for path in (self.root / study).rglob("*"):
+        for path in (path for pattern in _OF_STUDIES for path in (self.root / study).glob(f"{pattern}/**/*")):
             with contextlib.suppress(OSError):  # it was removed in this moment
                 size += 0 if path.is_dir() else path.lstat().st_size
         return size

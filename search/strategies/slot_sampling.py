@@ -22,7 +22,7 @@ from search.storage.slot_history import SlotHistory, SlotTrial
 from search.storage.values import canonical
 from search.strategies.samplers import Answer, ask, is_starting, make_sampler, sees_trials
 from search.strategies.shared_knowledge import SharedKnowledge
-from search.strategies.start_points import start_point
+from search.strategies.start_points import in_decimals, start_point
 from search.study.distributions import axis_distributions, cell_parameters
 from search.study.metrics import DEFAULT_METRICS, Metric
 from search.study.planner import shape_key
@@ -96,7 +96,8 @@ class Sampling:
         if self.has_start_points and is_starting(sampler, trials):
             return self._choice(self._start_point(slot))
         answer = ask(sampler, self.distributions, trials, notes, self.space, self.metrics, ids)
-        made = self._choice(answer.values, answer) if answer.values else self._choice(self._start_point(slot))
+        values = {name: in_decimals(value, self.distributions[name]) for name, value in answer.values.items()}
+        made = self._choice(values, answer) if values else self._choice(self._start_point(slot))
         return replace(made, sees_trials=sees_trials(sampler))
 
     @cached_property

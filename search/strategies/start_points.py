@@ -91,13 +91,23 @@ def _integer(of: IntDistribution, share: float) -> int:
 
 def _real(of: FloatDistribution, share: float) -> float:
     if of.step is not None:
-        count = round((of.high - of.low) / of.step) + 1
-        value = float(Decimal(str(of.low)) + int(share * count) * Decimal(str(of.step)))
-    elif of.log:
+        return _at_step(of, int(share * (round((of.high - of.low) / of.step) + 1)), of.step)
+    if of.log:
         value = math.exp(_between(math.log(of.low), math.log(of.high), share))
     else:
         value = _between(of.low, of.high, share)
     return min(max(value, of.low), of.high)
+
+
+def in_decimals(value: Any, of: BaseDistribution) -> Any:
+    """The value of a range with a step as it is written: adding steps in floats gives 0.7999999999999999 for 0.8."""
+    if not isinstance(of, FloatDistribution) or of.step is None:
+        return value
+    return _at_step(of, round((value - of.low) / of.step), of.step)
+
+
+def _at_step(of: FloatDistribution, number: int, step: float) -> float:
+    return min(max(float(Decimal(str(of.low)) + number * Decimal(str(step))), of.low), of.high)
 
 
 def _between(low: float, high: float, share: float) -> float:

@@ -15,6 +15,7 @@ from search.study.cells import objective_values
 from search.study.claims import Cell
 from search.study.definition import StudyDefinition
 from search.study.formatting import describe_cell
+from search.study.no_arguments import without_arguments
 from search.study.planner import Study, edge_cells
 from search.study.user_modules import resolve_objective
 from search.study.validation_messages import did_you_mean
@@ -60,7 +61,8 @@ def check_cells(study: Study) -> None:
     cells = edge_cells(definition) if definition.is_sampled else definition.cells
     for cell in [*cells, *(definition.baselines if study.with_baselines else [])]:
         try:
-            objective.check_cell(objective_values(cell, definition.named), training, study.corpus)
+            with without_arguments():
+                objective.check_cell(objective_values(cell, definition.named), training, study.corpus)
         except UnknownAxesError as error:
             if example := _condition_example(study, objective, training, cell, error.axes):
                 raise ObjectiveError(f"{error}; an axis can be given to some models only: {example}") from error

@@ -127,8 +127,8 @@ def _trials(sweep: Mapping[str, Any], method: str, axes: SweepAxes, notes: list[
     seeds = axes.seeds.get("seeds", 1)
     if cap is not None and cap < seeds:
         raise UsageError(
-            f"parameters.seed: each cell gets {seeds} seeds, and run_cap allows {cap} runs; write fewer seeds, such as "
-            "values: [1, 2, 3], or rename the parameter"
+            f"parameters.seed: each cell gets {seeds} seeds, and run_cap allows {cap} runs; write at most "
+            f"{cap} seeds, or rename the parameter"
         )
     if seeds > 1:
         notes.append(f"parameters.seed → {seeds} seeds for each cell")

@@ -172,7 +172,13 @@ def resolve_objective(reference: str) -> Objective:
     if found is None:
         functions = [each for each, value in vars(module).items() if callable(value)]
         raise UsageError(f"{named}: the module {module_name!r} has no function {name!r}{did_you_mean(name, functions)}")
-    objective = as_objective(found, reference, module)
+    try:
+        with without_arguments():  # a class is created
+            objective = as_objective(found, reference, module)
+    except USER_ERRORS:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{named} cannot be created{_place_of(error)} ({_describe(error)})") from error
     if reference != COMMAND:
         return objective
     from search.objectives.command.objective import CommandObjective

@@ -23,7 +23,7 @@ class JsonLinesTracker:
         target: The file's path.
 
     Raises:
-        UsageError: The path is empty, or a folder.
+        UsageError: The path is empty, a folder, or a file of something else.
     """
 
     def __init__(self, target: str) -> None:
@@ -32,6 +32,8 @@ class JsonLinesTracker:
         self._path = Path(target)
         if self._path.is_dir():
             raise UsageError(f"{target} is a folder; name a file in it")
+        if self._path.exists() and not _begins_with_an_event(self._path):
+            raise UsageError(f"{target} has something else than events of trials; name a new file")
         self._file: IO[bytes] | None = None
         self._written: set[str] = set()
 
@@ -64,6 +66,18 @@ class JsonLinesTracker:
         """Close the file."""
         if self._file is not None:
             self._file.close()
+
+
+def _begins_with_an_event(path: Path) -> bool:
+    """Whether a file is empty, or begins as ours do."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            begin = file.read(len(BEGINNING))
+    except OSError:
+        return True  # said when it is written
+    return BEGINNING.startswith(begin)
 
 
 def _read_keys(file: IO[bytes], path: Path) -> set[str]:

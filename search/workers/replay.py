@@ -151,7 +151,7 @@ def read_recorded_trial(database: Database, study: str, number: int) -> Recorded
         raise UsageError(
             f"--trial {number}: the trial is {trial.state}{why} and has no loss to compare; choose one that has ended"
         )
-    if trial.step is None and trial.val_loss is None:
+    if trial.step is None and trial.val_loss is None and trial.value is None:
         raise UsageError(f"--trial {number}: the trial ended before its first loss; choose another")
     return RecordedTrial(stored, trial)
 

@@ -111,7 +111,7 @@ class TrainedTrial(LeasedTrial):
         if missing:
             found = ", ".join([first.name, *metrics])
             raise UserCodeError(
-                ObjectiveError(f"the last evaluation has the metrics {found}, but not {missing[0]!r}; yield it too")
+                ObjectiveError(f"the last evaluation has the metrics {found}, but not {missing[0]!r}; report it too")
             )
         return [last.value, *(metrics[each.name] for each in others)]
 

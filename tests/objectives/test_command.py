@@ -169,6 +169,8 @@ def test_its_scripts_belong_to_the_record(tmp_path: Path) -> None:
             "step: 1,000 reward: -1,234.5 val_loss=1,234,567 at=1,5 of=12,34",
             {"step": 1000, "reward": -1234.5, "val_loss": 1234567},
         ),
+        ("epoch:  14%|## | 1/7 [00:00, val_loss=0.95] acc: 95.3%", {"val_loss": 0.95, "acc": 95.3}),
+        ('{"step": 1, "n": 1' + "0" * 400 + "}", {"step": 1}),
         ("12:30:45 time=12ms at http://x:80/ v=1.2.3 --lr=0.1 {broken", {}),
     ],
 )
@@ -260,6 +262,10 @@ def test_steps_that_start_again(tmp_path: Path) -> None:
     metrics = Metrics(settings_of(), "loss", tmp_path)
     (tmp_path / LOG).write_text("fold: 1\nepoch=1 loss=3\nepoch=2 loss=3\nfold: 2\nepoch=1 loss=2\n")
     with pytest.raises(ObjectiveError, match=r'prints epoch = 1 after epoch = 2; .* step = "" for a program without'):
+        metrics.read(to_the_end=True)
+    metrics = Metrics(settings_of(), "loss", tmp_path)
+    (tmp_path / LOG).write_text("epoch=1 iter=100 loss=3\nepoch=1 iter=100 loss=3\nepoch=2 iter=100 loss=2\n")
+    with pytest.raises(ObjectiveError, match=r"prints iter = 100 after iter = 100; steps must increase: name another"):
         metrics.read(to_the_end=True)
 
 

@@ -170,7 +170,7 @@ class TestFaults:
             ({"step": 1}, r"yields \{'step': 1\}; it must"),
             (["x" * 500], r"yields \['x{75}…; it must"),
             ((-1, 0.5, 0.5), r"yields step -1 first; steps must start at 0 or above and increase"),
-            ((2**31, 0.5, 0.5), r"yields step 2147483648 first; steps must start"),
+            ((2**31, 0.5, 0.5), r"yields step 2147483648; the largest is 2147483647: count in thousands"),
         ],
     )
     def test_something_else(self, yielded: Any, said: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
@@ -200,6 +201,15 @@ def test_dots_on_a_logarithmic_axis_and_on_named_places() -> None:
     named = scatter_chart([Dot(0.0, 1e200, "<a>")], "t", "kind", "error", x_names={0.0: "<a>"})
     assert ">&lt;a&gt;</text>" in named
     assert "nan" not in named
+
+
+@pytest.mark.parametrize(("x_is_log", "y_is_log"), [(False, False), (True, False), (False, True), (True, True)])
+def test_dots_of_any_finite_size(x_is_log: bool, y_is_log: bool) -> None:
+    dots = [Dot(1.7e308, 1e-300, "a"), Dot(3.0, 1.7e308, "b")]
+    dots += [] if x_is_log or y_is_log else [Dot(-1.7e308, -1e308, "c")]
+    image = scatter_chart(dots, "t", "x", "y", x_is_log=x_is_log, y_is_log=y_is_log, shows_all=True)
+    assert image.count("<circle") == len(dots)
+    assert not {"nan", "inf"} & {*re.findall(r"[a-z]+", image)}
 
 
 def test_logarithmic_ticks_are_round() -> None:

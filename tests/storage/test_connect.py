@@ -51,7 +51,13 @@ def test_what_is_no_url_is_refused_without_repeating_it(storage: str) -> None:
     assert refusal(storage).startswith("the storage is not a URL; use for example sqlite:///search.db, server:")
 
 
-@pytest.mark.parametrize("storage", ["postgresql://me:a@hunter2@h/search", "mysql://me:@hunter2@h/d"])
+@pytest.mark.parametrize(
+    "storage",
+    [
+        *("postgresql://me:a@hunter2@h/search", "mysql://me:@hunter2@h/d"),
+        "postgresql://localhost:1/db?user=me&password=a@hunter2",
+    ],
+)
 def test_a_password_with_an_at_sign_is_never_shown(storage: str) -> None:
     assert refusal(storage).startswith("the storage has more than one @, ")
     with pytest.raises(StorageError, match=r"write each @ of the password as %40, or put the password into a file"):

@@ -135,7 +135,7 @@ def test_notes() -> None:
         ),
         (
             {"parameters": {"x": {"min": 0.0, "max": 1.0}, "seed": {"min": 1, "max": 10**9}}, "run_cap": 50},
-            r"parameters.seed: each cell gets 1000000000 seeds, and run_cap allows 50 runs; write fewer seeds",
+            r"parameters.seed: each cell gets 1000000000 seeds, and run_cap allows 50 runs; write at most 50 seeds",
         ),
         (
             {"parameters": {"x": {"distribution": "q_uniform", "min": 0, "max": 1, "q": 0}}},

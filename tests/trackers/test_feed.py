@@ -203,8 +203,8 @@ def test_json_lines_have_each_event_once(database: Database, queue: TrialQueue, 
 )
 def test_json_lines_leave_a_file_of_the_user_as_it_is(tmp_path: Path, content: str, line: int) -> None:
     path = tmp_path / "mine.json"
-    path.write_text(content, encoding="utf-8")
     tracker = JsonLinesTracker(str(path))
+    path.write_text(content, encoding="utf-8")
     with pytest.raises(TrackerError, match=rf"mine\.json: line {line} is no event of a trial; name a new file$"):
         tracker.track(EvaluationEvent(TrialName(STUDY, "uid", 0, {}, 1337), 0, {"val_loss": 4.0}))
     assert path.read_text(encoding="utf-8") == content
@@ -231,6 +231,8 @@ def test_two_processes_do_not_write_the_same_file(
         ("json:x", r"--track json:x: .*no module 'json:x'|--track json:x: the module 'json' has no 'x'"),
         ("jsonl", r"--track jsonl: name a file, such as --track jsonl:trials\.jsonl"),
         ("jsonl:.", r"--track jsonl:\.: \. is a folder; name a file in it"),
+        (f"jsonl:{__file__}", r"--track jsonl:.*: .*\.py has something else than events of trials; name a new file"),
+        ("jsonl:/dev/null", r"--track jsonl:/dev/null: /dev/null has something else than events of trials"),
         (
             "nothing",
             r"--track nothing: choices are jsonl, mlflow, tensorboard, wandb, webhook, or your own as module:Class",

@@ -244,6 +244,12 @@ def three(trial): return 1, 2, 3
 def fails(trial): return 1 / 0
 def other(trial): return trial.suggest_float("x", 0, 1) + trial.suggest_int("x", 0, 1)
 def shrinks(trial): return trial.suggest_categorical("x", list(range(trial.number + 2)))
+class Reads:
+    def __init__(self):
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--factor", type=int, default=2)
+        self.factor = parser.parse_args().factor
+    def __call__(self, trial): return self.factor * trial.suggest_float("x", 0, 1)
 def moody(trial): return {}["now"] if "MOODY" in os.environ else trial.suggest_float("x", 0, 1)
 def two(trial):
     parser = argparse.ArgumentParser()
@@ -311,6 +317,7 @@ def test_an_infinite_value_diverges(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert rows[1]["reason"] == "its value is not finite"
     trials = trials_of(f"sqlite:///{tmp_path}/search.db")
     assert (trials[1].state, trials[1].value) == (TrialState.COMPLETE, math.inf)  # samplers learn from it
+    assert replayed(tmp_path, 1).verdict == "match (exact)"
 
 
 def test_a_replay_calls_an_objective_as_a_worker_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,6 +325,13 @@ def test_a_replay_calls_an_objective_as_a_worker_does(tmp_path: Path, monkeypatc
     assert [row["outcome"] for row in rows] == ["complete", "pruned", "complete"]
     monkeypatch.setattr(sys, "argv", ["replay", "--study", "theirs", "--trial", "1"])
     assert [replayed(tmp_path, number).verdict for number in range(3)] == ["match (exact)"] * 3
+
+
+def test_a_class_is_created_without_a_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["run", "--study", "theirs", "--factor", "3"])
+    outcomes(tmp_path, monkeypatch, "Reads")
+    assert all(trial.value == 2 * trial.params["x"] for trial in trials_of(f"sqlite:///{tmp_path}/search.db"))
+    assert replayed(tmp_path, 0).exact
 
 
 def test_a_replay_says_in_one_line_what_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

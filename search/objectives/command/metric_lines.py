@@ -11,6 +11,9 @@ from pathlib import Path
 Row = dict[str, float]
 Parse = Callable[[str], Row]
 
+# What programs call their step, in small or large letters; the first that a line has counts.
+COMMON_NAMES = ("step", "global_step", "iteration", "iter", "epoch")
+MOST = 10**308
 CHUNK = 1 << 20
 MAX_LINE = 1 << 20
 MAX_EARLIER = 1 << 26
@@ -19,7 +22,7 @@ TAIL = 256
 
 # With commas between thousands, as Python's format "," writes them.
 _NUMBER = r"[-+]?(?:(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|nan|inf(?:inity)?)"
-_PAIR = re.compile(rf"(?<![\w./-])([A-Za-z_][\w./-]*)[ \t]*[=:][ \t]*({_NUMBER})(?![\w.:]|,\d)", re.IGNORECASE)
+_PAIR = re.compile(rf"(?<![\w./-])([A-Za-z_][\w./-]*)[ \t]*[=:][ \t]*({_NUMBER})(?![\w.:]|,\d)(%?)", re.IGNORECASE)
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
 
 
@@ -36,13 +39,17 @@ def json_row(line: str) -> Row:
     return {
         str(name): float(value)
         for name, value in found.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
+        if isinstance(value, float) or (type(value) is int and abs(value) < MOST)  # a larger one is no float
     }
 
 
 def plain_row(line: str) -> Row:
     """The numbers of a JSON object, or of `name=value` and `name: value`."""
-    return json_row(line) or {name: float(value.replace(",", "")) for name, value in _PAIR.findall(line)}
+    return json_row(line) or {
+        name: float(value.replace(",", ""))
+        for name, value, percent in _PAIR.findall(line)
+        if not (percent and name.lower() in COMMON_NAMES)  # a progress bar
+    }
 
 
 def pattern_row(patterns: Sequence[re.Pattern[str]]) -> Parse:

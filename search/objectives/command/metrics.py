@@ -6,10 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.objectives.command.metric_lines import GrowingFile, Parse, Row, json_row, pattern_row, plain_row
+from search.objectives.command.metric_lines import (
+    COMMON_NAMES,
+    GrowingFile,
+    Parse,
+    Row,
+    json_row,
+    pattern_row,
+    plain_row,
+)
 from search.objectives.command.output import LOG, last_lines, shown
 from search.objectives.command.settings import CommandSettings
-from search.objectives.command.step_name import COMMON_NAMES, StepName
+from search.objectives.command.step_name import StepName
 from search.objectives.errors import ObjectiveError
 from search.objectives.generator_run import split_metrics
 from search.objectives.protocol import Evaluation
@@ -71,6 +79,7 @@ class Metrics:
         self._at_step: float | None = None
         self._same_step: Row = {}
         self._is_held = False
+        self._counters: Row = {}
         self._late: dict[int, Row] = {}
         self._final: Row = {}
         self._last_step: int | None = None
@@ -146,6 +155,8 @@ class Metrics:
         if step != self._at_step:
             found = self._released()
             self._at_step, self._same_step = step, {}
+        if step == self._last_step and self._metric in row:
+            self._check_counters(name, row)
         if step == self._last_step and not self._is_held:
             if late := {key: value for key, value in row.items() if key not in self._same_step}:
                 self._late.setdefault(int(step), {}).update(late)
@@ -154,6 +165,7 @@ class Metrics:
         is_new = self._metric in row and step != self._last_step
         self._same_step.update(row if is_new else {key: row[key] for key in row if key != self._metric})
         if is_new:
+            self._counters = _counters(row)
             self._hold(name, step)
         if all(each in self._same_step for each in self._others):
             found += self._released()
@@ -162,11 +174,14 @@ class Metrics:
     def _hold(self, name: str, step: float) -> None:
         """Hold an evaluation until it has all metrics of the study."""
         if self._last_step is not None and step < self._last_step:
-            raise ObjectiveError(
-                f"the program prints {name} = {int(step)} after {name} = {self._last_step}; steps must increase: name "
-                'another in [settings], such as step = "global_step", or step = "" for a program without steps'
-            )
+            raise _not_increasing(name, step, self._last_step)
         self._last_step, self._is_held = int(step), True
+
+    def _check_counters(self, name: str, row: Row) -> None:
+        """Refuse a second evaluation at one step if another counter, such as an epoch, has grown."""
+        if any(value > self._counters.get(key, value) for key, value in _counters(row).items()):
+            assert self._last_step is not None
+            raise _not_increasing(name, self._last_step, self._last_step)
 
     def _released(self) -> list[tuple[int, Row]]:
         """The evaluation that is held, if there is one."""
@@ -196,3 +211,14 @@ class Metrics:
             f"no line of the output matches the pattern {shown(str(self._settings.pattern))} ({last}); correct the "
             f"pattern in [settings], and read {path}"
         )
+
+
+def _counters(row: Row) -> Row:
+    return {name.lower(): value for name, value in row.items() if name.lower() in COMMON_NAMES}
+
+
+def _not_increasing(name: str, step: float, before: float) -> ObjectiveError:
+    return ObjectiveError(
+        f"the program prints {name} = {int(step)} after {name} = {int(before)}; steps must increase: name another in "
+        '[settings], such as step = "global_step", or step = "" for a program without steps'
+    )

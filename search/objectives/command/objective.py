@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from search.objectives.command.command_run import CommandRun
+from search.objectives.command.metric_lines import COMMON_NAMES
 from search.objectives.command.metrics import check_pattern
 from search.objectives.command.program import VARIABLES, variable
 from search.objectives.command.settings import CommandSettings
-from search.objectives.command.step_name import COMMON_NAMES
 from search.objectives.command.template import OWN_PLACEHOLDERS, command_line, placeholders, script_files
 from search.objectives.corpus import Corpus
 from search.objectives.errors import ObjectiveError

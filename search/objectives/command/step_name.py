@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from search.objectives.command.metric_lines import Row
-
-# What programs call their step, in small or large letters; the first that a line has counts.
-COMMON_NAMES = ("step", "global_step", "iteration", "iter", "epoch")
+from search.objectives.command.metric_lines import COMMON_NAMES, Row
 
 
 class StepName:
