@@ -37,6 +37,10 @@ class NextStep:
     command: str = ""
 
 
+# The option of `run`.
+WITHOUT_BASELINES = "--no-baselines"
+
+
 def study_argument(stored: StoredStudy) -> str:
     """The study for `--study`: its name if it is a built-in one that nobody changed, else the name of its file."""
     if stored.name in builtin_studies():
@@ -84,7 +88,9 @@ def next_steps(
         database = f" --storage {shlex.quote(storage)}"
     run = f"{command_of('run')} {_planned_with(stored)}{database}"
     status = f"{command_of('status')} --study {shlex.quote(stored.name)}{database}"
-    return [*_unfinished(counts, run, status), *_open_questions(stored, rows, verdicts, run, is_confirmed)]
+    # The trials that are left can be those of the baselines.
+    whole = run.replace(f" {WITHOUT_BASELINES}", "")
+    return [*_unfinished(counts, whole, status), *_open_questions(stored, rows, verdicts, run, is_confirmed)]
 
 
 def _of_optuna(counts: Mapping[str, int], rows: Sequence[Row]) -> list[NextStep]:

@@ -221,6 +221,14 @@ def test_worker_started_by_hand(study_file: str, corpus_file: str, work_folder: 
     assert {row["attempts"] for row in all_rows("sqlite:///mine.db")} == {1}
 
 
+def test_baselines_that_were_left_out_are_the_next_step(study_file: str, corpus_file: str, work_folder: Path) -> None:
+    run_study(study_file, corpus=corpus_file, plan_only=True)
+    result = run_study(study_file, corpus=corpus_file, baselines=False, quiet=True)
+    assert result.exit_code == 0
+    [step] = [each for each in result.next_steps if "not ended yet" in each.why]
+    assert step.command.endswith(f"run --study {study_file} --corpus {corpus_file}")
+
+
 def test_a_worker_changes_no_definition(study_file: str, corpus_file: str, work_folder: Path) -> None:
     run_study(study_file, corpus=corpus_file, name="mine", baselines=False, settings="n_embd=7", plan_only=True)
     before = all_rows(sqlite(work_folder))
