@@ -115,8 +115,10 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def _product_text(at: float, scale: float) -> str:
-    """A product that can be beyond the floats."""
-    return f"{at * scale:g}" if math.isfinite(at * scale) else f"{Decimal(at) * Decimal(scale):.6g}"
+    """A tick as a value, which can be beyond the floats; in few digits where a power of two makes it no round one."""
+    if scale == 1.0:
+        return f"{at:g}"
+    return f"{at * scale:.3g}" if math.isfinite(at * scale) else f"{Decimal(at) * Decimal(scale):.3g}"
 
 
 def _power_text(at: float) -> str:
