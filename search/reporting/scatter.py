@@ -118,7 +118,7 @@ def _product_text(at: float, scale: float) -> str:
     """A tick as a value, which can be beyond the floats; in few digits where a power of two makes it no round one."""
     if scale == 1.0:
         return f"{at:g}"
-    return f"{at * scale:.3g}" if math.isfinite(at * scale) else f"{Decimal(at) * Decimal(scale):.3g}"
+    return f"{at * scale:.2g}" if math.isfinite(at * scale) else f"{Decimal(at) * Decimal(scale):.2g}"
 
 
 def _power_text(at: float) -> str:
