@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ from typing import Any
 import pytest
 from gates import wait_until
 from private_server import kill_server, postgres_processes, server_folders
-from study_files import all_rows, program
+from sqlalchemy import text
+from study_files import all_rows, opened, program
 
 from search.launchers.child_process import child_environment
 from search.storage.server import client, copies
@@ -176,17 +176,20 @@ def test_many_start_one_which_ends_when_it_is_not_used(served: Served, monkeypat
 
 
 def test_a_copy_is_a_use(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stop_server(server_folder(served.folder))
-    monkeypatch.setattr(client, "IDLE_S", 0.5)
+    """Meanwhile a client is connected, so the server does not end as unused."""
+    clients = text("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
+    counted: list[int] = []
     run = copies._run
 
-    def long_run(folder: ServerFolder | None, program: str, *arguments: str) -> None:
-        time.sleep(1.5)
+    def run_with_a_look(folder: ServerFolder | None, program: str, *arguments: str) -> None:
+        with opened(served.storage).closing() as database:
+            counted.append(database.read(lambda connection: connection.execute(clients).scalar_one()))
         run(folder, program, *arguments)
 
-    monkeypatch.setattr(copies, "_run", long_run)
-    copies.back_up(server_folder(served.folder), tmp_path / "long.dump")
-    assert (tmp_path / "long.dump").stat().st_size > 0
+    monkeypatch.setattr(copies, "_run", run_with_a_look)
+    copies.back_up(server_folder(served.folder), tmp_path / "look.dump")
+    assert counted == [2]  # the one that looks, too
+    assert (tmp_path / "look.dump").stat().st_size > 0
 
 
 def test_one_in_the_foreground(served: Served, tmp_path: Path) -> None:
