@@ -37,10 +37,6 @@ class NextStep:
     command: str = ""
 
 
-# The option of `run`.
-WITHOUT_BASELINES = "--no-baselines"
-
-
 def study_argument(stored: StoredStudy) -> str:
     """The study for `--study`: its name if it is a built-in one that nobody changed, else the name of its file."""
     if stored.name in builtin_studies():
@@ -53,10 +49,10 @@ def study_argument(stored: StoredStudy) -> str:
     return f"{stored.name}.toml"
 
 
-def _planned_with(stored: StoredStudy) -> str:
-    """The arguments of `run` that plan the study again."""
+def _planned_with(stored: StoredStudy, *, with_baselines: bool = False) -> str:
+    """The arguments of `run` that plan the study again, perhaps with baselines that were left out."""
     if stored.arguments:
-        return shlex.join(stored.arguments)
+        return shlex.join(each for each in stored.arguments if not (with_baselines and each == "--no-baselines"))
     corpus = [] if stored.corpus in (None, DEFAULT_CORPUS) else ["--corpus", str(stored.corpus)]
     return shlex.join(["--study", study_argument(stored), *corpus])
 
@@ -89,7 +85,7 @@ def next_steps(
     run = f"{command_of('run')} {_planned_with(stored)}{database}"
     status = f"{command_of('status')} --study {shlex.quote(stored.name)}{database}"
     # The trials that are left can be those of the baselines.
-    whole = run.replace(f" {WITHOUT_BASELINES}", "")
+    whole = f"{command_of('run')} {_planned_with(stored, with_baselines=True)}{database}"
     return [*_unfinished(counts, whole, status), *_open_questions(stored, rows, verdicts, run, is_confirmed)]
 
 

@@ -35,7 +35,7 @@ def _read_url(storage: str) -> URL:
     name = SYNONYMS.get(start, start)
     try:
         url = dialect_of(name).read_url(storage) if name in DIALECTS else make_url(storage)
-        # SQLAlchemy ends the password at the first one, also one that is in the query, and would show the rest.
+        # SQLAlchemy ends the password at the first @, also at one in the query, and would show the rest.
         if "@" in (url.host or "") or ("?" in (password := str(url.password or "")) and "=" in password):
             raise StorageError(
                 "the storage has more than one @, so that a part of its password is taken for the host; write each @ "

@@ -45,6 +45,7 @@ def check_lengths(definition: StudyDefinition) -> None:
         )
 
 
+@without_arguments()
 def check_cells(study: Study) -> None:
     """Let the objective check every cell before anything is planned.
 
@@ -61,8 +62,7 @@ def check_cells(study: Study) -> None:
     cells = edge_cells(definition) if definition.is_sampled else definition.cells
     for cell in [*cells, *(definition.baselines if study.with_baselines else [])]:
         try:
-            with without_arguments():
-                objective.check_cell(objective_values(cell, definition.named), training, study.corpus)
+            objective.check_cell(objective_values(cell, definition.named), training, study.corpus)
         except UnknownAxesError as error:
             if example := _condition_example(study, objective, training, cell, error.axes):
                 raise ObjectiveError(f"{error}; an axis can be given to some models only: {example}") from error

@@ -183,19 +183,24 @@ def _names(text: str) -> list[str]:
 
 def _submodules(text: str, namespace: Mapping[str, Any]) -> Iterator[str]:
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Attribute) and _module_at(node, namespace) is not None:
-            yield f"{getattr(_module_at(node.value, namespace), '__name__', '')}.{node.attr}"
+        if not isinstance(node, ast.Attribute) or (package := _module_at(node.value, namespace)) is None:
+            continue
+        if _submodule(package, node.attr) is not None:
+            yield f"{package.__name__}.{node.attr}"
 
 
 def _module_at(node: ast.expr, namespace: Mapping[str, Any]) -> ModuleType | None:
     """The module that an expression such as `a` or `a.b` stands for."""
-    found = None
-    if isinstance(node, ast.Name):
-        found = namespace.get(node.id)
-    elif isinstance(node, ast.Attribute) and (package := _module_at(node.value, namespace)) is not None:
-        found = sys.modules.get(f"{package.__name__}.{node.attr}")
-        found = found if getattr(package, node.attr, None) is found else None
+    if isinstance(node, ast.Attribute):
+        package = _module_at(node.value, namespace)
+        return None if package is None else _submodule(package, node.attr)
+    found = namespace.get(node.id) if isinstance(node, ast.Name) else None
     return found if isinstance(found, ModuleType) else None
+
+
+def _submodule(package: ModuleType, name: str) -> ModuleType | None:
+    found = sys.modules.get(f"{package.__name__}.{name}")
+    return found if getattr(package, name, None) is found else None
 
 
 def _import_line(name: str, value: Any) -> str | None:

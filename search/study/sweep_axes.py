@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -129,19 +129,18 @@ def _listed(named: str, found: Mapping[str, Any]) -> list[Any]:
 
 def _seeds(found: list[Any] | Mapping[str, Any]) -> dict[str, int]:
     """A parameter called seed: the seeds of each cell."""
+    values: Sequence[int] = ()
     if isinstance(found, Mapping):
-        first, number = found["low"], found["high"] - found["low"] + 1
-        are_seeds = isinstance(first, int) and found.get("step", 1) == 1
-    else:
-        are_seeds = all(type(value) is int for value in found)
-        first, number = (min(found), len(found)) if are_seeds else (0, 0)
-        are_seeds &= sorted(found, key=str) == sorted(range(first, first + number), key=str)
-    if not are_seeds:
+        if isinstance(found["low"], int) and found.get("step", 1) == 1:
+            values = range(found["low"], found["high"] + 1)
+    elif all(type(value) is int for value in found) and sorted(found) == [*range(min(found), min(found) + len(found))]:
+        values = sorted(found)
+    if not values:
         raise UsageError(
             f"parameters.seed: {printable(found)} cannot be the seeds of each cell; write consecutive whole numbers, "
             "or rename the parameter"
         )
-    return {"seeds": number, "first_seed": first}
+    return {"seeds": values[-1] - values[0] + 1, "first_seed": values[0]}
 
 
 def _scalar(value: Any) -> Any:

@@ -77,7 +77,12 @@ def _begins_with_an_event(path: Path) -> bool:
             begin = file.read(len(BEGINNING))
     except OSError:
         return True  # said when it is written
-    return BEGINNING.startswith(begin)
+    return _can_be_ours(begin)
+
+
+def _can_be_ours(line: bytes) -> bool:
+    """Whether a line, which can be cut anywhere, begins as ours do."""
+    return BEGINNING.startswith(line[: len(BEGINNING)])
 
 
 def _read_keys(file: IO[bytes], path: Path) -> set[str]:
@@ -90,7 +95,7 @@ def _read_keys(file: IO[bytes], path: Path) -> set[str]:
     keys, end = set[str](), 0
     for number, line in enumerate(file, 1):
         is_whole = line.endswith(b"\n")
-        if not is_whole and (line.startswith(BEGINNING) or BEGINNING.startswith(line)):
+        if not is_whole and _can_be_ours(line):
             file.truncate(end)
             break
         try:

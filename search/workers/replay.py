@@ -214,9 +214,11 @@ def _again(
     last_step = trial.step if trial.state == "pruned" else None
     cell = objective_values(without_seed(trial.cell), definition.named)
     replayed = ReplayedTrial(cell, trial.number, training, definition.metrics, last_step)
-    run = objective.start(cell, trial.seed, training, corpus, device)
+    whose = f"--trial {trial.number}: the objective {definition.objective}"
+    with _user_code(whose):
+        run = objective.start(cell, trial.seed, training, corpus, device)
     try:
-        with _user_code(f"--trial {trial.number}: the objective {definition.objective}"):
+        with _user_code(whose):
             if isinstance(run, ObjectiveCall):
                 value = replay_call(run, replayed)
                 return value if math.isfinite(value) else None

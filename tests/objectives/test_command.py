@@ -258,6 +258,13 @@ def test_metrics_on_further_lines_of_a_step(tmp_path: Path) -> None:
     assert goes_on.read(to_the_end=True)[0] == (1, {"loss": 3, "acc": 0.7})
 
 
+def test_a_metric_that_is_repeated_at_its_step_counts_once(tmp_path: Path) -> None:
+    metrics = Metrics(settings_of(), "loss", tmp_path)
+    (tmp_path / LOG).write_text("step=9 loss=3\nstep=5 train=1\nstep=9 loss=2 acc=0.5\n")
+    assert metrics.read(to_the_end=True) == [(9, {"loss": 3})]
+    assert metrics.take_late() == {9: {"acc": 0.5}}
+
+
 def test_steps_that_start_again(tmp_path: Path) -> None:
     metrics = Metrics(settings_of(), "loss", tmp_path)
     (tmp_path / LOG).write_text("fold: 1\nepoch=1 loss=3\nepoch=2 loss=3\nfold: 2\nepoch=1 loss=2\n")

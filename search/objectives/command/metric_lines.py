@@ -21,9 +21,10 @@ MAX_EARLIER = 1 << 26
 TAIL = 256
 
 # With commas between thousands, as Python's format "," writes them.
-_NUMBER = r"[-+]?(?:(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|nan|inf(?:inity)?)"
+_WITH_COMMAS = r"\d{1,3}(?:,\d{3})+(?:\.\d*)?"
+_NUMBER = rf"[-+]?(?:(?:{_WITH_COMMAS}|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|nan|inf(?:inity)?)"
 _PAIR = re.compile(rf"(?<![\w./-])([A-Za-z_][\w./-]*)[ \t]*[=:][ \t]*({_NUMBER})(?![\w.:]|,\d)(%?)", re.IGNORECASE)
-_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
+_THOUSANDS = re.compile(rf"[-+]?{_WITH_COMMAS}")
 
 
 def json_row(line: str) -> Row:

@@ -155,27 +155,26 @@ class Metrics:
         if step != self._at_step:
             found = self._released()
             self._at_step, self._same_step = step, {}
-        if step == self._last_step and self._metric in row:
+        if self._metric in row and step == self._last_step:
             self._check_counters(name, row)
+            del row[self._metric]  # the first one counts
+        if self._metric in row:
+            self._hold(name, step, row)
         if step == self._last_step and not self._is_held:
             if late := {key: value for key, value in row.items() if key not in self._same_step}:
                 self._late.setdefault(int(step), {}).update(late)
                 self._same_step.update(late)
             return found
-        is_new = self._metric in row and step != self._last_step
-        self._same_step.update(row if is_new else {key: row[key] for key in row if key != self._metric})
-        if is_new:
-            self._counters = _counters(row)
-            self._hold(name, step)
+        self._same_step.update(row)
         if all(each in self._same_step for each in self._others):
             found += self._released()
         return found
 
-    def _hold(self, name: str, step: float) -> None:
+    def _hold(self, name: str, step: float, row: Row) -> None:
         """Hold an evaluation until it has all metrics of the study."""
         if self._last_step is not None and step < self._last_step:
             raise _not_increasing(name, step, self._last_step)
-        self._last_step, self._is_held = int(step), True
+        self._last_step, self._is_held, self._counters = int(step), True, _counters(row)
 
     def _check_counters(self, name: str, row: Row) -> None:
         """Refuse a second evaluation at one step if another counter, such as an epoch, has grown."""

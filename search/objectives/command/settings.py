@@ -63,7 +63,7 @@ class CommandSettings(TrainingSettings):
     @field_validator("keep")
     @classmethod
     def _check_kept(cls, given: str | list[str]) -> str | list[str]:
-        for name in [given] * bool(given) if isinstance(given, str) else given:
+        for name in _names(given):
             if not PurePath(name).parts or PurePath(name).is_absolute() or ".." in PurePath(name).parts:
                 raise ValueError(
                     f"{name!r} is no file of the trial's folder; write its path in it, such as 'out/*.png'"
@@ -91,12 +91,17 @@ class CommandSettings(TrainingSettings):
     @property
     def kept(self) -> list[str]:
         """The patterns of `keep`."""
-        return [self.keep] * bool(self.keep) if isinstance(self.keep, str) else self.keep
+        return _names(self.keep)
 
     @property
     def patterns(self) -> list[re.Pattern[str]]:
         """The regular expressions."""
         return [re.compile(each) for each in ([self.pattern] if isinstance(self.pattern, str) else self.pattern)]
+
+
+def _names(given: str | list[str]) -> list[str]:
+    """One name or several; "" is none."""
+    return [given] * bool(given) if isinstance(given, str) else given
 
 
 def _words(given: str | list[str]) -> list[str]:
