@@ -19,6 +19,7 @@ from benchmarks.compare.stored import StoredMeasurements
 from benchmarks.gpu.agreement import agreement
 from benchmarks.gpu.card import card
 from benchmarks.gpu.contenders import optuna, plain, ray
+from benchmarks.gpu.lone_steps import lone_steps
 from benchmarks.gpu.page import markdown
 from benchmarks.gpu.roofline import step_costs
 from benchmarks.gpu.whole_runs import service_on_gpu
@@ -44,6 +45,7 @@ def makers(work: Path, processes: int, limit_s: float) -> dict[str, Callable[[],
     return {
         "card": card,
         "steps": step_costs,
+        "lone": lone_steps,
         "agreement": agreement,
         "first": lambda: service_on_gpu(work / "first-run", *unpruned),
         "service": lambda: service_on_gpu(work / "service-run", *unpruned),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.gpu.card import Card
+from benchmarks.gpu.lone_steps import LoneStep
 from benchmarks.gpu.roofline import StepCost
 
 NOT_MEASURED = "not measured"
@@ -26,6 +27,16 @@ step.
 
 | shape | members | µs a step | kernels | their µs | kernels, µs | arithmetic, µs | memory, µs | share | memory taken |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+"""
+
+LONE = """
+## A run that trains alone
+
+A step of a transformer with dropout 0.1, which is not stacked, with nothing else on the card. Operations are those of
+its products and its attention ([how they are counted](research.md)).
+
+| shape | way | µs a step | TFLOP/s |
+| --- | --- | ---: | ---: |
 """
 
 AGREEMENT = """
@@ -51,6 +62,8 @@ def markdown(figures: Mapping[str, Any], circumstances: Mapping[str, Mapping[str
         lines += ["", *_card(card)]
         if steps := figures.get("steps"):
             lines += [ROOFLINE.rstrip("\n"), *(_step(StepCost(**step), card) for step in steps)]
+    if lone := figures.get("lone"):
+        lines += [LONE.rstrip("\n"), *(_lone(LoneStep(**each)) for each in lone)]
     if agreement := figures.get("agreement"):
         lines.append(AGREEMENT.rstrip("\n"))
         lines += [
@@ -81,9 +94,18 @@ def _whole_runs(figures: Mapping[str, Any]) -> list[str]:
             continue
         is_whole = found.get("wall_s") is not None
         time = _time(found["wall_s"]) if is_whole else f"stopped after {_time(found['stopped_s'])}"
-        trials = found["trials"] if is_whole else f"{found['trials']} ended, {found['running']} running"
+        trials = _ended(found) if is_whole else f"{found['trials']} ended, {found['running']} running"
         lines.append(f"| {way}, {found['processes']} processes, the plain loop | {time} | {trials} | | |")
     return lines
+
+
+def _ended(found: Mapping[str, Any]) -> str:
+    """How many trials there were; several processes of stock Optuna can train a cell twice."""
+    more = {
+        "pruned": found.get("pruned", 0),
+        "of a cell once more": found["trials"] - found.get("cells", found["trials"]),
+    }
+    return ", ".join([str(found["trials"]), *(f"{count} {what}" for what, count in more.items() if count)])
 
 
 def _card(card: Card) -> list[str]:
@@ -103,6 +125,11 @@ def _step(step: StepCost, card: Card) -> str:
     share = max(limits.values()) / step.step_us
     times = f"{step.step_us:.0f} | {step.kernels:.0f} | {step.busy_us:.0f}"
     return f"| {step.cell} | {step.runs} | {times} | {shown} | {share:.0%} | {step.peak_bytes / 1e9:.1f} GB |"
+
+
+def _lone(step: LoneStep) -> str:
+    rate = "" if step.flops_s is None else f"{step.flops_s / 1e12:.1f}"
+    return f"| {step.cell} | {step.way} | {step.step_us:.0f} | {rate} |"
 
 
 def _time(seconds: float) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+
+log = logging.getLogger("objectives")
 
 # Parameters of mallopt in glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -62,6 +65,45 @@ def product_precision(tf32: bool) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def order_of_sums(mode: str) -> Iterator[None]:
+    """Set for a while how torch treats operations that sum in another order each time.
+
+    Args:
+        mode: "default" allows them. "warn" and "error" take versions that repeat where there are any, else they warn or
+            raise RuntimeError; attention on a CUDA GPU repeats with "error" alone.
+    """
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode(mode)
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before)
+
+
+class RepeatableSums:
+    """Does work so that its sums have the same order each time, unless one of its operations cannot."""
+
+    def __init__(self) -> None:
+        self._mode = "error"
+
+    def do(self, work: Callable[[], bool]) -> bool:
+        """Do work; it is begun again if it turns out that an operation has no version that repeats."""
+        try:
+            with order_of_sums(self._mode):
+                return work()
+        except RuntimeError as error:
+            if self._mode != "error" or "deterministic" not in str(error):
+                raise
+            self._mode = "warn"
+            log.warning("losses of this model differ in their last digits from run to run: %s", _first_sentence(error))
+        return self.do(work)
+
+
+def _first_sentence(error: RuntimeError) -> str:
+    return str(error).split(", but", 1)[0].splitlines()[0]
 
 
 def _keep_freed_memory() -> None:

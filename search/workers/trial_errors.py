@@ -55,8 +55,9 @@ def is_spoiling(error: BaseException) -> bool:
 
 def end_if_spoiled(error: BaseException) -> None:
     """Raise ProcessSpoiled if an error has spoiled this process."""
-    if is_spoiling(cause_of(error)):
-        raise ProcessSpoiled("an error of the GPU ends this process; another one can go on") from error
+    if is_spoiling(cause := cause_of(error)):
+        said = (str(cause).splitlines() or [type(cause).__name__])[0]
+        raise ProcessSpoiled(f"an error of the GPU ends this process, another one can go on: {said}") from error
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from benchmarks.gpu.card import Card
+from benchmarks.gpu.lone_steps import LoneStep
 from benchmarks.gpu.page import markdown
 from benchmarks.gpu.roofline import StepCost
 
@@ -18,6 +19,20 @@ def test_limits_and_the_share_of_the_largest() -> None:
     page = markdown({"card": asdict(CARD), "steps": [asdict(STEP)]}, {})
     assert "| bigram block_size=8 | 10 | 200 | 60 | 180 | 60 | 20 | 50 | 30% | 2.0 GB |" in page
     assert "1.00 with 1, 0.25 with 16." in page
+
+
+def test_steps_of_runs_alone() -> None:
+    steps = [LoneStep("gpt", "float32, graph", 1017.2, 4.53e12), LoneStep("gpt", "bfloat16, graph", 905.0, None)]
+    page = markdown({"lone": [asdict(step) for step in steps]}, {})
+    assert "| gpt | float32, graph | 1017 | 4.5 |\n| gpt | bfloat16, graph | 905 |  |" in page
+
+
+def test_what_optuna_did_twice() -> None:
+    whole = {"wall_s": 125.0, "trials": 50, "pruned": 34, "cells": 38, "processes": 8}
+    ray = {"wall_s": 283.4, "trials": 38, "processes": 8}
+    page = markdown({"optuna": whole, "ray": ray}, {})
+    assert "the plain loop | 125.0 s | 50, 34 pruned, 12 of a cell once more |" in page
+    assert "the plain loop | 4.7 min | 38 |" in page
 
 
 def test_what_was_stopped_or_not_measured_says_so() -> None:

@@ -65,6 +65,7 @@ def test_one_error_costs_one_attempt_of_one_trial(tmp_path: Path) -> None:
         x: ("complete", 2 if x == 2 else 1) for x in range(12)
     }
     assert "can train no further trial" in done.stderr
+    assert "CUDA error: an illegal memory access was encountered" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,44 @@ def test_captured_steps_of_a_lone_run_are_those_it_takes_uncaptured(
     assert losses(captured) == pytest.approx(losses(plain), abs=tolerance, rel=0)
 
 
+class Drops(nn.Module):
+    """A user's model that cannot be stacked, with attention."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.table, self.drop = nn.Embedding(vocab_size, 64), nn.Dropout(0.1)
+        self.head = nn.Linear(64, vocab_size)
+
+    def forward(self, idx: Tensor) -> Tensor:
+        heads = self.table(idx).unflatten(-1, (4, 16)).transpose(1, 2)
+        mixed = nn.functional.scaled_dot_product_attention(heads, heads, heads, is_causal=True)
+        logits: Tensor = self.head(self.drop(mixed.transpose(1, 2).flatten(2)))
+        return logits
+
+
+def test_steps_of_a_users_model_are_captured_where_the_study_asks_for_it(
+    begin: Callable[..., LanguageModelRun], caplog: pytest.LogCaptureFixture
+) -> None:
+    cell = {"model": f"{__name__}:Drops", "block_size": 16}
+    sys.modules.setdefault(__name__, sys.modules[Drops.__module__])
+    runs = [begin(cell, 0, CALM.model_copy(update={"cuda_graph": asked})) for asked in (True, False)]
+    for run in runs:
+        train_together(AcceleratedGroup([run]))
+    assert not caplog.records
+    assert losses(runs[0]) == pytest.approx(losses(runs[1]), abs=1e-4, rel=0)
+
+
+@pytest.mark.parametrize("kind", LONE)
+def test_the_same_lone_run_gives_the_same_numbers(kind: str, begin: Callable[..., LanguageModelRun]) -> None:
+    arguments, changed, _ = LONE[kind]
+    curves = []
+    for _ in range(2):
+        run = begin({**CELLS[-1], **arguments}, 0, LanguageModelSettings(**{**CALM.model_dump(), **changed}))
+        train_together(AcceleratedGroup([run]))
+        curves.append(losses(run))
+    assert curves[0] == curves[1]
+
+
 def test_a_checkpoint_goes_on_where_it_was(begin: Callable[..., LanguageModelRun]) -> None:
     cell = CELLS[-2]
     runs = [begin(cell, seed) for seed in range(3)]

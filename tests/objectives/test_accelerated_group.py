@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -11,12 +12,14 @@ from typing import Any
 import pytest
 import torch
 from lone_runs import LoneRuns, losses, never, start_of_shakespeare, train_together
+from torch import Tensor, nn
 
 from search.models.registry import GPT_PE_TYPES, PE_TYPES
 from search.objectives.language_model import accelerated_group
 from search.objectives.language_model.accelerated_group import AcceleratedGroup
 from search.objectives.language_model.accelerated_stack import AcceleratedStack
 from search.objectives.language_model.cuda_graphs import MAX_STEPS, steps_of_replay
+from search.objectives.language_model.lone_run import can_capture
 from search.objectives.language_model.run import LanguageModelRun
 from search.objectives.language_model.settings import LanguageModelSettings
 
@@ -257,6 +260,46 @@ def test_what_cannot_be_stacked_trains_alone(
     train_together(group)
     for run, (cell, settings) in zip(runs, kinds, strict=True):
         assert_as_alone(run, alone(cell, 0, settings))
+
+
+class Plain(nn.Module):
+    """A user's model."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(vocab_size, vocab_size)
+
+    def forward(self, idx: Tensor) -> Tensor:
+        logits: Tensor = self.table(idx)
+        return logits
+
+
+class WithOptimizer(Plain):
+    """One that makes its optimizer, whose steps nothing says can be captured."""
+
+    def configure_optimizers(self, learning_rate: float) -> torch.optim.Optimizer:
+        return torch.optim.Adagrad(self.parameters(), lr=learning_rate)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # of torch's compiler
+def test_which_steps_are_always_alike(begin: Callable[..., LanguageModelRun]) -> None:
+    sys.modules.setdefault(__name__, sys.modules[Plain.__module__])
+    ours = EVERY_CELL[-1]
+    theirs, with_optimizer = (
+        {"model": f"{__name__}:{kind.__name__}", "block_size": 8} for kind in (Plain, WithOptimizer)
+    )
+    for cell, changed, expected in (
+        (ours, {}, True),
+        (ours, {"dtype": "bfloat16"}, True),
+        (ours, {"compile": True}, False),
+        (ours, {"optimizer": "torch.optim:Adagrad"}, False),
+        (theirs, {}, False),
+        (theirs, {"cuda_graph": True}, True),
+        (theirs, {"cuda_graph": True, "compile": True}, False),
+        (with_optimizer, {"cuda_graph": True}, False),
+    ):
+        settings = LanguageModelSettings(**{**SHORT.model_dump(), **changed})
+        assert can_capture(begin(cell, 0, settings)) is expected, (cell, changed)
 
 
 @pytest.mark.parametrize("steps", range(1, 60))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from search.objectives.language_model.rng import derive_seed
-from search.objectives.torch_setup import prepare_torch
+from search.objectives.torch_setup import RepeatableSums, order_of_sums, prepare_torch
 
 
 def test_derived_seeds_are_stable_and_apart() -> None:
@@ -20,11 +20,11 @@ def test_derived_seeds_are_stable_and_apart() -> None:
 
 @pytest.fixture(autouse=True)
 def torch_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     monkeypatch.setitem(os.environ, "CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     yield
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(strict)
+    torch.set_deterministic_debug_mode(mode)
 
 
 def test_prepare_torch_sets_one_thread_and_keeps_denormals() -> None:
@@ -76,3 +76,45 @@ def test_a_worker_on_the_cpu_touches_no_gpu(monkeypatch: pytest.MonkeyPatch) -> 
     for name in ("is_available", "set_device", "set_per_process_memory_fraction"):
         monkeypatch.setattr(torch.cuda, name, lambda *given: pytest.fail("a GPU was touched"))
     prepare_torch("cpu")
+
+
+def put() -> bool:
+    """An operation that has no version with a fixed order, on any device."""
+    torch.zeros(3).put_(torch.tensor([0, 1]), torch.tensor([1.0, 2.0]))
+    return True
+
+
+@pytest.mark.filterwarnings("ignore:put_ does not have a deterministic:UserWarning")
+def test_work_that_cannot_repeat_is_done_and_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    sums, modes = RepeatableSums(), list[int]()
+
+    def work() -> bool:
+        modes.append(torch.get_deterministic_debug_mode())
+        return put()
+
+    with order_of_sums("default"):
+        assert sums.do(work)
+        assert sums.do(work)
+        assert torch.get_deterministic_debug_mode() == 0
+    assert modes == [2, 1, 1]
+    assert [each.getMessage() for each in caplog.records] == [
+        "losses of this model differ in their last digits from run to run: "
+        "put_ does not have a deterministic implementation"
+    ]
+
+
+def test_work_that_repeats_is_done_strictly_and_other_errors_pass() -> None:
+    sums, modes = RepeatableSums(), list[int]()
+
+    def work() -> bool:
+        modes.append(torch.get_deterministic_debug_mode())
+        return False
+
+    def fail() -> bool:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    assert not sums.do(work)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        sums.do(fail)
+    assert not sums.do(work)
+    assert modes == [2, 2]

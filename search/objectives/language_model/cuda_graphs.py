@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 
 from search.objectives.errors import CaptureFailed
-from search.objectives.torch_setup import product_precision
+from search.objectives.torch_setup import order_of_sums, product_precision
 
 log = logging.getLogger("objectives")
 
@@ -84,7 +84,8 @@ class Lane:
         Raises:
             CaptureFailed: The work cannot be captured; this process can no longer use the device.
         """
-        with self.active(), _sums_in_any_order(), product_precision(self._tf32):
+        # torch's deterministic algorithms sort all indices of a sum; the work of a stack repeats without them.
+        with self.active(), order_of_sums("default"), product_precision(self._tf32):
             if (graph := self._graphs.get(name)) is not None:
                 graph.replay()
             elif name in self._uncaptured or not self.captures:
@@ -166,17 +167,6 @@ def steps_of_replay(steps: int) -> int:
     """How many of `steps` equal steps one graph takes, at most `MAX_STEPS`, so that few or none are left over."""
     replays = math.ceil(steps / MAX_STEPS)
     return math.ceil(steps / replays)
-
-
-@contextmanager
-def _sums_in_any_order() -> Iterator[None]:
-    """Without torch's deterministic algorithms, which sort all indices of a sum; the work of a stack needs none."""
-    before = torch.get_deterministic_debug_mode()
-    torch.set_deterministic_debug_mode("default")
-    try:
-        yield
-    finally:
-        torch.set_deterministic_debug_mode(before)
 
 
 @contextmanager

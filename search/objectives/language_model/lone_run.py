@@ -12,7 +12,7 @@ from search.objectives.protocol import Evaluation
 
 
 class LoneRun:
-    """A run with its stream; on a CUDA device the steps of built-in models are captured as a graph.
+    """A run with its stream; on a CUDA device steps that are always alike are captured as a graph.
 
     Args:
         run: A run that takes its own steps.
@@ -47,8 +47,9 @@ class LoneRun:
 def can_capture(run: LanguageModelRun) -> bool:
     """Whether every step of a run does the same work on the device.
 
-    A user's model can count its steps, or decide by chance, in Python, and a graph would repeat what it did first.
+    A user's model can count its steps, or decide by chance, in Python, and a graph would repeat what it did first: so
+    the study has to say that it does not.
     """
     settings = run.settings
-    is_ours = run.read.model in MODELS and settings.optimizer in OPTIMIZERS and not hasattr(run.model, HOOK)
-    return is_ours and not settings.compile
+    has_our_optimizer = settings.optimizer in OPTIMIZERS and not hasattr(run.model, HOOK)
+    return (run.read.model in MODELS or settings.cuda_graph) and has_our_optimizer and not settings.compile

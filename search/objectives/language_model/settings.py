@@ -52,6 +52,8 @@ class LanguageModelSettings(TrainingSettings):
     # Of matrix products; weights and optimizer stay in float32. "tf32" is float32 except on a CUDA GPU.
     dtype: Literal["float32", "tf32", "bfloat16"] = "float32"
     compile: bool = False  # torch.compile
+    # On a CUDA GPU a user's model that cannot be stacked does the same work in each step, so it can be replayed.
+    cuda_graph: bool = False
     eval_tokens: Count | None = None  # a full pass predicts only so many tokens of each text; None: all
     patience: Annotated[int, Field(ge=0)] = 0  # evaluations without a new best that end a run; 0: none do
 

@@ -15,7 +15,7 @@ from search.objectives.language_model.interface import has_own_loss, training_lo
 from search.objectives.language_model.optimizer import HOOK, LearningRates, make_optimizer
 from search.objectives.language_model.settings import OPTIMIZERS, LanguageModelSettings
 from search.objectives.phase_timer import PhaseTimer
-from search.objectives.torch_setup import product_precision
+from search.objectives.torch_setup import RepeatableSums, product_precision
 
 
 class TrainingStep:
@@ -48,6 +48,7 @@ class TrainingStep:
         self._loss = training_loss(model, settings)
         self.optimizer = make_optimizer(model, settings, device)
         self._rates = LearningRates(self.optimizer)
+        self._sums = RepeatableSums()
         self._lane: Lane | None = None
 
     def take_on(self, lane: Lane) -> None:
@@ -92,16 +93,23 @@ class TrainingStep:
 
     def _update(self, starts: Tensor, loss_sum: Tensor) -> bool:
         """Take the step on the batches that start there, (A, B) int64; returns the same as `take`."""
-        self.optimizer.zero_grad(set_to_none=True)
         with product_precision(uses_tf32(self._settings, self._device)):
-            for drawn in starts:
-                if not self._add_gradients(drawn, loss_sum):
-                    return False
+            if self._device.type == "cpu":  # repeats anyway
+                finite = self._take_gradients(starts, loss_sum)
+            else:
+                finite = self._sums.do(lambda: self._take_gradients(starts, loss_sum))
+        if not finite:
+            return False
         if self._settings.grad_clip:
             clip_grad_norm_(self._model.parameters(), self._settings.grad_clip)
         self.optimizer.step()
         self._timer.end("optimizer")
         return True
+
+    def _take_gradients(self, starts: Tensor, loss_sum: Tensor) -> bool:
+        """Replace the gradients by those of some batches; returns the same as `_add_gradients`."""
+        self.optimizer.zero_grad(set_to_none=True)
+        return all(self._add_gradients(drawn, loss_sum) for drawn in starts)
 
     def _add_gradients(self, starts: Tensor, loss_sum: Tensor) -> bool:
         """Add the gradients of one batch; False, without them, if its loss is found not to be finite."""
