@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from search.workers.stop_signals import end_at_stop_signals
@@ -16,6 +17,7 @@ def main() -> None:
         from search.launchers.spare_worker import start_early
 
         start_early(sys.argv[1:])
+        gc.disable()  # until `run` has imported all
     from search.__main__ import main as run_subcommand
     from search.hints import SCRIPT
 

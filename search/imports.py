@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
+_PLUGINS, _BLAS_THREADS = "PYDANTIC_DISABLE_PLUGINS", "OPENBLAS_NUM_THREADS"
 
 
 @contextmanager
@@ -37,12 +37,28 @@ def importing_ours() -> Iterator[None]:
 @contextmanager
 def without_plugins() -> Iterator[None]:
     """Let pydantic make models without looking for plugins, which reads the metadata of every installed package."""
-    before = os.environ.get(_PLUGINS)
-    os.environ[_PLUGINS] = "__all__"
+    with _variable(_PLUGINS, "__all__"):
+        yield
+
+
+@contextmanager
+def without_blas_threads() -> Iterator[None]:
+    """Let numpy, if it is imported now, do its linear algebra in one thread.
+
+    Its other threads look for work for a tenth of a second, on the cores that the workers start on.
+    """
+    with _variable(_BLAS_THREADS, os.environ.get(_BLAS_THREADS, "1")):
+        yield
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
     try:
         yield
     finally:
         if before is None:
-            del os.environ[_PLUGINS]
+            del os.environ[name]
         else:
-            os.environ[_PLUGINS] = before
+            os.environ[name] = before

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from inspect import Parameter, Signature
 from textwrap import fill
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from search.errors import UsageError
 
@@ -66,6 +66,11 @@ class OptionField:
         return self.option.flag or f"--{self.name.replace('_', '-')}"
 
     @property
+    def is_switch(self) -> bool:
+        """Whether it stands on the command line without a value."""
+        return bool in (self.type, *get_args(self.type))
+
+    @property
     def opposite(self) -> str | None:
         """The option that turns off a switch that is on by default; None for other options."""
         return self.flag.replace("--", "--no-", 1) if self.default is True else None
@@ -76,6 +81,13 @@ class OptionField:
             return [self.flag] if value else [self.opposite] if self.opposite else []
         values = value if isinstance(value, tuple) else (value,)
         return [text for each in values for text in (self.flag, str(each))]
+
+    def from_text(self, text: str, before: Any = None) -> Any:
+        """The value of an argument; of a repeatable option all values, with those `before`."""
+        if get_origin(self.type) is tuple:
+            return (*(before or ()), text)
+        kinds = (self.type, *get_args(self.type))
+        return int(text) if int in kinds else float(text) if float in kinds else text
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -123,6 +135,23 @@ class Options:
         names = {each.name for each in option_fields(type(self))}
         common = {each.name: getattr(self, each.name) for each in option_fields(cls) if each.name in names}
         return cls(**{**common, **changes})
+
+    @classmethod
+    def from_arguments(cls: type[AnyOptions], arguments: Sequence[str]) -> AnyOptions | None:
+        """Read what `as_arguments` has written, and secrets from the environment; None for any other command line."""
+        found = option_fields(cls)
+        flags = {each.flag: (each, True) for each in found}
+        flags |= {each.opposite: (each, False) for each in found if each.opposite}
+        secrets = [each for each in found if each.option.secret and each.option.env in os.environ]
+        values: dict[str, Any] = {each.name: os.environ[each.option.env or ""] for each in secrets}
+        rest = iter(arguments)
+        try:
+            for flag in rest:
+                each, is_on = flags[flag]
+                values[each.name] = is_on if each.is_switch else each.from_text(next(rest), values.get(each.name))
+            return cls(**values)
+        except (KeyError, StopIteration, ValueError, TypeError):
+            return None
 
     def as_arguments(self, without: Collection[str] = ()) -> list[str]:
         """Return the command-line arguments for these options: all that differ from the defaults, without secrets.

@@ -32,7 +32,6 @@ from search.storage.values import canonical, compact_json
 from search.strategies.auto_seeds import make_seed_planner
 from search.strategies.pruners import check_pruner, read_pruner
 from search.strategies.samplers import check_sampler, make_sampler
-from search.strategies.warm_start import warm_started
 from search.study.budget import parse_budget
 from search.study.cell_checks import check_cells, check_confirm, check_judged_metric, check_seeds
 from search.study.code_versions import trials_by_code
@@ -211,6 +210,8 @@ def open_planned(options: PlanningOptions, modules: Path | None = None) -> tuple
     try:
         plans = study_plans(study)
         if options.warm_start is not None:
+            from search.strategies.warm_start import warm_started  # with the statistics
+
             plans[0] = warm_started(database, study, plans[0], options.warm_start)
         ensure_planned(database, study, plans)
         if fewer := _asks_for_fewer(database, study):

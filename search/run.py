@@ -7,12 +7,15 @@ if __name__ == "__main__":
 
     end_at_stop_signals("run")
     # The first worker imports at the same time as this process.
+    import gc
     import sys
 
     from search.launchers.spare_worker import start_early
 
     start_early(sys.argv[1:])
+    gc.disable()  # until all is imported
 
+import gc
 import logging
 import shlex
 import sys
@@ -23,7 +26,7 @@ from typing import TYPE_CHECKING
 from search.command_line import new_program
 from search.errors import EXIT_FAILED_TRIALS, EXIT_INTERRUPTED, EXIT_STOPPED, user_errors
 from search.hints import command_of
-from search.imports import importing_ours
+from search.imports import importing_ours, without_blas_threads
 from search.launchers.spare_worker import end_early, spare_worker
 from search.options import RunOptions
 from search.streams import terminal_width, write_line
@@ -50,9 +53,10 @@ def run(options: RunOptions) -> None:
     if not is_local:
         end_early()
     with user_errors(), spare_worker(options.devices) if is_local else nullcontext() as spare:
-        with importing_ours():
+        with importing_ours(), without_blas_threads():
             from search.service import run_with_options
 
+        gc.enable()
         result = run_with_options(options, spare=spare, is_whole_process=True)
     _print(result, options.study, options.json)
     if options.profile:

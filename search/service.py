@@ -25,11 +25,8 @@ from search.objectives.errors import ObjectiveError
 from search.option_fields import as_docstring, option_fields, python_signature
 from search.options import RunStudyOptions
 from search.planning import load_study, open_planned, warn_of_other_code
-from search.python_study import study_file
 from search.reporting.study_result import StudyResult
 from search.run_parts import RunParts, worker_job
-from search.statistics.estimate import estimate
-from search.statistics.ranking import is_reached, ranked_rows
 from search.storage.database import Database
 from search.storage.leases import new_owner_name
 from search.storage.left_out import OVER_BUDGET
@@ -82,6 +79,8 @@ def run_study(study: Any = "bigram", **options: Any) -> StudyResult:
 
 
 def _run_study(study: Any, options: dict[str, Any]) -> StudyResult:
+    from search.python_study import study_file
+
     refuse_while_importing("run_study")
     keys = {}
     if not isinstance(study, (str, os.PathLike)):
@@ -148,14 +147,17 @@ def run_with_options(
             confirming = None if not has_ended else _confirmed(database, planned, options.plan_only)
             if confirming is not None:
                 interrupted = parts.confirmation(confirming, new_launcher())
+        # Not before the workers have started: a run imports for long enough.
+        from search.statistics.confirmation import read_confirmation
+        from search.statistics.estimate import estimate
+        from search.statistics.ranking import is_reached, ranked_rows
+
         found = counts(database, [*planned.names, *([] if confirming is None else [confirming])])
         rows = ranked_rows(database, planned.names)
         interrupted |= OVER_BUDGET in found and not is_reached(options.target, rows)
         # The trials are then another program's; a container that plans before its worker starts must not fail for them.
         is_handed_over = options.plan_only or (options.detach and interrupted and not received)
         exit_code = 0 if is_handed_over else _exit_code(found, interrupted, received)
-        from search.statistics.confirmation import read_confirmation
-
         profile = summed_profiles(options.out) if options.profile else {}
         seconds = time.monotonic() - started
         stored = read_stored_study(database, planned.name)

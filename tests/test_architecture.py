@@ -34,6 +34,7 @@ LAYERS = (
     "command_line",
     "service",
     "run_parts",
+    "run_worker",
     "python_study",
     "planning",
     "reading_options",

@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from pathlib import Path
 
 import search
@@ -50,7 +49,7 @@ def child_environment(variables: Mapping[str, str]) -> dict[str, str]:
     # An empty entry, as `export PYTHONPATH=$PYTHONPATH:/folder` makes it, is the working directory.
     folders = [each for each in environment.get("PYTHONPATH", "").split(os.pathsep) if each]
     source = Path(search.__file__).parents[1]
-    if not _is_installed(source):
+    if str(source) not in folders and not _is_installed(source):
         # This process found a checkout that is not installed through its working directory.
         folders.append(str(source))
     environment["PYTHONPATH"] = os.pathsep.join(folders)
@@ -59,9 +58,13 @@ def child_environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 def _is_installed(source: Path) -> bool:
     """Whether `search` can be imported without the working directory: installed, or editable from `source`."""
+    if "site-packages" in source.parts:
+        return True
+    from importlib import metadata  # as slow to import as what starts the process
+
     try:
         found = Path(str(metadata.distribution(DISTRIBUTION).locate_file("")))
     except metadata.PackageNotFoundError:
         return False
     # The metadata that a build leaves in a checkout looks like an installation but is none.
-    return found.resolve() != source.resolve() or "site-packages" in source.parts
+    return found.resolve() != source.resolve()

@@ -96,8 +96,14 @@ class SpareWorker:
         Args:
             objective: A registered one is imported, and torch is set up if it trains with that.
             device: What torch calls the worker's device.
-            variables: Of the environment of the worker.
+            variables: Of the environment of the worker. Where it is for a CPU and there may be a GPU, libraries have
+                read too early how many threads they may use; the process ends if a user's code may notice.
         """
+        from search.objectives.registry import OBJECTIVES
+        from search.workers.devices import may_have_gpu
+
+        if device == "cpu" and may_have_gpu() and objective not in OBJECTIVES:
+            self.end()
         self._send({"objective": objective, "device": device, "variables": dict(variables)})
 
     def begin(
@@ -127,6 +133,8 @@ class SpareWorker:
 
     def _send(self, message: Mapping[str, Any]) -> bool:
         """Whether the process was there to get it."""
+        if self._pipe.closed:
+            return False
         try:
             self._pipe.write(json.dumps(message).encode() + b"\n")
             self._pipe.flush()
@@ -137,11 +145,13 @@ class SpareWorker:
 
 def take_job() -> None:
     """Wait for a job and make this process the worker of that job; it ends if the run ends before."""
+    from search.workers.devices import CPU_VARIABLES, may_have_gpu
+
+    if not may_have_gpu():
+        os.environ.update(CPU_VARIABLES)  # before numpy reads them
     with importing_ours():
         for module in _MODULES:
             import_module(module)
-    from search.workers.devices import may_have_gpu
-
     with importing():
         if _next_message()["devices"] != "cpu" and may_have_gpu():
             import_module("torch")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from search.errors import UsageError
 from search.statistics.further_means import TRAIN_LOSS
-from search.statistics.ranking import Row, is_reached
 from search.storage.database import Database
 from search.storage.metrics import FurtherResults, further_results
 from search.storage.queries import TrialSummary, trial_summaries
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from search.reporting.report_data import ReportData
     from search.statistics.confirmation import ConfirmationResult
     from search.statistics.estimate import Estimate
+    from search.statistics.ranking import Row
 
 # How long to wait for a database that is starting, in seconds.
 WAIT_S = 60.0
@@ -104,6 +104,8 @@ class StudyResult:
     @property
     def target_reached(self) -> bool | None:
         """Whether a complete trial is at least as good as `target`; None without a target."""
+        from search.statistics.ranking import is_reached
+
         return is_reached(self.target, self.rows)
 
     @property

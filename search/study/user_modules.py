@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from optuna.study import Study
 
 from search.errors import USER_ERRORS, UsageError
+from search.imports import without_plugins
 from search.objectives.protocol import Objective
 from search.objectives.registry import COMMAND, OBJECTIVES, as_objective
 from search.study.module_finder import study_folder, use_study_folder
@@ -167,6 +168,9 @@ def resolve_objective(reference: str) -> Objective:
         )
     if reference in MOVED:
         named += f" (the built-in objective is now called {MOVED[reference]!r})"
+    with without_plugins():  # which are for a user's models, not for ours
+        for ours in ("search.objectives.python_function", *([module_name] if reference in OBJECTIVES else [])):
+            importlib.import_module(ours)
     module = import_user_module(module_name, named)
     found = getattr(module, name, None)
     if found is None:

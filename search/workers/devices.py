@@ -18,6 +18,9 @@ from search.workers.cpu_quota import cpu_count
 # What a launcher tells the workers of a machine: the share of its GPU's memory that one may take, and their number.
 SHARE, GPU_WORKERS = "SEARCH_GPU_SHARE", "SEARCH_GPU_WORKERS"
 
+# Of a worker on a CPU core. Libraries read them when they are imported.
+CPU_VARIABLES = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
 # Files that the drivers of NVIDIA, WSL and AMD create. Where nothing points at a GPU, torch is not imported to check:
 # that would take longer than everything else that the launcher does.
 _DRIVER_FILES = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
@@ -68,8 +71,7 @@ def worker_slots(devices: str, workers: str) -> list[WorkerSlot]:
     gpus = _chosen_gpus(devices, found)
     count = _worker_count(workers, len(gpus) or cpu_count())
     if not gpus:
-        threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        return [WorkerSlot("cpu", {**threads, "CUDA_VISIBLE_DEVICES": ""}, f"cpu-{i}") for i in range(count)]
+        return [WorkerSlot("cpu", CPU_VARIABLES, f"cpu-{i}") for i in range(count)]
     places = [(i // len(gpus), gpus[i % len(gpus)]) for i in range(count)]
     return [
         WorkerSlot(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+from study_files import sqlite, write_study
 
+from search.launchers.child_process import child_environment
 from search.launchers.local import LocalLauncher
 from search.launchers.protocol import Places, WorkerJob
 from search.launchers.spare_worker import end_early, spare_worker, start_early, started_early
@@ -49,6 +52,51 @@ def test_the_first_worker_is_the_process_that_waited(tmp_path: Path) -> None:
     assert "'nope' is not in" in first.log()
     assert "none.db" in first.log()
     assert first.log() == second.log()
+
+
+COUNTS_THREADS = """
+import ctypes
+import time
+from pathlib import Path
+
+
+def train(params, seed):
+    import numpy
+
+    folder = Path(__file__).parent
+    (folder / f"{params['a']}.began").touch()
+    while len(list(folder.glob("*.began"))) < 2:  # each worker has one
+        time.sleep(0.01)
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    blas = ctypes.CDLL(next(line.split()[-1] for line in maps if "numpy" in line and "openblas" in line))
+    return float(blas.scipy_openblas_get_num_threads64_())
+"""
+
+
+def test_every_worker_has_as_many_threads_of_numpy(tmp_path: Path) -> None:
+    (tmp_path / "threads.py").write_text(COUNTS_THREADS)
+    study = write_study(tmp_path, 'objective = "threads:train"\n[grid]\na = [1, 2]\n')
+    # Programs of other tests begin with numpy imported.
+    command = [sys.executable, "-m", "search.run", "--study", study, "--storage", sqlite(tmp_path), "--json"]
+    done = subprocess.run(
+        [*command, "--workers", "2"], cwd=tmp_path, env=child_environment({}), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert [row["value"] for row in json.loads(done.stdout)["rows"]] == [1.0, 1.0]
+
+
+def test_where_there_may_be_a_gpu_own_code_on_a_cpu_gets_a_process_that_begins_with_one_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # points at a GPU
+    launcher = LocalLauncher(Places("cpu", "1"))
+    for objective, is_same in (("module:function", False), ("language_model", True)):
+        with spare_worker("cpu") as spare:
+            launcher.prepare(objective, spare)
+            launcher.start(1, job(tmp_path))
+            process = launcher._processes.pop()
+            assert (process.popen is spare.popen) is is_same
+            assert process.popen.wait(WAIT_S) == 2
 
 
 def test_without_a_job_it_ends_with_the_context_and_with_the_run() -> None:

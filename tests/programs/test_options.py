@@ -97,6 +97,29 @@ def test_a_password_is_in_no_command_line_and_no_repr() -> None:
     assert "hush" not in repr(options)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        WorkerOptions(study="a", storage="sqlite:///b.db"),
+        WorkerOptions(
+            study="-a", storage="sqlite:///b.db", corpus=Path("c d"), out=Path("--out"), baselines=False, profile=True,
+            storage_wait_s=1.5, device="cuda:0", owner="x", parent=7, fuse="8", artifacts="s3://b/c", modules=Path("m"),
+        ),
+        RunOptions(study="a", storage="sqlite:///b.db", settings=("x=1", "y=2"), seeds="3", confirm=2),
+    ],
+    ids=lambda options: f"{type(options).__name__} {options.study}",
+)  # fmt: skip
+def test_what_a_run_writes_is_read_without_typer(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEARCH_STORAGE", "sqlite:///b.db")
+    monkeypatch.setenv("SEARCH_FUSE", "off")  # a default is written then
+    assert type(options).from_arguments(options.as_arguments()) == options
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["a"], ["--study"], ["--parent", "x"], []])
+def test_any_other_command_line_is_left_to_typer(arguments: list[str]) -> None:
+    assert WorkerOptions.from_arguments(arguments) is None
+
+
 def test_help_shows_defaults_variables_and_examples() -> None:
     app = new_program(lambda options: None, Sample, [("a sample", "--name a --tag b")])
     text = " ".join(CliRunner().invoke(app, ["--help"]).output.split())

@@ -8,8 +8,8 @@ from typing import cast
 import pytest
 
 from search.errors import ProcessSpoiled, UsageError
+from search.run_worker import _work
 from search.storage.errors import StorageUnavailable
-from search.worker import _work
 from search.workers.worker_loop import Worker
 
 
