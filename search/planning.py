@@ -156,9 +156,8 @@ def _why_not_comparable(options: PlanningOptions, definition: StudyDefinition, c
 
 def warn_of_other_code(database: Database, study: Study) -> None:
     """Log a warning if trials of a study were made by another version of the code than a worker would run now."""
-    stored = read_stored_study(database, study.name)
     made = trials_by_code(database, study.names)
-    if stored is None or not made:
+    if not made or (stored := read_stored_study(database, study.name)) is None:
         return
     now = code_digest(*user_sources(stored.definition))
     if others := sum(count for code, count in made.items() if code != now):

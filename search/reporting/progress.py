@@ -63,8 +63,10 @@ class Snapshot:
     ) -> None:
         self.metric, self._metrics, self._loss_unit = metrics[0], metrics, loss_unit
         before = counts(database, studies)
-        self.running = trial_summaries(database, studies, ("running",))
-        self.ended = trial_summaries(database, studies, ENDED)
+        # The first snapshot of a new study is taken before its workers start: it should take no time.
+        has_begun = any(before.get(state) for state in ("running", *ENDED))
+        self.running = trial_summaries(database, studies, ("running",)) if has_begun else []
+        self.ended = trial_summaries(database, studies, ENDED) if has_begun else []
         self.total = sum(before.values()) - before.get(NOT_RUN, 0)
         self.done = len(self.ended)
         # Trials may have ended since the first query.
@@ -73,7 +75,7 @@ class Snapshot:
         over_budget = before.get(OVER_BUDGET, 0)
         unfinished["running"] = max(0, self.total - self.done - unfinished["waiting"] - over_budget)
         self.counts = {NOT_RUN: 0, OVER_BUDGET: 0, **unfinished, **{state: ended[state] for state in ENDED}}
-        self._further = further_results(database, studies, with_metrics=False)
+        self._further = further_results(database, studies, with_metrics=False) if self.ended else {}
         self.ranked, self.n_front = self._rank()
         self.best = self.ranked[0] if self.ranked else None
         open_questions = study_attr(database, studies[0], OPEN_QUESTIONS) if studies else None
