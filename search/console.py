@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
+from search.hints import SCRIPT, called_as
 from search.workers.stop_signals import end_at_stop_signals
 
 
@@ -13,12 +14,12 @@ def main() -> None:
     first = sys.argv[1] if len(sys.argv) > 1 else ""
     program = "run" if first.startswith("-") else first
     end_at_stop_signals(program)
+    called_as(SCRIPT)
     if program == "run":
         from search.launchers.spare_worker import start_early
 
         start_early(sys.argv[1:])
         gc.disable()  # until `run` has imported all
     from search.__main__ import main as run_subcommand
-    from search.hints import SCRIPT
 
     run_subcommand(SCRIPT)

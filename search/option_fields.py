@@ -83,11 +83,18 @@ class OptionField:
         return [text for each in values for text in (self.flag, str(each))]
 
     def from_text(self, text: str, before: Any = None) -> Any:
-        """The value of an argument; of a repeatable option all values, with those `before`."""
+        """The value of an argument; of a repeatable option all values, with those `before`.
+
+        Raises:
+            ValueError: It is no number, or too small.
+        """
         if get_origin(self.type) is tuple:
             return (*(before or ()), text)
         kinds = (self.type, *get_args(self.type))
-        return int(text) if int in kinds else float(text) if float in kinds else text
+        value = int(text) if int in kinds else float(text) if float in kinds else text
+        if self.option.minimum is not None and not float(value) >= self.option.minimum:
+            raise ValueError
+        return value
 
 
 # Of the classes that were asked for: reading annotations takes a millisecond.
@@ -146,7 +153,7 @@ class Options:
         found = option_fields(cls)
         flags = {each.flag: (each, True) for each in found}
         flags |= {each.opposite: (each, False) for each in found if each.opposite}
-        secrets = [each for each in found if each.option.secret and each.option.env in os.environ]
+        secrets = [each for each in found if each.option.secret and os.environ.get(each.option.env or "")]
         values: dict[str, Any] = {each.name: os.environ[each.option.env or ""] for each in secrets}
         rest = iter(arguments)
         try:

@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("search.worker")
 
 
-def run_if_understood(arguments: Sequence[str]) -> None:
-    """Work, if a run wrote these arguments of `search.worker`; Typer, which reads any others, takes long to import."""
-    if (options := WorkerOptions.from_arguments(arguments)) is not None:
+def run_if_started_by_run(arguments: Sequence[str]) -> None:
+    """Work, if a run wrote these arguments of `search.worker`.
+
+    Typer reads any others. It takes long to import, and it would take what the run has left out from the environment.
+    """
+    options = WorkerOptions.from_arguments(arguments)
+    if options is not None and options.parent is not None:
         make_streams_tolerant()
         run_worker(options)
 

@@ -11,10 +11,12 @@ if __name__ == "__main__":
     end_at_stop_signals("worker")
     if sys.argv[1:] == [SPARE]:
         from search.launchers.spare_worker import take_job
-        from search.run_worker import run_if_understood
 
         take_job()
-        run_if_understood(sys.argv[1:])
+    if "--parent" in sys.argv:
+        from search.run_worker import run_if_started_by_run
+
+        run_if_started_by_run(sys.argv[1:])
 
 from search.command_line import new_program
 from search.options import DefinitionOptions, WorkerOptions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import site
 import sys
 import threading
 import time
@@ -58,7 +59,7 @@ def child_environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 def _is_installed(source: Path) -> bool:
     """Whether `search` can be imported without the working directory: installed, or editable from `source`."""
-    if "site-packages" in source.parts:
+    if str(source) in (*site.getsitepackages(), site.getusersitepackages()):
         return True
     from importlib import metadata  # as slow to import as what starts the process
 
@@ -67,4 +68,4 @@ def _is_installed(source: Path) -> bool:
     except metadata.PackageNotFoundError:
         return False
     # The metadata that a build leaves in a checkout looks like an installation but is none.
-    return found.resolve() != source.resolve()
+    return found.resolve() != source.resolve() or "site-packages" in source.parts

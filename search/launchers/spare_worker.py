@@ -97,12 +97,11 @@ class SpareWorker:
             objective: A registered one is imported, and torch is set up if it trains with that.
             device: What torch calls the worker's device.
             variables: Of the environment of the worker. Where it is for a CPU and there may be a GPU, libraries have
-                read too early how many threads they may use; the process ends if a user's code may notice.
+                read too early how many threads they may use: the process ends, and another one will get the job.
         """
-        from search.objectives.registry import OBJECTIVES
         from search.workers.devices import may_have_gpu
 
-        if device == "cpu" and may_have_gpu() and objective not in OBJECTIVES:
+        if device == "cpu" and may_have_gpu():
             self.end()
         self._send({"objective": objective, "device": device, "variables": dict(variables)})
 

@@ -6,9 +6,10 @@ import ctypes
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
+from torch import nn
 
 log = logging.getLogger("objectives")
 
@@ -83,27 +84,52 @@ def order_of_sums(mode: str) -> Iterator[None]:
         torch.set_deterministic_debug_mode(before)
 
 
-class RepeatableSums:
-    """Does work so that its sums have the same order each time, unless one of its operations cannot."""
+_CANNOT_REPEAT = "does not have a deterministic implementation"
 
-    def __init__(self) -> None:
-        self._mode = "error"
+
+class RepeatableSums:
+    """Does work with a model so that its sums have the same order each time, unless one of its operations cannot.
+
+    Args:
+        model: Its buffers, and torch's random numbers, are as they were when the first work is begun again.
+        device: Where it is.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self._model, self._device = model, device
+        self._mode, self._is_tried = "error", False
 
     def do(self, work: Callable[[], bool]) -> bool:
         """Do work; it is begun again if it turns out that an operation has no version that repeats."""
+        undo, self._is_tried = nullcontext if self._is_tried else self._kept(), True
         try:
             with order_of_sums(self._mode):
                 return work()
         except RuntimeError as error:
-            if self._mode != "error" or "deterministic" not in str(error):
+            if self._mode != "error" or _CANNOT_REPEAT not in str(error):
                 raise
             self._mode = "warn"
-            log.warning("losses of this model differ in their last digits from run to run: %s", _first_sentence(error))
+            what = str(error).split(_CANNOT_REPEAT)[0].split()[-1]
+            log.warning("losses of this model differ in their last digits from run to run: %s %s", what, _CANNOT_REPEAT)
+        undo()
         return self.do(work)
 
+    def _kept(self) -> Callable[[], object]:
+        """What puts buffers and random numbers back to what they are now."""
+        buffers = [(each, each.clone()) for each in self._model.buffers()]
+        on_cuda = self._device.type == "cuda"
+        cpu = torch.get_rng_state()
+        cuda = torch.cuda.get_rng_state(self._device) if on_cuda else None
 
-def _first_sentence(error: RuntimeError) -> str:
-    return str(error).split(", but", 1)[0].splitlines()[0]
+        def undo() -> None:
+            with torch.no_grad():
+                for each, before in buffers:
+                    each.copy_(before)
+            torch.set_rng_state(cpu)
+            if cuda is not None:
+                torch.cuda.set_rng_state(cuda, self._device)
+
+        return undo
 
 
 def _keep_freed_memory() -> None:

@@ -54,6 +54,18 @@ def test_the_first_worker_is_the_process_that_waited(tmp_path: Path) -> None:
     assert first.log() == second.log()
 
 
+BOTH_WORK = """
+import time
+from pathlib import Path
+
+
+def train(params, seed):
+    folder = Path(__file__).parent
+    (folder / f"{params['a']}.began").touch()
+    while len(list(folder.glob("*.began"))) < 2:  # each worker has one
+        time.sleep(0.01)
+    return params["a"]
+"""
 COUNTS_THREADS = """
 import ctypes
 import time
@@ -85,18 +97,34 @@ def test_every_worker_has_as_many_threads_of_numpy(tmp_path: Path) -> None:
     assert [row["value"] for row in json.loads(done.stdout)["rows"]] == [1.0, 1.0]
 
 
-def test_where_there_may_be_a_gpu_own_code_on_a_cpu_gets_a_process_that_begins_with_one_thread(
+def test_where_there_may_be_a_gpu_a_worker_on_a_cpu_is_a_process_that_begins_with_one_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # points at a GPU
     launcher = LocalLauncher(Places("cpu", "1"))
-    for objective, is_same in (("module:function", False), ("language_model", True)):
-        with spare_worker("cpu") as spare:
-            launcher.prepare(objective, spare)
-            launcher.start(1, job(tmp_path))
-            process = launcher._processes.pop()
-            assert (process.popen is spare.popen) is is_same
-            assert process.popen.wait(WAIT_S) == 2
+    with spare_worker("cpu") as spare:
+        launcher.prepare("module:function", spare)
+        launcher.start(1, job(tmp_path))
+        [process] = launcher._processes
+        assert process.popen is not spare.popen
+        assert process.popen.wait(WAIT_S) == 2
+
+
+def test_workers_of_a_run_have_its_options_and_not_those_of_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEARCH_ARTIFACTS", str(tmp_path / "variable"))
+    (tmp_path / "both.py").write_text(BOTH_WORK)
+    study = write_study(tmp_path, 'objective = "both:train"\n[grid]\na = [1, 2]\n')
+    code = (
+        "import sys\nfrom search import run_study\n"
+        "run_study(sys.argv[1], storage=sys.argv[2], workers=2, devices='cpu', artifacts=None, quiet=True)\n"
+    )
+    command = [sys.executable, "-c", code, study, sqlite(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, env=child_environment({}), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "variable").exists()
+    assert len([*(tmp_path / "search-out" / "artifacts").iterdir()]) >= 4  # record and curve of both
 
 
 def test_without_a_job_it_ends_with_the_context_and_with_the_run() -> None:

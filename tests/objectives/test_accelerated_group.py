@@ -295,7 +295,6 @@ def test_which_steps_are_always_alike(begin: Callable[..., LanguageModelRun]) ->
         (ours, {"optimizer": "torch.optim:Adagrad"}, False),
         (theirs, {}, False),
         (theirs, {"cuda_graph": True}, True),
-        (theirs, {"cuda_graph": True, "compile": True}, False),
         (with_optimizer, {"cuda_graph": True}, False),
     ):
         settings = LanguageModelSettings(**{**SHORT.model_dump(), **changed})

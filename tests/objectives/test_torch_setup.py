@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch import nn
 
 from search.objectives.language_model.rng import derive_seed
 from search.objectives.torch_setup import RepeatableSums, order_of_sums, prepare_torch
@@ -86,7 +87,7 @@ def put() -> bool:
 
 @pytest.mark.filterwarnings("ignore:put_ does not have a deterministic:UserWarning")
 def test_work_that_cannot_repeat_is_done_and_named_once(caplog: pytest.LogCaptureFixture) -> None:
-    sums, modes = RepeatableSums(), list[int]()
+    sums, modes = RepeatableSums(nn.Linear(1, 1), torch.device("cpu")), list[int]()
 
     def work() -> bool:
         modes.append(torch.get_deterministic_debug_mode())
@@ -104,7 +105,7 @@ def test_work_that_cannot_repeat_is_done_and_named_once(caplog: pytest.LogCaptur
 
 
 def test_work_that_repeats_is_done_strictly_and_other_errors_pass() -> None:
-    sums, modes = RepeatableSums(), list[int]()
+    sums, modes = RepeatableSums(nn.Linear(1, 1), torch.device("cpu")), list[int]()
 
     def work() -> bool:
         modes.append(torch.get_deterministic_debug_mode())
@@ -118,3 +119,25 @@ def test_work_that_repeats_is_done_strictly_and_other_errors_pass() -> None:
         sums.do(fail)
     assert not sums.do(work)
     assert modes == [2, 2]
+
+
+def outputs_and_buffers(*, cannot_repeat: bool) -> list[torch.Tensor]:
+    """What three works give that use random numbers and change buffers."""
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5))
+    sums = RepeatableSums(model, torch.device("cpu"))
+    outputs: list[torch.Tensor] = []
+
+    def work() -> bool:
+        outputs.append(model(torch.arange(12.0).view(4, 3)))
+        return put() if cannot_repeat else True
+
+    assert all(sums.do(work) for _ in range(3))
+    assert len(outputs) == 3 + cannot_repeat
+    return [*outputs[-3:], *model.buffers()]
+
+
+@pytest.mark.filterwarnings("ignore:put_ does not have a deterministic:UserWarning")
+def test_work_that_is_begun_again_has_no_effect_of_its_first_half() -> None:
+    again, once = outputs_and_buffers(cannot_repeat=True), outputs_and_buffers(cannot_repeat=False)
+    assert all(torch.equal(one, other) for one, other in zip(again, once, strict=True))

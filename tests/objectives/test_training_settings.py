@@ -492,6 +492,8 @@ def test_what_a_model_or_an_optimizer_refuses_is_said_before_anything_is_planned
         ({"patience": 1.5}, "patience=1.5"),
         ({"warm_up": 10}, r"unknown setting 'warm_up' \(did you mean 'warmup_iters'\?\)"),
         ({"compile": "yes"}, "compile='yes'"),
+        ({"cuda_graph": True, "compile": True}, "cuda_graph has no effect with compile; leave out one of them"),
+        ({"cuda_graph": True, "optimizer": "torch.optim:Adam"}, "no effect with optimizer = 'torch.optim:Adam'"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_value_and_the_choices(values: dict[str, Any], message: str) -> None:

@@ -115,7 +115,9 @@ def test_what_a_run_writes_is_read_without_typer(options: Options, monkeypatch: 
     assert type(options).from_arguments(options.as_arguments()) == options
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["a"], ["--study"], ["--parent", "x"], []])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["a"], ["--study"], ["--parent", "x"], ["--study", "a", "--storage-wait", "-1"], []]
+)
 def test_any_other_command_line_is_left_to_typer(arguments: list[str]) -> None:
     assert WorkerOptions.from_arguments(arguments) is None
 

@@ -85,6 +85,13 @@ class LanguageModelSettings(TrainingSettings):
         return arguments
 
     @model_validator(mode="after")
+    def _check_cuda_graph(self) -> Self:
+        if self.cuda_graph and (self.compile or self.optimizer not in OPTIMIZERS):
+            other = "compile" if self.compile else f"optimizer = {self.optimizer!r}"
+            raise ValueError(f"cuda_graph has no effect with {other}; leave out one of them")
+        return self
+
+    @model_validator(mode="after")
     def _check_warmup(self) -> Self:
         if self.warmup_iters >= self.max_iters:
             raise ValueError(

@@ -48,7 +48,7 @@ class TrainingStep:
         self._loss = training_loss(model, settings)
         self.optimizer = make_optimizer(model, settings, device)
         self._rates = LearningRates(self.optimizer)
-        self._sums = RepeatableSums()
+        self._sums = RepeatableSums(model, device)
         self._lane: Lane | None = None
 
     def take_on(self, lane: Lane) -> None:
