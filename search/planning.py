@@ -31,7 +31,6 @@ from search.storage.url import display_url
 from search.storage.values import canonical, compact_json
 from search.strategies.auto_seeds import make_seed_planner
 from search.strategies.pruners import check_pruner, read_pruner
-from search.strategies.samplers import check_sampler, make_sampler
 from search.study.budget import parse_budget
 from search.study.cell_checks import check_cells, check_confirm, check_judged_metric, check_seeds
 from search.study.code_versions import trials_by_code
@@ -187,6 +186,8 @@ def open_planned(options: PlanningOptions, modules: Path | None = None) -> tuple
     study = _with_reserve(study, (before or {}).get(study.name))
     # A definition that has grown is checked like a new one.
     if before is None or canonical(before) != canonical(stored_definitions(study)):
+        from search.strategies.samplers import check_sampler, make_sampler
+
         if study.definition.suggests_parameters:
             make_sampler(study.definition.sampler, 0)
         elif study.definition.is_sampled:

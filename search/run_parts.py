@@ -26,7 +26,6 @@ from search.study.metrics import Metric
 from search.study.planner import Study
 from search.study.stored import read_stored_study
 from search.study.text_unit import TextUnit
-from search.web.background import dashboard_process
 from search.web.publisher_thread import publish_periodically
 from search.workers.profile import clear_profiles
 
@@ -120,6 +119,8 @@ class RunParts:
         clear_profiles(options.out)
         self.around.enter_context(publish_periodically(self.database, self.planned.names))
         if options.dashboard:
+            from search.web.background import dashboard_process
+
             artifacts = options.artifacts or str(options.out / ARTIFACTS_FOLDER)
             self.around.enter_context(dashboard_process(options.storage, artifacts))
 

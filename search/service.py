@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from textwrap import indent
@@ -35,15 +35,12 @@ from search.storage.queries import counts, study_uids
 from search.storage.queue import TrialQueue
 from search.storage.spending import spent_on
 from search.storage.url import display_url
-from search.study.confirmation import confirmation_name
 from search.study.definition import StudyDefinition, load_definition
 from search.study.formatting import count_text
 from search.study.lookup import with_siblings
 from search.study.planner import Study, study_plans
 from search.study.stored import read_stored_study
 from search.study.user_modules import refuse_while_importing
-from search.trackers.feed import tracking
-from search.trackers.registry import make_trackers
 from search.workers.process_meter import ProcessMeter, metered
 from search.workers.profile import summed_profiles
 from search.workers.stop_signals import STOP_SIGNALS, set_by_stop_signals, stopped_exit_code
@@ -126,12 +123,12 @@ def run_with_options(
     launcher = new_launcher()  # errors in its options come before anything is written
     if options.detach and not isinstance(launcher, Detaches):
         raise UsageError("--detach: the workers of this launcher end with the run; leave --detach out")
-    trackers = make_trackers(options.track, options.study, options.storage)
+    track = _tracking(options)
     with (
         _prepared(launcher, definition, options, spare),
         _opened(options, modules) as (database, planned),
         _stop_requests(database.interrupt) as received,
-        tracking(database, [*planned.names, confirmation_name(planned.name)], trackers),
+        track(database, planned),
         nullcontext() if options.plan_only else _metered(database, planned.name, is_whole_process),
     ):
         warn_of_other_code(database, planned)
@@ -189,6 +186,18 @@ def _opened(options: RunStudyOptions, modules: Path | None) -> Iterator[tuple[Da
     database, planned = open_planned(options, modules)
     with database.closing():
         yield database, planned
+
+
+def _tracking(options: RunStudyOptions) -> Callable[[Database, Study], AbstractContextManager[object]]:
+    """What sends the events of a study to trackers; a tracker that does not exist is an error now."""
+    if not options.track:
+        return lambda database, planned: nullcontext()
+    from search.study.confirmation import confirmation_name
+    from search.trackers.feed import tracking
+    from search.trackers.registry import make_trackers
+
+    trackers = make_trackers(options.track, options.study, options.storage)
+    return lambda database, planned: tracking(database, [*planned.names, confirmation_name(planned.name)], trackers)
 
 
 @contextmanager
