@@ -127,6 +127,19 @@ def test_workers_of_a_run_have_its_options_and_not_those_of_variables(
     assert len([*(tmp_path / "search-out" / "artifacts").iterdir()]) >= 4  # record and curve of both
 
 
+def test_its_hints_name_the_program_as_it_was_called(tmp_path: Path) -> None:
+    (tmp_path / "called.py").write_text(
+        "from pathlib import Path\nfrom search.hints import command_of\n\n\ndef train(params, seed):\n"
+        "    Path(__file__).with_name('called').write_text(command_of('status'))\n    return 1.0\n"
+    )
+    study = write_study(tmp_path, 'objective = "called:train"\n[grid]\na = [1]\n')
+    code = "import sys\nfrom search.console import main\nsys.argv[0] = 'lm-search'\nmain()\n"
+    command = [sys.executable, "-c", code, "run", "--study", study, "--storage", sqlite(tmp_path), "--workers", "1"]
+    done = subprocess.run(command, cwd=tmp_path, env=child_environment({}), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "called").read_text() == "lm-search status"
+
+
 def test_without_a_job_it_ends_with_the_context_and_with_the_run() -> None:
     with spare_worker("cpu") as spare:
         spare.expect("module:function", "cpu", {})
