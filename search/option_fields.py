@@ -86,15 +86,18 @@ class OptionField:
         """The value of an argument; of a repeatable option all values, with those `before`.
 
         Raises:
-            ValueError: It is no number, or too small.
+            ValueError: It is no number, or too small or too large.
         """
         if get_origin(self.type) is tuple:
             return (*(before or ()), text)
         kinds = (self.type, *get_args(self.type))
-        value = int(text) if int in kinds else float(text) if float in kinds else text
-        if self.option.minimum is not None and not float(value) >= self.option.minimum:
-            raise ValueError
-        return value
+        if int not in kinds and float not in kinds:
+            return text
+        number = int(text) if int in kinds else float(text)
+        low, high = self.option.minimum, self.option.maximum
+        if (low is not None and not number >= low) or (high is not None and not number <= high):
+            raise ValueError(f"{text} is out of range")
+        return number
 
 
 # Of the classes that were asked for: reading annotations takes a millisecond.

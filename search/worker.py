@@ -13,10 +13,9 @@ if __name__ == "__main__":
         from search.launchers.spare_worker import take_job
 
         take_job()
-    if "--parent" in sys.argv:
-        from search.run_worker import run_if_started_by_run
+    from search.run_worker import run_if_started_by_run
 
-        run_if_started_by_run(sys.argv[1:])
+    run_if_started_by_run(sys.argv[1:])
 
 from search.command_line import new_program
 from search.options import DefinitionOptions, WorkerOptions

@@ -14,7 +14,7 @@ import search
 
 DISTRIBUTION = "lm-search"
 PARENT_POLL_S = 1.0
-# The first argument of a worker that waits for its job; the second one names the objective.
+# The argument of a worker that waits for its job.
 SPARE = "--spare"
 
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import nn
-
-log = logging.getLogger("objectives")
 
 # Parameters of mallopt in glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -82,54 +78,6 @@ def order_of_sums(mode: str) -> Iterator[None]:
         yield
     finally:
         torch.set_deterministic_debug_mode(before)
-
-
-_CANNOT_REPEAT = "does not have a deterministic implementation"
-
-
-class RepeatableSums:
-    """Does work with a model so that its sums have the same order each time, unless one of its operations cannot.
-
-    Args:
-        model: Its buffers, and torch's random numbers, are as they were when the first work is begun again.
-        device: Where it is.
-    """
-
-    def __init__(self, model: nn.Module, device: torch.device) -> None:
-        self._model, self._device = model, device
-        self._mode, self._is_tried = "error", False
-
-    def do(self, work: Callable[[], bool]) -> bool:
-        """Do work; it is begun again if it turns out that an operation has no version that repeats."""
-        undo, self._is_tried = nullcontext if self._is_tried else self._kept(), True
-        try:
-            with order_of_sums(self._mode):
-                return work()
-        except RuntimeError as error:
-            if self._mode != "error" or _CANNOT_REPEAT not in str(error):
-                raise
-            self._mode = "warn"
-            what = str(error).split(_CANNOT_REPEAT)[0].split()[-1]
-            log.warning("losses of this model differ in their last digits from run to run: %s %s", what, _CANNOT_REPEAT)
-        undo()
-        return self.do(work)
-
-    def _kept(self) -> Callable[[], object]:
-        """What puts buffers and random numbers back to what they are now."""
-        buffers = [(each, each.clone()) for each in self._model.buffers()]
-        on_cuda = self._device.type == "cuda"
-        cpu = torch.get_rng_state()
-        cuda = torch.cuda.get_rng_state(self._device) if on_cuda else None
-
-        def undo() -> None:
-            with torch.no_grad():
-                for each, before in buffers:
-                    each.copy_(before)
-            torch.set_rng_state(cpu)
-            if cuda is not None:
-                torch.cuda.set_rng_state(cuda, self._device)
-
-        return undo
 
 
 def _keep_freed_memory() -> None:

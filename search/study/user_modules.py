@@ -169,8 +169,9 @@ def resolve_objective(reference: str) -> Objective:
     if reference in MOVED:
         named += f" (the built-in objective is now called {MOVED[reference]!r})"
     with without_plugins():  # which are for a user's models, not for ours
-        for ours in ("search.objectives.python_function", *([module_name] if reference in OBJECTIVES else [])):
-            importlib.import_module(ours)
+        importlib.import_module("search.objectives.python_function")
+        if reference in OBJECTIVES:
+            importlib.import_module(module_name)
     module = import_user_module(module_name, named)
     found = getattr(module, name, None)
     if found is None:

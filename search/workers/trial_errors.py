@@ -8,7 +8,7 @@ from typing import Literal
 from search.errors import ProcessSpoiled, UsageError
 from search.objectives.command.errors import CommandFailed
 from search.objectives.errors import CaptureFailed, ObjectiveError
-from search.storage.texts import storable_text
+from search.storage.texts import error_text, storable_text
 from search.workers.user_code import UserCodeError
 
 
@@ -56,7 +56,7 @@ def is_spoiling(error: BaseException) -> bool:
 def end_if_spoiled(error: BaseException) -> None:
     """Raise ProcessSpoiled if an error has spoiled this process."""
     if is_spoiling(cause := cause_of(error)):
-        said = (str(cause).splitlines() or [type(cause).__name__])[0]
+        said = error_text(cause)
         raise ProcessSpoiled(f"an error of the GPU ends this process, another one can go on: {said}") from error
 
 

@@ -153,7 +153,6 @@ def test_steps_of_a_users_model_are_captured_where_the_study_asks_for_it(
     begin: Callable[..., LanguageModelRun], caplog: pytest.LogCaptureFixture
 ) -> None:
     cell = {"model": f"{__name__}:Drops", "block_size": 16}
-    sys.modules.setdefault(__name__, sys.modules[Drops.__module__])
     runs = [begin(cell, 0, CALM.model_copy(update={"cuda_graph": asked})) for asked in (True, False)]
     for run in runs:
         train_together(AcceleratedGroup([run]))
@@ -240,7 +239,6 @@ def test_a_model_that_waits_trains_uncaptured(
     begin: Callable[..., LanguageModelRun], caplog: pytest.LogCaptureFixture
 ) -> None:
     cell = {"model": f"{__name__}:Waits", "block_size": 8}
-    sys.modules.setdefault(__name__, sys.modules[Waits.__module__])
     run = begin(cell, 0)
     train_together(AcceleratedGroup([run]))
     assert "waits for the GPU" in caplog.text

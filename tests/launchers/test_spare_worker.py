@@ -54,47 +54,53 @@ def test_the_first_worker_is_the_process_that_waited(tmp_path: Path) -> None:
     assert first.log() == second.log()
 
 
+# Each of two workers has one of two trials.
 BOTH_WORK = """
-import time
-from pathlib import Path
-
-
-def train(params, seed):
-    folder = Path(__file__).parent
-    (folder / f"{params['a']}.began").touch()
-    while len(list(folder.glob("*.began"))) < 2:  # each worker has one
-        time.sleep(0.01)
-    return params["a"]
-"""
-COUNTS_THREADS = """
 import ctypes
 import time
 from pathlib import Path
 
 
-def train(params, seed):
-    import numpy
-
+def wait_for_the_other(params):
     folder = Path(__file__).parent
     (folder / f"{params['a']}.began").touch()
-    while len(list(folder.glob("*.began"))) < 2:  # each worker has one
+    while len(list(folder.glob("*.began"))) < 2:
         time.sleep(0.01)
+
+
+def train(params, seed):
+    wait_for_the_other(params)
+    return params["a"]
+
+
+def count_threads(params, seed):
+    import numpy
+
+    wait_for_the_other(params)
     maps = Path("/proc/self/maps").read_text().splitlines()
     blas = ctypes.CDLL(next(line.split()[-1] for line in maps if "numpy" in line and "openblas" in line))
     return float(blas.scipy_openblas_get_num_threads64_())
 """
 
 
-def test_every_worker_has_as_many_threads_of_numpy(tmp_path: Path) -> None:
-    (tmp_path / "threads.py").write_text(COUNTS_THREADS)
-    study = write_study(tmp_path, 'objective = "threads:train"\n[grid]\na = [1, 2]\n')
-    # Programs of other tests begin with numpy imported.
-    command = [sys.executable, "-m", "search.run", "--study", study, "--storage", sqlite(tmp_path), "--json"]
-    done = subprocess.run(
-        [*command, "--workers", "2"], cwd=tmp_path, env=child_environment({}), capture_output=True, text=True
-    )
+def both_work(folder: Path, function: str) -> str:
+    """A study file with two trials, each of which waits until the other has begun."""
+    (folder / "both.py").write_text(BOTH_WORK)
+    return write_study(folder, f'objective = "both:{function}"\n[grid]\na = [1, 2]\n')
+
+
+def output_of_python(folder: Path, *arguments: str) -> str:
+    """The output of a Python of its own: programs of other tests begin with numpy imported."""
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=folder, env=child_environment({}), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert [row["value"] for row in json.loads(done.stdout)["rows"]] == [1.0, 1.0]
+    return done.stdout
+
+
+def test_every_worker_has_as_many_threads_of_numpy(tmp_path: Path) -> None:
+    options = ["--study", both_work(tmp_path, "count_threads"), "--storage", sqlite(tmp_path), "--workers", "2"]
+    output = output_of_python(tmp_path, "-m", "search.run", *options, "--json")
+    assert [row["value"] for row in json.loads(output)["rows"]] == [1.0, 1.0]
 
 
 def test_where_there_may_be_a_gpu_a_worker_on_a_cpu_is_a_process_that_begins_with_one_thread(
@@ -114,15 +120,11 @@ def test_workers_of_a_run_have_its_options_and_not_those_of_variables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SEARCH_ARTIFACTS", str(tmp_path / "variable"))
-    (tmp_path / "both.py").write_text(BOTH_WORK)
-    study = write_study(tmp_path, 'objective = "both:train"\n[grid]\na = [1, 2]\n')
     code = (
         "import sys\nfrom search import run_study\n"
         "run_study(sys.argv[1], storage=sys.argv[2], workers=2, devices='cpu', artifacts=None, quiet=True)\n"
     )
-    command = [sys.executable, "-c", code, study, sqlite(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, env=child_environment({}), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    output_of_python(tmp_path, "-c", code, both_work(tmp_path, "train"), sqlite(tmp_path))
     assert not (tmp_path / "variable").exists()
     assert len([*(tmp_path / "search-out" / "artifacts").iterdir()]) >= 4  # record and curve of both
 
@@ -134,9 +136,8 @@ def test_its_hints_name_the_program_as_it_was_called(tmp_path: Path) -> None:
     )
     study = write_study(tmp_path, 'objective = "called:train"\n[grid]\na = [1]\n')
     code = "import sys\nfrom search.console import main\nsys.argv[0] = 'lm-search'\nmain()\n"
-    command = [sys.executable, "-c", code, "run", "--study", study, "--storage", sqlite(tmp_path), "--workers", "1"]
-    done = subprocess.run(command, cwd=tmp_path, env=child_environment({}), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    options = ["--study", study, "--storage", sqlite(tmp_path), "--workers", "1"]
+    output_of_python(tmp_path, "-c", code, "run", *options)
     assert (tmp_path / "called").read_text() == "lm-search status"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import math
-import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -283,7 +282,6 @@ class WithOptimizer(Plain):
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # of torch's compiler
 def test_which_steps_are_always_alike(begin: Callable[..., LanguageModelRun]) -> None:
-    sys.modules.setdefault(__name__, sys.modules[Plain.__module__])
     ours = EVERY_CELL[-1]
     theirs, with_optimizer = (
         {"model": f"{__name__}:{kind.__name__}", "block_size": 8} for kind in (Plain, WithOptimizer)

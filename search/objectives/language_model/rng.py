@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -31,6 +31,21 @@ def generator_for(seed: int, *purpose: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(seed, *purpose))
 
 
+def random_states(device: torch.device) -> dict[str, Tensor]:
+    """The states of torch's global generators of the CPU and of a CUDA device: uint8 tensors on the CPU."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def set_random_states(states: Mapping[str, Tensor], device: torch.device) -> None:
+    """Set torch's global generators to what `random_states` returned."""
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
+
+
 class ModelRng:
     """Gives a model that draws from torch's global generators (as dropout does) a separate stream per run.
 
@@ -48,17 +63,12 @@ class ModelRng:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Swap in the run's stream; restore the global one at the end."""
-        on_cuda = self._device.type == "cuda"
-        with torch.random.fork_rng(devices=[self._device] if on_cuda else []):
-            torch.set_rng_state(self._states["cpu"])
-            if on_cuda:
-                torch.cuda.set_rng_state(self._states["cuda"], self._device)
+        with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
+            set_random_states(self._states, self._device)
             try:
                 yield
             finally:
-                self._states["cpu"] = torch.get_rng_state()
-                if on_cuda:
-                    self._states["cuda"] = torch.cuda.get_rng_state(self._device)
+                self._states = random_states(self._device)
 
     def state(self) -> dict[str, Tensor]:
         """The states of the streams, for a checkpoint: uint8 tensors on the CPU."""

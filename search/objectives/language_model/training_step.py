@@ -13,9 +13,10 @@ from search.objectives.language_model.batches import BatchSampler
 from search.objectives.language_model.cuda_graphs import Lane
 from search.objectives.language_model.interface import has_own_loss, training_loss
 from search.objectives.language_model.optimizer import HOOK, LearningRates, make_optimizer
+from search.objectives.language_model.repeatable_sums import RepeatableSums
 from search.objectives.language_model.settings import OPTIMIZERS, LanguageModelSettings
 from search.objectives.phase_timer import PhaseTimer
-from search.objectives.torch_setup import RepeatableSums, product_precision
+from search.objectives.torch_setup import product_precision
 
 
 class TrainingStep:
